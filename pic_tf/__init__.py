@@ -1,0 +1,30 @@
+"""pic_tf: self-supervised visual pretraining by parametric instance classification, in TensorFlow."""
+
+import importlib
+import os
+from typing import Any
+
+# tf.keras, keras-cv and TF Hub must all resolve to tf_keras, the Keras that tf.distribute supports.
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+# TensorFlow's start-up messages would bury ours; its errors reach Python as exceptions.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "PIC": "pic_tf.pic",
+    "LazySGD": "pic_tf.optim.lazy_sgd",
+    "WarmupCosine": "pic_tf.optim.schedules",
+    "InstanceClassifier": "pic_tf.instances.classifier",
+    "SlidingWindow": "pic_tf.data.order",
+    "resnet": "pic_tf.models.resnet",
+    "export_backbone": "pic_tf.export",
+}
+__all__ = [*_PUBLIC, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use, so that `import pic_tf` and `--help` stay fast."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'pic_tf' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)

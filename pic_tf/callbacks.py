@@ -1,0 +1,243 @@
+"""What happens beside training: progress bar, kNN monitor, log files, checkpoints, interruption."""
+
+import csv
+import os
+import pathlib
+import signal
+import sys
+import time
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+from tqdm import tqdm
+
+from pic_tf.checkpoint import Checkpoints
+from pic_tf.data.pipeline import evaluation_batches
+from pic_tf.data.sources import Source
+from pic_tf.evals.features import inference, raw_pixels
+from pic_tf.evals.knn import knn_accuracy
+
+COLUMNS = "epoch step loss accuracy live_rows row_norm floored learning_rate images_per_second knn".split()
+
+
+class ProgressBar(keras.callbacks.Callback):
+    """One bar over the whole run: loss, accuracy, images/s, time left. Adds `images_per_second` to the logs.
+
+    Args:
+      total_steps: steps of the whole run.
+      start_step: steps done before.
+      batch_size: views a step.
+    """
+
+    _supports_tf_logs = True  # a number is fetched from the device only when it is shown
+
+    def __init__(self, total_steps: int, start_step: int, batch_size: int):
+        super().__init__()
+        self._total, self._done, self._batch_size = total_steps, start_step, batch_size
+        self._shown = self._epoch_steps = 0
+        self._bar = None
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        if self._bar is None:
+            self._bar = tqdm(
+                total=self._total,
+                initial=self._done,
+                unit="step",
+                # A log file gets a line every half minute, a terminal a live bar.
+                mininterval=0.5 if sys.stderr.isatty() else 30.0,
+                bar_format="{percentage:3.0f}%|{bar:20}| step {n}/{total} [{elapsed}, {remaining} left{postfix}]",
+            )
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._started, self._epoch_steps = time.monotonic(), 0
+
+    def on_train_batch_end(self, batch: int, logs: dict) -> None:
+        self._epoch_steps += 1
+        now = time.monotonic()
+        if now - self._shown > self._bar.mininterval:
+            self._shown = now
+            speed = self._epoch_steps * self._batch_size / (now - self._started)
+            self._bar.set_postfix_str(
+                f"loss {float(logs['loss']):.3f}, accuracy {float(logs['accuracy']):.3f}, {speed:,.0f} images/s",
+                refresh=False,
+            )
+        self._bar.update(1)
+
+    def on_epoch_end(self, epoch: int, logs: dict) -> None:
+        seconds = time.monotonic() - self._started
+        logs["images_per_second"] = self._epoch_steps * self._batch_size / seconds
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+class KnnMonitor(keras.callbacks.Callback):
+    """Weighted kNN accuracy on held-out images. Adds `knn` to the logs of the epochs it runs in.
+
+    Args:
+      backbone: the network being trained.
+      train: labelled training images, the bank.
+      held_out: labelled images to classify.
+      every: epochs between two evaluations; the last epoch is always evaluated.
+      epochs: epochs of the run.
+      image_size: side of a view in pixels.
+      eval_crop: side of the central crop, share of the short side.
+      images: at most so many images of each, drawn by `seed`.
+      k: neighbours that vote.
+      temperature: of their votes.
+      seed: of the draw.
+
+    Attributes:
+      raw_pixels: accuracy with normalised pixels as features.
+      random_init: accuracy with the backbone as it is at construction, before it learns.
+    """
+
+    def __init__(
+        self,
+        backbone: keras.Model,
+        train: Source,
+        held_out: Source,
+        *,
+        every: int,
+        epochs: int,
+        image_size: int,
+        eval_crop: float,
+        images: int,
+        k: int,
+        temperature: float,
+        seed: int,
+    ):
+        super().__init__()
+        self._features = inference(backbone)
+        self._every, self._epochs, self._k, self._temperature = every, epochs, k, temperature
+        self._batches, self._labels = [], []
+        for source in (train, held_out):
+            ids = np.arange(len(source))
+            if len(ids) > images:
+                ids = np.sort(np.random.default_rng(seed).choice(ids, images, replace=False))
+            self._batches.append(evaluation_batches(source, ids, image_size=image_size, crop_fraction=eval_crop))
+            self._labels.append(source.labels[ids])
+        self.raw_pixels = self._accuracy(raw_pixels)
+        self.random_init = self._accuracy(self._features)
+
+    def on_epoch_end(self, epoch: int, logs: dict) -> None:
+        if (epoch + 1) % self._every and epoch + 1 != self._epochs:
+            return
+        logs["knn"] = self._accuracy(self._features)
+        tqdm.write(
+            f"epoch {epoch + 1}: loss {float(logs['loss']):.3f}, kNN {logs['knn']:.4f} "
+            f"(random initialisation {self.random_init:.4f}, raw pixels {self.raw_pixels:.4f})",
+            file=sys.stderr,
+        )
+
+    def _accuracy(self, features) -> float:
+        bank, queries = (features(batches) for batches in self._batches)
+        return knn_accuracy(bank, self._labels[0], queries, self._labels[1], self._k, self._temperature)
+
+
+class MetricsFile(keras.callbacks.Callback):
+    """metrics.csv, one row an epoch, replaced as a whole so that it is never half-written.
+
+    Args:
+      path: the file.
+      start_step: steps done before; later rows of an earlier run in the file are dropped.
+    """
+
+    def __init__(self, path: pathlib.Path, start_step: int):
+        super().__init__()
+        self._path = path
+        self._rows = [row for row in read_metrics(path) if int(row["step"]) <= start_step] if path.exists() else []
+
+    def on_epoch_end(self, epoch: int, logs: dict) -> None:
+        numbers = {"epoch": epoch + 1, "step": int(self.model.optimizer.iterations.numpy())}
+        numbers |= {name: repr(float(logs[name])) for name in COLUMNS if name in logs}
+        self._rows.append({name: numbers.get(name, "") for name in COLUMNS})
+        aside = self._path.with_suffix(".partial")
+        with open(aside, "w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(self._rows)
+        os.replace(aside, self._path)
+
+
+def read_metrics(path: pathlib.Path) -> list[dict[str, str]]:
+    """Rows of metrics.csv as text, '' where an epoch has no such number."""
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+class EventFiles(keras.callbacks.Callback):
+    """TensorBoard event files: every number of metrics.csv against the step.
+
+    Args:
+      directory: folder to write to.
+    """
+
+    def __init__(self, directory: pathlib.Path):
+        super().__init__()
+        self._writer = tf.summary.create_file_writer(str(directory))
+
+    def on_epoch_end(self, epoch: int, logs: dict) -> None:
+        with self._writer.as_default(step=self.model.optimizer.iterations.numpy()):
+            for name in COLUMNS:
+                if name in logs:
+                    tf.summary.scalar(name, float(logs[name]))
+        self._writer.flush()
+
+
+class Interrupted(Exception):
+    """A signal ended training; the state is saved."""
+
+
+class KeepState(keras.callbacks.Callback):
+    """Checkpoints every few epochs, and on SIGINT or SIGTERM after the step that is running.
+
+    As a context manager it handles these signals; `fit` then ends with `Interrupted`.
+
+    Args:
+      checkpoints: where to.
+      every: epochs between two checkpoints.
+      metrics: values of the running metrics to go on from where a run resumes within an epoch.
+    """
+
+    def __init__(self, checkpoints: Checkpoints, every: int, metrics: list[np.ndarray]):
+        super().__init__()
+        self._checkpoints, self._every, self._metrics = checkpoints, every, metrics
+        self._interrupted = False
+
+    def __enter__(self) -> "KeepState":
+        self._handlers = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        # Keras has just reset the metrics; an epoch that was cut in two goes on with its first part.
+        for variable, value in zip(metric_variables(self.model), self._metrics):
+            variable.assign(value)
+        self._metrics = []
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        if self._interrupted:
+            self._checkpoints.save()
+            raise Interrupted
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        if (epoch + 1) % self._every == 0:
+            self._checkpoints.save()
+
+    def _on_signal(self, number: int, _) -> None:
+        if self._interrupted:  # a second signal: at once
+            sys.exit(128 + number)
+        self._interrupted = True
+        tqdm.write("stopping after this step; once more to stop at once", file=sys.stderr)
+
+
+def metric_variables(model: keras.Model) -> list[tf.Variable]:
+    """The variables of a model's running metrics."""
+    return [variable for metric in model.metrics for variable in metric.variables]

@@ -1,0 +1,286 @@
+"""Every setting of a pretraining run: its flag, its default, its limits."""
+
+import dataclasses
+import types
+import typing
+from typing import Any
+
+from absl import flags
+
+from pic_tf.data.order import SlidingWindow, default_window
+from pic_tf.instances.loss import SIMILARITIES
+from pic_tf.models.projection import HEADS
+from pic_tf.models.resnet import DEPTHS
+
+
+def _setting(default: Any, help: str, choices: tuple[str, ...] | None = None, trajectory: bool = True) -> Any:
+    """A field with its help text; `trajectory` says whether it changes what is learned."""
+    return dataclasses.field(default=default, metadata={"help": help, "choices": choices, "trajectory": trajectory})
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Settings of one run. The defaults are the paper's ImageNet recipe; None means "chosen for the data set"."""
+
+    dataset: str = _setting(
+        "digits",
+        "images to train on: 'digits' (1,500 scans of 8 x 8 pixels that come with scikit-learn) or a folder of images, "
+        "any nesting; a folder with train and val inside is split accordingly",
+    )
+    eval_dataset: str = _setting(
+        "", "folder of held-out images for the kNN monitor, one folder a class; '' for those of --dataset", None, False
+    )
+    num_instances: int = _setting(
+        0, "how many training images to expect; 0 to take what is there. Lets --plan_only work without the data"
+    )
+    output_dir: str = _setting("runs/pic", "folder for checkpoints, logs and the exported backbone", None, False)
+    seed: int = _setting(0, "seed of the weights, the order, the crops and the augmentation, >= 0")
+
+    epochs: int = _setting(200, "training length in epochs of N views")
+    batch_size: int = _setting(512, "views a step, over all replicas")
+    order: str = _setting(
+        "sliding_window",
+        "order of visits: sliding window (the paper's) or the usual epochs",
+        ("sliding_window", "epoch"),
+    )
+    window_size: int | None = _setting(
+        None, "images in a window, W, a multiple of --batch_size; default 131072, at most half of a small data set"
+    )
+    window_stride: int | None = _setting(None, "images by which the window moves, S; default W / 8")
+
+    num_negatives: int | None = _setting(
+        None,
+        "most recent images in the soft-max's denominator, K; 0 for all of them (the full soft-max); default 65536, "
+        "at most W / 2",
+    )
+    temperature: float = _setting(0.2, "soft-max temperature, tau")
+    similarity: str = _setting("cosine", "logit of an image's class: cosine, or the plain dot product", SIMILARITIES)
+    weight_correction: bool = _setting(
+        True, "catch up with the updates that a row missed while it was away (False: the paper's ablation)"
+    )
+    min_row_norm: float | None = _setting(
+        None, "rows that return with a smaller norm are rescaled to it; 0 for never; default 0.01 sqrt(D)"
+    )
+
+    backbone: str = _setting("resnet50", "network to pretrain", tuple(f"resnet{depth}" for depth in DEPTHS))
+    stem: str = _setting(
+        "imagenet", "first layers: 7 x 7 stride 2 and pooling, or 3 x 3 for 8 to 64 pixels", ("imagenet", "small")
+    )
+    width: int = _setting(64, "channels of the first stage; 64 is the published network")
+    head: str = _setting("mlp", "projection head", HEADS)
+    hidden_dim: int = _setting(2048, "width of the mlp head's hidden layer")
+    embedding_dim: int = _setting(128, "size of an embedding and of an instance row, D; with --head=none the features'")
+
+    image_size: int = _setting(224, "side of a view in pixels")
+    crop_scale: tuple[float, ...] = _setting((0.08, 1.0), "least and largest area of a random crop, share of the image")
+    flip_probability: float = _setting(0.5, "of mirroring a view")
+    jitter: tuple[float, ...] = _setting(
+        (0.8, 0.8, 0.8, 0.2), "strength of brightness, contrast, saturation (0 to 1) and hue (0 to 0.5 turns)"
+    )
+    jitter_probability: float = _setting(0.8, "of changing the colours of a view")
+    grayscale_probability: float = _setting(0.2, "of dropping the colours of a view")
+    blur_probability: float = _setting(0.5, "of blurring a view")
+    blur_sigma: tuple[float, ...] = _setting((0.1, 2.0), "least and largest standard deviation of the blur in pixels")
+
+    learning_rate: float = _setting(0.03, "peak learning rate for 256 views a step; grows with --batch_size")
+    final_learning_rate: float = _setting(1e-6, "learning rate at the end of the cosine")
+    warmup_epochs: float | None = _setting(None, "epochs of linear warm-up; default --epochs / 40")
+    momentum: float = _setting(0.9, "momentum of SGD, m")
+    weight_decay: float = _setting(1e-4, "weight decay of every parameter and row, lambda")
+
+    knn_every: int = _setting(10, "epochs between two kNN evaluations; 0 for none", None, False)
+    knn_k: int = _setting(20, "neighbours that vote", None, False)
+    knn_temperature: float = _setting(0.07, "temperature of their votes", None, False)
+    knn_images: int = _setting(
+        20000, "at most this many training images to search, and as many held-out ones to classify", None, False
+    )
+    eval_crop: float = _setting(
+        0.875, "side of the central crop for evaluation, share of the short side (0.875 = 224 / 256)", None, False
+    )
+    checkpoint_every: int = _setting(10, "epochs between two checkpoints; one more is written at the end", None, False)
+    keep_checkpoints: int = _setting(2, "newest checkpoints to keep", None, False)
+    tensorboard: bool = _setting(True, "write TensorBoard event files", None, False)
+    deterministic: bool = _setting(True, "only kernels whose results repeat bit for bit; some GPU kernels are slower")
+    intra_op_threads: int = _setting(0, "CPU threads an operation; 0 for TensorFlow's choice, 1 suits tiny networks")
+
+    @property
+    def depth(self) -> int:
+        """Depth of the ResNet."""
+        return int(self.backbone.removeprefix("resnet"))
+
+
+def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
+    """One absl flag in `values` for every field of `Config`."""
+    define = {int: flags.DEFINE_integer, float: flags.DEFINE_float, bool: flags.DEFINE_bool, str: flags.DEFINE_string}
+    for field in dataclasses.fields(Config):
+        help, choices, default = field.metadata["help"], field.metadata["choices"], field.default
+        if choices:
+            flags.DEFINE_enum(field.name, default, choices, help, flag_values=values)
+        elif _kind(field) is tuple:
+            flags.DEFINE_list(field.name, [str(x) for x in default], help, flag_values=values)
+        else:
+            define[_kind(field)](field.name, default, help, flag_values=values)
+
+
+def from_flags(values: flags.FlagValues = flags.FLAGS) -> Config:
+    """The configuration that the command line asks for.
+
+    Args:
+      values: parsed absl flags.
+
+    Returns:
+      The configuration, with None where a value depends on the data set.
+
+    Raises:
+      ValueError: for a list with something else than numbers.
+    """
+    settings = {}
+    for field in dataclasses.fields(Config):
+        value = values[field.name].value
+        if isinstance(value, list):
+            try:
+                value = tuple(float(x) for x in value)
+            except ValueError:
+                raise ValueError(f"expected numbers in --{field.name}, got {','.join(value)!r}") from None
+        settings[field.name] = value
+    return Config(**settings)
+
+
+def to_flagfile(config: Config) -> str:
+    """A flag file that gives this configuration again."""
+    lines = []
+    for field in dataclasses.fields(Config):
+        value = getattr(config, field.name)
+        if isinstance(value, tuple):
+            value = ",".join(map(repr, value))
+        if value is not None:
+            lines.append(f"--{field.name}={value}\n")
+    return "".join(lines)
+
+
+def from_flagfile(path: str) -> Config:
+    """The configuration that `to_flagfile` wrote.
+
+    Args:
+      path: a flag file.
+
+    Returns:
+      The configuration.
+
+    Raises:
+      absl.flags.Error: if it cannot be read or parsed.
+    """
+    values = flags.FlagValues()
+    define_flags(values)
+    values(["", f"--flagfile={path}"])
+    return from_flags(values)
+
+
+def changed(old: Config, new: Config) -> list[str]:
+    """The flags that differ and change what is learned, as "--name (old -> new)"."""
+    return [
+        f"--{field.name} ({getattr(old, field.name)} -> {getattr(new, field.name)})"
+        for field in dataclasses.fields(Config)
+        if field.metadata["trajectory"] and getattr(old, field.name) != getattr(new, field.name)
+    ]
+
+
+def resolve(config: Config, num_instances: int) -> Config:
+    """Fill in what depends on the data set, and check every setting.
+
+    Args:
+      config: the configuration.
+      num_instances: N, number of training images found, or expected where there are none to look at.
+
+    Returns:
+      The configuration without any None.
+
+    Raises:
+      ValueError: for a setting out of its range or one that does not fit the others.
+    """
+    check(config)
+    if config.num_instances not in (0, num_instances):
+        raise ValueError(
+            f"expected {config.num_instances} training images (--num_instances), got {num_instances}: check --dataset"
+        )
+    n, b = num_instances, config.batch_size
+    if b > n:
+        raise ValueError(f"expected --batch_size to be at most the number of training images ({n}), got {b}")
+    window, stride = (n, n) if config.order == "epoch" else default_window(n, b)
+    if config.order == "epoch" and (config.window_size, config.window_stride) not in ((None, None), (n, n)):
+        raise ValueError("expected no --window_size or --window_stride with --order=epoch: leave them out")
+    if config.window_size is not None:
+        window, stride = config.window_size, max(config.window_size // 8, 1)
+    if config.window_stride is not None:
+        stride = config.window_stride
+    SlidingWindow(n, b, window, stride)  # raises where they do not fit
+    negatives = config.num_negatives
+    if negatives is None:
+        # Half a window, as in the paper (65536 of 131072); everything where the order has no window.
+        negatives = min(n, 65536) if window == n else min(65536, max(window // 2, b))
+    negatives = negatives or n
+    if not b <= negatives <= n:
+        raise ValueError(
+            f"expected --num_negatives between --batch_size ({b}) and the number of training images ({n}), got "
+            f"{negatives}: 0 stands for all"
+        )
+    dim = config.embedding_dim
+    if config.head == "none":
+        dim = config.width * (32 if config.depth >= 50 else 8)
+    floor = 0.01 * dim**0.5 if config.min_row_norm is None else config.min_row_norm
+    warmup = config.epochs / 40 if config.warmup_epochs is None else config.warmup_epochs
+    if not 0 <= warmup < config.epochs:
+        raise ValueError(f"expected 0 <= --warmup_epochs < --epochs ({config.epochs}), got {warmup}")
+    return dataclasses.replace(
+        config,
+        num_instances=n,
+        window_size=window,
+        window_stride=stride,
+        num_negatives=negatives,
+        embedding_dim=dim,
+        min_row_norm=floor,
+        warmup_epochs=warmup,
+    )
+
+
+def check(config: Config) -> None:
+    """Check every setting that can be checked without the data.
+
+    Args:
+      config: the configuration.
+
+    Raises:
+      ValueError: for a setting out of its range.
+    """
+    at_least_one = "epochs batch_size width hidden_dim embedding_dim image_size knn_k knn_images checkpoint_every"
+    for name in (at_least_one + " keep_checkpoints").split():
+        if getattr(config, name) < 1:
+            raise ValueError(f"expected --{name} >= 1, got {getattr(config, name)}")
+    for name in "seed num_instances num_negatives min_row_norm weight_decay knn_every intra_op_threads".split():
+        if (getattr(config, name) or 0) < 0:
+            raise ValueError(f"expected --{name} >= 0, got {getattr(config, name)}")
+    for name in "temperature learning_rate knn_temperature".split():
+        if not 0 < getattr(config, name) < float("inf"):
+            raise ValueError(f"expected --{name} > 0, got {getattr(config, name)}")
+    for name in "flip_probability jitter_probability grayscale_probability blur_probability".split():
+        if not 0 <= getattr(config, name) <= 1:
+            raise ValueError(f"expected --{name} between 0 and 1, got {getattr(config, name)}")
+    if not 0 <= config.momentum < 1:
+        raise ValueError(f"expected 0 <= --momentum < 1, got {config.momentum}")
+    if not 0 <= config.final_learning_rate < float("inf"):
+        raise ValueError(f"expected --final_learning_rate >= 0, got {config.final_learning_rate}")
+    if not 0 < config.eval_crop <= 1:
+        raise ValueError(f"expected 0 < --eval_crop <= 1, got {config.eval_crop}")
+    if len(config.crop_scale) != 2 or not 0 < config.crop_scale[0] <= config.crop_scale[1] <= 1:
+        raise ValueError(f"expected --crop_scale=LEAST,LARGEST with 0 < LEAST <= LARGEST <= 1, got {config.crop_scale}")
+    if len(config.blur_sigma) != 2 or not 0 < config.blur_sigma[0] <= config.blur_sigma[1]:
+        raise ValueError(f"expected --blur_sigma=LEAST,LARGEST with 0 < LEAST <= LARGEST, got {config.blur_sigma}")
+    if len(config.jitter) != 4 or min(config.jitter) < 0 or config.jitter[3] > 0.5:
+        raise ValueError(f"expected --jitter=BRIGHTNESS,CONTRAST,SATURATION,HUE >= 0, hue <= 0.5, got {config.jitter}")
+
+
+def _kind(field: dataclasses.Field) -> type:
+    """int of `int | None`, tuple of `tuple[float, ...]`."""
+    if isinstance(field.type, types.UnionType):
+        return next(t for t in typing.get_args(field.type) if t is not type(None))
+    return typing.get_origin(field.type) or field.type

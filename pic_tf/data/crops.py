@@ -1,0 +1,166 @@
+"""On the host: decode, crop and resize. torchvision's RandomResizedCrop law, PIL's bilinear filter."""
+
+import math
+
+import tensorflow as tf
+
+CROP_RANDOMS = 22  # uniform numbers a random crop uses: 10 areas, 10 aspect ratios, row, column
+_TRIES = 10
+_CHROMA_MARGIN = 2  # pixels decoded around a JPEG window so that subsampled chroma sees its neighbours
+
+
+def random_window(
+    random: tf.Tensor,
+    height: tf.Tensor,
+    width: tf.Tensor,
+    scale: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+) -> tf.Tensor:
+    """Crop windows of random area and aspect ratio.
+
+    Ten times: area a ~ U(scale) H W, aspect r ~ exp(U(log ratio)), w = round(sqrt(a r)),
+    h = round(sqrt(a / r)); the first that fits is placed uniformly. If none fits, the largest
+    centred window whose aspect lies within `ratio`.
+
+    Args:
+      random: float32 [b, 22] uniform in [0, 1).
+      height: int32 [b] image heights in pixels.
+      width: int32 [b] image widths in pixels.
+      scale: least and largest share of the image's area.
+      ratio: least and largest width / height.
+
+    Returns:
+      int32 [b, 4]: top, left, height, width in pixels.
+
+    Source: torchvision.transforms.RandomResizedCrop (get_params).
+    """
+    h, w = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
+    area = (h * w)[:, None] * (scale[0] + (scale[1] - scale[0]) * random[:, :_TRIES])
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    aspect = tf.exp(low + (high - low) * random[:, _TRIES : 2 * _TRIES])
+    crop_w = tf.cast(tf.round(tf.sqrt(area * aspect)), tf.int32)
+    crop_h = tf.cast(tf.round(tf.sqrt(area / aspect)), tf.int32)
+    fits = (crop_w > 0) & (crop_w <= width[:, None]) & (crop_h > 0) & (crop_h <= height[:, None])
+    first = tf.argmax(tf.cast(fits, tf.int32), axis=1)
+    crop_w = tf.gather(crop_w, first, batch_dims=1)
+    crop_h = tf.gather(crop_h, first, batch_dims=1)
+    top = _uniform_integer(random[:, 2 * _TRIES], height - crop_h + 1)
+    left = _uniform_integer(random[:, 2 * _TRIES + 1], width - crop_w + 1)
+
+    widest = tf.cast(tf.round(h * ratio[1]), tf.int32)
+    tallest = tf.cast(tf.round(w / ratio[0]), tf.int32)
+    central_w, central_h = tf.minimum(width, widest), tf.minimum(height, tallest)
+    central = [(height - central_h) // 2, (width - central_w) // 2, central_h, central_w]
+    any_fits = tf.reduce_any(fits, axis=1)
+    return tf.stack([tf.where(any_fits, *pair) for pair in zip([top, left, crop_h, crop_w], central)], axis=1)
+
+
+def central_window(height: tf.Tensor, width: tf.Tensor, fraction: float) -> tf.Tensor:
+    """The centred square whose side is `fraction` of the image's short side.
+
+    `fraction` = 224 / 256 is the usual Resize(256), CenterCrop(224) in one step.
+
+    Args:
+      height: int32 [b] pixels.
+      width: int32 [b] pixels.
+      fraction: in (0, 1].
+
+    Returns:
+      int32 [b, 4]: top, left, height, width in pixels.
+    """
+    short = tf.cast(tf.minimum(height, width), tf.float32)
+    side = tf.maximum(tf.cast(tf.round(short * fraction), tf.int32), 1)
+    return tf.stack([(height - side) // 2, (width - side) // 2, side, side], axis=1)
+
+
+def crop_arrays(images: tf.Tensor, windows: tf.Tensor, size: int) -> tf.Tensor:
+    """Cut a window out of each image and resize it, the whole batch as two matrix products.
+
+    out = A image B^T with A, B the rows of PIL's triangle filter.
+
+    Args:
+      images: uint8 [b, H, W, 3].
+      windows: int32 [b, 4]: top, left, height, width in pixels.
+      size: output side in pixels.
+
+    Returns:
+      uint8 [b, size, size, 3].
+    """
+    rows = _filter_matrix(windows[:, 0], windows[:, 2], images.shape[1], size)
+    columns = _filter_matrix(windows[:, 1], windows[:, 3], images.shape[2], size)
+    resized = tf.einsum("bih,bhwc,bjw->bijc", rows, tf.cast(images, tf.float32), columns)
+    return _to_uint8(resized)
+
+
+def crop_encoded(encoded: tf.Tensor, window_of, size: int) -> tf.Tensor:
+    """Decode the window of one encoded image and resize it.
+
+    Of a JPEG only the window is decoded, bit for bit as PIL decodes it. The resize antialiases only
+    where it shrinks; elsewhere the two filters are the same.
+
+    Args:
+      encoded: scalar string, the bytes of a JPEG, PNG, GIF (its first frame) or BMP.
+      window_of: (height int32 [1], width int32 [1]) -> int32 [1, 4] window.
+      size: output side in pixels.
+
+    Returns:
+      uint8 [size, size, 3].
+
+    Raises:
+      tf.errors.InvalidArgumentError: at run time, for bytes that cannot be decoded.
+    """
+    crop = tf.cond(
+        tf.io.is_jpeg(encoded),
+        lambda: _crop_jpeg(encoded, window_of),
+        lambda: _crop_other(encoded, window_of),
+    )
+    shape = tf.shape(crop)
+    resized = tf.cond(
+        (shape[0] > size) | (shape[1] > size),
+        lambda: tf.image.resize(crop, [size, size], antialias=True),
+        lambda: tf.image.resize(crop, [size, size]),
+    )
+    return tf.ensure_shape(_to_uint8(resized), [size, size, 3])
+
+
+def _crop_jpeg(encoded: tf.Tensor, window_of) -> tf.Tensor:
+    shape = tf.io.extract_jpeg_shape(encoded)
+    top, left, height, width = tf.unstack(window_of(shape[0:1], shape[1:2])[0])
+    # A JPEG decoder smooths chroma across neighbours: decode some of them too, then cut them off.
+    top_margin, left_margin = tf.minimum(top, _CHROMA_MARGIN), tf.minimum(left, _CHROMA_MARGIN)
+    bottom = tf.minimum(top + height + _CHROMA_MARGIN, shape[0])
+    right = tf.minimum(left + width + _CHROMA_MARGIN, shape[1])
+    wide = [top - top_margin, left - left_margin, bottom - top + top_margin, right - left + left_margin]
+    decoded = tf.image.decode_and_crop_jpeg(encoded, tf.stack(wide), channels=3, dct_method="INTEGER_ACCURATE")
+    return decoded[top_margin : top_margin + height, left_margin : left_margin + width]
+
+
+def _crop_other(encoded: tf.Tensor, window_of) -> tf.Tensor:
+    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+    shape = tf.shape(image)
+    top, left, height, width = tf.unstack(window_of(shape[0:1], shape[1:2])[0])
+    return image[top : top + height, left : left + width]
+
+
+def _filter_matrix(start: tf.Tensor, length: tf.Tensor, in_size: int, out_size: int) -> tf.Tensor:
+    """Rows of PIL's bilinear filter for a window of a line of pixels: float32 [b, out_size, in_size].
+
+    Output i looks at c = start + (i + 1/2) length / out_size with the triangle max(0, 1 - |p + 1/2 - c| / s),
+    s = max(1, length / out_size), over the window's pixels p, normalised to sum 1.
+    """
+    start, length = (tf.cast(x, tf.float32)[:, None, None] for x in (start, length))
+    step = length / out_size
+    centre = start + (tf.range(out_size, dtype=tf.float32)[:, None] + 0.5) * step
+    pixel = tf.range(in_size, dtype=tf.float32) + 0.5
+    weight = tf.maximum(1.0 - tf.abs(pixel - centre) / tf.maximum(step, 1.0), 0.0)
+    weight = tf.where((pixel > start) & (pixel < start + length), weight, 0.0)
+    return weight / tf.reduce_sum(weight, axis=2, keepdims=True)
+
+
+def _uniform_integer(random: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """floor(random * count), kept below `count` where float32 rounds up."""
+    return tf.minimum(tf.cast(random * tf.cast(count, tf.float32), tf.int32), count - 1)
+
+
+def _to_uint8(image: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.clip_by_value(tf.round(image), 0.0, 255.0), tf.uint8)

@@ -1,0 +1,183 @@
+"""The order of visits: a sliding window over one permutation of the instances (paper, Section 2.2)."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+_PERMUTATION, _WINDOW = 0, 1  # which of the two shuffles a seed belongs to
+_ROUNDS = 8  # TensorFlow's default of 4 leaves visible correlations between neighbours
+
+
+@dataclasses.dataclass(frozen=True)
+class SlidingWindow:
+    """Instance ids of every step as a pure function of (seed, step), in O(1) memory.
+
+    Window n holds the positions n*S ... n*S + W - 1 (mod N) of one global permutation, shuffled
+    within the window; it is read in floor(W / B) whole batches, so no batch has an id twice.
+    Successive windows share W - S positions. With W = S = N this is the usual epoch order.
+
+    Over R replicas, replica r visits only the instances with `id % R == r`: its own permutation
+    of them, its own W / R positions a window, B / R ids a step.
+
+    Attributes:
+      num_instances: N, the number of training images.
+      batch_size: B, views a step over all replicas.
+      window_size: W in instances; a multiple of B, or N.
+      window_stride: S in instances, 1 <= S <= W.
+      seed: any integer; chooses the permutation and every shuffle.
+      replica: r, which share this object gives.
+      num_replicas: R; divides B, and W and S unless W = N.
+
+    Raises:
+      ValueError: at construction, where a size does not fit the others.
+
+    Source: paper, Section 2.2 and Figure 2; defaults W = 131072, S = 16384 from Section 4.1.
+    """
+
+    num_instances: int
+    batch_size: int
+    window_size: int
+    window_stride: int
+    seed: int = 0
+    replica: int = 0
+    num_replicas: int = 1
+
+    def __post_init__(self) -> None:
+        n, b, w, s, r = (
+            self.num_instances, self.batch_size, self.window_size, self.window_stride, self.num_replicas
+        )  # fmt: skip
+        if b < 1 or b > n:
+            raise ValueError(f"expected 1 <= batch_size <= the number of instances ({n}), got {b}: use a smaller one")
+        if not b <= w <= n:
+            raise ValueError(
+                f"expected batch_size ({b}) <= window_size <= number of instances ({n}), got window_size {w}"
+            )
+        if not 1 <= s <= w:
+            raise ValueError(f"expected 1 <= window_stride <= window_size ({w}), got {s}")
+        if w % b and w != n:
+            below = w // b * b
+            raise ValueError(
+                f"expected window_size to be a multiple of batch_size ({b}), got {w}: use {below} or {below + b}"
+            )
+        if not 0 <= self.replica < r:
+            raise ValueError(f"expected 0 <= replica < num_replicas ({r}), got {self.replica}")
+        sizes = {"batch_size": b} if w == n else {"batch_size": b, "window_size": w, "window_stride": s}
+        for name, size in sizes.items():
+            if size % r:
+                raise ValueError(f"expected num_replicas ({r}) to divide {name}, got {size}: use {size - size % r}")
+        if w == n and s % r and s != n:
+            raise ValueError(f"expected num_replicas ({r}) to divide window_stride, got {s}: use {s - s % r or r}")
+
+    @property
+    def steps_per_window(self) -> int:
+        """Whole batches in a window, floor(W / B)."""
+        return (self.window_size // self.num_replicas) // (self.batch_size // self.num_replicas)
+
+    def instance_ids(self, step: tf.Tensor | int) -> tf.Tensor:
+        """The ids visited at `step` by this replica.
+
+        Args:
+          step: scalar integer >= 0.
+
+        Returns:
+          int64 [B / R], each in [0, N), all different, all with `id % R == replica`.
+        """
+        step = tf.cast(step, tf.int64)
+        batch = self.batch_size // self.num_replicas
+        own = -(-(self.num_instances - self.replica) // self.num_replicas)  # how many ids are r mod R
+        window = own if self.window_size == self.num_instances else self.window_size // self.num_replicas
+        stride = own if self.window_stride == self.num_instances else self.window_stride // self.num_replicas
+
+        n, k = step // self.steps_per_window, step % self.steps_per_window
+        shuffled = self._shuffle(k * batch + tf.range(batch, dtype=tf.int64), window, _WINDOW, n)
+        position = (n * stride + shuffled) % own
+        return self._shuffle(position, own, _PERMUTATION, 0) * self.num_replicas + self.replica
+
+    def _shuffle(self, index: tf.Tensor, size: int, stream: int, window: tf.Tensor | int) -> tf.Tensor:
+        """Where a seeded permutation of [0, size) sends `index` (int64 [b])."""
+        key = tf.cast(self.seed, tf.int64) * 2 + stream
+        seed = tf.stack([key, tf.cast(window, tf.int64), tf.cast(self.replica, tf.int64)])
+        # The op reads its seed as three 32-bit words.
+        seed = tf.cast(tf.bitwise.bitwise_and(seed, 0xFFFFFFFF), tf.uint32)
+        return tf.raw_ops.RandomIndexShuffle(
+            index=index, seed=seed, max_index=tf.constant(size - 1, tf.int64), rounds=_ROUNDS
+        )
+
+
+def epoch_order(num_instances: int, batch_size: int, seed: int = 0) -> SlidingWindow:
+    """The usual order: every instance once an epoch, reshuffled each epoch (W = S = N).
+
+    The last N mod B instances of each shuffle are left out of that epoch.
+
+    Args:
+      num_instances: N.
+      batch_size: B, views a step.
+      seed: any integer.
+
+    Returns:
+      A `SlidingWindow` with window and stride N.
+
+    Source: paper, Table 4 (rows without sliding window).
+    """
+    return SlidingWindow(num_instances, batch_size, num_instances, num_instances, seed)
+
+
+def default_window(num_instances: int, batch_size: int) -> tuple[int, int]:
+    """Window and stride where the user names none.
+
+    W = min(131072, B 2^floor(log2(N / 2B))), the paper's window or at most half of a small data
+    set, and S = W / 8 (majority ratio 87.5 %). Below 8 batches a data set is too small for
+    windows and gets the epoch order W = S = N.
+
+    Args:
+      num_instances: N.
+      batch_size: B, views a step.
+
+    Returns:
+      (W, S) in instances.
+
+    Source: paper, Section 4.1 and Table 3; the rule for small N is ours.
+    """
+    if num_instances < 8 * batch_size:
+        return num_instances, num_instances
+    half = batch_size * 2 ** ((num_instances // (2 * batch_size)).bit_length() - 1)
+    window = min(half, max(131072 // batch_size, 1) * batch_size)
+    return window, max(window // 8, 1)
+
+
+def visit_statistics(order: SlidingWindow, num_steps: int, first_step: int = 0) -> dict[str, float]:
+    """What an order does, counted visit by visit (brute force, for reports and tests).
+
+    Args:
+      order: the order to look at.
+      num_steps: how many steps to count; at least two windows for distances to exist.
+      first_step: where to start.
+
+    Returns:
+      views: how many visits were counted.
+      instances_visited: how many different instances they reached.
+      visits_per_instance: mean over the instances visited.
+      median_distance: views between two visits of the same instance (W for the majority).
+      majority_ratio: share of all visits whose instance comes again within 2 W views, which
+        tends to 1 - S / W; visits in the last 2 W views, whose future is not seen, are not counted.
+
+    Source: paper, Section 2.2 (distance D, majority ratio gamma).
+    """
+    ids_of = tf.function(order.instance_ids)
+    visits = np.concatenate([ids_of(tf.constant(t, tf.int64)) for t in range(first_step, first_step + num_steps)])
+    by_instance = np.lexsort((np.arange(len(visits)), visits))  # view numbers, grouped by instance
+    same = visits[by_instance][1:] == visits[by_instance][:-1]
+    distance = np.diff(by_instance)[same]
+    past = by_instance[:-1][same]  # the earlier view of each pair
+    horizon = 2 * order.window_size // order.num_replicas
+    judged = np.count_nonzero(np.arange(len(visits)) < len(visits) - horizon)
+    soon = np.count_nonzero((distance <= horizon) & (past < len(visits) - horizon))
+    instances = len(np.unique(visits))
+    return {
+        "views": len(visits),
+        "instances_visited": instances,
+        "visits_per_instance": len(visits) / instances,
+        "median_distance": float(np.median(distance)) if len(distance) else float("nan"),
+        "majority_ratio": soon / judged if judged else float("nan"),
+    }

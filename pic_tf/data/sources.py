@@ -1,0 +1,232 @@
+"""Where images come from. A source is `len`, images by instance id, and optional labels."""
+
+import dataclasses
+import os
+import pathlib
+from typing import Protocol
+
+import numpy as np
+import tensorflow as tf
+
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM")
+_EXTENSIONS = (".jpg", ".jpeg", ".png", ".gif", ".bmp")
+_EVALUATION_FOLDERS = ("val", "validation", "test")
+_MAX_CHECKED = 10_000  # files whose first bytes are looked at before a run starts
+
+
+class Source(Protocol):
+    """Random access to N images.
+
+    Attributes:
+      name: what to call it in messages.
+      labels: int64 [N], or None.
+      class_names: one name a label, or ().
+    """
+
+    name: str
+    labels: np.ndarray | None
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int: ...
+
+    def path(self, instance_id: int) -> str:
+        """What to call an instance in messages."""
+
+    def read(self, instance_ids: tf.Tensor) -> tf.Tensor:
+        """Images of `instance_ids` (int64 [b]) as a graph op: string [b] (encoded) or uint8 [b, H, W, 3]."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ArraySource:
+    """Images of one size held in memory.
+
+    Attributes:
+      images: uint8 [N, H, W, 3].
+      labels: integer [N], or None.
+      class_names: one name a label, or ().
+      name: what to call it in messages.
+
+    Raises:
+      ValueError: for another shape or dtype, or labels of another length.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray | None = None
+    class_names: tuple[str, ...] = ()
+    name: str = "array"
+
+    def __post_init__(self) -> None:
+        images = np.asarray(self.images)
+        if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8 or not len(images):
+            raise ValueError(
+                f"expected images uint8 [N, H, W, 3] with N >= 1, got {images.dtype} {list(images.shape)}: "
+                "repeat a gray channel three times and scale to 0..255"
+            )
+        if self.labels is not None and np.shape(self.labels) != (len(images),):
+            raise ValueError(f"expected labels [{len(images)}], one an image, got {list(np.shape(self.labels))}")
+        object.__setattr__(self, "images", images)
+        if self.labels is not None:
+            object.__setattr__(self, "labels", np.asarray(self.labels, np.int64))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def path(self, instance_id: int) -> str:
+        """What to call an instance in messages."""
+        return f"{self.name}[{instance_id}]"
+
+    def read(self, instance_ids: tf.Tensor) -> tf.Tensor:
+        """uint8 [b, H, W, 3] images of int64 [b] ids."""
+        images = tf.numpy_function(lambda ids: self.images[ids], [instance_ids], tf.uint8, stateful=False)
+        return tf.ensure_shape(images, [*instance_ids.shape, *self.images.shape[1:]])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FolderSource:
+    """A folder of image files, any nesting; ids follow the sorted relative paths.
+
+    Where every file lies in a sub-folder and there are at least two of them, the first folder
+    names the class; otherwise there are no labels.
+
+    Attributes:
+      folder: the folder.
+      paths: relative paths of the images, one an instance.
+      labels: int64 [N], or None.
+      class_names: the class folders, sorted, or ().
+      name: what to call it in messages.
+    """
+
+    folder: str
+    paths: tuple[str, ...]
+    labels: np.ndarray | None
+    class_names: tuple[str, ...]
+    name: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_names", tf.constant(self.paths))  # once, not in every graph
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def path(self, instance_id: int) -> str:
+        """The file of an instance."""
+        return os.path.join(self.folder, self.paths[instance_id])
+
+    def read(self, instance_ids: tf.Tensor) -> tf.Tensor:
+        """string [b], the files' bytes, of int64 [b] ids."""
+        names = tf.strings.join([self.folder + os.sep, tf.gather(self._names, instance_ids)])
+        return tf.map_fn(tf.io.read_file, names, fn_output_signature=tf.string)
+
+
+def open_folder(folder: str | os.PathLike, seed: int = 0) -> FolderSource:
+    """List a folder of images and check that they are images.
+
+    The first bytes of every file (of 10,000 drawn by `seed` where there are more) must be those of
+    a JPEG, PNG, GIF or BMP. Hidden files and files with other extensions are passed over.
+
+    Args:
+      folder: path of the folder.
+      seed: which files to check where there are too many to check all.
+
+    Returns:
+      The source.
+
+    Raises:
+      ValueError: a missing or empty folder, or a file that is not what its name says.
+    """
+    root = pathlib.Path(folder)
+    if not root.is_dir():
+        what = "a file" if root.exists() else "nothing"
+        raise ValueError(f"expected a folder of images at {str(root)!r}, got {what} there: check the path")
+    paths = []
+    for directory, folders, files in os.walk(root, followlinks=True):
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        inside = os.path.relpath(directory, root)
+        paths += [
+            os.path.normpath(os.path.join(inside, f))
+            for f in files
+            if f.lower().endswith(_EXTENSIONS) and not f.startswith(".")
+        ]
+    paths.sort()
+    if not paths:
+        raise ValueError(f"expected images ({', '.join(_EXTENSIONS)}) in {str(root)!r}, got none: check the path")
+    checked = range(len(paths))
+    if len(paths) > _MAX_CHECKED:
+        checked = np.random.default_rng(seed).choice(len(paths), _MAX_CHECKED, replace=False)
+    for i in checked:
+        with open(root / paths[i], "rb") as file:
+            head = file.read(8)
+        if not head.startswith(_MAGIC):
+            raise ValueError(
+                f"expected a JPEG, PNG, GIF or BMP image in {str(root / paths[i])!r}, got a file that starts with "
+                f"{head!r}: remove or replace it"
+            )
+    tops = [path.split(os.sep)[0] if os.sep in path else "" for path in paths]
+    classes = sorted(set(tops))
+    labelled = "" not in classes and len(classes) > 1
+    labels = np.searchsorted(classes, tops).astype(np.int64) if labelled else None
+    return FolderSource(str(root), tuple(paths), labels, tuple(classes) if labelled else (), str(root))
+
+
+def digits(split: str) -> ArraySource:
+    """scikit-learn's 1,797 real 8 x 8 scans of handwritten digits: 1,500 to train on, 297 held out.
+
+    Args:
+      split: "train" or "held_out".
+
+    Returns:
+      The source; gray levels 0..16 become 0..255 in three equal channels.
+
+    Source: https://archive.ics.uci.edu/dataset/80 (test part), as shipped with scikit-learn.
+    """
+    from sklearn.datasets import load_digits  # slow to import, needed by the quickstart only
+
+    data = load_digits()
+    images = np.repeat(np.rint(data.images * (255 / 16)).astype(np.uint8)[..., None], 3, axis=-1)
+    part = slice(None, 1500) if split == "train" else slice(1500, None)
+    return ArraySource(images[part], data.target[part], tuple(str(c) for c in range(10)), f"digits ({split})")
+
+
+def open_dataset(dataset: str, eval_dataset: str = "") -> tuple[Source, Source | None]:
+    """The training images and the held-out ones that flags name.
+
+    `dataset` is "digits" or a folder. A folder with a `train` folder inside is read from there, and
+    its `val`, `validation` or `test` folder becomes the held-out set unless `eval_dataset` names another.
+
+    Args:
+      dataset: "digits" or a path.
+      eval_dataset: "" or a path.
+
+    Returns:
+      (training source, held-out source or None).
+
+    Raises:
+      ValueError: where a folder is missing, empty or holds something else, or where the held-out
+        set has a class that the training set has not.
+    """
+    if dataset == "digits":
+        train, held_out = digits("train"), digits("held_out")
+    else:
+        root, held_out = pathlib.Path(dataset), None
+        inside = root / "train"
+        train = open_folder(inside if inside.is_dir() else root)
+        if inside.is_dir() and not eval_dataset:
+            found = [root / name for name in _EVALUATION_FOLDERS if (root / name).is_dir()]
+            held_out = open_folder(found[0]) if found else None
+    if eval_dataset:
+        held_out = open_folder(eval_dataset)
+    if held_out is not None and held_out.class_names and train.class_names:
+        held_out = _with_classes(held_out, train.class_names)
+    return train, held_out
+
+
+def _with_classes(source: Source, class_names: tuple[str, ...]) -> Source:
+    """The same source with its labels counted in `class_names`."""
+    unknown = [name for name in source.class_names if name not in class_names]
+    if unknown:
+        raise ValueError(
+            f"expected the classes of {source.name!r} to be among the training set's {len(class_names)}, got "
+            f"{unknown[0]!r} besides: name the folders alike"
+        )
+    numbers = np.array([class_names.index(name) for name in source.class_names], np.int64)
+    return dataclasses.replace(source, labels=numbers[source.labels], class_names=class_names)

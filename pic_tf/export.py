@@ -1,0 +1,70 @@
+"""Hand the backbone on: a SavedModel that serves, and that TF Hub fine-tunes.
+
+python -m pic_tf.export --run=runs/pic --output=backbone
+"""
+
+import os
+import shutil
+import sys
+
+from absl import app, flags
+
+if __name__ == "__main__":
+    from pic_tf.quiet import import_tensorflow
+
+    import_tensorflow()
+
+import tensorflow as tf
+import tf_keras as keras
+
+from pic_tf.data.augment import MEAN, STDDEV
+
+
+def export_backbone(backbone: keras.Model, path: str | os.PathLike, image_size: int | None = None) -> None:
+    """Write the backbone as a SavedModel that takes plain images in [0, 1].
+
+    The channel normalisation it was trained with is inside. The signature `serving_default` maps
+    `images` to `features`. As a reusable SavedModel, `hub.KerasLayer(path, trainable=True)`
+    fine-tunes it: variables, trainable variables and the training flag are there, and batch
+    normalisation updates its statistics.
+
+    Args:
+      backbone: Keras model, normalised images -> features [B, C].
+      path: folder to write; one that is there already is replaced once the new one is complete.
+      image_size: side in pixels that the signature asks for; None for any.
+
+    Source: https://www.tensorflow.org/hub/reusable_saved_models.
+    """
+    path = os.path.normpath(os.fspath(path))
+    shape = [image_size, image_size, 3]
+    images = keras.Input(shape, name="images")
+    scale = keras.layers.Rescaling([1 / s for s in STDDEV], [-m / s for m, s in zip(MEAN, STDDEV)], name="normalise")
+    # A flat model: its variables and names are the backbone's own.
+    model = keras.Model(images, backbone(scale(images)), name="pic_backbone")
+
+    @tf.function(input_signature=[tf.TensorSpec([None, *shape], tf.float32, name="images")])
+    def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"features": model(images, training=False)}
+
+    aside = f"{path}.partial"
+    shutil.rmtree(aside, ignore_errors=True)
+    model.save(aside, save_format="tf", include_optimizer=False, signatures={"serving_default": serve})
+    shutil.rmtree(path, ignore_errors=True)
+    os.rename(aside, path)
+
+
+def main(_) -> None:
+    from pic_tf import pretrain  # brings in everything else, which a library user of this file does not need
+
+    run, output = flags.FLAGS.run, flags.FLAGS.output
+    try:
+        step = pretrain.export_run(run, output)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    print(f"backbone after {step:,} steps written to {output}")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("run", None, "output folder of a training run", required=True)
+    flags.DEFINE_string("output", None, "folder to write the SavedModel to; replaced if it is there", required=True)
+    app.run(main)

@@ -1,0 +1,197 @@
+"""The instance classifier: a ring of the K most recent instances before a store of all of them."""
+
+import math
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from pic_tf.instances.loss import SIMILARITIES, instance_softmax
+from pic_tf.instances.store import DeviceStore, initial_rows, scatter_rows
+from pic_tf.optim.lazy_sgd import LazySGD
+
+_NOBODY = np.int64(-1)  # id of an empty slot
+_INITIAL_STDDEV = 0.01
+
+
+@keras.utils.register_keras_serializable("pic_tf")
+class InstanceClassifier(keras.layers.Layer):
+    """Instance weights w [N, D] of which the K most recently visited take part in a step.
+
+    Those K rows and their momentum lie together in a ring, and every one of them gets the same
+    dense update, so nothing of size K is gathered or scattered. A row leaves the ring for the store
+    with the number of updates applied so far, and returns from it caught up with what it missed
+    (`LazySGD.caught_up_rows`). All together equals SGD over the full table in which the gradient of
+    every row outside the ring is 0.
+
+    With K = N every row is always live: slot i is instance i, nothing moves, no store.
+
+    Args:
+      num_instances: N.
+      embedding_dim: D.
+      num_negatives: K, rows in the soft-max's denominator, the batch's own included; at least the
+        batch size, at most N.
+      temperature: tau.
+      similarity: "cosine" or "dot".
+      weight_correction: catch returning rows up (paper) or leave them as they left (its ablation).
+      min_row_norm: a row returning with a smaller norm is rescaled to it, momentum with it; 0 turns
+        this off, None is the norm at initialisation, 0.01 sqrt(D). A departure from the paper: a
+        row that rested long enough shrinks to nothing, its cosine gradient grows as 1 / |w| and
+        would throw it to a norm where it freezes. Cosine logits do not change.
+      seed: of the initial weights.
+
+    Attributes:
+      weights_ring: float32 [K, D], w.
+      momentum_ring: float32 [K, D], u.
+      ids: int64 [K], whose rows these are, -1 for an empty slot.
+      head: int64 scalar, the oldest slot, which the next batch takes over.
+      store: the resting rows, or None where K = N.
+
+    Raises:
+      ValueError: for a value out of its range.
+
+    Source: paper, Section 2.3; the norm floor is ours.
+    """
+
+    def __init__(
+        self,
+        num_instances: int,
+        embedding_dim: int = 128,
+        num_negatives: int = 65536,
+        temperature: float = 0.2,
+        similarity: str = "cosine",
+        weight_correction: bool = True,
+        min_row_norm: float | None = None,
+        seed: int = 0,
+        name: str = "instances",
+    ):
+        super().__init__(name=name, dtype="float32")  # whatever the precision of the backbone
+        if not 1 <= num_negatives <= num_instances:
+            raise ValueError(
+                f"expected 1 <= num_negatives <= num_instances ({num_instances}), got {num_negatives}: "
+                f"{num_instances} is the full soft-max"
+            )
+        if not temperature > 0:
+            raise ValueError(f"expected temperature > 0, got {temperature}")
+        if similarity not in SIMILARITIES:
+            raise ValueError(f"expected similarity to be cosine or dot, got {similarity!r}")
+        if min_row_norm is not None and min_row_norm < 0:
+            raise ValueError(f"expected min_row_norm >= 0, got {min_row_norm}")
+        self.num_instances, self.embedding_dim, self.num_negatives = num_instances, embedding_dim, num_negatives
+        self.temperature, self.similarity = temperature, similarity
+        self.weight_correction = weight_correction
+        self.min_row_norm = _INITIAL_STDDEV * math.sqrt(embedding_dim) if min_row_norm is None else min_row_norm
+        self.seed = seed
+
+        full = num_negatives == num_instances
+        shape = [num_negatives, embedding_dim]
+        self.store = None if full else DeviceStore(num_instances, embedding_dim, _INITIAL_STDDEV, seed)
+        self.weights_ring = tf.Variable(
+            lambda: initial_rows(*shape, _INITIAL_STDDEV, seed) if full else tf.zeros(shape),
+            trainable=False,
+            name="weights_ring",
+        )
+        self.momentum_ring = tf.Variable(lambda: tf.zeros(shape), trainable=False, name="momentum_ring")
+        self.ids = tf.Variable(
+            lambda: tf.range(num_instances, dtype=tf.int64) if full else tf.fill([num_negatives], _NOBODY),
+            trainable=False,
+            name="ids",
+        )
+        self.head = tf.Variable(tf.constant(0, tf.int64), trainable=False, name="head")
+
+    def admit(self, instance_ids: tf.Tensor, optimizer: LazySGD) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Make the batch's rows the most recent ones.
+
+        Hits move to the front of the ring, misses come from the store, the oldest rows go there.
+
+        Args:
+          instance_ids: int64 [b], each in [0, N), b <= K; an id that comes twice gets one slot.
+          optimizer: catches returning rows up.
+
+        Returns:
+          slots int64 [b], the slot of each id's row; and what happened: `row_norm`, the mean norm of
+          the rows that came from the store, and `floored`, how many of them the floor lifted.
+
+        Source: paper, Section 2.3 and Eq. 3.
+        """
+        if self.store is None:
+            return instance_ids, {"row_norm": tf.constant(0.0), "floored": tf.constant(0.0)}
+        size = tf.shape(instance_ids, out_type=tf.int64)[0]
+        batch = tf.sort(instance_ids)
+        first = tf.concat([[True], batch[1:] != batch[:-1]], axis=0)  # not a repetition
+        slots = (self.head + tf.range(size)) % self.num_negatives  # the oldest; batch[i] moves to slots[i]
+
+        # Where the ring has the batch's ids: each slot looks itself up among the b sorted ids.
+        ids = tf.identity(self.ids)
+        rank = tf.minimum(tf.searchsorted(batch, ids, out_type=tf.int64), size - 1)
+        revisited = tf.gather(batch, rank) == ids  # bool [K]
+        slot_numbers = tf.range(self.num_negatives, dtype=tf.int64)
+        found = tf.math.unsorted_segment_max(tf.where(revisited, slot_numbers, _NOBODY), rank, size)
+        hit = found >= 0
+        found = tf.maximum(found, 0)
+        hit_weights, hit_momentum = tf.gather(self.weights_ring, found), tf.gather(self.momentum_ring, found)
+
+        leaving = tf.where(tf.gather(revisited, slots), _NOBODY, tf.gather(ids, slots))
+        self.store.write(
+            leaving,
+            tf.gather(self.weights_ring, slots),
+            tf.gather(self.momentum_ring, slots),
+            tf.identity(optimizer.iterations),
+        )
+        weights, momentum, since = self.store.read(batch)
+        if self.weight_correction:
+            weights, momentum = optimizer.caught_up_rows(weights, momentum, since)
+        weights, momentum, happened = self._lift(weights, momentum, first & ~hit)
+
+        self.ids.assign(tf.where(revisited, _NOBODY, ids))
+        scatter_rows(self.ids, slots, tf.where(first, batch, _NOBODY))
+        scatter_rows(self.weights_ring, slots, tf.where(hit[:, None], hit_weights, weights))
+        scatter_rows(self.momentum_ring, slots, tf.where(hit[:, None], hit_momentum, momentum))
+        self.head.assign((self.head + size) % self.num_negatives)
+        return tf.gather(slots, tf.searchsorted(batch, instance_ids)), happened
+
+    def call(self, embedding: tf.Tensor, weights: tf.Tensor, slots: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Loss and accuracy of each view against the live rows.
+
+        Args:
+          embedding: float [b, D].
+          weights: float32 [K, D], the ring's weights, a tensor so that it can be watched.
+          slots: int64 [b] from `admit`.
+
+        Returns:
+          loss float32 [b], correct bool [b].
+
+        Source: paper, Eq. 1 with the recent negatives of Section 2.3.
+        """
+        live = self.ids >= 0
+        return instance_softmax(embedding, weights, slots, live, self.temperature, self.similarity)
+
+    def apply_gradient(self, gradient: tf.Tensor, weights: tf.Tensor, optimizer: LazySGD) -> None:
+        """Eq. 2 for the ring's rows, after the optimizer's own `apply_gradients` of the step.
+
+        Args:
+          gradient: float32 [K, D] with respect to `weights`.
+          weights: float32 [K, D], the ring's weights as the loss saw them.
+          optimizer: whose rate, momentum and weight decay apply.
+        """
+        weights, momentum = optimizer.updated_rows(gradient, weights, self.momentum_ring)
+        self.weights_ring.assign(weights)
+        self.momentum_ring.assign(momentum)
+
+    def get_config(self) -> dict:
+        names = "num_instances embedding_dim num_negatives temperature similarity weight_correction min_row_norm seed"
+        return {"name": self.name} | {name: getattr(self, name) for name in names.split()}
+
+    def _lift(
+        self, weights: tf.Tensor, momentum: tf.Tensor, returning: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
+        """Rescale rows that are shorter than `min_row_norm` to it; count them among the `returning`."""
+        norm = tf.norm(weights, axis=1)
+        short = (norm < self.min_row_norm) & (norm > 0)
+        factor = tf.where(short, tf.math.divide_no_nan(self.min_row_norm, norm), 1.0)[:, None]
+        counted = tf.cast(returning, tf.float32)
+        happened = {
+            "row_norm": tf.math.divide_no_nan(tf.reduce_sum(norm * counted), tf.reduce_sum(counted)),
+            "floored": tf.reduce_sum(tf.where(short, counted, 0.0)),
+        }
+        return weights * factor, momentum * factor, happened

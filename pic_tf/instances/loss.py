@@ -1,0 +1,83 @@
+"""The instance soft-max over the live rows (paper, Eq. 1), with its gradient written out."""
+
+import tensorflow as tf
+
+SIMILARITIES = ("cosine", "dot")
+_MASKED = -1e30  # a logit whose exponential is 0
+
+
+def unit_rows(x: tf.Tensor) -> tf.Tensor:
+    """x / |x| row by row, float [n, D]; a row of zeros stays zero."""
+    # The floor is far below any row that weight decay can leave, unlike l2_normalize's 1e-12.
+    return x * tf.math.rsqrt(tf.maximum(tf.reduce_sum(x * x, axis=1, keepdims=True), 1e-36))
+
+
+def instance_softmax(
+    embedding: tf.Tensor,
+    weights: tf.Tensor,
+    slots: tf.Tensor,
+    live: tf.Tensor,
+    temperature: float,
+    similarity: str = "cosine",
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Each view's cross-entropy against the live rows, and whether its own row won.
+
+    loss_b = -log( exp(s(w_yb, z_b) / tau) / sum_{j live} exp(s(w_j, z_b) / tau) ),
+    s(w, z) = w.z / (|w| |z|) (cosine) or w.z (dot).
+
+    Args:
+      embedding: float [B, D], z.
+      weights: float32 [K, D], w.
+      slots: int [B], the row of each view's own instance, y.
+      live: bool [K], which rows take part; the own rows do.
+      temperature: tau > 0.
+      similarity: "cosine" (the paper's) or "dot" (the standard soft-max it is compared with).
+
+    Returns:
+      loss float32 [B], correct bool [B].
+
+    Source: paper, Eq. 1 and Table 1.
+    """
+    embedding = tf.cast(embedding, tf.float32)
+    if similarity == "cosine":
+        embedding, weights = unit_rows(embedding), unit_rows(weights)
+    # A cosine is at most 1, so exp(logit - 1 / tau) cannot overflow and partial sums simply add.
+    bound = 1.0 / temperature if similarity == "cosine" else None
+    return _cross_entropy(embedding / temperature, weights, slots, live, bound)
+
+
+def _cross_entropy(
+    queries: tf.Tensor, weights: tf.Tensor, slots: tf.Tensor, live: tf.Tensor, bound: float | None
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """log sum_{j live} exp(q.w_j) - q.w_y and q.w_y >= max_{j live} q.w_j.
+
+    `bound` is a known upper bound of every logit, or None. The gradient is written out because it
+    then passes over the [B, K] matrix in two products only, where autodiff makes four more passes.
+    """
+
+    @tf.custom_gradient
+    def cross_entropy(queries: tf.Tensor, weights: tf.Tensor):
+        # As a bias, mask and shift cost no pass of their own: TensorFlow fuses them into the product.
+        bias = tf.where(live, -(bound or 0.0), _MASKED)
+        logits = tf.nn.bias_add(tf.matmul(queries, weights, transpose_b=True), bias)
+        shift = tf.constant(bound or 0.0)
+        if bound is None:
+            largest = tf.reduce_max(logits, axis=1, keepdims=True)
+            logits, shift = logits - largest, largest[:, 0]
+        exponentials = tf.exp(logits)  # [B, K]
+        total = tf.reduce_sum(exponentials, axis=1)  # [B]
+        own_weights = tf.gather(weights, slots)
+        loss = tf.math.log(total) + shift - tf.reduce_sum(queries * own_weights, axis=1)
+        correct = tf.gather(exponentials, slots, batch_dims=1) >= tf.reduce_max(exponentials, axis=1)
+
+        def gradient(of_loss: tf.Tensor, _):
+            # d loss_b / d logit_bj = p_bj - [j = y_b], p = exponentials / total.
+            scale = (of_loss / total)[:, None]
+            of_queries = scale * tf.matmul(exponentials, weights) - of_loss[:, None] * own_weights
+            of_weights = tf.matmul(exponentials, scale * queries, transpose_a=True)
+            of_weights = tf.tensor_scatter_nd_sub(of_weights, slots[:, None], of_loss[:, None] * queries)
+            return of_queries, of_weights
+
+        return (loss, correct), gradient
+
+    return cross_entropy(queries, weights)

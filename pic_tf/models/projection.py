@@ -1,0 +1,40 @@
+"""The projection head: features -> embedding."""
+
+import tf_keras as keras
+
+HEADS = ("mlp", "linear", "none")
+
+
+def projection_head(
+    kind: str = "mlp", feature_dim: int = 2048, hidden_dim: int = 2048, embedding_dim: int = 128
+) -> keras.Model:
+    """z = W2 relu(W1 h + b1) + b2 (mlp), z = W h + b (linear) or z = h (none).
+
+    Args:
+      kind: "mlp", "linear" or "none".
+      feature_dim: C, size of the features.
+      hidden_dim: width of the mlp's hidden layer.
+      embedding_dim: D, size of the embedding; not used by "none", whose D is C.
+
+    Returns:
+      Keras model float [B, C] -> float32 [B, D].
+
+    Raises:
+      ValueError: for another kind.
+
+    Source: paper, Section 2.1 and Table 1 (two-layer FC head, no batch normalisation).
+    """
+    if kind not in HEADS:
+        raise ValueError(f"expected head to be one of {', '.join(HEADS)}, got {kind!r}")
+    features = keras.Input([feature_dim], name="features")
+    x = features
+    if kind == "mlp":
+        x = keras.layers.Dense(hidden_dim, "relu", kernel_initializer=_uniform(), name="hidden")(x)
+    if kind != "none":
+        x = keras.layers.Dense(embedding_dim, kernel_initializer=_uniform(), name="embedding")(x)
+    return keras.Model(features, x, name="projection")
+
+
+def _uniform() -> keras.initializers.Initializer:
+    """U(-1 / sqrt(fan_in), 1 / sqrt(fan_in)), the initialisation of the heads the recipe was tuned with."""
+    return keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")

@@ -1,0 +1,106 @@
+"""ResNet v1.5 backbones: image -> features."""
+
+import tf_keras as keras
+
+# depth: (blocks in each of the four stages, bottleneck blocks?)
+_STAGES = {
+    18: ((2, 2, 2, 2), False),
+    34: ((3, 4, 6, 3), False),
+    50: ((3, 4, 6, 3), True),
+    101: ((3, 4, 23, 3), True),
+    152: ((3, 8, 36, 3), True),
+}
+DEPTHS = tuple(_STAGES)
+_EXPANSION = 4  # a bottleneck block widens its output by this
+
+layers = keras.layers
+
+
+def resnet(depth: int = 50, stem: str = "imagenet", width: int = 64) -> keras.Model:
+    """A residual network that ends in global average pooling.
+
+    Convolutions have He initialisation by fan-out, the last batch normalisation of a block starts
+    with gamma 0 (each block starts as the identity), and bottleneck blocks stride in their 3 x 3
+    convolution (v1.5).
+
+    Args:
+      depth: 18, 34, 50, 101 or 152.
+      stem: "imagenet" (7 x 7 stride 2, then 3 x 3 max pooling stride 2) or "small" (3 x 3 stride 1,
+        for images of about 8 to 64 pixels).
+      width: channels of the first stage; 64 is the published network.
+
+    Returns:
+      Keras model from float32 [B, H, W, 3], any H and W, normalised by channel, to float32 features
+      [B, C], C = 8 width (depths 18 and 34) or 32 width.
+
+    Raises:
+      ValueError: for another depth or stem, or a width below 1.
+
+    Source: He et al. 2015 (https://arxiv.org/abs/1512.03385); v1.5 and the zero gamma: Goyal et al.
+    2017 (https://arxiv.org/abs/1706.02677), Section 5.1.
+    """
+    if depth not in _STAGES:
+        raise ValueError(f"expected depth to be one of {', '.join(map(str, DEPTHS))}, got {depth}")
+    if stem not in ("imagenet", "small"):
+        raise ValueError(f"expected stem to be imagenet or small, got {stem!r}")
+    if width < 1:
+        raise ValueError(f"expected width >= 1, got {width}")
+    stages, bottleneck = _STAGES[depth]
+    block = _bottleneck_block if bottleneck else _basic_block
+
+    images = keras.Input([None, None, 3], name="images")
+    if stem == "imagenet":
+        x = _conv(images, width, 7, 2, "stem")
+        x = layers.ReLU(name="stem_relu")(_norm(x, "stem"))
+        x = layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
+        x = layers.MaxPooling2D(3, 2, name="stem_pool")(x)
+    else:
+        x = _conv(images, width, 3, 1, "stem")
+        x = layers.ReLU(name="stem_relu")(_norm(x, "stem"))
+    for stage, blocks in enumerate(stages):
+        for b in range(blocks):
+            stride = 2 if stage > 0 and b == 0 else 1
+            x = block(x, width * 2**stage, stride, f"stage{stage + 1}_block{b + 1}")
+    features = layers.GlobalAveragePooling2D(name="features")(x)
+    return keras.Model(images, features, name=f"resnet{depth}")
+
+
+def _basic_block(x, channels: int, stride: int, name: str):
+    shortcut = _shortcut(x, channels, stride, name)
+    y = layers.ReLU(name=f"{name}_relu1")(_norm(_conv(x, channels, 3, stride, f"{name}_1"), f"{name}_1"))
+    y = _norm(_conv(y, channels, 3, 1, f"{name}_2"), f"{name}_2", gamma="zeros")
+    return layers.ReLU(name=f"{name}_relu2")(layers.Add(name=f"{name}_add")([shortcut, y]))
+
+
+def _bottleneck_block(x, channels: int, stride: int, name: str):
+    shortcut = _shortcut(x, channels * _EXPANSION, stride, name)
+    y = layers.ReLU(name=f"{name}_relu1")(_norm(_conv(x, channels, 1, 1, f"{name}_1"), f"{name}_1"))
+    y = layers.ReLU(name=f"{name}_relu2")(_norm(_conv(y, channels, 3, stride, f"{name}_2"), f"{name}_2"))
+    y = _norm(_conv(y, channels * _EXPANSION, 1, 1, f"{name}_3"), f"{name}_3", gamma="zeros")
+    return layers.ReLU(name=f"{name}_relu3")(layers.Add(name=f"{name}_add")([shortcut, y]))
+
+
+def _shortcut(x, channels: int, stride: int, name: str):
+    if stride == 1 and x.shape[-1] == channels:
+        return x
+    return _norm(_conv(x, channels, 1, stride, f"{name}_shortcut"), f"{name}_shortcut")
+
+
+def _conv(x, channels: int, size: int, stride: int, name: str):
+    # Padding by size // 2 on every side, as the published networks; TensorFlow's "same" pads a
+    # strided convolution on the far side only.
+    if size > 1:
+        x = layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x)
+    return layers.Conv2D(
+        channels,
+        size,
+        stride,
+        use_bias=False,
+        kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
+        name=f"{name}_conv",
+    )(x)
+
+
+def _norm(x, name: str, gamma: str = "ones"):
+    # Momentum 0.9 and epsilon 1e-5 are the published networks'; Keras' own are 0.99 and 1e-3.
+    return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, gamma_initializer=gamma, name=f"{name}_bn")(x)

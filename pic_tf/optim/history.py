@@ -1,0 +1,79 @@
+"""Products of the optimizer's update matrices between any two steps, exact for any learning rates."""
+
+import numpy as np
+import tensorflow as tf
+
+
+class ProductHistory(tf.Module):
+    """M_{t-1} ... M_s for any recorded s <= t, from a tree of dyadic products.
+
+    Level l holds one product for every block of 2^l steps, so a new matrix changes one slot a
+    level (`P[l, t >> l] <- M_t P[l, t >> l]`) and a query multiplies at most two blocks a level.
+    It grows as training goes, hence holds for any learning-rate history, callbacks included. Prefix
+    products would be shorter but det M = m^t underflows and their inverse is lost.
+
+    Args:
+      capacity: T, the most matrices to record; the memory is 64 T bytes.
+
+    Attributes:
+      products: float64 variable [about 2 T, 2, 2], level after level.
+
+    Raises:
+      ValueError: for a capacity below 1.
+    """
+
+    def __init__(self, capacity: int):
+        super().__init__(name="history")
+        if capacity < 1:
+            raise ValueError(f"expected capacity >= 1 step, got {capacity}")
+        self.capacity = capacity
+        self.levels = max(capacity - 1, 0).bit_length() + 1
+        sizes = [-(-capacity >> level) for level in range(self.levels)]  # ceil(T / 2^l) blocks
+        self._first = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        identity = tf.eye(2, batch_shape=[int(self._first[-1])], dtype=tf.float64)
+        self.products = tf.Variable(identity, trainable=False, name="products")
+
+    def record(self, step: tf.Tensor, matrix: tf.Tensor) -> None:
+        """Append the matrix of one update.
+
+        Args:
+          step: int64 scalar t: how many updates were applied before this one.
+          matrix: float64 [2, 2], M_t.
+        """
+        with tf.control_dependencies([self._check(step)]):
+            blocks = self._first[:-1] + tf.bitwise.right_shift(step, tf.range(self.levels, dtype=tf.int64))
+        self.products.scatter_update(tf.IndexedSlices(matrix @ tf.gather(self.products, blocks), blocks))
+
+    def between(self, start: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
+        """The products M_{end-1} ... M_start.
+
+        Args:
+          start: int64 [n], 0 <= start <= end.
+          end: int64 scalar, at most the number of recorded steps.
+
+        Returns:
+          float64 [n, 2, 2]; the identity where start = end.
+        """
+        product = tf.eye(2, batch_shape=tf.shape(start), dtype=tf.float64)
+        # Up: the next block starts where `start` stands, while it is aligned and fits. Then down again.
+        climb = [(level, True) for level in range(self.levels)]
+        for level, aligned in climb + [(level, False) for level in reversed(range(self.levels - 1))]:
+            length = tf.constant(1 << level, tf.int64)
+            take = start + length <= end
+            if aligned:
+                take &= tf.bitwise.bitwise_and(start, length) != 0
+                if level == self.levels - 1:
+                    continue  # the top level is one block that starts at 0
+            block = tf.bitwise.right_shift(start, tf.constant(level, tf.int64))
+            last = self._first[level + 1] - 1
+            factor = tf.gather(self.products, tf.minimum(self._first[level] + block, last))
+            product = tf.where(take[:, None, None], factor @ product, product)
+            start = tf.where(take, start + length, start)
+        return product
+
+    def _check(self, step: tf.Tensor) -> tf.Operation:
+        return tf.debugging.assert_less(
+            step,
+            tf.constant(self.capacity, tf.int64),
+            f"expected at most {self.capacity} updates, got one more: create LazySGD with a larger max_updates",
+        )

@@ -1,0 +1,124 @@
+"""SGD as the paper writes it, for parameters updated every step and for rows that rest between visits."""
+
+import tensorflow as tf
+import tf_keras as keras
+
+from pic_tf.optim.history import ProductHistory
+
+
+@keras.utils.register_keras_serializable("pic_tf")
+class LazySGD(keras.optimizers.Optimizer):
+    """SGD with momentum outside the learning rate and coupled weight decay, and its lazy correction.
+
+    Every update, of any parameter (Eq. 2):
+
+        u <- m u + (g + lambda w),    w <- w - eta_t u.
+
+    A row that takes no part has g = 0, so its future is known (Eq. 3, with the matrix entry lost
+    in print): [w; u] <- M_t [w; u], M_t = [[1 - eta_t lambda, -eta_t m], [lambda, m]]. It may rest
+    untouched from step s to step t and is then caught up at once by M_{t-1} ... M_s. Where the
+    paper takes a power of one matrix, we take the exact product of the rates that were applied.
+
+    Neither is Keras' SGD: that multiplies the rate into the momentum, where a changing rate acts
+    differently, and its weight decay is decoupled.
+
+    Args:
+      learning_rate: float, or a LearningRateSchedule of the step; callbacks may change a float.
+      momentum: m in [0, 1).
+      weight_decay: lambda >= 0.
+      max_updates: the most updates the history can hold, at 64 bytes each.
+      name: name of the optimizer.
+
+    Raises:
+      ValueError: for a momentum or weight decay out of range.
+
+    Source: paper, Section 2.3, Eq. 2 and Eq. 3.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 0.03,
+        momentum: float = 0.9,
+        weight_decay: float = 1e-4,
+        max_updates: int = 1_000_000,
+        name: str = "LazySGD",
+    ):
+        # `weight_decay` of the base class is the decoupled kind, so ours has a name of its own.
+        super().__init__(name=name, weight_decay=None, jit_compile=False)
+        if not 0 <= momentum < 1:
+            raise ValueError(f"expected 0 <= momentum < 1, got {momentum}")
+        if weight_decay < 0:
+            raise ValueError(f"expected weight_decay >= 0, got {weight_decay}")
+        self._learning_rate = self._build_learning_rate(learning_rate)
+        self.momentum = momentum
+        self.coupled_weight_decay = weight_decay
+        self.history = ProductHistory(max_updates)
+
+    def build(self, var_list: list[tf.Variable]) -> None:
+        """Create one momentum u for each variable."""
+        super().build(var_list)
+        if getattr(self, "_built", False):
+            return
+        self.momentums = [self.add_variable_from_reference(v, "momentum") for v in var_list]
+        self._built = True
+
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
+        """Eq. 2 for one variable; called by `apply_gradients`."""
+        momentum = self.momentums[self._index_dict[self._var_key(variable)]]
+        rate = tf.cast(self.learning_rate, variable.dtype)
+        gradient = tf.convert_to_tensor(gradient)  # weight decay makes a sparse gradient dense
+        momentum.assign(self.momentum * momentum + (gradient + self.coupled_weight_decay * variable))
+        variable.assign_sub(rate * momentum)
+
+    def apply_gradients(self, grads_and_vars, **kwargs) -> tf.Variable:
+        """Eq. 2 for every variable, and M_t appended to the history."""
+        step = tf.identity(self.iterations)
+        result = super().apply_gradients(grads_and_vars, **kwargs)
+        # Only now is `learning_rate` the rate of this update.
+        self.history.record(step, self._update_matrix())
+        return result
+
+    def updated_rows(self, gradient: tf.Tensor, weights: tf.Tensor, momentum: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Eq. 2 for the rows that take part in a step, at the rate of the last `apply_gradients`.
+
+        Args:
+          gradient: float32 [K, D], g.
+          weights: float32 [K, D], w.
+          momentum: float32 [K, D], u.
+
+        Returns:
+          The new (w, u).
+        """
+        momentum = self.momentum * momentum + (gradient + self.coupled_weight_decay * weights)
+        return weights - tf.cast(self.learning_rate, weights.dtype) * momentum, momentum
+
+    def caught_up_rows(self, weights: tf.Tensor, momentum: tf.Tensor, since: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Eq. 3 for rows that took no part since a step: what every update since then made of them.
+
+        Args:
+          weights: float32 [n, D], w at step `since`.
+          momentum: float32 [n, D], u at step `since`.
+          since: int64 [n], number of updates applied when the row last changed.
+
+        Returns:
+          (w, u) after all updates applied so far.
+        """
+        product = tf.cast(self.history.between(since, tf.identity(self.iterations)), weights.dtype)
+        ww, wu, uw, uu = (product[:, i, j, None] for i in (0, 1) for j in (0, 1))
+        return ww * weights + wu * momentum, uw * weights + uu * momentum
+
+    def get_config(self) -> dict:
+        return {
+            "name": self.name,
+            "learning_rate": self._serialize_hyperparameter(self._learning_rate),
+            "momentum": self.momentum,
+            "weight_decay": self.coupled_weight_decay,
+            "max_updates": self.history.capacity,
+        }
+
+    def _update_matrix(self) -> tf.Tensor:
+        """M_t of Eq. 3, float64 [2, 2]."""
+        rate = tf.cast(self.learning_rate, tf.float64)
+        decay = tf.constant(self.coupled_weight_decay, tf.float64)
+        m = tf.constant(self.momentum, tf.float64)
+        return tf.stack([tf.stack([1.0 - rate * decay, -rate * m]), tf.stack([decay, m])])

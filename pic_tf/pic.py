@@ -1,0 +1,170 @@
+"""PIC as a Keras model: one train step from images and instance ids."""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+import tf_keras as keras
+
+from pic_tf.instances.classifier import InstanceClassifier
+from pic_tf.models.projection import projection_head
+from pic_tf.optim.lazy_sgd import LazySGD
+
+
+class PIC(keras.Model):
+    """Parametric instance classification around any Keras backbone.
+
+    One view an image and step, every image its own class: the embedding z of a view must find the
+    weight row of its own instance among the K most recently visited ones (Eq. 1).
+
+        model = PIC(backbone, num_instances=len(images))
+        model.compile(LazySGD(WarmupCosine(0.06, total_steps)))
+        model.fit(batches_of_images_and_instance_ids)
+
+    Args:
+      backbone: Keras model, images -> features [B, C] or feature maps [B, h, w, C], which are
+        averaged over h and w.
+      num_instances: N, number of training images; ids are 0 ... N - 1.
+      num_negatives: K; None for min(65536, N). K = N is the full soft-max.
+      head: "mlp", "linear" or "none", see `projection_head`.
+      hidden_dim: width of the mlp head's hidden layer.
+      embedding_dim: D; with head "none" D is C.
+      temperature: tau.
+      similarity: "cosine" or "dot".
+      weight_correction: catch up rows that return to the ring (Eq. 3).
+      min_row_norm: norm floor of returning rows; None for 0.01 sqrt(D), 0 for off.
+      augment: maps the data set's images to the backbone's input, e.g.
+        `lambda batch: Augmentation()(*batch)` for batches of (views, random); None if the data set
+        already yields what the backbone takes.
+      seed: of the initial instance weights.
+
+    Raises:
+      ValueError: for a backbone with an unknown number of features, or values out of range.
+      NotImplementedError: under a strategy with several replicas.
+
+    Source: paper, Section 2.1.
+    """
+
+    def __init__(
+        self,
+        backbone: keras.Model,
+        num_instances: int,
+        num_negatives: int | None = None,
+        head: str = "mlp",
+        hidden_dim: int = 2048,
+        embedding_dim: int = 128,
+        temperature: float = 0.2,
+        similarity: str = "cosine",
+        weight_correction: bool = True,
+        min_row_norm: float | None = None,
+        augment: Callable[..., tf.Tensor] | None = None,
+        seed: int = 0,
+        name: str = "pic",
+    ):
+        super().__init__(name=name)
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        if replicas > 1:
+            raise NotImplementedError(
+                f"expected one replica, got a strategy with {replicas}: instance weights are not sharded yet"
+            )
+        self.backbone = backbone
+        feature_dim = self._feature_dim()
+        if head == "none":
+            embedding_dim = feature_dim
+        self.projection = projection_head(head, feature_dim, hidden_dim, embedding_dim)
+        self.classifier = InstanceClassifier(
+            num_instances,
+            embedding_dim,
+            min(65536, num_instances) if num_negatives is None else num_negatives,
+            temperature,
+            similarity,
+            weight_correction,
+            min_row_norm,
+            seed,
+        )
+        self.augment = augment
+        self.mean_loss = keras.metrics.Mean("loss")
+        self.mean_accuracy = keras.metrics.Mean("accuracy")
+        self.mean_row_norm = keras.metrics.Mean("row_norm")
+        self.sum_floored = keras.metrics.Sum("floored")
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        return [self.mean_loss, self.mean_accuracy, self.mean_row_norm, self.sum_floored]
+
+    def compile(self, optimizer: LazySGD, **kwargs) -> None:
+        """As Keras' own, for the one optimizer that can catch resting rows up.
+
+        Args:
+          optimizer: a `LazySGD`.
+          **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, as in Keras.
+
+        Raises:
+          TypeError: for another optimizer.
+        """
+        if not isinstance(optimizer, LazySGD):
+            raise TypeError(
+                f"expected a pic_tf.LazySGD, got {type(optimizer).__name__}: other optimizers cannot update rows "
+                "that rest between visits"
+            )
+        super().compile(optimizer=optimizer, **kwargs)
+
+    def features(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """[B, C] features of the backbone's input."""
+        features = self.backbone(images, training=training)
+        return tf.reduce_mean(features, axis=[1, 2]) if features.shape.rank == 4 else features
+
+    def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """float [B, D] embeddings of the backbone's input."""
+        return self.projection(self.features(images, training), training=training)
+
+    def train_step(self, data) -> dict[str, tf.Tensor]:
+        """One update of backbone, head and the ring's rows from (images, instance ids).
+
+        Args:
+          data: (images, instance_ids integer [B]); images are what `augment` takes, or the backbone.
+
+        Returns:
+          loss, accuracy (own instance first among the live ones) and row_norm (of the rows that came
+          from the store), means over the epoch; floored, sum over the epoch; live_rows and
+          learning_rate of this step.
+        """
+        images, instance_ids = _images_and_ids(data)
+        instance_ids = tf.cast(instance_ids, tf.int64)
+        images = images if self.augment is None else self.augment(images)
+
+        slots, happened = self.classifier.admit(instance_ids, self.optimizer)
+        # A copy: reading the variable again later would see later values.
+        weights = tf.identity(self.classifier.weights_ring)
+        with tf.GradientTape() as tape:
+            tape.watch(weights)
+            embedding = self(images, training=True)
+            losses, correct = self.classifier(embedding, weights, slots)
+            loss = tf.reduce_mean(losses)
+        variables = self.trainable_variables
+        *gradients, row_gradient = tape.gradient(loss, [*variables, weights])
+        self.optimizer.apply_gradients(zip(gradients, variables))
+        self.classifier.apply_gradient(row_gradient, weights, self.optimizer)
+
+        self.mean_loss.update_state(losses)
+        self.mean_accuracy.update_state(correct)
+        self.mean_row_norm.update_state(happened["row_norm"])
+        self.sum_floored.update_state(happened["floored"])
+        results = {metric.name: metric.result() for metric in self.metrics}
+        live = tf.reduce_sum(tf.cast(self.classifier.ids >= 0, tf.float32))
+        return results | {"live_rows": live, "learning_rate": tf.identity(self.optimizer.learning_rate)}
+
+    def _feature_dim(self) -> int:
+        shape = getattr(self.backbone, "output_shape", None)
+        if not isinstance(shape, tuple) or len(shape) not in (2, 4) or shape[-1] is None:
+            raise ValueError(
+                f"expected a backbone with one output [B, C] or [B, h, w, C] of known C, got {shape}: build it with "
+                "keras.Input, or wrap it in a keras.Sequential with an input shape"
+            )
+        return shape[-1]
+
+
+def _images_and_ids(data) -> tuple:
+    if not isinstance(data, tuple) or len(data) != 2:
+        got = f"a tuple of {len(data)}" if isinstance(data, tuple) else type(data).__name__
+        raise ValueError(f"expected batches of (images, instance_ids), got {got}: number your images from 0 to N - 1")
+    return data

@@ -1,0 +1,117 @@
+"""What a run will do and need, worked out before it starts."""
+
+import math
+
+import tf_keras as keras
+
+from pic_tf.config import Config
+
+_FLOAT = 4  # bytes
+
+
+def steps_per_epoch(config: Config) -> int:
+    """floor(N / B): the last, partial batch of an epoch is left out."""
+    return config.num_instances // config.batch_size
+
+
+def total_steps(config: Config) -> int:
+    """Updates in the whole run."""
+    return config.epochs * steps_per_epoch(config)
+
+
+def peak_learning_rate(config: Config) -> float:
+    """--learning_rate for 256 views, in proportion to the batch."""
+    return config.learning_rate * config.batch_size / 256
+
+
+def memory(config: Config, backbone: keras.Model, head: keras.Model) -> dict[str, int]:
+    """Bytes on the device by part, all replicas together.
+
+    Args:
+      config: resolved configuration.
+      backbone: the network.
+      head: the projection head.
+
+    Returns:
+      Bytes of each part; "activations" is an estimate.
+    """
+    n, k, b, d = config.num_instances, config.num_negatives, config.batch_size, config.embedding_dim
+    row = 2 * d * _FLOAT  # weights and momentum
+    return {
+        "network (weights, momentum, gradients)": 3 * _FLOAT * (backbone.count_params() + head.count_params()),
+        "activations (estimate)": b * _FLOAT * _kept_activations(backbone, config.image_size),
+        "instance ring (weights, momentum, ids)": k * (row + 8),
+        "instance store (weights, momentum, stamps)": 0 if k == n else n * (row + 8),
+        "soft-max and gradients of the ring": b * k * _FLOAT + 3 * k * d * _FLOAT,
+        "product history": 64 * total_steps(config),
+    }
+
+
+def describe(config: Config, backbone: keras.Model, head: keras.Model) -> str:
+    """The plan as text.
+
+    Args:
+      config: resolved configuration.
+      backbone: the network.
+      head: the projection head.
+
+    Returns:
+      Lines to print.
+    """
+    n, w, s, b = config.num_instances, config.window_size, config.window_stride, config.batch_size
+    steps, per_epoch = total_steps(config), steps_per_epoch(config)
+    if w == n and s == n:
+        order = f"epochs: every image once in {n:,} views, distance between visits {n:,} views on average"
+    else:
+        order = (
+            f"sliding window, W {w:,}, S {s:,}: an image comes {w / s:.3g} times, {w:,} views apart "
+            f"(majority ratio {1 - s / w:.1%}), then rests for {max(n - w, 0) / s * w:,.0f} views"
+        )
+    negatives = "all (full soft-max)" if config.num_negatives == n else f"{config.num_negatives:,} most recent"
+    parts = memory(config, backbone, head)
+    rows = [
+        ("images", f"{n:,} from {config.dataset}, {config.image_size} px"),
+        ("length", f"{config.epochs:,} epochs x {per_epoch:,} steps of {b:,} views = {steps:,} steps"),
+        ("order", order),
+        ("negatives K", f"{negatives}; temperature {config.temperature:g}, {config.similarity}"),
+        (
+            "backbone",
+            f"{config.backbone}, {config.stem} stem, width {config.width}, {backbone.count_params():,} parameters",
+        ),
+        ("head", f"{config.head} to D = {config.embedding_dim}, {head.count_params():,} parameters"),
+        (
+            "learning rate",
+            f"{peak_learning_rate(config):g} after {config.warmup_epochs:g} epochs of warm-up, cosine to "
+            f"{config.final_learning_rate:g}; momentum {config.momentum:g}, weight decay {config.weight_decay:g}",
+        ),
+        ("norm floor", f"{config.min_row_norm:.4g}" if config.min_row_norm else "off"),
+        *[("memory" if i == 0 else "", f"{_bytes(size):>9}  {part}") for i, (part, size) in enumerate(parts.items())],
+        ("", f"{_bytes(sum(parts.values())):>9}  in all"),
+        ("output", config.output_dir),
+    ]
+    return "\n".join(f"{name:<14} {text}" for name, text in rows)
+
+
+def _kept_activations(backbone: keras.Model, image_size: int) -> int:
+    """Numbers an image leaves behind for the backward pass: outputs of convolutions and of what follows them."""
+    shapes: dict[str, tuple] = {}
+    kept = 0
+    for layer in backbone.layers:
+        if isinstance(layer, keras.layers.InputLayer):
+            shape = (1, image_size, image_size, 3)
+        else:
+            inbound = layer.inbound_nodes[0].inbound_layers
+            inputs = [shapes[x.name] for x in (inbound if isinstance(inbound, list) else [inbound])]
+            shape = tuple(layer.compute_output_shape(inputs if len(inputs) > 1 else inputs[0]))
+        shapes[layer.name] = shape
+        if isinstance(layer, (keras.layers.Conv2D, keras.layers.ReLU, keras.layers.ZeroPadding2D)):
+            kept += math.prod(shape[1:])
+    return kept
+
+
+def _bytes(size: int) -> str:
+    for unit in ("B", "KB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} GB"

@@ -1,0 +1,45 @@
+"""training.png: loss, kNN accuracy and learning rate against the step."""
+
+import os
+import pathlib
+
+import matplotlib
+
+from pic_tf.callbacks import read_metrics
+
+
+def plot_training(metrics: pathlib.Path, picture: pathlib.Path, references: dict[str, float]) -> None:
+    """Draw the numbers of metrics.csv.
+
+    Args:
+      metrics: the CSV file.
+      picture: PNG file to write.
+      references: name -> kNN accuracy drawn as a dashed line.
+    """
+    matplotlib.use("Agg")  # no screen needed
+    import matplotlib.pyplot as plt
+
+    rows = read_metrics(metrics)
+
+    def series(name: str) -> tuple[list[int], list[float]]:
+        known = [row for row in rows if row[name]]
+        return [int(row["step"]) for row in known], [float(row[name]) for row in known]
+
+    knn = series("knn")
+    panels = [("loss", "loss"), ("accuracy", "own instance first"), ("learning_rate", "learning rate")]
+    if knn[0]:
+        panels.insert(1, ("knn", "kNN accuracy, held-out images"))
+    figure, axes = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 3.4), layout="constrained")
+    for axis, (name, title) in zip(axes, panels):
+        axis.plot(*series(name), marker="o" if name == "knn" else None, markersize=4, color="tab:blue")
+        axis.set_title(title)
+        axis.set_xlabel("step")
+        axis.grid(alpha=0.3)
+        if name == "knn":
+            for (label, value), color in zip(references.items(), ("tab:orange", "tab:green")):
+                axis.axhline(value, linestyle="--", color=color, label=f"{label} {value:.3f}")
+            axis.legend(loc="best", fontsize="small")
+    aside = picture.with_suffix(".partial.png")
+    figure.savefig(aside, dpi=120)
+    plt.close(figure)
+    os.replace(aside, picture)

@@ -1,0 +1,247 @@
+"""A pretraining run from its configuration to the exported backbone. Read it from top to bottom."""
+
+import dataclasses
+import os
+import pathlib
+import sys
+
+import tensorflow as tf
+import tf_keras as keras
+
+from pic_tf import config as configuration
+from pic_tf import plan
+from pic_tf.callbacks import EventFiles, Interrupted, KeepState, KnnMonitor, MetricsFile, ProgressBar, metric_variables
+from pic_tf.checkpoint import Checkpoints
+from pic_tf.config import Config
+from pic_tf.data.augment import Augmentation
+from pic_tf.data.order import SlidingWindow
+from pic_tf.data.pipeline import find_undecodable, pretraining_batches
+from pic_tf.data.sources import Source, open_dataset
+from pic_tf.export import export_backbone
+from pic_tf.models.resnet import resnet
+from pic_tf.optim.lazy_sgd import LazySGD
+from pic_tf.optim.schedules import WarmupCosine
+from pic_tf.pic import PIC
+from pic_tf.plots import plot_training
+
+FLAGS_FILE, METRICS_FILE, PICTURE, EXPORT = "flags.txt", "metrics.csv", "training.png", "backbone"
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a run ended with.
+
+    Attributes:
+      step: updates applied.
+      finished: False where a signal ended it early.
+      export: folder of the SavedModel, None where it did not finish.
+    """
+
+    step: int
+    finished: bool
+    export: pathlib.Path | None
+
+
+def open_data(config: Config, plan_only: bool = False) -> tuple[Config, Source | None, Source | None]:
+    """Open the data sets and fill in what depends on them.
+
+    Args:
+      config: the configuration.
+      plan_only: take --num_instances where there is no data.
+
+    Returns:
+      (resolved configuration, training source, held-out source); no sources where `plan_only` went without.
+
+    Raises:
+      ValueError: for data or a setting that cannot be used.
+    """
+    if plan_only and config.num_instances and not (config.dataset == "digits" or os.path.isdir(config.dataset)):
+        return configuration.resolve(config, config.num_instances), None, None
+    train, held_out = open_dataset(config.dataset, config.eval_dataset)
+    return configuration.resolve(config, len(train)), train, held_out
+
+
+def build_model(config: Config) -> PIC:
+    """The compiled model that a resolved configuration describes; its initial weights follow from the seed."""
+    keras.utils.set_random_seed(config.seed)
+    augmentation = Augmentation(
+        config.flip_probability,
+        config.jitter,
+        config.jitter_probability,
+        config.grayscale_probability,
+        config.blur_probability,
+        config.blur_sigma,
+    )
+    model = PIC(
+        resnet(config.depth, config.stem, config.width),
+        config.num_instances,
+        config.num_negatives,
+        config.head,
+        config.hidden_dim,
+        config.embedding_dim,
+        config.temperature,
+        config.similarity,
+        config.weight_correction,
+        config.min_row_norm,
+        augment=lambda views: augmentation(*views),
+        seed=config.seed,
+    )
+    steps = plan.total_steps(config)
+    warmup = round(config.warmup_epochs * plan.steps_per_epoch(config))
+    rate = WarmupCosine(plan.peak_learning_rate(config), steps, min(warmup, steps - 1), config.final_learning_rate)
+    model.compile(LazySGD(rate, config.momentum, config.weight_decay, max_updates=steps))
+    return model
+
+
+def describe(config: Config) -> str:
+    """The plan of a resolved configuration as text; builds its network, allocates no rows."""
+    from pic_tf.models.projection import projection_head
+
+    backbone = resnet(config.depth, config.stem, config.width)
+    head = projection_head(config.head, backbone.output_shape[-1], config.hidden_dim, config.embedding_dim)
+    return plan.describe(config, backbone, head)
+
+
+def run(config: Config, train: Source, held_out: Source | None) -> Result:
+    """Train, or go on with what is in the output folder, and export the backbone.
+
+    Args:
+      config: resolved configuration.
+      train: training images.
+      held_out: labelled images for the kNN monitor, or None.
+
+    Returns:
+      What the run ended with.
+
+    Raises:
+      ValueError: for an output folder of another run, or an image that cannot be decoded.
+    """
+    output = pathlib.Path(config.output_dir)
+    _keep_flags(config, output)
+    model = build_model(config)
+    knn = _knn_monitor(config, model, train, held_out)
+    checkpoints = Checkpoints(output / "checkpoints", model, config.keep_checkpoints)
+    step, total, per_epoch = checkpoints.restore(), plan.total_steps(config), plan.steps_per_epoch(config)
+    if step:
+        print(f"resuming from step {step:,} of {total:,} ({checkpoints.latest})")
+    within_epoch = [v.numpy() for v in metric_variables(model)] if step % per_epoch else []
+
+    bar = ProgressBar(total, step, config.batch_size)
+    state = KeepState(checkpoints, config.checkpoint_every, within_epoch)
+    files = [MetricsFile(output / METRICS_FILE, step)] + [EventFiles(output / "tensorboard")] * config.tensorboard
+    callbacks = [bar, *([knn] if knn else []), *files, state]
+    order = SlidingWindow(
+        config.num_instances, config.batch_size, config.window_size, config.window_stride, config.seed
+    )
+    try:
+        with state:
+            while step < total:
+                # The rest of an epoch that was interrupted, then all the others.
+                epoch, done = divmod(step, per_epoch)
+                epochs = epoch + 1 if done else config.epochs
+                batches = pretraining_batches(
+                    train,
+                    order,
+                    image_size=config.image_size,
+                    crop_scale=config.crop_scale,
+                    seed=config.seed,
+                    start_step=step,
+                    stop_step=epochs * per_epoch,
+                )
+                model.fit(
+                    batches,
+                    initial_epoch=epoch,
+                    epochs=epochs,
+                    steps_per_epoch=per_epoch - done,
+                    callbacks=callbacks,
+                    verbose=0,
+                )
+                step = checkpoints.step
+    except Interrupted:
+        return Result(checkpoints.step, False, None)
+    except tf.errors.InvalidArgumentError as error:
+        # TensorFlow does not say which file it was; the batches read ahead of the step hold it.
+        broken = find_undecodable(train, order, checkpoints.step)
+        if broken is None:
+            raise
+        raise ValueError(f"expected an image that can be decoded in {broken!r}, got {error.message}") from error
+    finally:
+        bar.close()
+    checkpoints.save()
+    references = {"raw pixels": knn.raw_pixels, "random init": knn.random_init} if knn else {}
+    plot_training(output / METRICS_FILE, output / PICTURE, references)
+    export_backbone(model.backbone, output / EXPORT)
+    return Result(step, True, output / EXPORT)
+
+
+def export_run(run_dir: str, path: str) -> int:
+    """Export the backbone of a run's newest checkpoint.
+
+    Args:
+      run_dir: output folder of the run.
+      path: folder to write the SavedModel to.
+
+    Returns:
+      The step of the checkpoint.
+
+    Raises:
+      ValueError: where there is no run or no checkpoint.
+    """
+    flagfile = pathlib.Path(run_dir) / FLAGS_FILE
+    if not flagfile.exists():
+        raise ValueError(f"expected the output folder of a training run, got {run_dir!r} without {FLAGS_FILE}")
+    config = configuration.from_flagfile(str(flagfile))
+    model = build_model(config)
+    step = Checkpoints(pathlib.Path(run_dir) / "checkpoints", model, config.keep_checkpoints).restore()
+    if not step:
+        raise ValueError(f"expected a checkpoint in {run_dir!r}, got none: let the run reach --checkpoint_every first")
+    export_backbone(model.backbone, path)
+    return step
+
+
+def set_up_tensorflow(config: Config) -> None:
+    """Threads and determinism for the whole process; to be called before TensorFlow's first operation."""
+    if config.intra_op_threads:
+        tf.config.threading.set_intra_op_parallelism_threads(config.intra_op_threads)
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
+def _keep_flags(config: Config, output: pathlib.Path) -> None:
+    """Write the resolved flags, or check them against those of the run that is there."""
+    flagfile = output / FLAGS_FILE
+    if flagfile.exists():
+        changed = configuration.changed(configuration.from_flagfile(str(flagfile)), config)
+        if changed:
+            raise ValueError(
+                f"expected the flags of the run in {str(output)!r}, got {', '.join(changed)}: use another --output_dir"
+            )
+    output.mkdir(parents=True, exist_ok=True)
+    aside = flagfile.with_suffix(".partial")
+    aside.write_text(configuration.to_flagfile(config))
+    os.replace(aside, flagfile)
+
+
+def _knn_monitor(config: Config, model: PIC, train: Source, held_out: Source | None) -> KnnMonitor | None:
+    if not config.knn_every:
+        return None
+    if train.labels is None or held_out is None or held_out.labels is None:
+        print(
+            "kNN monitor: off, it needs training images in one folder a class and held-out ones likewise "
+            "(--eval_dataset, or train and val inside --dataset)",
+            file=sys.stderr,
+        )
+        return None
+    return KnnMonitor(
+        model.backbone,
+        train,
+        held_out,
+        every=config.knn_every,
+        epochs=config.epochs,
+        image_size=config.image_size,
+        eval_crop=config.eval_crop,
+        images=config.knn_images,
+        k=config.knn_k,
+        temperature=config.knn_temperature,
+        seed=config.seed,
+    )

@@ -1,0 +1,31 @@
+"""Start TensorFlow without its start-up messages, for commands whose output people read."""
+
+import os
+import sys
+import tempfile
+
+
+def import_tensorflow() -> None:
+    """Import TensorFlow with standard error held back; shown after all if the import fails.
+
+    Some of its libraries write to file descriptor 2 while they load, whatever TF_CPP_MIN_LOG_LEVEL
+    says (https://github.com/tensorflow/tensorflow/issues/100442).
+    """
+    if "tensorflow" in sys.modules:
+        return
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()  # the device libraries speak on first use
+            tf.get_logger().setLevel("ERROR")
+        except BaseException:
+            held.seek(0)
+            os.write(stderr, held.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)

@@ -1,0 +1,45 @@
+"""Pretrain a backbone.
+
+    python -m pic_tf.train --flagfile=configs/quickstart.flags
+    python -m pic_tf.train --flagfile=configs/in1k_200ep.flags --dataset=FOLDER --output_dir=RUN
+
+The same command again goes on with an interrupted run. In the output folder: checkpoints, flags.txt
+(a flag file that repeats the run), metrics.csv, tensorboard, training.png, and the backbone.
+"""
+
+import sys
+
+from absl import app, flags
+
+if __name__ == "__main__":
+    from pic_tf.quiet import import_tensorflow
+
+    import_tensorflow()
+
+from pic_tf import config as configuration
+from pic_tf import pretrain
+
+
+def main(_) -> None:
+    plan_only = flags.FLAGS.plan_only
+    try:
+        config = configuration.from_flags()
+        configuration.check(config)
+        pretrain.set_up_tensorflow(config)
+        config, train, held_out = pretrain.open_data(config, plan_only)
+        print(pretrain.describe(config), flush=True)
+        if plan_only:
+            return
+        result = pretrain.run(config, train, held_out)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    if not result.finished:
+        print(f"stopped at step {result.step:,}; the same command goes on from there")
+        sys.exit(130)
+    print(f"done: backbone in {result.export}, curves in {config.output_dir}/{pretrain.PICTURE}")
+
+
+if __name__ == "__main__":
+    configuration.define_flags()
+    flags.DEFINE_bool("plan_only", False, "print the plan and stop; with --num_instances, no data is needed")
+    app.run(main)

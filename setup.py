@@ -1,0 +1,60 @@
+"""Package definition of pic_tf."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+here = pathlib.Path(__file__).parent
+version = re.search(r'^__version__ = "(.+)"', (here / "pic_tf/__init__.py").read_text(), re.MULTILINE).group(1)
+
+setup(
+    name="pic_tf",
+    version=version,
+    description="Self-supervised visual pretraining by parametric instance classification, in TensorFlow",
+    long_description=(here / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["pic_tf", "pic_tf.*"]),
+    python_requires=">=3.10,<3.14",
+    install_requires=[
+        "absl-py",  # flags and flag files
+        "keras-cv==0.9.0",  # backbones to pretrain; detection and segmentation models to fine-tune
+        "matplotlib",  # training.png
+        "numpy",
+        "scikit-learn",  # the digits data set of the quickstart
+        "tensorboard",  # event files, and the viewer that reads them; TensorFlow 2.21 no longer brings it
+        "tensorflow>=2.15.1,<2.22",
+        "tensorflow-datasets",  # data sets by name
+        "tf_keras>=2.15.1,<2.22",  # the Keras that tf.distribute, TF Hub and keras-cv work with
+        "tqdm",  # progress bar
+    ],
+    extras_require={
+        "test": [
+            "pillow",  # the oracle of decoding, resizing and colour operations
+            "pytest",
+            "ruff",
+            "scipy",  # the oracle of the Gaussian blur, two-sample tests
+            "setuptools<81",  # tensorflow-hub imports pkg_resources
+            "tensorflow-hub",  # fine-tunes our exports as its users do
+        ],
+        "cuda": ["tensorflow[and-cuda]"],  # the CUDA libraries as pip packages
+        # tensorflow-addons reached its end of life in May 2024 and cannot be imported with TensorFlow
+        # 2.16 or later, so it is never required; this line pins the last releases it works with.
+        "addons": [
+            "tensorflow==2.15.1; python_version < '3.12'",
+            "tf_keras==2.15.1; python_version < '3.12'",
+            "tensorflow-addons==0.23.0; python_version < '3.12'",
+            "tensorflow-datasets<4.9.7; python_version < '3.12'",
+            "tensorflow-metadata<1.16; python_version < '3.12'",
+        ],
+    },
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
