@@ -41,8 +41,10 @@ def instance_softmax(
     embedding = tf.cast(embedding, tf.float32)
     if similarity == "cosine":
         embedding, weights = unit_rows(embedding), unit_rows(weights)
-    # A cosine is at most 1, so exp(logit - 1 / tau) cannot overflow and partial sums simply add.
-    bound = 1.0 / temperature if similarity == "cosine" else None
+    # A cosine lies in [-1, 1], so exp(logit - 1 / tau) cannot overflow and partial sums simply add. It cannot
+    # underflow either while 2 / tau is below the 87 that float32 holds; else each view's largest logit is taken off.
+    bounded = similarity == "cosine" and 2.0 / temperature < 87.0
+    bound = 1.0 / temperature if bounded else None
     return _cross_entropy(embedding / temperature, weights, slots, live, bound)
 
 
@@ -51,7 +53,7 @@ def _cross_entropy(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """log sum_{j live} exp(q.w_j) - q.w_y and q.w_y >= max_{j live} q.w_j.
 
-    `bound` is a known upper bound of every logit, or None. The gradient is written out because it
+    `bound` is an upper bound of every logit, or None to look for it. The gradient is written out because it
     then passes over the [B, K] matrix in two products only, where autodiff makes four more passes.
     """
 

@@ -55,16 +55,14 @@ class ProductHistory(tf.Module):
           float64 [n, 2, 2]; the identity where start = end.
         """
         product = tf.eye(2, batch_shape=tf.shape(start), dtype=tf.float64)
-        # Up: the next block starts where `start` stands, while it is aligned and fits. Then down again.
-        climb = [(level, True) for level in range(self.levels)]
-        for level, aligned in climb + [(level, False) for level in reversed(range(self.levels - 1))]:
+        # Up: take the odd block of a level, so that `start` is aligned for the next. Then down: take what fits.
+        up = [(level, True) for level in range(self.levels - 1)]
+        for level, odd_only in up + [(level, False) for level in reversed(range(self.levels))]:
             length = tf.constant(1 << level, tf.int64)
-            take = start + length <= end
-            if aligned:
-                take &= tf.bitwise.bitwise_and(start, length) != 0
-                if level == self.levels - 1:
-                    continue  # the top level is one block that starts at 0
             block = tf.bitwise.right_shift(start, tf.constant(level, tf.int64))
+            take = start + length <= end
+            if odd_only:
+                take &= block % 2 == 1
             last = self._first[level + 1] - 1
             factor = tf.gather(self.products, tf.minimum(self._first[level] + block, last))
             product = tf.where(take[:, None, None], factor @ product, product)

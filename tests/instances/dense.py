@@ -1,0 +1,58 @@
+"""Dense reference in float64: SGD over the full [N, D] table of rows, Eq. 1 and Eq. 2 as they stand."""
+
+import numpy as np
+
+
+class DensePIC:
+    """A linear encoder z = x A and all rows, every one updated every step.
+
+    The denominator holds the instances among the last `num_negatives` views, or all of them.
+    With `frozen`, rows outside it stay as they are: the paper's ablation without correction.
+    """
+
+    def __init__(self, encoder, rows, num_negatives, temperature, momentum, weight_decay, dot=False, frozen=False):
+        self.encoder, self.rows = encoder.astype(np.float64), rows.astype(np.float64)
+        self.encoder_momentum, self.row_momentum = np.zeros_like(self.encoder), np.zeros_like(self.rows)
+        self.k, self.tau, self.m, self.decay = num_negatives, temperature, momentum, weight_decay
+        self.dot, self.frozen = dot, frozen
+        self.views = []  # batches of instance ids, the newest last
+        self.recent = None
+
+    def step(self, x, ids, rate):
+        """One update; returns the mean loss before it."""
+        self.views.append(set(ids))
+        self.recent = np.zeros(len(self.rows), bool)
+        if self.k == len(self.rows):
+            self.recent[:] = True
+        else:
+            self.recent[list(set().union(*self.views[-(self.k // len(ids)) :]))] = True
+
+        z = x.astype(np.float64) @ self.encoder
+        unit_z, z_length = (z, None) if self.dot else _unit(z)
+        unit_w, w_length = (self.rows, None) if self.dot else _unit(self.rows)
+        logits = unit_z @ unit_w.T / self.tau
+        logits[:, ~self.recent] = -np.inf
+        log_p = logits - np.log(np.sum(np.exp(logits - logits.max(1, keepdims=True)), 1, keepdims=True))
+        log_p -= logits.max(1, keepdims=True)
+        of_logits = np.exp(log_p)
+        of_logits[np.arange(len(ids)), ids] -= 1
+        of_logits /= len(ids) * self.tau
+        of_z, of_w = of_logits @ unit_w, of_logits.T @ unit_z
+        if not self.dot:
+            of_z = (of_z - unit_z * np.sum(unit_z * of_z, 1, keepdims=True)) / z_length
+            of_w = (of_w - unit_w * np.sum(unit_w * of_w, 1, keepdims=True)) / w_length
+
+        moving = self.recent[:, None] if self.frozen else True
+        self.row_momentum = np.where(
+            moving, self.m * self.row_momentum + of_w + self.decay * self.rows, self.row_momentum
+        )
+        self.rows = np.where(moving, self.rows - rate * self.row_momentum, self.rows)
+        of_encoder = x.astype(np.float64).T @ of_z
+        self.encoder_momentum = self.m * self.encoder_momentum + of_encoder + self.decay * self.encoder
+        self.encoder = self.encoder - rate * self.encoder_momentum
+        return -log_p[np.arange(len(ids)), ids].mean()
+
+
+def _unit(x):
+    length = np.linalg.norm(x, axis=1, keepdims=True)
+    return x / length, length
