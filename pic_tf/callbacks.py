@@ -54,19 +54,25 @@ class ProgressBar(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict) -> None:
         self._epoch_steps += 1
-        now = time.monotonic()
-        if now - self._shown > self._bar.mininterval:
-            self._shown = now
-            speed = self._epoch_steps * self._batch_size / (now - self._started)
-            self._bar.set_postfix_str(
-                f"loss {float(logs['loss']):.3f}, accuracy {float(logs['accuracy']):.3f}, {speed:,.0f} images/s",
-                refresh=False,
-            )
+        if time.monotonic() - self._shown > self._bar.mininterval:
+            self._show(logs)
         self._bar.update(1)
 
     def on_epoch_end(self, epoch: int, logs: dict) -> None:
-        seconds = time.monotonic() - self._started
-        logs["images_per_second"] = self._epoch_steps * self._batch_size / seconds
+        self._show(logs)
+        logs["images_per_second"] = self._images_per_second()
+
+    def _show(self, logs: dict) -> None:
+        self._shown = time.monotonic()
+        self._bar.set_postfix_str(
+            f"loss {float(logs['loss']):.3f}, accuracy {float(logs['accuracy']):.3f}, "
+            f"{self._images_per_second():,.0f} images/s",
+            refresh=False,
+        )
+
+    def _images_per_second(self) -> float:
+        """Speed within this epoch."""
+        return self._epoch_steps * self._batch_size / (time.monotonic() - self._started)
 
     def close(self) -> None:
         """Leave the bar as it stands."""
@@ -195,7 +201,8 @@ class Interrupted(Exception):
 class KeepState(keras.callbacks.Callback):
     """Checkpoints every few epochs, and on SIGINT or SIGTERM after the step that is running.
 
-    As a context manager it handles these signals; `fit` then ends with `Interrupted`.
+    As a context manager it handles these signals; `fit` then ends with `Interrupted`. It has to be
+    the last callback, so that the others have seen the epoch it saves.
 
     Args:
       checkpoints: where to.
@@ -223,13 +230,19 @@ class KeepState(keras.callbacks.Callback):
         self._metrics = []
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        if self._interrupted:
-            self._checkpoints.save()
-            raise Interrupted
+        last_of_epoch = batch + 1 == self.params["steps"]  # then the epoch's own end comes first
+        if self._interrupted and not last_of_epoch:
+            self._stop()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        if self._interrupted:
+            self._stop()
         if (epoch + 1) % self._every == 0:
             self._checkpoints.save()
+
+    def _stop(self) -> None:
+        self._checkpoints.save()
+        raise Interrupted
 
     def _on_signal(self, number: int, _) -> None:
         if self._interrupted:  # a second signal: at once

@@ -33,8 +33,9 @@ class Checkpoints:
         return self._manager.latest_checkpoint
 
     def save(self) -> None:
-        """Write the state as it is now."""
-        self._manager.save(checkpoint_number=self.step)
+        """Write the state as it is now, unless the newest checkpoint already holds it."""
+        if self.latest is None or not self.latest.endswith(f"-{self.step}"):
+            self._manager.save(checkpoint_number=self.step)
 
     def restore(self) -> int:
         """Bring the newest checkpoint back, if there is one.

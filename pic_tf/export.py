@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 
 if __name__ == "__main__":
     from pic_tf.quiet import import_tensorflow
@@ -54,6 +54,7 @@ def export_backbone(backbone: keras.Model, path: str | os.PathLike, image_size: 
 
 
 def main(_) -> None:
+    logging.set_verbosity(logging.ERROR)  # TensorFlow reports its own doings through absl
     from pic_tf import pretrain  # brings in everything else, which a library user of this file does not need
 
     run, output = flags.FLAGS.run, flags.FLAGS.output

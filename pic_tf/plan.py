@@ -65,7 +65,7 @@ def describe(config: Config, backbone: keras.Model, head: keras.Model) -> str:
     else:
         order = (
             f"sliding window, W {w:,}, S {s:,}: an image comes {w / s:.3g} times, {w:,} views apart "
-            f"(majority ratio {1 - s / w:.1%}), then rests for {max(n - w, 0) / s * w:,.0f} views"
+            f"(majority ratio {1 - s / w:.1%}), then rests for about {(n - w + s) / s * w:,.0f}"
         )
     negatives = "all (full soft-max)" if config.num_negatives == n else f"{config.num_negatives:,} most recent"
     parts = memory(config, backbone, head)
@@ -76,9 +76,9 @@ def describe(config: Config, backbone: keras.Model, head: keras.Model) -> str:
         ("negatives K", f"{negatives}; temperature {config.temperature:g}, {config.similarity}"),
         (
             "backbone",
-            f"{config.backbone}, {config.stem} stem, width {config.width}, {backbone.count_params():,} parameters",
+            f"{config.backbone}, {config.stem} stem, width {config.width}, {_trainable(backbone):,} trainable parameters",
         ),
-        ("head", f"{config.head} to D = {config.embedding_dim}, {head.count_params():,} parameters"),
+        ("head", f"{config.head} to D = {config.embedding_dim}, {_trainable(head):,} trainable parameters"),
         (
             "learning rate",
             f"{peak_learning_rate(config):g} after {config.warmup_epochs:g} epochs of warm-up, cosine to "
@@ -107,6 +107,10 @@ def _kept_activations(backbone: keras.Model, image_size: int) -> int:
         if isinstance(layer, (keras.layers.Conv2D, keras.layers.ReLU, keras.layers.ZeroPadding2D)):
             kept += math.prod(shape[1:])
     return kept
+
+
+def _trainable(model: keras.Model) -> int:
+    return sum(math.prod(v.shape) for v in model.trainable_variables)
 
 
 def _bytes(size: int) -> str:

@@ -9,7 +9,7 @@ The same command again goes on with an interrupted run. In the output folder: ch
 
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 
 if __name__ == "__main__":
     from pic_tf.quiet import import_tensorflow
@@ -21,6 +21,7 @@ from pic_tf import pretrain
 
 
 def main(_) -> None:
+    logging.set_verbosity(logging.ERROR)  # TensorFlow reports its own doings through absl
     plan_only = flags.FLAGS.plan_only
     try:
         config = configuration.from_flags()

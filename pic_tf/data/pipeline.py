@@ -75,7 +75,8 @@ def evaluation_batches(
         return crops.central_window(height, width, crop_fraction)
 
     ids = tf.data.Dataset.from_tensor_slices(tf.cast(instance_ids, tf.int64)).batch(batch_size)
-    no_random = ids.map(lambda ids: (ids, tf.zeros([tf.size(ids), 0])))
+    # Nothing is random here; one unused number, because tf.data crashes when it unbatches empty tensors.
+    no_random = ids.map(lambda ids: (ids, tf.zeros([tf.size(ids), 1])))
     views = _crop(no_random, source, window_of, image_size, batch_size, drop_remainder=False)
     return views.map(lambda view, *_: view).prefetch(tf.data.AUTOTUNE)
 

@@ -114,6 +114,8 @@ class InstanceClassifier(keras.layers.Layer):
 
         Source: paper, Section 2.3 and Eq. 3.
         """
+        with tf.control_dependencies(self._checks(instance_ids)):
+            instance_ids = tf.identity(instance_ids)
         if self.store is None:
             return instance_ids, {"row_norm": tf.constant(0.0), "floored": tf.constant(0.0)}
         size = tf.shape(instance_ids, out_type=tf.int64)[0]
@@ -181,6 +183,17 @@ class InstanceClassifier(keras.layers.Layer):
     def get_config(self) -> dict:
         names = "num_instances embedding_dim num_negatives temperature similarity weight_correction min_row_norm seed"
         return {"name": self.name} | {name: getattr(self, name) for name in names.split()}
+
+    def _checks(self, instance_ids: tf.Tensor) -> list[tf.Operation]:
+        """Assertions on a batch of ids: a wrong one would spoil another instance's row."""
+        n, k = self.num_instances, self.num_negatives
+        in_range = tf.reduce_all((instance_ids >= 0) & (instance_ids < n))
+        return [
+            tf.debugging.Assert(in_range, [f"expected instance ids from 0 to {n - 1}, got", instance_ids]),
+            tf.debugging.assert_less_equal(
+                tf.size(instance_ids), k, f"expected at most {k} images a batch (num_negatives), got more"
+            ),
+        ]
 
     def _lift(
         self, weights: tf.Tensor, momentum: tf.Tensor, returning: tf.Tensor

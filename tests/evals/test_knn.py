@@ -1,0 +1,52 @@
+"""kNN against a loop over queries and neighbours."""
+
+import collections
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pic_tf.evals.features import inference, raw_pixels
+from pic_tf.evals.knn import knn_accuracy
+from pic_tf.models.resnet import resnet
+
+
+def looped(bank, bank_labels, queries, query_labels, k, temperature):
+    right = 0
+    for query, label in zip(queries, query_labels):
+        cosines = [float(np.dot(query, b) / np.linalg.norm(query) / np.linalg.norm(b)) for b in bank]
+        votes = collections.Counter()
+        for j in sorted(range(len(bank)), key=lambda j: -cosines[j])[:k]:
+            votes[bank_labels[j]] += math.exp(cosines[j] / temperature)
+        right += max(votes, key=votes.get) == label
+    return right / len(queries)
+
+
+@pytest.mark.parametrize("k, temperature", [(1, 0.07), (5, 0.07), (20, 0.5), (1000, 0.1)])
+def test_accuracy(k, temperature):
+    rng = np.random.default_rng(k)
+    centres = rng.normal(size=(4, 8))
+    bank_labels, query_labels = rng.integers(0, 4, 90), rng.integers(0, 4, 300)  # more than a chunk of queries
+    bank = centres[bank_labels] + 1.5 * rng.normal(size=(90, 8))
+    queries = centres[query_labels] + 1.5 * rng.normal(size=(300, 8))
+    accuracy = knn_accuracy(bank, bank_labels, queries, query_labels, k, temperature)
+    assert accuracy == looped(bank, bank_labels, queries, query_labels, k, temperature)
+    assert 0.3 < accuracy < 1
+
+
+def test_features_use_inference_statistics_and_keep_the_order():
+    backbone = resnet(18, "small", 4)
+    images = np.random.default_rng(0).integers(0, 256, (10, 8, 8, 3), dtype=np.uint8)
+    batches = tf.data.Dataset.from_tensor_slices(images).batch(4)
+    before = backbone.get_weights()
+    features = inference(backbone)(batches)
+    assert features.shape == (10, 32)
+    for one, other in zip(before, backbone.get_weights()):
+        np.testing.assert_array_equal(one, other)
+    alone = inference(backbone)(tf.data.Dataset.from_tensor_slices(images[7:8]).batch(1))
+    np.testing.assert_allclose(features[7], alone[0], rtol=1e-5, atol=1e-6)  # float32, another batch size
+    mean, stddev = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    np.testing.assert_allclose(
+        raw_pixels(batches), ((images / 255 - mean) / stddev).reshape(10, -1), rtol=1e-5, atol=1e-5
+    )

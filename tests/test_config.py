@@ -1,0 +1,97 @@
+"""Flags, their defaults for a data set, and the sentence for each wrong one."""
+
+import dataclasses
+
+import pytest
+from absl import flags
+
+from pic_tf import config
+from pic_tf.config import Config
+
+IMAGENET = 1_281_167
+
+
+def test_defaults_are_the_papers_recipe():
+    resolved = config.resolve(Config(), IMAGENET)
+    assert (resolved.window_size, resolved.window_stride, resolved.num_negatives) == (131072, 16384, 65536)
+    assert resolved.warmup_epochs == 5
+    assert resolved.min_row_norm == pytest.approx(0.01 * 128**0.5)
+
+
+def test_small_data_sets():
+    digits = config.resolve(Config(batch_size=64), 1500)
+    assert (digits.window_size, digits.window_stride, digits.num_negatives) == (512, 64, 256)
+    tiny = config.resolve(Config(batch_size=64), 200)
+    assert (tiny.window_size, tiny.window_stride, tiny.num_negatives) == (200, 200, 200)
+    assert config.resolve(Config(num_negatives=0), 5000).num_negatives == 5000
+    assert config.resolve(Config(order="epoch"), IMAGENET).window_stride == IMAGENET
+    assert config.resolve(Config(window_size=1024), 5000).window_stride == 128
+
+
+def test_head_none_takes_the_features_as_rows():
+    assert config.resolve(Config(head="none"), 5000).embedding_dim == 2048
+    assert config.resolve(Config(head="none", backbone="resnet18", width=16), 5000).embedding_dim == 128
+
+
+def test_flagfile_round_trip(tmp_path):
+    resolved = config.resolve(Config(jitter=(0.1, 0.25, 1 / 3, 0.0), temperature=0.07, tensorboard=False), 5000)
+    (tmp_path / "flags.txt").write_text(config.to_flagfile(resolved))
+    assert config.from_flagfile(str(tmp_path / "flags.txt")) == resolved
+
+
+def test_every_flag_explains_itself():
+    values = flags.FlagValues()
+    config.define_flags(values)
+    for field in dataclasses.fields(Config):
+        assert len(values[field.name].help) > 10
+
+
+def test_changed_names_only_what_changes_the_outcome():
+    assert config.changed(Config(), Config(output_dir="elsewhere", knn_every=1, keep_checkpoints=9)) == []
+    assert config.changed(Config(), Config(seed=3)) == ["--seed (0 -> 3)"]
+
+
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        ({"epochs": 0}, "expected --epochs >= 1, got 0"),
+        ({"batch_size": 0}, "expected --batch_size >= 1, got 0"),
+        ({"batch_size": 6000}, "expected --batch_size to be at most the number of training images"),
+        ({"width": 0}, "expected --width >= 1"),
+        ({"image_size": -1}, "expected --image_size >= 1"),
+        ({"keep_checkpoints": 0}, "expected --keep_checkpoints >= 1"),
+        ({"seed": -1}, "expected --seed >= 0"),
+        ({"num_negatives": -1}, "expected --num_negatives >= 0"),
+        ({"num_negatives": 100}, "expected --num_negatives between --batch_size"),
+        ({"num_negatives": 6000}, "expected --num_negatives between --batch_size"),
+        ({"num_instances": 4999}, r"expected 4999 training images \(--num_instances\), got 5000"),
+        ({"min_row_norm": -0.1}, "expected --min_row_norm >= 0"),
+        ({"weight_decay": -1e-4}, "expected --weight_decay >= 0"),
+        ({"temperature": 0.0}, "expected --temperature > 0"),
+        ({"temperature": float("nan")}, "expected --temperature > 0"),
+        ({"learning_rate": float("inf")}, "expected --learning_rate > 0"),
+        ({"final_learning_rate": -1.0}, "expected --final_learning_rate >= 0"),
+        ({"momentum": 1.0}, "expected 0 <= --momentum < 1"),
+        ({"warmup_epochs": 200.0}, "expected 0 <= --warmup_epochs < --epochs"),
+        ({"blur_probability": 1.5}, "expected --blur_probability between 0 and 1"),
+        ({"eval_crop": 0.0}, "expected 0 < --eval_crop <= 1"),
+        ({"crop_scale": (0.5,)}, "expected --crop_scale=LEAST,LARGEST"),
+        ({"crop_scale": (0.5, 0.1)}, "expected --crop_scale=LEAST,LARGEST"),
+        ({"blur_sigma": (0.0, 2.0)}, "expected --blur_sigma=LEAST,LARGEST"),
+        ({"jitter": (0.4, 0.4, 0.4)}, "expected --jitter=BRIGHTNESS,CONTRAST,SATURATION,HUE"),
+        ({"jitter": (0.4, 0.4, 0.4, 0.6)}, "expected --jitter=BRIGHTNESS,CONTRAST,SATURATION,HUE"),
+        ({"window_size": 1000}, "expected window_size to be a multiple of batch_size .512., got 1000: use 512 or 1024"),
+        ({"window_size": 5120}, "window_size <= number of instances"),
+        ({"window_stride": 5000}, "expected 1 <= window_stride <= window_size"),
+        ({"order": "epoch", "window_size": 1024}, "expected no --window_size or --window_stride with --order=epoch"),
+    ],
+)
+def test_wrong_settings(change, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        config.resolve(dataclasses.replace(Config(), **change), 5000)
+
+
+def test_words_where_numbers_belong(tmp_path):
+    (tmp_path / "flags.txt").write_text("--jitter=a,b,c,d\n")
+    with pytest.raises(ValueError, match="expected numbers in --jitter, got 'a,b,c,d'"):
+        config.from_flagfile(str(tmp_path / "flags.txt"))

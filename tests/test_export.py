@@ -1,0 +1,84 @@
+"""The exported backbone in the hands of its users."""
+
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_hub as hub
+import tf_keras as keras
+
+from pic_tf.data.augment import normalise
+from pic_tf.export import export_backbone
+from pic_tf.models.resnet import resnet
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A backbone whose batch statistics are not the initial ones, and its export."""
+    keras.utils.set_random_seed(1)
+    backbone = resnet(18, "small", 4)
+    for _ in range(3):
+        backbone(tf.random.normal([8, 16, 16, 3]), training=True)
+    path = tmp_path_factory.mktemp("export") / "backbone"
+    export_backbone(backbone, path)
+    return backbone, str(path)
+
+
+def test_signature_takes_plain_images(exported):
+    backbone, path = exported
+    images = np.random.default_rng(0).integers(0, 256, (5, 20, 24, 3), dtype=np.uint8)
+    signature = tf.saved_model.load(path).signatures["serving_default"]
+    features = signature(images=tf.constant(images / 255, tf.float32))["features"]
+    expected = backbone(normalise(tf.constant(images)), training=False)
+    # The same network in float32, normalised by x / s - m / s here and (x - m) / s there.
+    np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_loads_as_keras_model_with_the_same_weights(exported):
+    backbone, path = exported
+    again = keras.models.load_model(path, compile=False)
+    for one, other in zip(again.get_weights(), backbone.get_weights()):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_hub_fine_tunes_it(exported):
+    _, path = exported
+    layer = hub.KerasLayer(path, trainable=True)
+    model = keras.Sequential([keras.Input([16, 16, 3]), layer, keras.layers.Dense(2)])
+    images = np.random.default_rng(0).uniform(size=(32, 16, 16, 3)).astype(np.float32)
+    labels = np.arange(32) % 2
+    images[labels == 1] *= 0.5
+    model.compile(keras.optimizers.SGD(0.05), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    trainable = {v.name: v.numpy() for v in layer.trainable_variables}
+    statistics = {v.name: v.numpy() for v in layer.non_trainable_variables}
+    assert (
+        len(trainable) == 60 and len(statistics) == 40
+    )  # of ResNet-18: 20 kernels, 20 times gamma, beta, mean, variance
+    history = model.fit(images, labels, batch_size=16, epochs=6, verbose=0).history["loss"]
+    assert history[-1] < 0.7 * history[0]
+    for variables, before in ((layer.trainable_variables, trainable), (layer.non_trainable_variables, statistics)):
+        moved = [not np.array_equal(v.numpy(), before[v.name]) for v in variables]
+        assert all(moved)
+
+
+def test_hub_without_training_leaves_it_alone(exported):
+    _, path = exported
+    layer = hub.KerasLayer(path, trainable=False)
+    before = [v.numpy() for v in layer.variables]
+    images = tf.random.uniform([4, 16, 16, 3])
+    np.testing.assert_array_equal(layer(images, training=True), layer(images, training=False))
+    for value, variable in zip(before, layer.variables):
+        np.testing.assert_array_equal(variable, value)
+
+
+def test_replaces_an_older_export_as_a_whole(exported, tmp_path):
+    backbone, _ = exported
+    path = tmp_path / "backbone"
+    path.mkdir()
+    (path / "stale").write_text("old")
+    export_backbone(backbone, path, image_size=16)
+    assert not (path / "stale").exists() and (path / "saved_model.pb").exists()
+    assert [p.name for p in pathlib.Path(tmp_path).iterdir()] == ["backbone"]
+    signature = tf.saved_model.load(str(path)).signatures["serving_default"]
+    assert signature.structured_input_signature[1]["images"].shape.as_list() == [None, 16, 16, 3]

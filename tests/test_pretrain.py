@@ -1,0 +1,224 @@
+"""Whole runs: plan, interruption and resuming, export, and one clear sentence for wrong input."""
+
+import csv
+import dataclasses
+import os
+import pathlib
+import signal
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from pic_tf import callbacks, config, pretrain
+from pic_tf.callbacks import ProgressBar
+from pic_tf.checkpoint import Checkpoints
+from pic_tf.config import Config
+
+CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
+SMALL = Config(
+    epochs=3,
+    batch_size=64,
+    num_negatives=128,
+    backbone="resnet18",
+    stem="small",
+    width=4,
+    hidden_dim=16,
+    embedding_dim=16,
+    image_size=8,
+    jitter=(0.4, 0.4, 0.0, 0.0),
+    blur_probability=0.0,
+    eval_crop=1.0,
+    knn_every=2,
+    checkpoint_every=2,
+)
+
+
+def run(settings: Config) -> pretrain.Result:
+    return pretrain.run(*pretrain.open_data(settings))
+
+
+def variables_of(output_dir) -> dict[str, np.ndarray]:
+    """Everything in the newest checkpoint of a run."""
+    reader = tf.train.load_checkpoint(str(pathlib.Path(output_dir) / "checkpoints"))
+    names = [n for n in reader.get_variable_to_shape_map() if n.endswith("VARIABLE_VALUE") and "save_counter" not in n]
+    return {name: reader.get_tensor(name) for name in names}
+
+
+def metrics_of(output_dir) -> list[dict[str, str]]:
+    """Rows of metrics.csv but for the speed, which no two runs share."""
+    rows = callbacks.read_metrics(pathlib.Path(output_dir) / pretrain.METRICS_FILE)
+    return [{name: value for name, value in row.items() if name != "images_per_second"} for row in rows]
+
+
+def signals_after(monkeypatch, *steps):
+    """SIGINT to this process at the end of each of these steps, counted over all runs."""
+    counted = iter(range(1, 10_000))
+    update = ProgressBar.on_train_batch_end
+
+    def on_train_batch_end(self, batch, logs):
+        update(self, batch, logs)
+        if next(counted) in steps:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(ProgressBar, "on_train_batch_end", on_train_batch_end)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    settings = dataclasses.replace(SMALL, output_dir=str(tmp_path_factory.mktemp("run")))
+    assert run(settings).finished
+    return settings
+
+
+def test_interrupted_and_resumed_equals_uninterrupted(uninterrupted, tmp_path, monkeypatch):
+    """Within an epoch, at its last step, and right after a start; bit for bit."""
+    settings = dataclasses.replace(uninterrupted, output_dir=str(tmp_path))
+    signals_after(monkeypatch, 10, 11, 46, 60)
+    assert [run(settings).step for _ in range(4)] == [10, 11, 46, 60]
+    result = run(settings)
+    assert result.finished and result.step == 3 * 23
+    expected, got = variables_of(uninterrupted.output_dir), variables_of(tmp_path)
+    assert expected.keys() == got.keys() and len(expected) > 100
+    for name in expected:
+        np.testing.assert_array_equal(got[name], expected[name], err_msg=name)
+    assert metrics_of(tmp_path) == metrics_of(uninterrupted.output_dir)
+
+
+def test_signal_handlers_are_put_back(uninterrupted):
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_same_seed_same_run_other_seed_another(uninterrupted, tmp_path):
+    expected = metrics_of(uninterrupted.output_dir)
+    run(dataclasses.replace(uninterrupted, output_dir=str(tmp_path / "same")))
+    assert metrics_of(tmp_path / "same") == expected
+    run(dataclasses.replace(uninterrupted, seed=1, epochs=1, output_dir=str(tmp_path / "other")))
+    assert metrics_of(tmp_path / "other")[0]["loss"] != expected[0]["loss"]
+
+
+def test_a_finished_run_is_not_trained_again(uninterrupted):
+    before = variables_of(uninterrupted.output_dir)
+    assert run(uninterrupted).finished
+    for name, value in variables_of(uninterrupted.output_dir).items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_what_a_run_leaves(uninterrupted):
+    output = pathlib.Path(uninterrupted.output_dir)
+    rows = metrics_of(output)
+    assert [int(row["step"]) for row in rows] == [23, 46, 69]
+    assert [bool(row["knn"]) for row in rows] == [False, True, True]
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+    with Image.open(output / pretrain.PICTURE) as picture:
+        assert picture.width > 1000 and len(set(picture.convert("L").getdata())) > 50  # something is drawn
+    events = list((output / "tensorboard").glob("events*"))
+    tags = {
+        value.tag
+        for file in events
+        for event in tf.compat.v1.train.summary_iterator(str(file))
+        for value in event.summary.value
+    }
+    assert tags == set(callbacks.COLUMNS) - {"epoch", "step"}
+    again = config.from_flagfile(str(output / pretrain.FLAGS_FILE))
+    assert again == config.resolve(uninterrupted, 1500)
+    assert not list(output.glob("*.partial*"))
+
+
+def test_exports_of_a_run_agree(uninterrupted, tmp_path):
+    assert pretrain.export_run(uninterrupted.output_dir, str(tmp_path / "again")) == 69
+    images = tf.random.uniform([4, 8, 8, 3])
+    features = [
+        tf.saved_model.load(str(path)).signatures["serving_default"](images=images)["features"]
+        for path in (tmp_path / "again", pathlib.Path(uninterrupted.output_dir) / pretrain.EXPORT)
+    ]
+    np.testing.assert_array_equal(*features)
+
+
+def test_changed_flags_are_named(uninterrupted):
+    with pytest.raises(ValueError, match=r"got --temperature \(0.2 -> 0.1\): use another --output_dir"):
+        run(dataclasses.replace(uninterrupted, temperature=0.1))
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("in1k_*.flags")), ids=lambda path: path.stem)
+def test_imagenet_recipes_print_their_plan_without_data(path):
+    settings, train, held_out = pretrain.open_data(config.from_flagfile(str(path)), plan_only=True)
+    assert train is held_out is None
+    text = pretrain.describe(settings)
+    epochs = int(path.stem.split("_")[1].removesuffix("ep"))
+    assert f"= {epochs * 2502:,} steps" in text and "23,508,032" in text
+    if "epoch_order" in path.stem or "full" in path.stem:
+        assert "every image once" in text
+    else:
+        assert "W 131,072, S 16,384" in text and "majority ratio 87.5%" in text
+    assert ("all (full soft-max)" in text) == ("full" in path.stem)
+
+
+def test_there_are_seven_imagenet_recipes():
+    assert len(list(CONFIGS.glob("in1k_*.flags"))) == 7
+
+
+def picture_folder(folder, count=40, size=24):
+    """Two classes of noisy JPEGs and PNGs of several sizes, in train and val."""
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        part = "val" if i // 2 % 4 == 0 else "train"
+        path = folder / part / f"class{i % 2}" / f"{i:02d}.{'png' if i % 3 else 'jpg'}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 100, (size + i % 5, size + i % 7, 3)) + 100 * (i % 2)
+        Image.fromarray(pixels.astype(np.uint8)).save(path)
+    return folder
+
+
+def test_a_folder_of_images(tmp_path):
+    picture_folder(tmp_path / "images")
+    settings = dataclasses.replace(
+        SMALL,
+        dataset=str(tmp_path / "images"),
+        output_dir=str(tmp_path / "run"),
+        batch_size=8,
+        num_negatives=None,
+        image_size=16,
+        epochs=2,
+    )
+    result = run(settings)
+    assert result.finished and result.step == 2 * (30 // 8)
+    assert metrics_of(tmp_path / "run")[-1]["knn"]
+
+
+def test_real_photographs(tmp_path, real_photographs):
+    settings = dataclasses.replace(
+        SMALL, dataset=str(real_photographs), output_dir=str(tmp_path), batch_size=32, num_negatives=None, epochs=1
+    )
+    result = run(settings)
+    assert result.finished and result.step == 200 // 32
+    assert np.isfinite(float(metrics_of(tmp_path)[0]["loss"]))
+
+
+def test_an_image_that_breaks_off_is_named(tmp_path):
+    folder = picture_folder(tmp_path / "images")
+    broken = folder / "train" / "class0" / "18.jpg"
+    broken.write_bytes(broken.read_bytes()[:300])
+    settings = dataclasses.replace(
+        SMALL, dataset=str(folder), output_dir=str(tmp_path / "run"), batch_size=8, num_negatives=None, image_size=16
+    )
+    with pytest.raises(ValueError, match="expected an image that can be decoded in .*18.jpg"):
+        run(settings)
+
+
+def test_checkpoint_of_another_model_is_refused(uninterrupted, tmp_path):
+    settings = config.resolve(dataclasses.replace(uninterrupted, width=8), 1500)
+    model = pretrain.build_model(settings)
+    with pytest.raises(ValueError, match="expected a checkpoint of this model"):
+        Checkpoints(pathlib.Path(uninterrupted.output_dir) / "checkpoints", model, 2).restore()
+
+
+def test_metrics_file_drops_what_a_checkpoint_did_not_keep(tmp_path):
+    path = tmp_path / "metrics.csv"
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, callbacks.COLUMNS)
+        writer.writeheader()
+        writer.writerows({"epoch": e, "step": 10 * e} for e in (1, 2, 3))
+    kept = callbacks.MetricsFile(path, start_step=20)
+    assert [row["step"] for row in kept._rows] == ["10", "20"]
