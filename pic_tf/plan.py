@@ -74,11 +74,8 @@ def describe(config: Config, backbone: keras.Model, head: keras.Model) -> str:
         ("length", f"{config.epochs:,} epochs x {per_epoch:,} steps of {b:,} views = {steps:,} steps"),
         ("order", order),
         ("negatives K", f"{negatives}; temperature {config.temperature:g}, {config.similarity}"),
-        (
-            "backbone",
-            f"{config.backbone}, {config.stem} stem, width {config.width}, {_trainable(backbone):,} trainable parameters",
-        ),
-        ("head", f"{config.head} to D = {config.embedding_dim}, {_trainable(head):,} trainable parameters"),
+        ("backbone", f"{config.backbone}, {config.stem} stem, width {config.width}: {_trainable(backbone)}"),
+        ("head", f"{config.head} to D = {config.embedding_dim}: {_trainable(head)}"),
         (
             "learning rate",
             f"{peak_learning_rate(config):g} after {config.warmup_epochs:g} epochs of warm-up, cosine to "
@@ -109,8 +106,8 @@ def _kept_activations(backbone: keras.Model, image_size: int) -> int:
     return kept
 
 
-def _trainable(model: keras.Model) -> int:
-    return sum(math.prod(v.shape) for v in model.trainable_variables)
+def _trainable(model: keras.Model) -> str:
+    return f"{sum(math.prod(v.shape) for v in model.trainable_variables):,} trainable parameters"
 
 
 def _bytes(size: int) -> str:

@@ -42,5 +42,6 @@ def main(_) -> None:
 
 if __name__ == "__main__":
     configuration.define_flags()
+    flags.adopt_module_key_flags(configuration)  # so that --help shows them
     flags.DEFINE_bool("plan_only", False, "print the plan and stop; with --num_instances, no data is needed")
     app.run(main)

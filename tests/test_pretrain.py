@@ -203,7 +203,7 @@ def test_an_image_that_breaks_off_is_named(tmp_path):
     settings = dataclasses.replace(
         SMALL, dataset=str(folder), output_dir=str(tmp_path / "run"), batch_size=8, num_negatives=None, image_size=16
     )
-    with pytest.raises(ValueError, match="expected an image that can be decoded in .*18.jpg"):
+    with pytest.raises(ValueError, match=r"expected an image that can be decoded in .*18\.jpg"):
         run(settings)
 
 

@@ -1,0 +1,121 @@
+"""The first command of a newcomer: it trains, learns and leaves what it promises."""
+
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pic_tf.callbacks import read_metrics
+from pic_tf.data.sources import digits
+from pic_tf.evals.knn import knn_accuracy
+
+CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
+
+
+def command(*arguments, **kwargs):
+    return subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, timeout=900, **kwargs)
+
+
+@pytest.fixture(scope="module")
+def quickstart(tmp_path_factory):
+    output = tmp_path_factory.mktemp("quickstart")
+    return output, command("pic_tf.train", f"--flagfile={CONFIGS / 'quickstart.flags'}", f"--output_dir={output}")
+
+
+def test_it_learns(quickstart):
+    output, ended = quickstart
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    rows = read_metrics(output / "metrics.csv")
+    assert float(rows[-1]["knn"]) >= 0.95
+    assert float(rows[-1]["loss"]) < 0.6 * float(rows[0]["loss"])
+
+
+def test_the_export_has_what_was_learned(quickstart):
+    """kNN from nothing but the SavedModel is what the run reported."""
+    output, _ = quickstart
+    serve = tf.saved_model.load(str(output / "backbone")).signatures["serving_default"]
+    bank, queries = digits("train"), digits("held_out")
+    features = [
+        serve(images=tf.constant(source.images / 255, tf.float32))["features"].numpy() for source in (bank, queries)
+    ]
+    accuracy = knn_accuracy(features[0], bank.labels, features[1], queries.labels)
+    # Normalised in another order of float32 operations: a borderline neighbour may change.
+    np.testing.assert_allclose(accuracy, float(read_metrics(output / "metrics.csv")[-1]["knn"]), atol=1 / 297)
+
+
+def test_its_output_is_the_plan_the_bar_and_nothing_else(quickstart):
+    _, ended = quickstart
+    names = [line.split()[0] for line in ended.stdout.splitlines() if not line.startswith(" ")]
+    assert names == "images length order negatives backbone head learning norm memory output done:".split()
+    for line in re.split(r"[\r\n]+", ended.stderr):
+        assert not line.strip() or re.match(r" *\d+%\||epoch \d+: loss ", line.strip()), line
+
+
+def test_interrupted_by_the_keyboard_it_says_how_to_go_on(tmp_path):
+    arguments = ["pic_tf.train", f"--flagfile={CONFIGS / 'quickstart.flags'}", f"--output_dir={tmp_path}", "--epochs=4"]
+    arguments += ["--knn_every=0"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not (tmp_path / "metrics.csv").exists() and process.poll() is None:
+        time.sleep(0.1)  # until the first epoch has ended
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=300)
+    assert process.returncode == 130, stderr
+    assert re.search(r"stopped at step \d+; the same command goes on from there", stdout)
+    ended = command(*arguments)
+    assert ended.returncode == 0 and "resuming from step" in ended.stdout
+    assert [row["step"] for row in read_metrics(tmp_path / "metrics.csv")] == ["23", "46", "69", "92"]
+
+
+@pytest.mark.parametrize(
+    "make, sentence",
+    [
+        (lambda path: path.mkdir(), r"error: expected images \(.jpg, .*\) in '.*', got none: check the path"),
+        (lambda path: None, "error: expected a folder of images at '.*', got nothing there: check the path"),
+        (
+            lambda path: text_named_jpg(path),
+            "error: expected a JPEG, PNG, GIF or BMP image in '.*a.jpg', got a file that",
+        ),
+    ],
+)
+def test_wrong_folders_end_with_one_sentence(tmp_path, make, sentence):
+    make(tmp_path / "images")
+    ended = command(
+        "pic_tf.train",
+        f"--flagfile={CONFIGS / 'quickstart.flags'}",
+        f"--dataset={tmp_path / 'images'}",
+        f"--output_dir={tmp_path / 'run'}",
+    )
+    assert ended.returncode == 1
+    assert re.fullmatch(sentence + r"[^\n]*\n", ended.stderr), ended.stderr
+    assert not os.path.exists(tmp_path / "run")
+
+
+def text_named_jpg(folder):
+    folder.mkdir()
+    (folder / "a.jpg").write_text("this is no picture")
+
+
+def test_help_explains_every_flag():
+    ended = command("pic_tf.train", "--help")
+    for name in ("window_size", "num_negatives", "min_row_norm", "plan_only"):
+        assert f"--{name}" in ended.stdout.replace("[no]", "")
+    assert "python -m pic_tf.train --flagfile=configs/quickstart.flags" in ended.stdout
+
+
+def test_export_command(quickstart, tmp_path):
+    output, _ = quickstart
+    ended = command("pic_tf.export", f"--run={output}", f"--output={tmp_path / 'backbone'}")
+    assert ended.returncode == 0, ended.stderr
+    assert re.fullmatch(r"backbone after [\d,]+ steps written to .*\n", ended.stdout)
+    assert (tmp_path / "backbone" / "saved_model.pb").exists()
+    ended = command("pic_tf.export", f"--run={tmp_path}", f"--output={tmp_path / 'other'}")
+    assert ended.returncode == 1 and ended.stderr.startswith("error: expected the output folder of a training run, got")

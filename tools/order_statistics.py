@@ -1,0 +1,47 @@
+"""Count what an order of visits does: visits per instance, distance between visits, majority ratio.
+
+python tools/order_statistics.py --num_instances=100000 --batch_size=256
+"""
+
+import sys
+
+from absl import app, flags
+
+from pic_tf.quiet import import_tensorflow
+
+import_tensorflow()
+
+from pic_tf.data.order import SlidingWindow, default_window, visit_statistics
+
+flags.DEFINE_integer("num_instances", 100_000, "training images, N")
+flags.DEFINE_integer("batch_size", 512, "views a step, B")
+flags.DEFINE_integer("window_size", None, "images in a window, W; default as in training")
+flags.DEFINE_integer("window_stride", None, "images by which the window moves, S; default W / 8")
+flags.DEFINE_integer("steps", None, "steps to count; default one sweep of the window over all images and two windows")
+flags.DEFINE_integer("seed", 0, "seed of the order")
+
+
+def main(_) -> None:
+    values = flags.FLAGS
+    window, stride = default_window(values.num_instances, values.batch_size)
+    if values.window_size is not None:
+        window, stride = values.window_size, max(values.window_size // 8, 1)
+    if values.window_stride is not None:
+        stride = values.window_stride
+    try:
+        order = SlidingWindow(values.num_instances, values.batch_size, window, stride, values.seed)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    windows = -(-values.num_instances // stride) + 2
+    statistics = visit_statistics(order, values.steps or windows * order.steps_per_window)
+    print(f"N {values.num_instances:,}, B {values.batch_size:,}, W {window:,}, S {stride:,}")
+    print(f"views counted        {statistics['views']:,}")
+    print(f"instances visited    {statistics['instances_visited']:,}")
+    print(f"visits per instance  {statistics['visits_per_instance']:.3g} (W / S = {window / stride:.3g} a sweep)")
+    print(f"median distance      {statistics['median_distance']:,.0f} views (W = {window:,})")
+    if stride < values.num_instances:  # epochs have no overlap to speak of
+        print(f"majority ratio       {statistics['majority_ratio']:.2%} (1 - S / W = {1 - stride / window:.2%})")
+
+
+if __name__ == "__main__":
+    app.run(main)
