@@ -99,7 +99,7 @@ def crop_encoded(encoded: tf.Tensor, window_of, size: int) -> tf.Tensor:
     where it shrinks; elsewhere the two filters are the same.
 
     Args:
-      encoded: scalar string, the bytes of a JPEG, PNG, GIF (its first frame) or BMP.
+      encoded: scalar string, the bytes of a JPEG, a PNG or a GIF (its first frame).
       window_of: (height int32 [1], width int32 [1]) -> int32 [1, 4] window.
       size: output side in pixels.
 

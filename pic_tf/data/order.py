@@ -56,18 +56,22 @@ class SlidingWindow:
         if not 1 <= s <= w:
             raise ValueError(f"expected 1 <= window_stride <= window_size ({w}), got {s}")
         if w % b and w != n:
-            below = w // b * b
+            fitting = [x for x in (w // b * b, w // b * b + b) if x <= n]
             raise ValueError(
-                f"expected window_size to be a multiple of batch_size ({b}), got {w}: use {below} or {below + b}"
+                f"expected window_size to be a multiple of batch_size ({b}), got {w}: use {_alternatives(fitting)}"
             )
         if not 0 <= self.replica < r:
             raise ValueError(f"expected 0 <= replica < num_replicas ({r}), got {self.replica}")
-        sizes = {"batch_size": b} if w == n else {"batch_size": b, "window_size": w, "window_stride": s}
-        for name, size in sizes.items():
-            if size % r:
-                raise ValueError(f"expected num_replicas ({r}) to divide {name}, got {size}: use {size - size % r}")
-        if w == n and s % r and s != n:
-            raise ValueError(f"expected num_replicas ({r}) to divide window_stride, got {s}: use {s - s % r or r}")
+        if b % r:
+            fitting = [x for x in (b // r * r, b // r * r + r) if 0 < x <= n]
+            raise ValueError(
+                f"expected batch_size to be a multiple of num_replicas ({r}), got {b}: use {_alternatives(fitting)}"
+            )
+        if s % r and s != n:
+            fitting = [x for x in (s // r * r, s // r * r + r) if 0 < x <= w]
+            raise ValueError(
+                f"expected window_stride to be a multiple of num_replicas ({r}), got {s}: use {_alternatives(fitting)}"
+            )
 
     @property
     def steps_per_window(self) -> int:
@@ -96,13 +100,27 @@ class SlidingWindow:
 
     def _shuffle(self, index: tf.Tensor, size: int, stream: int, window: tf.Tensor | int) -> tf.Tensor:
         """Where a seeded permutation of [0, size) sends `index` (int64 [b])."""
-        key = tf.cast(self.seed, tf.int64) * 2 + stream
-        seed = tf.stack([key, tf.cast(window, tf.int64), tf.cast(self.replica, tf.int64)])
-        # The op reads its seed as three 32-bit words.
-        seed = tf.cast(tf.bitwise.bitwise_and(seed, 0xFFFFFFFF), tf.uint32)
-        return tf.raw_ops.RandomIndexShuffle(
-            index=index, seed=seed, max_index=tf.constant(size - 1, tf.int64), rounds=_ROUNDS
+        # The op looks at the low 8 bits or so of its seed only, so its three words are hashed from ours.
+        key = tf.random.stateless_uniform(
+            [2], [self.seed, stream + 2 * self.replica], minval=None, maxval=None, dtype=tf.int64
         )
+        key += tf.stack([tf.constant(0, tf.int64), tf.cast(window, tf.int64)])
+        words = tf.random.stateless_uniform([3], key, minval=None, maxval=None, dtype=tf.uint32)
+
+        def shuffle(index: tf.Tensor, size: int) -> tf.Tensor:
+            last = tf.constant(size - 1, tf.int64)
+            return tf.raw_ops.RandomIndexShuffle(index=index, seed=words, max_index=last, rounds=_ROUNDS)
+
+        if (size - 1).bit_count() == 1 and size - 1 >= 2**16:
+            # At size 4^k + 1 the op's blocks are one bit short and it is no permutation: take one of size + 1
+            # and walk past the number that is too large.
+            once = shuffle(index, size + 1)
+            return tf.where(once == size, shuffle(once, size + 1), once)
+        return shuffle(index, size)
+
+
+def _alternatives(values: list[int]) -> str:
+    return " or ".join(map(str, values)) or "fewer replicas"
 
 
 def epoch_order(num_instances: int, batch_size: int, seed: int = 0) -> SlidingWindow:

@@ -8,8 +8,9 @@ from typing import Protocol
 import numpy as np
 import tensorflow as tf
 
-_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM")
-_EXTENSIONS = (".jpg", ".jpeg", ".png", ".gif", ".bmp")
+# Not BMP: TensorFlow reads its palettes as gray levels.
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8")
+_EXTENSIONS = (".jpg", ".jpeg", ".png", ".gif")
 _EVALUATION_FOLDERS = ("val", "validation", "test")
 _MAX_CHECKED = 10_000  # files whose first bytes are looked at before a run starts
 
@@ -103,7 +104,9 @@ class FolderSource:
     name: str
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_names", tf.constant(self.paths))  # once, not in every graph
+        # Once, not in every graph; as bytes, since a file name need not be UTF-8.
+        files = tf.constant([os.fsencode(os.path.join(self.folder, path)) for path in self.paths])
+        object.__setattr__(self, "_files", files)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -114,40 +117,33 @@ class FolderSource:
 
     def read(self, instance_ids: tf.Tensor) -> tf.Tensor:
         """string [b], the files' bytes, of int64 [b] ids."""
-        names = tf.strings.join([self.folder + os.sep, tf.gather(self._names, instance_ids)])
-        return tf.map_fn(tf.io.read_file, names, fn_output_signature=tf.string)
+        files = tf.gather(self._files, instance_ids)
+        return tf.map_fn(tf.io.read_file, files, fn_output_signature=tf.string)
 
 
-def open_folder(folder: str | os.PathLike, seed: int = 0) -> FolderSource:
+def open_folder(folder: str | os.PathLike, class_names: tuple[str, ...] = (), seed: int = 0) -> FolderSource:
     """List a folder of images and check that they are images.
 
     The first bytes of every file (of 10,000 drawn by `seed` where there are more) must be those of
-    a JPEG, PNG, GIF or BMP. Hidden files and files with other extensions are passed over.
+    a JPEG, PNG or GIF. Hidden files and files with other extensions are passed over.
 
     Args:
       folder: path of the folder.
+      class_names: classes that its class folders must be among, to number the labels by; () for its own.
       seed: which files to check where there are too many to check all.
 
     Returns:
       The source.
 
     Raises:
-      ValueError: a missing or empty folder, or a file that is not what its name says.
+      ValueError: a missing or empty folder, a file that is not what its name says, or a class that
+        is not among `class_names`.
     """
     root = pathlib.Path(folder)
     if not root.is_dir():
         what = "a file" if root.exists() else "nothing"
         raise ValueError(f"expected a folder of images at {str(root)!r}, got {what} there: check the path")
-    paths = []
-    for directory, folders, files in os.walk(root, followlinks=True):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        inside = os.path.relpath(directory, root)
-        paths += [
-            os.path.normpath(os.path.join(inside, f))
-            for f in files
-            if f.lower().endswith(_EXTENSIONS) and not f.startswith(".")
-        ]
-    paths.sort()
+    paths = _image_paths(root)
     if not paths:
         raise ValueError(f"expected images ({', '.join(_EXTENSIONS)}) in {str(root)!r}, got none: check the path")
     checked = range(len(paths))
@@ -158,14 +154,38 @@ def open_folder(folder: str | os.PathLike, seed: int = 0) -> FolderSource:
             head = file.read(8)
         if not head.startswith(_MAGIC):
             raise ValueError(
-                f"expected a JPEG, PNG, GIF or BMP image in {str(root / paths[i])!r}, got a file that starts with "
+                f"expected a JPEG, PNG or GIF image in {str(root / paths[i])!r}, got a file that starts with "
                 f"{head!r}: remove or replace it"
             )
     tops = [path.split(os.sep)[0] if os.sep in path else "" for path in paths]
-    classes = sorted(set(tops))
-    labelled = "" not in classes and len(classes) > 1
-    labels = np.searchsorted(classes, tops).astype(np.int64) if labelled else None
-    return FolderSource(str(root), tuple(paths), labels, tuple(classes) if labelled else (), str(root))
+    found = sorted(set(tops))
+    if "" in found or (len(found) < 2 and not class_names):
+        return FolderSource(str(root), tuple(paths), None, (), str(root))
+    names = class_names or tuple(found)
+    number = {name: i for i, name in enumerate(names)}
+    for name in found:
+        if name not in number:
+            raise ValueError(
+                f"expected the classes in {str(root)!r} to be among the training set's {len(names)}, got {name!r} "
+                "besides: name the folders alike"
+            )
+    labels = np.array([number[top] for top in tops], np.int64)
+    return FolderSource(str(root), tuple(paths), labels, names, str(root))
+
+
+def _image_paths(root: pathlib.Path) -> list[str]:
+    """Sorted relative paths of the image files below a folder; a folder that links lead to twice is read once."""
+    paths, seen = [], set()
+    for directory, folders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(directory)
+        folders[:] = [] if real in seen else [f for f in folders if not f.startswith(".")]
+        if real in seen:
+            continue
+        seen.add(real)
+        inside = os.path.relpath(directory, root)
+        images = [f for f in files if f.lower().endswith(_EXTENSIONS) and not f.startswith(".")]
+        paths += [os.path.normpath(os.path.join(inside, f)) for f in images]
+    return sorted(paths)
 
 
 def digits(split: str) -> ArraySource:
@@ -204,29 +224,15 @@ def open_dataset(dataset: str, eval_dataset: str = "") -> tuple[Source, Source |
       ValueError: where a folder is missing, empty or holds something else, or where the held-out
         set has a class that the training set has not.
     """
+    held_out = None
     if dataset == "digits":
         train, held_out = digits("train"), digits("held_out")
     else:
-        root, held_out = pathlib.Path(dataset), None
-        inside = root / "train"
-        train = open_folder(inside if inside.is_dir() else root)
-        if inside.is_dir() and not eval_dataset:
-            found = [root / name for name in _EVALUATION_FOLDERS if (root / name).is_dir()]
-            held_out = open_folder(found[0]) if found else None
+        root = pathlib.Path(dataset)
+        split = (root / "train").is_dir()
+        train = open_folder(root / "train" if split else root)
+        if split and not eval_dataset:
+            eval_dataset = next((str(root / name) for name in _EVALUATION_FOLDERS if (root / name).is_dir()), "")
     if eval_dataset:
-        held_out = open_folder(eval_dataset)
-    if held_out is not None and held_out.class_names and train.class_names:
-        held_out = _with_classes(held_out, train.class_names)
+        held_out = open_folder(eval_dataset, train.class_names)
     return train, held_out
-
-
-def _with_classes(source: Source, class_names: tuple[str, ...]) -> Source:
-    """The same source with its labels counted in `class_names`."""
-    unknown = [name for name in source.class_names if name not in class_names]
-    if unknown:
-        raise ValueError(
-            f"expected the classes of {source.name!r} to be among the training set's {len(class_names)}, got "
-            f"{unknown[0]!r} besides: name the folders alike"
-        )
-    numbers = np.array([class_names.index(name) for name in source.class_names], np.int64)
-    return dataclasses.replace(source, labels=numbers[source.labels], class_names=class_names)

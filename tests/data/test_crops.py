@@ -1,0 +1,263 @@
+"""Crop windows against torchvision's law, crops and decoding against PIL."""
+
+import io
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from scipy import stats
+
+from pic_tf.data import crops
+
+SIZE = 16  # of the crops here, in pixels
+
+
+def natural_image(rng, height, width):
+    """uint8 [H, W, 3] with smooth colours and a little noise, so that chroma subsampling has something to lose."""
+    coarse = rng.integers(0, 256, [height // 6 + 2, width // 6 + 2, 3], np.uint8)
+    smooth = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC), np.int64)
+    return np.clip(smooth + rng.integers(-12, 13, smooth.shape), 0, 255).astype(np.uint8)
+
+
+def encode(image, file_format, **options):
+    """(bytes, what PIL decodes from them as uint8 [H, W, 3])."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, file_format, **options)
+    return buffer.getvalue(), np.asarray(Image.open(buffer).convert("RGB"))
+
+
+def pil_crop(image, window, size):
+    """The reference: cut out, then resize; PIL's bilinear filter antialiases."""
+    top, left, height, width = (int(x) for x in window)
+    cut = Image.fromarray(image).crop((left, top, left + width, top + height))
+    return np.asarray(cut.resize((size, size), Image.Resampling.BILINEAR)).astype(int)
+
+
+@tf.function
+def crop_encoded(encoded, window):
+    return crops.crop_encoded(encoded, lambda height, width: window[None], SIZE)
+
+
+def cut_out(encoded, window):
+    """int [16, 16, 3] of one encoded image."""
+    return crop_encoded(tf.constant(encoded), tf.constant(window, tf.int32)).numpy().astype(int)
+
+
+def torchvision_window(rng, height, width, scale, ratio):
+    """RandomResizedCrop.get_params of torchvision, written down again."""
+    for _ in range(10):
+        area = height * width * rng.uniform(*scale)
+        aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            return rng.integers(0, height - h + 1), rng.integers(0, width - w + 1), h, w
+    w, h = width, height
+    if width / height < min(ratio):
+        h = round(width / min(ratio))
+    elif width / height > max(ratio):
+        w = round(height * max(ratio))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def random_windows(count, height, width, scale=(0.08, 1.0), seed=0, **options):
+    random = tf.random.stateless_uniform([count, crops.CROP_RANDOMS], [seed, 1])
+    return crops.random_window(random, tf.fill([count], height), tf.fill([count], width), scale, **options).numpy()
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "scale", "ratio"),
+    [
+        (375, 500, (0.08, 1.0), (3 / 4, 4 / 3)),
+        (96, 64, (0.2, 1.0), (3 / 4, 4 / 3)),
+        (224, 224, (0.08, 0.14), (0.5, 1.5)),
+        (20, 200, (0.08, 1.0), (3 / 4, 4 / 3)),  # ten tries fail for a part of the draws
+        (200, 20, (0.08, 1.0), (3 / 4, 4 / 3)),
+        (10, 200, (0.08, 1.0), (3 / 4, 4 / 3)),  # no area fits: always the central window
+    ],
+)
+def test_random_window_follows_torchvisions_law(height, width, scale, ratio):
+    """Two-sample Kolmogorov-Smirnov over 20,000 draws each; p > 1e-3 (the seeds are fixed)."""
+    got = random_windows(20_000, height, width, scale, ratio=ratio)
+    rng = np.random.default_rng(1)
+    expected = np.array([torchvision_window(rng, height, width, scale, ratio) for _ in range(20_000)])
+    quantities = {
+        "area": lambda top, left, h, w: h * w,
+        "aspect": lambda top, left, h, w: w / h,
+        "top": lambda top, left, h, w: top,
+        "left": lambda top, left, h, w: left,
+        "height": lambda top, left, h, w: h,
+        "width": lambda top, left, h, w: w,
+        "row": lambda top, left, h, w: top / np.maximum(height - h, 1),  # share of the free space above
+        "column": lambda top, left, h, w: left / np.maximum(width - w, 1),
+    }
+    for name, of in quantities.items():
+        assert stats.ks_2samp(of(*got.T), of(*expected.T)).pvalue > 1e-3, name
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "expected"),
+    [
+        (10, 200, (0, 93, 10, 13)),  # widest: round(10 * 4 / 3) = 13, and (200 - 13) // 2 = 93
+        (200, 10, (93, 0, 13, 10)),
+        (1, 50, (0, 24, 1, 1)),
+    ],
+)
+def test_random_window_falls_back_to_the_centre(height, width, expected):
+    assert (random_windows(1000, height, width) == expected).all()
+
+
+def test_random_windows_lie_inside():
+    """Tiny and huge images, and numbers at both ends of [0, 1)."""
+    rng = np.random.default_rng(0)
+    shapes = np.concatenate([rng.integers(1, 12, [2000, 2]), rng.integers(1, 30_000, [2000, 2])]).astype(np.int32)
+    below_one = np.nextafter(np.float32(1), np.float32(0))
+    random = rng.random([4000, crops.CROP_RANDOMS], np.float32)
+    ends = rng.random(random.shape)
+    random = np.where(ends < 0.2, np.float32(0), np.where(ends > 0.8, below_one, random))
+    for scale in ((0.08, 1.0), (1.0, 1.0), (1e-6, 1e-5)):
+        top, left, height, width = crops.random_window(random, shapes[:, 0], shapes[:, 1], scale).numpy().T
+        assert min(top.min(), left.min()) >= 0 and min(height.min(), width.min()) >= 1
+        assert (top + height <= shapes[:, 0]).all() and (left + width <= shapes[:, 1]).all()
+
+
+def test_whole_image_is_the_only_window_of_full_area():
+    windows = random_windows(100, 48, 48, scale=(1.0, 1.0), ratio=(1.0, 1.0))
+    assert (windows == (0, 0, 48, 48)).all()
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "fraction", "expected"),
+    [
+        (256, 256, 224 / 256, (16, 16, 224, 224)),
+        (256, 341, 224 / 256, (16, 58, 224, 224)),  # (341 - 224) // 2 = 58
+        (341, 256, 224 / 256, (58, 16, 224, 224)),
+        (8, 8, 1.0, (0, 0, 8, 8)),
+        (9, 20, 1.0, (0, 5, 9, 9)),
+        (3, 3, 0.1, (1, 1, 1, 1)),  # never less than a pixel
+        (1, 1, 1.0, (0, 0, 1, 1)),
+    ],
+)
+def test_central_window(height, width, fraction, expected):
+    got = crops.central_window(tf.constant([height]), tf.constant([width]), fraction)
+    assert tuple(got.numpy()[0]) == expected and got.dtype == tf.int32
+
+
+# PIL filters in two passes and rounds to uint8 after the first. That error of at most 1/2 goes through the second
+# pass as a mean with weights that sum to 1, so before its rounding the result is at most 1/2 off: one level.
+ONE_LEVEL = 1
+UNBIASED = 0.1  # mean error in levels; to cut off decimals instead of rounding them would be 0.5
+
+
+@pytest.mark.parametrize("kind", ["noise", "natural"])
+@pytest.mark.parametrize(("height", "width", "size"), [(8, 8, 8), (40, 57, 16), (33, 20, 24)])
+def test_crop_arrays_against_pil(kind, height, width, size):
+    """Windows that shrink, enlarge, do both at once, keep their size, or are one pixel high."""
+    rng = np.random.default_rng(2)
+    make = natural_image if kind == "natural" else lambda rng, h, w: rng.integers(0, 256, [h, w, 3], np.uint8)
+    images = np.stack([make(rng, height, width) for _ in range(40)])
+    lengths = np.stack([rng.integers(1, height + 1, 40), rng.integers(1, width + 1, 40)], axis=1)
+    lengths[0] = height, width
+    lengths[1] = min(size, height), min(size, width)
+    lengths[2] = 1, width
+    starts = rng.integers(0, np.array([height, width]) - lengths + 1)
+    windows = np.concatenate([starts, lengths], axis=1).astype(np.int32)
+    got = crops.crop_arrays(tf.constant(images), tf.constant(windows), size)
+    assert got.dtype == tf.uint8 and got.shape == (40, size, size, 3)
+    expected = np.stack([pil_crop(image, window, size) for image, window in zip(images, windows)])
+    error = got.numpy() - expected
+    assert np.abs(error).max() <= ONE_LEVEL
+    assert abs(error.mean()) < UNBIASED
+
+
+def test_crop_arrays_copies_a_window_of_the_output_size():
+    images = np.random.default_rng(3).integers(0, 256, [9, 20, 23, 3], np.uint8)
+    windows = np.array([(top, left, SIZE, SIZE) for top in (0, 1, 4) for left in (0, 3, 7)], np.int32)
+    got = crops.crop_arrays(tf.constant(images), tf.constant(windows), SIZE).numpy()
+    for view, image, (top, left, height, width) in zip(got, images, windows):
+        np.testing.assert_array_equal(view, image[top : top + height, left : left + width])
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG"])
+def test_crop_encoded_against_pil(file_format):
+    rng = np.random.default_rng(4)
+    encoded, decoded = encode(natural_image(rng, 61, 75), file_format)
+    # None is enlarged exactly twofold, which gives quarters of a level: PIL rounds their halves up, TensorFlow to even.
+    windows = [
+        (0, 0, 61, 75), (3, 5, 9, 11), (7, 2, 5, 60), (10, 11, 50, 7), (5, 5, 17, 16), (60, 74, 1, 1), (0, 9, 1, 66)
+    ]  # fmt: skip
+    for window in windows:
+        error = cut_out(encoded, window) - pil_crop(decoded, window, SIZE)
+        assert np.abs(error).max() <= ONE_LEVEL, window
+        assert abs(error.mean()) < UNBIASED, window
+
+
+@pytest.mark.parametrize("subsampling", [0, 1, 2])  # 4:4:4, 4:2:2, 4:2:0
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize(("height", "width"), [(61, 45), (64, 48), (17, 16)])
+def test_jpeg_window_is_bit_exact(height, width, subsampling, progressive):
+    """Without a resize the window holds the very pixels PIL decodes: odd and even offsets, all borders."""
+    image = natural_image(np.random.default_rng(5), height, width)
+    encoded, decoded = encode(image, "JPEG", quality=85, subsampling=subsampling, progressive=progressive)
+    offsets = [sorted({0, 1, 2, 3, 7, 8, 15, 16, 17, n - 1, n} & set(range(n + 1))) for n in (height - 16, width - 16)]
+    for top in offsets[0]:
+        for left in offsets[1]:
+            expected = decoded[top : top + SIZE, left : left + SIZE]
+            np.testing.assert_array_equal(cut_out(encoded, (top, left, SIZE, SIZE)), expected, f"{top}, {left}")
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "GIF"])
+def test_other_formats_are_cut_exactly(file_format):
+    image = natural_image(np.random.default_rng(6), 37, 29)
+    if file_format == "GIF":  # has at most 256 colours
+        image = np.asarray(Image.fromarray(image).quantize(64).convert("RGB"))
+    encoded, decoded = encode(image, file_format)
+    for top, left in [(0, 0), (21, 13), (5, 8)]:
+        expected = decoded[top : top + SIZE, left : left + SIZE]
+        np.testing.assert_array_equal(cut_out(encoded, (top, left, SIZE, SIZE)), expected)
+
+
+@pytest.mark.parametrize(("file_format", "mode"), [("PNG", "RGBA"), ("PNG", "P"), ("PNG", "L"), ("JPEG", "CMYK")])
+def test_other_colour_modes_become_rgb(file_format, mode):
+    image = Image.fromarray(natural_image(np.random.default_rng(7), 30, 30)).convert(mode)
+    buffer = io.BytesIO()
+    image.save(buffer, file_format)
+    expected = np.asarray(Image.open(buffer).convert("RGB"))[2:18, 9:25]
+    # Exact; only in CMYK do the two multiply ink by paper with roundings of their own.
+    tolerance = 1 if mode == "CMYK" else 0
+    assert np.abs(cut_out(buffer.getvalue(), (2, 9, SIZE, SIZE)) - expected).max() <= tolerance
+
+
+def test_only_the_first_frame_of_a_gif_is_taken():
+    frames = [Image.fromarray(np.full([SIZE, SIZE, 3], level, np.uint8)) for level in (50, 200)]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
+    assert (cut_out(buffer.getvalue(), (0, 0, SIZE, SIZE)) == 50).all()
+
+
+def test_grayscale_jpeg_gives_three_equal_channels():
+    gray = natural_image(np.random.default_rng(8), 40, 33)[..., 0]
+    encoded, decoded = encode(gray, "JPEG")
+    view = cut_out(encoded, (11, 6, SIZE, SIZE))
+    np.testing.assert_array_equal(view, decoded[11:27, 6:22])
+    assert (view == view[..., :1]).all() and view.std() > 5
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG"])
+def test_window_function_is_given_the_size_of_the_image(file_format):
+    encoded, decoded = encode(natural_image(np.random.default_rng(9), 24, 40), file_format)
+
+    def right_bottom_corner(height, width):
+        return tf.stack([height - SIZE, width - SIZE, tf.fill([1], SIZE), tf.fill([1], SIZE)], axis=1)
+
+    view = crops.crop_encoded(tf.constant(encoded), right_bottom_corner, SIZE)
+    np.testing.assert_array_equal(view, decoded[24 - SIZE :, 40 - SIZE :])
+
+
+@pytest.mark.parametrize("broken", ["text", "truncated JPEG", "truncated PNG"])
+def test_bytes_that_cannot_be_decoded_raise(broken):
+    image = natural_image(np.random.default_rng(10), 64, 64)
+    encoded = b"not an image" if broken == "text" else encode(image, broken.split()[1])[0]
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        cut_out(encoded[: len(encoded) // 2], (40, 40, SIZE, SIZE))
