@@ -18,6 +18,7 @@ from pic_tf.data.order import SlidingWindow
 from pic_tf.data.pipeline import find_undecodable, pretraining_batches
 from pic_tf.data.sources import Source, open_dataset
 from pic_tf.export import export_backbone
+from pic_tf.models.projection import projection_head
 from pic_tf.models.resnet import resnet
 from pic_tf.optim.lazy_sgd import LazySGD
 from pic_tf.optim.schedules import WarmupCosine
@@ -95,8 +96,6 @@ def build_model(config: Config) -> PIC:
 
 def describe(config: Config) -> str:
     """The plan of a resolved configuration as text; builds its network, allocates no rows."""
-    from pic_tf.models.projection import projection_head
-
     backbone = resnet(config.depth, config.stem, config.width)
     head = projection_head(config.head, backbone.output_shape[-1], config.hidden_dim, config.embedding_dim)
     return plan.describe(config, backbone, head)

@@ -176,9 +176,7 @@ class InstanceClassifier(keras.layers.Layer):
           weights: float32 [K, D], the ring's weights as the loss saw them.
           optimizer: whose rate, momentum and weight decay apply.
         """
-        weights, momentum = optimizer.updated_rows(gradient, weights, self.momentum_ring)
-        self.weights_ring.assign(weights)
-        self.momentum_ring.assign(momentum)
+        optimizer.update(gradient, weights, self.weights_ring, self.momentum_ring)
 
     def get_config(self) -> dict:
         names = "num_instances embedding_dim num_negatives temperature similarity weight_correction min_row_norm seed"

@@ -6,10 +6,18 @@ SIMILARITIES = ("cosine", "dot")
 _MASKED = -1e30  # a logit whose exponential is 0
 
 
-def unit_rows(x: tf.Tensor) -> tf.Tensor:
+@tf.custom_gradient
+def unit_rows(x: tf.Tensor):
     """x / |x| row by row, float [n, D]; a row of zeros stays zero."""
     # The floor is far below any row that weight decay can leave, unlike l2_normalize's 1e-12.
-    return x * tf.math.rsqrt(tf.maximum(tf.reduce_sum(x * x, axis=1, keepdims=True), 1e-36))
+    scale = tf.math.rsqrt(tf.maximum(tf.reduce_sum(x * x, axis=1, keepdims=True), 1e-36))
+    unit = x * scale
+
+    def gradient(of_unit: tf.Tensor) -> tf.Tensor:
+        # Written out it passes over the [K, D] rows three times less than autodiff.
+        return scale * (of_unit - unit * tf.reduce_sum(of_unit * unit, axis=1, keepdims=True))
+
+    return unit, gradient
 
 
 def instance_softmax(
@@ -76,7 +84,8 @@ def _cross_entropy(
             # d loss_b / d logit_bj = p_bj - [j = y_b], p = exponentials / total.
             scale = (of_loss / total)[:, None]
             of_queries = scale * tf.matmul(exponentials, weights) - of_loss[:, None] * own_weights
-            of_weights = tf.matmul(exponentials, scale * queries, transpose_a=True)
+            # As the transpose of a product of [D, B] and [B, K]: faster than to transpose [B, K] in it.
+            of_weights = tf.transpose(tf.matmul(scale * queries, exponentials, transpose_a=True))
             of_weights = tf.tensor_scatter_nd_sub(of_weights, slots[:, None], of_loss[:, None] * queries)
             return of_queries, of_weights
 

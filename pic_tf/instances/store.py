@@ -46,6 +46,7 @@ class DeviceStore(tf.Module):
             scatter_rows(variable, rows, values)
 
 
+@tf.function(reduce_retracing=True)  # eagerly it would hold three tables at once
 def initial_rows(num_rows: int, dim: int, stddev: float, seed: int) -> tf.Tensor:
     """float32 [num_rows, dim] from N(0, stddev^2); row i is the same for every num_rows > i."""
     return stddev * tf.random.stateless_normal([num_rows, dim], [seed, 0])

@@ -87,14 +87,17 @@ def _shortcut(x, channels: int, stride: int, name: str):
 
 
 def _conv(x, channels: int, size: int, stride: int, name: str):
-    # Padding by size // 2 on every side, as the published networks; TensorFlow's "same" pads a
-    # strided convolution on the far side only.
-    if size > 1:
+    # Padding by size // 2 on every side, as the published networks. TensorFlow's "same" does so at stride 1 but
+    # pads a strided convolution on the far side only, so there we do it.
+    padding = "same"
+    if size > 1 and stride > 1:
         x = layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x)
+        padding = "valid"
     return layers.Conv2D(
         channels,
         size,
         stride,
+        padding,
         use_bias=False,
         kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
         name=f"{name}_conv",

@@ -65,10 +65,8 @@ class LazySGD(keras.optimizers.Optimizer):
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
         """Eq. 2 for one variable; called by `apply_gradients`."""
         momentum = self.momentums[self._index_dict[self._var_key(variable)]]
-        rate = tf.cast(self.learning_rate, variable.dtype)
         gradient = tf.convert_to_tensor(gradient)  # weight decay makes a sparse gradient dense
-        momentum.assign(self.momentum * momentum + (gradient + self.coupled_weight_decay * variable))
-        variable.assign_sub(rate * momentum)
+        self.update(gradient, tf.convert_to_tensor(variable), variable, momentum)
 
     def apply_gradients(self, grads_and_vars, **kwargs) -> tf.Variable:
         """Eq. 2 for every variable, and M_t appended to the history."""
@@ -78,19 +76,26 @@ class LazySGD(keras.optimizers.Optimizer):
         self.history.record(step, self._update_matrix())
         return result
 
-    def updated_rows(self, gradient: tf.Tensor, weights: tf.Tensor, momentum: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Eq. 2 for the rows that take part in a step, at the rate of the last `apply_gradients`.
+    def update(self, gradient: tf.Tensor, values: tf.Tensor, variable: tf.Variable, momentum: tf.Variable) -> None:
+        """Eq. 2 in place: u <- m u + (g + lambda w), w <- w - eta u.
+
+        The rate is that of the last `apply_gradients`, so rows beside the network follow after it.
 
         Args:
-          gradient: float32 [K, D], g.
-          weights: float32 [K, D], w.
-          momentum: float32 [K, D], u.
-
-        Returns:
-          The new (w, u).
+          gradient: g, of the variable's shape.
+          values: w as it is before the update; who has read it already spares a copy.
+          variable: w.
+          momentum: u.
         """
-        momentum = self.momentum * momentum + (gradient + self.coupled_weight_decay * weights)
-        return weights - tf.cast(self.learning_rate, weights.dtype) * momentum, momentum
+        dtype = variable.dtype
+        # TensorFlow's kernel is u <- m u + g', w <- w - eta u, in one pass over memory.
+        tf.raw_ops.ResourceApplyMomentum(
+            var=variable.handle,
+            accum=momentum.handle,
+            grad=gradient + self.coupled_weight_decay * values,
+            lr=tf.cast(self.learning_rate, dtype),
+            momentum=tf.cast(self.momentum, dtype),
+        )
 
     def caught_up_rows(self, weights: tf.Tensor, momentum: tf.Tensor, since: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Eq. 3 for rows that took no part since a step: what every update since then made of them.

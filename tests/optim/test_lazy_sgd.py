@@ -34,11 +34,12 @@ def test_dense_updates_and_rows_at_rest():
         np.testing.assert_allclose(row, expected, rtol=1e-6, atol=1e-7)  # one float32 product
 
 
-def test_updated_rows_follow_the_same_equation():
+def test_rows_beside_the_network_follow_the_same_equation():
     optimizer = LazySGD(0.3, momentum=0.9, weight_decay=1e-3, max_updates=10)
     rng = np.random.default_rng(1)
     w, u, g = (rng.normal(size=(5, 2)) for _ in range(3))
-    weights, momentum = optimizer.updated_rows(*(tf.constant(x, tf.float32) for x in (g, w, u)))
+    weights, momentum = (tf.Variable(x, dtype=tf.float32) for x in (w, u))
+    optimizer.update(tf.constant(g, tf.float32), tf.constant(w, tf.float32), weights, momentum)
     u = 0.9 * u + (g + 1e-3 * w)
     np.testing.assert_allclose(momentum, u, rtol=1e-5, atol=1e-6)  # float32
     np.testing.assert_allclose(weights, w - 0.3 * u, rtol=1e-5, atol=1e-6)

@@ -1,0 +1,299 @@
+"""Measure what training costs on this machine.
+
+    python tools/benchmark.py head    # a step without the backbone: PIC against the full soft-max
+
+Variants that are compared take turns, one step each, in one process; medians over the rounds are
+reported. Peak memory is that of a process of its own for each variant.
+"""
+
+import dataclasses
+import multiprocessing
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, NoReturn
+
+import numpy as np
+from absl import app, flags
+from tqdm import tqdm
+
+if __name__ in ("__main__", "__mp_main__"):  # the second in the processes started below
+    from pic_tf.quiet import import_tensorflow
+
+    import_tensorflow()
+
+import tensorflow as tf
+import tf_keras as keras
+
+from pic_tf import PIC, LazySGD, SlidingWindow, WarmupCosine
+
+FLAT = 0.10  # target: spread of a PIC step's time over N, (max - min) / min
+PRODUCTS = 1.3  # target: PIC step / its three matrix products
+GAIN = 15.0  # target: full soft-max / PIC step
+TRAINING_STEPS = 1_000_000  # length of the learning-rate schedule and of the optimizer's history
+WARM_UP_ROUNDS = 2  # rounds that are not counted
+TEMPERATURE = 0.2
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """What all variants share.
+
+    Attributes:
+      batch_size: B, views a step.
+      embedding_dim: D.
+      num_negatives: K, recent instances in the soft-max.
+    """
+
+    batch_size: int
+    embedding_dim: int
+    num_negatives: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """Something to measure.
+
+    Attributes:
+      name: what the table calls it.
+      build: from (sizes, N, number of steps to come), a function that takes one step and returns a
+        tensor to wait for.
+      num_instances: N.
+    """
+
+    name: str
+    build: Callable[[Sizes, int, int], Callable[[], tf.Tensor]]
+    num_instances: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """Milliseconds of each counted step: elapsed, and of all cores together."""
+
+    wall: list[float]
+    cpu: list[float]
+
+
+class GivenEmbedding(keras.layers.Layer):
+    """Stands for backbone and projection head: a trainable [B, D] that the loss differentiates."""
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        self.embedding = self.add_weight("embedding", input_shape, initializer=keras.initializers.RandomNormal(seed=0))
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return inputs + self.embedding
+
+
+def pic_step(sizes: Sizes, num_instances: int, steps: int) -> Callable[[], tf.Tensor]:
+    """`PIC.train_step` whole, but for the backbone, on visits in sliding-window order.
+
+    Before it the visits of two windows pass through the ring, so that it is full, and hits, misses
+    and returning rows come as often as in the middle of a training run.
+    """
+    b, d, k = sizes.batch_size, sizes.embedding_dim, sizes.num_negatives
+    window = min(131072, num_instances) // b * b
+    order = SlidingWindow(num_instances, b, window, max(window // 8, 1))
+    passed = 2 * max(order.steps_per_window, -(-k // b))
+    ids_of = tf.function(order.instance_ids)
+    visits = [ids_of(tf.constant(step, tf.int64)) for step in range(passed + steps)]
+
+    inputs = keras.Input([d], batch_size=b)
+    backbone = keras.Model(inputs, GivenEmbedding()(inputs))
+    model = PIC(backbone, num_instances, k, head="none", temperature=TEMPERATURE)
+    rate = WarmupCosine(0.03 * b / 256, TRAINING_STEPS, TRAINING_STEPS // 40)
+    model.compile(LazySGD(rate, max_updates=TRAINING_STEPS))
+    images = tf.zeros([b, d])
+
+    @tf.function
+    def visit(ids: tf.Tensor) -> None:
+        """A step without loss: the ring and the optimizer's history move."""
+        model.classifier.admit(ids, model.optimizer)
+        variables = model.trainable_variables
+        model.optimizer.apply_gradients([(tf.zeros_like(variable), variable) for variable in variables])
+
+    train_step = tf.function(lambda ids: model.train_step((images, ids))["loss"])
+    for ids in visits[:passed]:
+        visit(ids)
+    upcoming = iter(visits[passed:])
+    return lambda: train_step(next(upcoming))
+
+
+def matrix_products(sizes: Sizes, num_instances: int, steps: int) -> Callable[[], tf.Tensor]:
+    """The products of a PIC step's forward and backward pass, and nothing else; N plays no part."""
+    queries = tf.random.stateless_normal([sizes.batch_size, sizes.embedding_dim], [0, 0])
+    weights = tf.random.stateless_normal([sizes.num_negatives, sizes.embedding_dim], [0, 1])
+
+    @tf.function
+    def products(queries: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        logits = tf.matmul(queries, weights, transpose_b=True)  # [B, D] x [D, K]
+        of_queries = tf.matmul(logits, weights)  # [B, K] x [K, D]
+        of_weights = tf.matmul(logits, queries, transpose_a=True)  # [K, B] x [B, D]
+        return of_queries, of_weights
+
+    return lambda: products(queries, weights)[0]
+
+
+def full_softmax(sizes: Sizes, num_instances: int, steps: int) -> Callable[[], tf.Tensor]:
+    """The authors' published way: logits of all N rows, automatic gradient, dense momentum and decay."""
+    b, d = sizes.batch_size, sizes.embedding_dim
+    embedding = tf.Variable(tf.random.stateless_normal([b, d], [0, 0]))
+    weights = tf.Variable(lambda: 0.01 * tf.random.stateless_normal([num_instances, d], [0, 1]))
+    optimizer = LazySGD(WarmupCosine(0.03 * b / 256, TRAINING_STEPS, TRAINING_STEPS // 40))
+    optimizer.build([embedding, weights])
+
+    @tf.function
+    def train_step(ids: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            queries = tf.math.l2_normalize(embedding, axis=1) / TEMPERATURE
+            logits = tf.matmul(queries, tf.math.l2_normalize(weights, axis=1), transpose_b=True)
+            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(ids, logits))
+        variables = [embedding, weights]
+        optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
+        return loss
+
+    draws = np.random.default_rng(0)
+    return lambda: train_step(tf.constant(draws.integers(num_instances, size=b)))
+
+
+def take_turns(variants: list[Variant], sizes: Sizes, rounds: int) -> list[Timing]:
+    """Time every variant once a round, the first of a round changing, after rounds that do not count."""
+    rounds += WARM_UP_ROUNDS
+    progress = tqdm(total=len(variants) * (1 + rounds), unit="step", bar_format="{l_bar}{bar:20}| {elapsed}{postfix}")
+    steps = []
+    for variant in variants:
+        progress.set_postfix_str(f"preparing {variant.name}")
+        steps.append(variant.build(sizes, variant.num_instances, rounds))
+        progress.update()
+    timings = [Timing([], []) for _ in variants]
+    for turn in range(rounds):
+        for i in np.roll(np.arange(len(variants)), -turn):
+            progress.set_postfix_str(variants[i].name)
+            wall, cpu = time.perf_counter(), time.process_time()
+            steps[i]().numpy()
+            cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+            if turn >= WARM_UP_ROUNDS:
+                timings[i].wall.append(1e3 * wall)
+                timings[i].cpu.append(1e3 * cpu)
+            progress.update()
+    progress.close()
+    return timings
+
+
+def peak_memory(variant: Variant | None, sizes: Sizes) -> int:
+    """Largest resident memory of this process in bytes after a few steps of a variant, or of none."""
+    if variant is not None:
+        step = variant.build(sizes, variant.num_instances, WARM_UP_ROUNDS)
+        for _ in range(WARM_UP_ROUNDS):
+            step()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def in_own_process(function: Callable, *arguments: Any) -> Any:
+    """What the function returns in a fresh process, whose memory is free again afterwards.
+
+    All measuring is done in such processes: the peak memory of a process starts from that of the
+    process that started it (Linux, ru_maxrss), which must therefore stay small.
+    """
+    try:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+            return process.submit(function, *arguments).result()
+    except (BrokenProcessPool, tf.errors.ResourceExhaustedError):
+        fail("expected enough memory for all tables, got stopped by the system: use smaller --instances")
+
+
+def head() -> None:
+    """A PIC step without backbone: over N, against its matrix products, against the full soft-max."""
+    values = flags.FLAGS
+    sizes = Sizes(values.batch_size, values.embedding_dim, values.num_negatives)
+    counts, dense = checked_counts(sizes), values.dense_instances
+    products = Variant("three matrix products", matrix_products)
+    ours = [Variant(f"PIC step, N = {n:,}", pic_step, n) for n in counts]
+    same = Variant(f"PIC step, N = {dense:,}", pic_step, dense)
+    full = Variant(f"full soft-max, N = {dense:,}", full_softmax, dense)
+    groups = [([products, *ours], values.repeats), ([products, same, full], values.dense_repeats)]
+    print(
+        f"head: B {sizes.batch_size}, D {sizes.embedding_dim}, K {sizes.num_negatives}; "
+        f"TensorFlow {tf.__version__}, {os.cpu_count()} CPU cores",
+        flush=True,
+    )
+    timings = [in_own_process(take_turns, variants, sizes, rounds) for variants, rounds in groups]
+    variants = dict.fromkeys(variant for group, _ in groups for variant in group)
+    peaks = {variant: in_own_process(peak_memory, variant, sizes) for variant in tqdm([None, *variants], "memory")}
+
+    print(f"\n{'variant':30}{'median ms':>10}{'quartiles':>22}{'CPU ms':>9}{'/ products':>12}{'peak MiB':>10}")
+    for (group, rounds), timing in zip(groups, timings):
+        for variant, of_variant in zip(group, timing):
+            low, middle, high = np.percentile(of_variant.wall, [25, 50, 75])
+            ratio, peak = middle / np.median(timing[0].wall), (peaks[variant] - peaks[None]) / 2**20
+            quartiles, cpu = f"{low:,.1f} .. {high:,.1f}", np.median(of_variant.cpu)
+            print(f"{variant.name:30}{middle:10,.1f}{quartiles:>22}{cpu:9,.1f}{ratio:12.2f}{peak:10,.0f}")
+        print(f"  ({rounds} rounds)")
+    print(f"peak MiB is resident memory beyond that of TensorFlow alone ({peaks[None] / 2**20:,.0f})")
+    verdicts = []  # by elapsed time, which counts, and by CPU time, which other programs disturb less
+    for clock in ("wall", "cpu"):
+        base, *ours = (np.median(getattr(timing, clock)) for timing in timings[0])
+        _, same_n, dense_n = (np.median(getattr(timing, clock)) for timing in timings[1])
+        verdicts.append((max(ours) / min(ours) - 1, max(ours) / base, dense_n / same_n))
+    (flat, ratio, gain), (cpu_flat, cpu_ratio, cpu_gain) = verdicts
+    for what, value, target, met, by_cpu in (
+        ("PIC step, (max - min) / min over N", f"{flat:.1%}", f"<= {FLAT:.0%}", flat <= FLAT, f"{cpu_flat:.1%}"),
+        ("PIC step / matrix products", f"{ratio:.2f}", f"<= {PRODUCTS}", ratio <= PRODUCTS, f"{cpu_ratio:.2f}"),
+        ("full soft-max / PIC step", f"{gain:.1f}", f">= {GAIN:.0f}", gain >= GAIN, f"{cpu_gain:.1f}"),
+    ):
+        print(f"{what}: {value}, target {target}: {'met' if met else 'NOT met'} (by CPU time {by_cpu})")
+
+
+BENCHMARKS = {"head": head}
+
+
+def checked_counts(sizes: Sizes) -> list[int]:
+    """The numbers of --instances; fails where a flag of `head` is out of its range."""
+    values = flags.FLAGS
+    for name in "batch_size embedding_dim num_negatives repeats dense_repeats".split():
+        if values[name].value < 1:
+            fail(f"expected --{name} >= 1, got {values[name].value}")
+    try:
+        counts = [int(count) for count in values.instances]
+    except ValueError:
+        counts = []
+    if not counts:
+        fail(f"expected --instances to be whole numbers with commas between, got {','.join(values.instances)!r}")
+    if not sizes.batch_size <= sizes.num_negatives:
+        fail(f"expected --num_negatives >= --batch_size ({sizes.batch_size}), got {sizes.num_negatives}")
+    for name, count in [*(("instances", count) for count in counts), ("dense_instances", values.dense_instances)]:
+        if count < sizes.num_negatives:
+            fail(f"expected --{name} >= --num_negatives ({sizes.num_negatives}), got {count}")
+    return counts
+
+
+def fail(sentence: str) -> NoReturn:
+    print(f"error: {sentence}", file=sys.stderr)
+    sys.exit(2)
+
+
+def define_flags() -> None:
+    flags.DEFINE_integer("batch_size", 512, "views a step, B")
+    flags.DEFINE_integer("embedding_dim", 128, "size of an embedding and of an instance row, D")
+    flags.DEFINE_integer("num_negatives", 65536, "recent instances in the soft-max, K")
+    flags.DEFINE_list(
+        "instances", "100000,1000000,4000000", "training images N of the PIC steps compared; 1.6 KiB of memory each"
+    )
+    flags.DEFINE_integer("dense_instances", 1_280_000, "training images N of the full soft-max; 7 KiB of memory each")
+    flags.DEFINE_integer("repeats", 25, "rounds over the PIC steps, each one step of every variant")
+    flags.DEFINE_integer("dense_repeats", 3, "rounds with the full soft-max")
+
+
+def main(arguments: list[str]) -> None:
+    name = " ".join(arguments[1:]) or "no name"
+    if name not in BENCHMARKS:
+        fail(f"expected the name of a benchmark ({', '.join(BENCHMARKS)}), got {name}")
+    BENCHMARKS[name]()
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)
