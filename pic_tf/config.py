@@ -212,7 +212,8 @@ def resolve(config: Config, num_instances: int) -> Config:
     if config.window_size is not None:
         window, stride = config.window_size, max(config.window_size // 8, 1)
     if config.window_stride is not None:
-        stride = config.window_stride
+        # A stride named for another data set fits a window chosen for this one.
+        stride = config.window_stride if config.window_size is not None else min(config.window_stride, window)
     SlidingWindow(n, b, window, stride)  # raises where they do not fit
     negatives = config.num_negatives
     if negatives is None:

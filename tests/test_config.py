@@ -26,6 +26,8 @@ def test_small_data_sets():
     assert config.resolve(Config(num_negatives=0), 5000).num_negatives == 5000
     assert config.resolve(Config(order="epoch"), IMAGENET).window_stride == IMAGENET
     assert config.resolve(Config(window_size=1024), 5000).window_stride == 128
+    assert config.resolve(Config(batch_size=64, window_stride=128), 1500).window_stride == 128
+    assert config.resolve(Config(batch_size=64, window_stride=128), 100).window_stride == 100
 
 
 def test_head_none_takes_the_features_as_rows():
@@ -82,7 +84,7 @@ def test_changed_names_only_what_changes_the_outcome():
         ({"jitter": (0.4, 0.4, 0.4, 0.6)}, "expected --jitter=BRIGHTNESS,CONTRAST,SATURATION,HUE"),
         ({"window_size": 1000}, "expected window_size to be a multiple of batch_size .512., got 1000: use 512 or 1024"),
         ({"window_size": 5120}, "window_size <= number of instances"),
-        ({"window_stride": 5000}, "expected 1 <= window_stride <= window_size"),
+        ({"window_size": 2048, "window_stride": 5000}, "expected 1 <= window_stride <= window_size"),
         ({"order": "epoch", "window_size": 1024}, "expected no --window_size or --window_stride with --order=epoch"),
     ],
 )

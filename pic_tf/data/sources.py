@@ -203,7 +203,10 @@ def digits(split: str) -> ArraySource:
 
     data = load_digits()
     images = np.repeat(np.rint(data.images * (255 / 16)).astype(np.uint8)[..., None], 3, axis=-1)
-    part = slice(None, 1500) if split == "train" else slice(1500, None)
+    # A fixed draw, as usual for this set. The scans lie in an order in which the last ones differ in kind: held out
+    # alone, they cap a supervised support vector machine at 0.953, where a random part of the same size allows 0.99.
+    shuffled = np.random.default_rng(0).permutation(len(images))
+    part = shuffled[:1500] if split == "train" else shuffled[1500:]
     return ArraySource(images[part], data.target[part], tuple(str(c) for c in range(10)), f"digits ({split})")
 
 
