@@ -61,18 +61,18 @@ def describe(config: Config, backbone: keras.Model, head: keras.Model) -> str:
     n, w, s, b = config.num_instances, config.window_size, config.window_stride, config.batch_size
     steps, per_epoch = total_steps(config), steps_per_epoch(config)
     if w == n and s == n:
-        order = f"epochs: every image once in {n:,} views, distance between visits {n:,} views on average"
+        order, visits = "epochs", f"every image comes once in {n:,} views"
     else:
-        order = (
-            f"sliding window, W {w:,}, S {s:,}: an image comes {w / s:.3g} times, {w:,} views apart "
-            f"(majority ratio {1 - s / w:.1%}), then rests for about {(n - w + s) / s * w:,.0f}"
-        )
+        order = f"sliding window, W {w:,}, S {s:,} (majority ratio {1 - s / w:.1%})"
+        rest = (n - w + s) / s * w
+        visits = f"an image comes {w / s:.3g} times, {w:,} views apart, then rests for about {rest:,.0f} views"
     negatives = "all (full soft-max)" if config.num_negatives == n else f"{config.num_negatives:,} most recent"
     parts = memory(config, backbone, head)
     rows = [
         ("images", f"{n:,} from {config.dataset}, {config.image_size} px"),
         ("length", f"{config.epochs:,} epochs x {per_epoch:,} steps of {b:,} views = {steps:,} steps"),
         ("order", order),
+        ("", visits),
         ("negatives K", f"{negatives}; temperature {config.temperature:g}, {config.similarity}"),
         ("backbone", f"{config.backbone}, {config.stem} stem, width {config.width}: {_trainable(backbone)}"),
         ("head", f"{config.head} to D = {config.embedding_dim}: {_trainable(head)}"),

@@ -209,13 +209,16 @@ def set_up_tensorflow(config: Config) -> None:
 def _keep_flags(config: Config, output: pathlib.Path) -> None:
     """Write the resolved flags, or check them against those of the run that is there."""
     flagfile = output / FLAGS_FILE
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"expected a folder to write to at {str(output)!r}, got {error.strerror}") from error
     if flagfile.exists():
         changed = configuration.changed(configuration.from_flagfile(str(flagfile)), config)
         if changed:
             raise ValueError(
                 f"expected the flags of the run in {str(output)!r}, got {', '.join(changed)}: use another --output_dir"
             )
-    output.mkdir(parents=True, exist_ok=True)
     aside = flagfile.with_suffix(".partial")
     aside.write_text(configuration.to_flagfile(config))
     os.replace(aside, flagfile)

@@ -141,6 +141,12 @@ def test_changed_flags_are_named(uninterrupted):
         run(dataclasses.replace(uninterrupted, temperature=0.1))
 
 
+def test_output_folder_that_cannot_be(uninterrupted, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ValueError, match=r"expected a folder to write to at '.*file', got File exists"):
+        run(dataclasses.replace(uninterrupted, output_dir=str(tmp_path / "file")))
+
+
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("in1k_*.flags")), ids=lambda path: path.stem)
 def test_imagenet_recipes_print_their_plan_without_data(path):
     settings, train, held_out = pretrain.open_data(config.from_flagfile(str(path)), plan_only=True)
@@ -149,9 +155,9 @@ def test_imagenet_recipes_print_their_plan_without_data(path):
     epochs = int(path.stem.split("_")[1].removesuffix("ep"))
     assert f"= {epochs * 2502:,} steps" in text and "23,508,032" in text
     if "epoch_order" in path.stem or "full" in path.stem:
-        assert "every image once" in text
+        assert "every image comes once" in text
     else:
-        assert "W 131,072, S 16,384" in text and "majority ratio 87.5%" in text
+        assert "W 131,072, S 16,384 (majority ratio 87.5%)" in text
     assert ("all (full soft-max)" in text) == ("full" in path.stem)
 
 
