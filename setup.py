@@ -19,13 +19,13 @@ setup(
     python_requires=">=3.10,<3.14",
     install_requires=[
         "absl-py",  # flags and flag files
-        "keras-cv==0.9.0",  # backbones to pretrain; detection and segmentation models to fine-tune
+        "keras-cv==0.9.0",  # backbones to hand to PIC; detection and segmentation models to fine-tune afterwards
         "matplotlib",  # training.png
         "numpy",
         "scikit-learn",  # the digits data set of the quickstart
         "tensorboard",  # event files, and the viewer that reads them; TensorFlow 2.21 no longer brings it
         "tensorflow>=2.15.1,<2.22",
-        "tensorflow-datasets",  # data sets by name
+        "tensorflow-datasets",  # what keras-cv reads data with; the coming source of data sets by name
         "tf_keras>=2.15.1,<2.22",  # the Keras that tf.distribute, TF Hub and keras-cv work with
         "tqdm",  # progress bar
     ],

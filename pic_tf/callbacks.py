@@ -13,7 +13,7 @@ import tf_keras as keras
 from tqdm import tqdm
 
 from pic_tf.checkpoint import Checkpoints
-from pic_tf.data.pipeline import evaluation_batches
+from pic_tf.data.pipeline import evaluation_batches, find_undecodable
 from pic_tf.data.sources import Source
 from pic_tf.evals.features import inference, raw_pixels
 from pic_tf.evals.knn import knn_accuracy
@@ -99,6 +99,9 @@ class KnnMonitor(keras.callbacks.Callback):
     Attributes:
       raw_pixels: accuracy with normalised pixels as features.
       random_init: accuracy with the backbone as it is at construction, before it learns.
+
+    Raises:
+      ValueError: for an image that cannot be read.
     """
 
     def __init__(
@@ -119,11 +122,12 @@ class KnnMonitor(keras.callbacks.Callback):
         super().__init__()
         self._features = inference(backbone)
         self._every, self._epochs, self._k, self._temperature = every, epochs, k, temperature
-        self._batches, self._labels = [], []
+        self._images, self._batches, self._labels = [], [], []
         for source in (train, held_out):
             ids = np.arange(len(source))
             if len(ids) > images:
                 ids = np.sort(np.random.default_rng(seed).choice(ids, images, replace=False))
+            self._images.append((source, ids))
             self._batches.append(evaluation_batches(source, ids, image_size=image_size, crop_fraction=eval_crop))
             self._labels.append(source.labels[ids])
         self.raw_pixels = self._accuracy(raw_pixels)
@@ -140,7 +144,13 @@ class KnnMonitor(keras.callbacks.Callback):
         )
 
     def _accuracy(self, features) -> float:
-        bank, queries = (features(batches) for batches in self._batches)
+        try:
+            bank, queries = (features(batches) for batches in self._batches)
+        except tf.errors.OpError as error:
+            broken = next(filter(None, (find_undecodable(*images) for images in self._images)), None)
+            if broken is None:
+                raise
+            raise broken from error
         return knn_accuracy(bank, self._labels[0], queries, self._labels[1], self._k, self._temperature)
 
 
@@ -210,6 +220,8 @@ class KeepState(keras.callbacks.Callback):
       metrics: values of the running metrics to go on from where a run resumes within an epoch.
     """
 
+    _supports_tf_logs = True  # it reads none, so none is fetched from the device
+
     def __init__(self, checkpoints: Checkpoints, every: int, metrics: list[np.ndarray]):
         super().__init__()
         self._checkpoints, self._every, self._metrics = checkpoints, every, metrics
@@ -248,7 +260,7 @@ class KeepState(keras.callbacks.Callback):
         if self._interrupted:  # a second signal: at once
             sys.exit(128 + number)
         self._interrupted = True
-        tqdm.write("stopping after this step; once more to stop at once", file=sys.stderr)
+        os.write(2, b"\nstopping after this step; once more to stop at once\n")  # a handler must not use streams
 
 
 def metric_variables(model: keras.Model) -> list[tf.Variable]:

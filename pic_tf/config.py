@@ -8,6 +8,7 @@ from typing import Any
 from absl import flags
 
 from pic_tf.data.order import SlidingWindow, default_window
+from pic_tf.instances.classifier import default_floor
 from pic_tf.instances.loss import SIMILARITIES
 from pic_tf.models.projection import HEADS
 from pic_tf.models.resnet import DEPTHS
@@ -59,7 +60,8 @@ class Config:
         True, "catch up with the updates that a row missed while it was away (False: the paper's ablation)"
     )
     min_row_norm: float | None = _setting(
-        None, "rows that return with a smaller norm are rescaled to it; 0 for never; default 0.01 sqrt(D)"
+        None,
+        "rows fetched with a smaller norm are rescaled to it; 0 for never; default 0.01 sqrt(D), 0 for dot products",
     )
 
     backbone: str = _setting("resnet50", "network to pretrain", tuple(f"resnet{depth}" for depth in DEPTHS))
@@ -168,11 +170,14 @@ def from_flagfile(path: str) -> Config:
       The configuration.
 
     Raises:
-      absl.flags.Error: if it cannot be read or parsed.
+      ValueError: if it cannot be read or parsed.
     """
     values = flags.FlagValues()
     define_flags(values)
-    values(["", f"--flagfile={path}"])
+    try:
+        values(["", f"--flagfile={path}"])
+    except flags.Error as error:
+        raise ValueError(f"expected a flag file of this version at {path!r}, got {error}") from error
     return from_flags(values)
 
 
@@ -212,8 +217,7 @@ def resolve(config: Config, num_instances: int) -> Config:
     if config.window_size is not None:
         window, stride = config.window_size, max(config.window_size // 8, 1)
     if config.window_stride is not None:
-        # A stride named for another data set fits a window chosen for this one.
-        stride = config.window_stride if config.window_size is not None else min(config.window_stride, window)
+        stride = config.window_stride
     SlidingWindow(n, b, window, stride)  # raises where they do not fit
     negatives = config.num_negatives
     if negatives is None:
@@ -228,7 +232,7 @@ def resolve(config: Config, num_instances: int) -> Config:
     dim = config.embedding_dim
     if config.head == "none":
         dim = config.width * (32 if config.depth >= 50 else 8)
-    floor = 0.01 * dim**0.5 if config.min_row_norm is None else config.min_row_norm
+    floor = default_floor(dim, config.similarity) if config.min_row_norm is None else config.min_row_norm
     warmup = config.epochs / 40 if config.warmup_epochs is None else config.warmup_epochs
     if not 0 <= warmup < config.epochs:
         raise ValueError(f"expected 0 <= --warmup_epochs < --epochs ({config.epochs}), got {warmup}")
@@ -258,7 +262,7 @@ def check(config: Config) -> None:
         if getattr(config, name) < 1:
             raise ValueError(f"expected --{name} >= 1, got {getattr(config, name)}")
     for name in "seed num_instances num_negatives min_row_norm weight_decay knn_every intra_op_threads".split():
-        if (getattr(config, name) or 0) < 0:
+        if not 0 <= (getattr(config, name) or 0) < float("inf"):
             raise ValueError(f"expected --{name} >= 0, got {getattr(config, name)}")
     for name in "temperature learning_rate knn_temperature".split():
         if not 0 < getattr(config, name) < float("inf"):

@@ -29,18 +29,27 @@ def export_backbone(backbone: keras.Model, path: str | os.PathLike, image_size: 
     normalisation updates its statistics.
 
     Args:
-      backbone: Keras model, normalised images -> features [B, C].
+      backbone: Keras model, normalised images -> features [B, C] or maps [B, h, w, C], which are averaged.
       path: folder to write; one that is there already is replaced once the new one is complete.
       image_size: side in pixels that the signature asks for; None for any.
+
+    Raises:
+      ValueError: where something else than an export is at `path`.
 
     Source: https://www.tensorflow.org/hub/reusable_saved_models.
     """
     path = os.path.normpath(os.fspath(path))
+    older = os.path.exists(os.path.join(path, "saved_model.pb"))
+    if os.path.exists(path) and not older and not (os.path.isdir(path) and not os.listdir(path)):
+        raise ValueError(f"expected a new folder or an older export at {path!r}, got something else: name another")
     shape = [image_size, image_size, 3]
     images = keras.Input(shape, name="images")
     scale = keras.layers.Rescaling([1 / s for s in STDDEV], [-m / s for m, s in zip(MEAN, STDDEV)], name="normalise")
     # A flat model: its variables and names are the backbone's own.
-    model = keras.Model(images, backbone(scale(images)), name="pic_backbone")
+    features = backbone(scale(images))
+    if features.shape.rank == 4:
+        features = keras.layers.GlobalAveragePooling2D(name="features")(features)
+    model = keras.Model(images, features, name="pic_backbone")
 
     @tf.function(input_signature=[tf.TensorSpec([None, *shape], tf.float32, name="images")])
     def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:

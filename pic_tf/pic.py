@@ -96,16 +96,21 @@ class PIC(keras.Model):
 
         Args:
           optimizer: a `LazySGD`.
-          **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, as in Keras.
+          **kwargs: `run_eagerly` and `steps_per_execution`, as in Keras.
 
         Raises:
           TypeError: for another optimizer.
+          NotImplementedError: for `jit_compile`, or a policy that scales the loss.
         """
+        if kwargs.get("jit_compile"):
+            raise NotImplementedError("expected jit_compile=False, got True: XLA would drop the checks of instance ids")
         if not isinstance(optimizer, LazySGD):
             raise TypeError(
                 f"expected a pic_tf.LazySGD, got {type(optimizer).__name__}: other optimizers cannot update rows "
                 "that rest between visits"
             )
+        if keras.mixed_precision.global_policy().name == "mixed_float16":
+            raise NotImplementedError("expected a policy without loss scaling, got mixed_float16: use mixed_bfloat16")
         super().compile(optimizer=optimizer, **kwargs)
 
     def features(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
@@ -125,7 +130,7 @@ class PIC(keras.Model):
 
         Returns:
           loss, accuracy (own instance first among the live ones) and row_norm (of the rows that came
-          from the store), means over the epoch; floored, sum over the epoch; live_rows and
+          from the store), means over the epoch; floored, how often the floor lifted a row in the epoch; live_rows and
           learning_rate of this step.
         """
         images, instance_ids = _images_and_ids(data)
@@ -140,6 +145,8 @@ class PIC(keras.Model):
             embedding = self(images, training=True)
             losses, correct = self.classifier(embedding, weights, slots)
             loss = tf.reduce_mean(losses)
+            if self.losses:  # regularisation of the user's backbone
+                loss += tf.add_n(self.losses)
         variables = self.trainable_variables
         *gradients, row_gradient = tape.gradient(loss, [*variables, weights])
         self.optimizer.apply_gradients(zip(gradients, variables))
@@ -147,11 +154,17 @@ class PIC(keras.Model):
 
         self.mean_loss.update_state(losses)
         self.mean_accuracy.update_state(correct)
-        self.mean_row_norm.update_state(happened["row_norm"])
+        self.mean_row_norm.update_state(happened["row_norm"], sample_weight=happened["fetched"])
         self.sum_floored.update_state(happened["floored"])
         results = {metric.name: metric.result() for metric in self.metrics}
         live = tf.reduce_sum(tf.cast(self.classifier.ids >= 0, tf.float32))
         return results | {"live_rows": live, "learning_rate": tf.identity(self.optimizer.learning_rate)}
+
+    def test_step(self, data) -> dict[str, tf.Tensor]:
+        """Refused: a held-out image has no row of its own, so there is no loss to evaluate."""
+        raise NotImplementedError(
+            "expected fit without validation data, got evaluate: use pic_tf.evals on the backbone"
+        )
 
     def _feature_dim(self) -> int:
         shape = getattr(self.backbone, "output_shape", None)

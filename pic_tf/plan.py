@@ -59,6 +59,7 @@ def describe(config: Config, backbone: keras.Model, head: keras.Model) -> str:
       Lines to print.
     """
     n, w, s, b = config.num_instances, config.window_size, config.window_stride, config.batch_size
+    k = config.num_negatives
     steps, per_epoch = total_steps(config), steps_per_epoch(config)
     if w == n and s == n:
         order, visits = "epochs", f"every image comes once in {n:,} views"
@@ -66,7 +67,7 @@ def describe(config: Config, backbone: keras.Model, head: keras.Model) -> str:
         order = f"sliding window, W {w:,}, S {s:,} (majority ratio {1 - s / w:.1%})"
         rest = (n - w + s) / s * w
         visits = f"an image comes {w / s:.3g} times, {w:,} views apart, then rests for about {rest:,.0f} views"
-    negatives = "all (full soft-max)" if config.num_negatives == n else f"{config.num_negatives:,} most recent"
+    negatives = "all (full soft-max)" if k == n else f"{k:,} most recent"
     parts = memory(config, backbone, head)
     rows = [
         ("images", f"{n:,} from {config.dataset}, {config.image_size} px"),
@@ -81,7 +82,7 @@ def describe(config: Config, backbone: keras.Model, head: keras.Model) -> str:
             f"{peak_learning_rate(config):g} after {config.warmup_epochs:g} epochs of warm-up, cosine to "
             f"{config.final_learning_rate:g}; momentum {config.momentum:g}, weight decay {config.weight_decay:g}",
         ),
-        ("norm floor", f"{config.min_row_norm:.4g}" if config.min_row_norm else "off"),
+        ("norm floor", f"{config.min_row_norm:.4g}" if config.min_row_norm and k < n else "off"),
         *[("memory" if i == 0 else "", f"{_bytes(size):>9}  {part}") for i, (part, size) in enumerate(parts.items())],
         ("", f"{_bytes(sum(parts.values())):>9}  in all"),
         ("output", config.output_dir),

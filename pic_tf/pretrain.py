@@ -25,7 +25,9 @@ from pic_tf.optim.schedules import WarmupCosine
 from pic_tf.pic import PIC
 from pic_tf.plots import plot_training
 
-FLAGS_FILE, METRICS_FILE, PICTURE, EXPORT = "flags.txt", "metrics.csv", "training.png", "backbone"
+_READ_AHEAD = 64  # more batches than the input pipeline prepares in advance
+FLAGS_FILE, METRICS_FILE, PICTURE = "flags.txt", "metrics.csv", "training.png"
+CHECKPOINTS, EXPORT = "checkpoints", "backbone"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,13 +115,13 @@ def run(config: Config, train: Source, held_out: Source | None) -> Result:
       What the run ended with.
 
     Raises:
-      ValueError: for an output folder of another run, or an image that cannot be decoded.
+      ValueError: for an output folder of another run, or an image that cannot be read.
     """
     output = pathlib.Path(config.output_dir)
     _keep_flags(config, output)
     model = build_model(config)
     knn = _knn_monitor(config, model, train, held_out)
-    checkpoints = Checkpoints(output / "checkpoints", model, config.keep_checkpoints)
+    checkpoints = Checkpoints(output / CHECKPOINTS, model, config.keep_checkpoints)
     step, total, per_epoch = checkpoints.restore(), plan.total_steps(config), plan.steps_per_epoch(config)
     if step:
         print(f"resuming from step {step:,} of {total:,} ({checkpoints.latest})")
@@ -127,7 +129,9 @@ def run(config: Config, train: Source, held_out: Source | None) -> Result:
 
     bar = ProgressBar(total, step, config.batch_size)
     state = KeepState(checkpoints, config.checkpoint_every, within_epoch)
-    files = [MetricsFile(output / METRICS_FILE, step)] + [EventFiles(output / "tensorboard")] * config.tensorboard
+    files = [MetricsFile(output / METRICS_FILE, step)]
+    if config.tensorboard:
+        files.append(EventFiles(output / "tensorboard"))
     callbacks = [bar, *([knn] if knn else []), *files, state]
     order = SlidingWindow(
         config.num_instances, config.batch_size, config.window_size, config.window_stride, config.seed
@@ -158,12 +162,13 @@ def run(config: Config, train: Source, held_out: Source | None) -> Result:
                 step = checkpoints.step
     except Interrupted:
         return Result(checkpoints.step, False, None)
-    except tf.errors.InvalidArgumentError as error:
-        # TensorFlow does not say which file it was; the batches read ahead of the step hold it.
-        broken = find_undecodable(train, order, checkpoints.step)
+    except tf.errors.OpError as error:
+        first = checkpoints.step  # the batches read ahead of this step hold the image
+        ahead = (i for step in range(first, min(first + _READ_AHEAD, total)) for i in order.instance_ids(step).numpy())
+        broken = find_undecodable(train, ahead)
         if broken is None:
             raise
-        raise ValueError(f"expected an image that can be decoded in {broken!r}, got {error.message}") from error
+        raise broken from error
     finally:
         bar.close()
     checkpoints.save()
@@ -191,7 +196,7 @@ def export_run(run_dir: str, path: str) -> int:
         raise ValueError(f"expected the output folder of a training run, got {run_dir!r} without {FLAGS_FILE}")
     config = configuration.from_flagfile(str(flagfile))
     model = build_model(config)
-    step = Checkpoints(pathlib.Path(run_dir) / "checkpoints", model, config.keep_checkpoints).restore()
+    step = Checkpoints(pathlib.Path(run_dir) / CHECKPOINTS, model, config.keep_checkpoints).restore()
     if not step:
         raise ValueError(f"expected a checkpoint in {run_dir!r}, got none: let the run reach --checkpoint_every first")
     export_backbone(model.backbone, path)
@@ -209,19 +214,19 @@ def set_up_tensorflow(config: Config) -> None:
 def _keep_flags(config: Config, output: pathlib.Path) -> None:
     """Write the resolved flags, or check them against those of the run that is there."""
     flagfile = output / FLAGS_FILE
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"expected a folder to write to at {str(output)!r}, got {error.strerror}") from error
-    if flagfile.exists():
+    if flagfile.exists() and tf.train.latest_checkpoint(str(output / CHECKPOINTS)):
         changed = configuration.changed(configuration.from_flagfile(str(flagfile)), config)
         if changed:
             raise ValueError(
                 f"expected the flags of the run in {str(output)!r}, got {', '.join(changed)}: use another --output_dir"
             )
     aside = flagfile.with_suffix(".partial")
-    aside.write_text(configuration.to_flagfile(config))
-    os.replace(aside, flagfile)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        aside.write_text(configuration.to_flagfile(config))
+        os.replace(aside, flagfile)
+    except OSError as error:
+        raise ValueError(f"expected a folder to write to at {str(output)!r}, got {error.strerror}") from error
 
 
 def _knn_monitor(config: Config, model: PIC, train: Source, held_out: Source | None) -> KnnMonitor | None:

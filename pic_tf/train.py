@@ -34,6 +34,8 @@ def main(_) -> None:
         result = pretrain.run(config, train, held_out)
     except ValueError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
     if not result.finished:
         print(f"stopped at step {result.step:,}; the same command goes on from there")
         sys.exit(130)

@@ -77,8 +77,26 @@ def test_replaces_an_older_export_as_a_whole(exported, tmp_path):
     path = tmp_path / "backbone"
     path.mkdir()
     (path / "stale").write_text("old")
+    (path / "saved_model.pb").write_text("old")
     export_backbone(backbone, path, image_size=16)
     assert not (path / "stale").exists() and (path / "saved_model.pb").exists()
     assert [p.name for p in pathlib.Path(tmp_path).iterdir()] == ["backbone"]
     signature = tf.saved_model.load(str(path)).signatures["serving_default"]
     assert signature.structured_input_signature[1]["images"].shape.as_list() == [None, 16, 16, 3]
+
+
+def test_refuses_to_replace_anything_else(exported, tmp_path):
+    backbone, _ = exported
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "file").write_text("mine")
+    for path in (tmp_path / "run", tmp_path / "file"):
+        with pytest.raises(ValueError, match="expected a new folder or an older export at"):
+            export_backbone(backbone, path)
+    assert (tmp_path / "run" / "checkpoints").is_dir() and (tmp_path / "file").read_text() == "mine"
+
+
+def test_feature_maps_are_averaged(tmp_path):
+    maps = keras.Sequential([keras.Input([8, 8, 3]), keras.layers.Conv2D(4, 3)])
+    export_backbone(maps, tmp_path / "maps", image_size=8)
+    features = tf.saved_model.load(str(tmp_path / "maps")).signatures["serving_default"](images=tf.zeros([2, 8, 8, 3]))
+    assert features["features"].shape == (2, 4)

@@ -86,8 +86,10 @@ def test_interrupted_and_resumed_equals_uninterrupted(uninterrupted, tmp_path, m
     assert metrics_of(tmp_path) == metrics_of(uninterrupted.output_dir)
 
 
-def test_signal_handlers_are_put_back(uninterrupted):
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+def test_signal_handlers_are_put_back(uninterrupted, tmp_path):
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    run(dataclasses.replace(uninterrupted, epochs=1, knn_every=0, output_dir=str(tmp_path)))
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
 def test_same_seed_same_run_other_seed_another(uninterrupted, tmp_path):
@@ -202,14 +204,26 @@ def test_real_photographs(tmp_path, real_photographs):
     assert np.isfinite(float(metrics_of(tmp_path)[0]["loss"]))
 
 
-def test_an_image_that_breaks_off_is_named(tmp_path):
+@pytest.mark.parametrize("knn_every", [0, 1])
+@pytest.mark.parametrize("part, number", [("train", 18), ("val", 24)])
+def test_an_image_that_breaks_off_is_named(tmp_path, part, number, knn_every):
     folder = picture_folder(tmp_path / "images")
-    broken = folder / "train" / "class0" / "18.jpg"
+    broken = folder / part / "class0" / f"{number}.jpg"
     broken.write_bytes(broken.read_bytes()[:300])
     settings = dataclasses.replace(
-        SMALL, dataset=str(folder), output_dir=str(tmp_path / "run"), batch_size=8, num_negatives=None, image_size=16
+        SMALL,
+        dataset=str(folder),
+        output_dir=str(tmp_path / "run"),
+        batch_size=8,
+        num_negatives=None,
+        image_size=16,
+        knn_every=knn_every,
+        epochs=1,
     )
-    with pytest.raises(ValueError, match=r"expected an image that can be decoded in .*18\.jpg"):
+    if part == "val" and not knn_every:
+        assert run(settings).finished  # nobody looks at it
+        return
+    with pytest.raises(ValueError, match=rf"expected an image in .*{number}\.jpg., got one that cannot be read"):
         run(settings)
 
 
@@ -228,3 +242,23 @@ def test_metrics_file_drops_what_a_checkpoint_did_not_keep(tmp_path):
         writer.writerows({"epoch": e, "step": 10 * e} for e in (1, 2, 3))
     kept = callbacks.MetricsFile(path, start_step=20)
     assert [row["step"] for row in kept._rows] == ["10", "20"]
+
+
+def test_an_image_that_vanishes_is_named_and_the_same_command_goes_on_without_it(tmp_path):
+    """Nothing was trained yet, so the number of images may change."""
+    folder = picture_folder(tmp_path / "images")
+    settings = dataclasses.replace(
+        SMALL,
+        dataset=str(folder),
+        output_dir=str(tmp_path / "run"),
+        batch_size=8,
+        num_negatives=None,
+        image_size=16,
+        knn_every=0,
+        epochs=1,
+    )
+    opened = pretrain.open_data(settings)
+    (folder / "train" / "class0" / "18.jpg").unlink()
+    with pytest.raises(ValueError, match=r"expected an image in .*18\.jpg., got one that cannot be read"):
+        pretrain.run(*opened)
+    assert run(settings).finished

@@ -280,9 +280,11 @@ def define_flags() -> None:
     flags.DEFINE_integer("embedding_dim", 128, "size of an embedding and of an instance row, D")
     flags.DEFINE_integer("num_negatives", 65536, "recent instances in the soft-max, K")
     flags.DEFINE_list(
-        "instances", "100000,1000000,4000000", "training images N of the PIC steps compared; 1.6 KiB of memory each"
+        "instances", "100000,1000000,4000000", "training images N of the PIC steps compared; about 1 KiB of memory each"
     )
-    flags.DEFINE_integer("dense_instances", 1_280_000, "training images N of the full soft-max; 7 KiB of memory each")
+    flags.DEFINE_integer(
+        "dense_instances", 1_280_000, "training images N of the full soft-max; about 5 KiB of memory each"
+    )
     flags.DEFINE_integer("repeats", 25, "rounds over the PIC steps, each one step of every variant")
     flags.DEFINE_integer("dense_repeats", 3, "rounds with the full soft-max")
 

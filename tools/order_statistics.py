@@ -23,6 +23,8 @@ flags.DEFINE_integer("seed", 0, "seed of the order")
 
 def main(_) -> None:
     values = flags.FLAGS
+    if values.batch_size < 1 or (values.steps is not None and values.steps < 1):
+        sys.exit(f"error: expected --batch_size and --steps >= 1, got {values.batch_size} and {values.steps}")
     window, stride = default_window(values.num_instances, values.batch_size)
     if values.window_size is not None:
         window, stride = values.window_size, max(values.window_size // 8, 1)

@@ -100,9 +100,10 @@ class SlidingWindow:
 
     def _shuffle(self, index: tf.Tensor, size: int, stream: int, window: tf.Tensor | int) -> tf.Tensor:
         """Where a seeded permutation of [0, size) sends `index` (int64 [b])."""
+        # Negative, where the crops draw from (seed, step).
         # The op looks at the low 8 bits or so of its seed only, so its three words are hashed from ours.
         key = tf.random.stateless_uniform(
-            [2], [self.seed, stream + 2 * self.replica], minval=None, maxval=None, dtype=tf.int64
+            [2], [self.seed, -1 - stream - 2 * self.replica], minval=None, maxval=None, dtype=tf.int64
         )
         key += tf.stack([tf.constant(0, tf.int64), tf.cast(window, tf.int64)])
         words = tf.random.stateless_uniform([3], key, minval=None, maxval=None, dtype=tf.uint32)

@@ -1,6 +1,6 @@
 """From steps to batches: ids -> images -> crops, every batch a pure function of (seed, step)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import tensorflow as tf
 
@@ -10,7 +10,6 @@ from pic_tf.data.order import SlidingWindow
 from pic_tf.data.sources import Source
 
 _READ_AHEAD = 4  # batches read at once
-_SUSPECTS = 64  # batches after a step among which a file that failed must be
 
 
 def pretraining_batches(
@@ -81,25 +80,24 @@ def evaluation_batches(
     return views.map(lambda view, *_: view).prefetch(tf.data.AUTOTUNE)
 
 
-def find_undecodable(source: Source, order: SlidingWindow, step: int) -> str | None:
-    """The first file that cannot be decoded among the batches that training has asked for after a step.
+def find_undecodable(source: Source, instance_ids: Iterable[int]) -> ValueError | None:
+    """TensorFlow does not say which file it could not read or decode; this looks for it, one by one.
 
     Args:
       source: the images.
-      order: which instances each step visits.
-      step: the last step known to be good.
+      instance_ids: where to look.
 
     Returns:
-      Its path, or None where all can be decoded.
+      An error that names the first such file, or None where all are well.
     """
-    for ahead in range(_SUSPECTS):
-        for instance_id in order.instance_ids(step + ahead).numpy():
-            try:
-                record = source.read(tf.constant([instance_id]))
-                if record.dtype == tf.string:
-                    tf.io.decode_image(record[0], expand_animations=False)
-            except tf.errors.OpError:
-                return source.path(instance_id)
+    for instance_id in instance_ids:
+        try:
+            record = source.read(tf.constant([instance_id], tf.int64))
+            if record.dtype == tf.string:
+                tf.io.decode_image(record[0], expand_animations=False)
+        except tf.errors.OpError:
+            name = source.path(instance_id)
+            return ValueError(f"expected an image in {name!r}, got one that cannot be read: remove or replace it")
     return None
 
 

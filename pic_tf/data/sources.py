@@ -150,8 +150,13 @@ def open_folder(folder: str | os.PathLike, class_names: tuple[str, ...] = (), se
     if len(paths) > _MAX_CHECKED:
         checked = np.random.default_rng(seed).choice(len(paths), _MAX_CHECKED, replace=False)
     for i in checked:
-        with open(root / paths[i], "rb") as file:
-            head = file.read(8)
+        try:
+            with open(root / paths[i], "rb") as file:
+                head = file.read(8)
+        except OSError as error:
+            raise ValueError(
+                f"expected a readable image at {str(root / paths[i])!r}, got {error.strerror}: remove or replace it"
+            ) from error
         if not head.startswith(_MAGIC):
             raise ValueError(
                 f"expected a JPEG, PNG or GIF image in {str(root / paths[i])!r}, got a file that starts with "

@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from pic_tf.data.augment import normalise
 
+_RAW_SIZE = 32  # pixels; 20,000 views of it are 245 MB
+
 
 def inference(backbone: Callable[..., tf.Tensor]) -> Callable[[tf.data.Dataset], np.ndarray]:
     """A function that extracts features, batch normalisation in inference mode.
@@ -26,5 +28,19 @@ def inference(backbone: Callable[..., tf.Tensor]) -> Callable[[tf.data.Dataset],
 
 
 def raw_pixels(batches: tf.data.Dataset) -> np.ndarray:
-    """Normalised pixels as features, float32 [n, H W 3]: what a backbone has to beat."""
-    return np.concatenate([normalise(images).numpy().reshape(len(images), -1) for images in batches])
+    """Normalised pixels as features: what a backbone has to beat.
+
+    Args:
+      batches: uint8 [b, H, W, 3]; larger views than 32 x 32 are shrunk to it, or memory would not do.
+
+    Returns:
+      float32 [n, 3 min(H, 32) min(W, 32)].
+    """
+
+    def pixels(images: tf.Tensor) -> np.ndarray:
+        images = normalise(images)
+        if max(images.shape[1:3]) > _RAW_SIZE:
+            images = tf.image.resize(images, [_RAW_SIZE, _RAW_SIZE], antialias=True)
+        return images.numpy().reshape(len(images), -1)
+
+    return np.concatenate([pixels(images) for images in batches])

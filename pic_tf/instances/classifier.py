@@ -14,6 +14,11 @@ _NOBODY = np.int64(-1)  # id of an empty slot
 _INITIAL_STDDEV = 0.01
 
 
+def default_floor(embedding_dim: int, similarity: str) -> float:
+    """The norm floor of rows where none is asked for: 0.01 sqrt(D), or none (0) where norms matter."""
+    return _INITIAL_STDDEV * math.sqrt(embedding_dim) if similarity == "cosine" else 0.0
+
+
 @keras.utils.register_keras_serializable("pic_tf")
 class InstanceClassifier(keras.layers.Layer):
     """Instance weights w [N, D] of which the K most recently visited take part in a step.
@@ -34,10 +39,10 @@ class InstanceClassifier(keras.layers.Layer):
       temperature: tau.
       similarity: "cosine" or "dot".
       weight_correction: catch returning rows up (paper) or leave them as they left (its ablation).
-      min_row_norm: a row returning with a smaller norm is rescaled to it, momentum with it; 0 turns
-        this off, None is the norm at initialisation, 0.01 sqrt(D). A departure from the paper: a
-        row that rested long enough shrinks to nothing, its cosine gradient grows as 1 / |w| and
-        would throw it to a norm where it freezes. Cosine logits do not change.
+      min_row_norm: a row fetched with a smaller norm is rescaled to it, momentum with it; 0 turns this
+        off; None is the norm at initialisation, 0.01 sqrt(D), for cosines and off for dot products. A
+        departure from the paper: a row that rested long enough shrinks to nothing, its cosine gradient
+        grows as 1 / |w| and would throw it to a norm where it freezes. Cosine logits do not change.
       seed: of the initial weights.
 
     Attributes:
@@ -80,7 +85,7 @@ class InstanceClassifier(keras.layers.Layer):
         self.num_instances, self.embedding_dim, self.num_negatives = num_instances, embedding_dim, num_negatives
         self.temperature, self.similarity = temperature, similarity
         self.weight_correction = weight_correction
-        self.min_row_norm = _INITIAL_STDDEV * math.sqrt(embedding_dim) if min_row_norm is None else min_row_norm
+        self.min_row_norm = default_floor(embedding_dim, similarity) if min_row_norm is None else min_row_norm
         self.seed = seed
 
         full = num_negatives == num_instances
@@ -109,15 +114,16 @@ class InstanceClassifier(keras.layers.Layer):
           optimizer: catches returning rows up.
 
         Returns:
-          slots int64 [b], the slot of each id's row; and what happened: `row_norm`, the mean norm of
-          the rows that came from the store, and `floored`, how many of them the floor lifted.
+          slots int64 [b], the slot of each id's row; and what happened, float32 scalars: `fetched`, how many
+          rows came from the store, `row_norm`, their mean norm before the floor, and `floored`, how many rows
+          that had been in the ring before the floor lifted.
 
         Source: paper, Section 2.3 and Eq. 3.
         """
         with tf.control_dependencies(self._checks(instance_ids)):
             instance_ids = tf.identity(instance_ids)
         if self.store is None:
-            return instance_ids, {"row_norm": tf.constant(0.0), "floored": tf.constant(0.0)}
+            return instance_ids, {name: tf.constant(0.0) for name in ("fetched", "row_norm", "floored")}
         size = tf.shape(instance_ids, out_type=tf.int64)[0]
         batch = tf.sort(instance_ids)
         first = tf.concat([[True], batch[1:] != batch[:-1]], axis=0)  # not a repetition
@@ -143,7 +149,8 @@ class InstanceClassifier(keras.layers.Layer):
         weights, momentum, since = self.store.read(batch)
         if self.weight_correction:
             weights, momentum = optimizer.caught_up_rows(weights, momentum, since)
-        weights, momentum, happened = self._lift(weights, momentum, first & ~hit)
+        fetched = first & ~hit
+        weights, momentum, happened = self._lift(weights, momentum, fetched, fetched & (since > 0))
 
         self.ids.assign(tf.where(revisited, _NOBODY, ids))
         scatter_rows(self.ids, slots, tf.where(first, batch, _NOBODY))
@@ -194,15 +201,18 @@ class InstanceClassifier(keras.layers.Layer):
         ]
 
     def _lift(
-        self, weights: tf.Tensor, momentum: tf.Tensor, returning: tf.Tensor
+        self, weights: tf.Tensor, momentum: tf.Tensor, fetched: tf.Tensor, returning: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
-        """Rescale rows that are shorter than `min_row_norm` to it; count them among the `returning`."""
+        """Rescale rows that are shorter than `min_row_norm` to it, and say what happened, see `admit`."""
+        weights, momentum = tf.cast(weights, tf.float64), tf.cast(momentum, tf.float64)
         norm = tf.norm(weights, axis=1)
         short = (norm < self.min_row_norm) & (norm > 0)
-        factor = tf.where(short, tf.math.divide_no_nan(self.min_row_norm, norm), 1.0)[:, None]
-        counted = tf.cast(returning, tf.float32)
+        factor = tf.where(short, tf.math.divide_no_nan(tf.constant(self.min_row_norm, tf.float64), norm), 1.0)[:, None]
+        count = tf.reduce_sum(tf.cast(fetched, tf.float64))
         happened = {
-            "row_norm": tf.math.divide_no_nan(tf.reduce_sum(norm * counted), tf.reduce_sum(counted)),
-            "floored": tf.reduce_sum(tf.where(short, counted, 0.0)),
+            "fetched": count,
+            "row_norm": tf.math.divide_no_nan(tf.reduce_sum(tf.where(fetched, norm, 0.0)), count),
+            "floored": tf.reduce_sum(tf.cast(short & returning, tf.float64)),
         }
-        return weights * factor, momentum * factor, happened
+        lifted = tf.cast(weights * factor, tf.float32), tf.cast(momentum * factor, tf.float32)
+        return *lifted, {name: tf.cast(value, tf.float32) for name, value in happened.items()}

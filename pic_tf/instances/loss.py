@@ -8,8 +8,8 @@ _MASKED = -1e30  # a logit whose exponential is 0
 
 @tf.custom_gradient
 def unit_rows(x: tf.Tensor):
-    """x / |x| row by row, float [n, D]; a row of zeros stays zero."""
-    # The floor is far below any row that weight decay can leave, unlike l2_normalize's 1e-12.
+    """x / |x| row by row, float [n, D]; rows shorter than 1e-18 tend to zero instead."""
+    # Down to a norm of 1e-18, where float32 squares vanish; l2_normalize stops at 1e-6.
     scale = tf.math.rsqrt(tf.maximum(tf.reduce_sum(x * x, axis=1, keepdims=True), 1e-36))
     unit = x * scale
 

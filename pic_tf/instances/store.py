@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+_STREAM = -(2**30)  # crops and order draw from (seed, step) and (seed, -1 - replica)
+
 
 class DeviceStore(tf.Module):
     """All rows in device memory: instance weights, their momentum, and the step they left the ring.
@@ -49,7 +51,7 @@ class DeviceStore(tf.Module):
 @tf.function(reduce_retracing=True)  # eagerly it would hold three tables at once
 def initial_rows(num_rows: int, dim: int, stddev: float, seed: int) -> tf.Tensor:
     """float32 [num_rows, dim] from N(0, stddev^2); row i is the same for every num_rows > i."""
-    return stddev * tf.random.stateless_normal([num_rows, dim], [seed, 0])
+    return stddev * tf.random.stateless_normal([num_rows, dim], [seed, _STREAM])
 
 
 def scatter_rows(variable: tf.Variable, rows: tf.Tensor, values: tf.Tensor) -> None:

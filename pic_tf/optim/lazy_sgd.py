@@ -106,9 +106,11 @@ class LazySGD(keras.optimizers.Optimizer):
           since: int64 [n], number of updates applied when the row last changed.
 
         Returns:
-          (w, u) after all updates applied so far.
+          float64 (w, u) after all updates applied so far; a row that rested for long may be too short for float32
+          to square.
         """
-        product = tf.cast(self.history.between(since, tf.identity(self.iterations)), weights.dtype)
+        product = self.history.between(since, tf.identity(self.iterations))
+        weights, momentum = tf.cast(weights, tf.float64), tf.cast(momentum, tf.float64)
         ww, wu, uw, uu = (product[:, i, j, None] for i in (0, 1) for j in (0, 1))
         return ww * weights + wu * momentum, uw * weights + uu * momentum
 

@@ -22,7 +22,7 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
     Raises:
       ValueError: for a warm-up that leaves no step, or a rate that is not positive.
 
-    Source: the recipe of the paper's Appendix C: warm-up from a hundredth of the rate, cosine to 1e-6.
+    Source: the authors' settings: warm-up from a hundredth of the rate, cosine to 1e-6.
     """
 
     def __init__(self, peak: float, total_steps: int, warmup_steps: int = 0, end: float = 1e-6):

@@ -35,6 +35,13 @@ def test_accuracy(k, temperature):
     assert 0.3 < accuracy < 1
 
 
+def test_raw_pixels_of_large_views_are_shrunk():
+    """Rows of one value each: the mean of eight rows stays, which PIL's filter keeps away from the edges."""
+    images = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None, None], 256, axis=2).repeat(3, axis=3)
+    pixels = raw_pixels(tf.data.Dataset.from_tensors(images)).reshape(32, 32, 3) * 0.229 + 0.485
+    np.testing.assert_allclose(255 * pixels[1:-1, 5, 0], 8 * np.arange(1, 31) + 3.5, rtol=1e-4)  # float32
+
+
 def test_features_use_inference_statistics_and_keep_the_order():
     backbone = resnet(18, "small", 4)
     images = np.random.default_rng(0).integers(0, 256, (10, 8, 8, 3), dtype=np.uint8)

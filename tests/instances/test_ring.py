@@ -195,8 +195,34 @@ def test_the_floor_lifts_short_rows_and_changes_no_cosine():
     np.testing.assert_allclose(np.linalg.norm(lifted, axis=1), [0.0, 2.0, 3.0], rtol=1e-6)  # float32 norms
     np.testing.assert_allclose(lifted[1], 4 * rows[0], rtol=1e-6)
     np.testing.assert_allclose(classifier.momentum_ring.numpy()[slots.numpy()[1]], 4 * momentum[0], rtol=1e-6)
-    assert happened["floored"].numpy() == 1
+    assert happened["fetched"].numpy() == 3
+    assert happened["floored"].numpy() == 0  # none of them had been in the ring
     np.testing.assert_allclose(happened["row_norm"].numpy(), (0.5 + 3.0 + 0.0) / 3, rtol=1e-6)
+
+
+def test_the_floor_lifts_a_row_that_float32_cannot_square():
+    """The shrink between two sweeps of 1e8 images at the paper's settings is 4e-21."""
+    schedule = WarmupCosine(0.3, 400, 40)
+    model, _ = make(16, schedule, min_row_norm=0.5)
+    classifier, optimizer = model.classifier, model.optimizer
+    optimizer.build(model.trainable_variables)
+    optimizer.iterations.assign(3)
+    row = np.random.default_rng(0).normal(size=(1, D))
+    row /= np.linalg.norm(row)
+    for shrink in (1e-17, 4e-21, 1e-30):
+        classifier.store.write(
+            tf.constant([4], tf.int64), (shrink * row).astype(np.float32), tf.zeros([1, D]), tf.constant(3, tf.int64)
+        )
+        slots, happened = classifier.admit(tf.constant([4], tf.int64), optimizer)
+        lifted = classifier.weights_ring.numpy()[slots.numpy()[0]]
+        np.testing.assert_allclose(lifted, 0.5 * row[0], rtol=1e-5)  # float32 rounding of the row
+        assert happened["floored"].numpy() == 1
+        classifier.ids.assign(tf.fill([16], np.int64(-1)))
+
+
+def test_the_floor_is_the_initial_norm_for_cosines_and_off_for_dot_products():
+    assert InstanceClassifier(10, 64, 5).min_row_norm == pytest.approx(0.08)
+    assert InstanceClassifier(10, 64, 5, similarity="dot").min_row_norm == 0
 
 
 def test_metrics_say_what_happened():
