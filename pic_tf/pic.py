@@ -135,6 +135,13 @@ class PIC(keras.Model):
         """
         images, instance_ids = _images_and_ids(data)
         instance_ids = tf.cast(instance_ids, tf.int64)
+        # Every change of state waits for the batch: where a finite data set ends, or an image cannot be read, ops
+        # that need no batch (step counter, history) would otherwise run once more.
+        with tf.control_dependencies([instance_ids]):
+            return self._update(images, instance_ids)
+
+    def _update(self, images, instance_ids: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The step itself; reads as in the paper."""
         images = images if self.augment is None else self.augment(images)
 
         slots, happened = self.classifier.admit(instance_ids, self.optimizer)

@@ -189,16 +189,16 @@ def test_broken_file_stops_the_batches_and_is_named(tmp_path, broken):
     source, order = write_folder(tmp_path, broken), epoch_order(6, 2, seed=1)
     with pytest.raises(tf.errors.InvalidArgumentError):
         batches(source, 0, 3, order)
-    assert pipeline.find_undecodable(source, order, 0) == str(tmp_path / source.paths[broken])
+    assert repr(str(tmp_path / source.paths[broken])) in str(pipeline.find_undecodable(source, range(6)))
 
 
 def test_file_that_vanished_is_named(tmp_path):
-    source, order = write_folder(tmp_path), epoch_order(6, 2, seed=1)
+    source = write_folder(tmp_path)
     (tmp_path / "4.jpg").unlink()
-    assert pipeline.find_undecodable(source, order, 10) == str(tmp_path / "4.jpg")
+    assert repr(str(tmp_path / "4.jpg")) in str(pipeline.find_undecodable(source, [5, 4, 3]))
+    assert pipeline.find_undecodable(source, [5, 3]) is None
 
 
 def test_nothing_is_named_where_all_is_well(tmp_path, array_source):
-    order = epoch_order(6, 2, seed=1)
-    assert pipeline.find_undecodable(write_folder(tmp_path), order, 0) is None
-    assert pipeline.find_undecodable(array_source, order, 0) is None
+    assert pipeline.find_undecodable(write_folder(tmp_path), range(6)) is None
+    assert pipeline.find_undecodable(array_source, range(len(array_source))) is None

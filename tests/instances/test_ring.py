@@ -1,5 +1,7 @@
 """The ring, its store and LazySGD against dense SGD over the full table in float64."""
 
+import time
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -157,15 +159,23 @@ def test_correction_off_is_the_ablation_and_differs():
 def test_end_of_a_finite_data_set_moves_nothing():
     ids = sliding_window(7)
     data = tf.data.Dataset.from_tensor_slices((batches(ids), ids))
+
+    def nothing_after_a_while():
+        time.sleep(0.5)  # what does not wait for the batch has time to run
+        yield from ()
+
+    slow_end = tf.data.Dataset.from_generator(nothing_after_a_while, output_signature=data.element_spec)
     states = []
-    for stream, steps in ((data, None), (data.repeat(), 7)):  # one runs into the end, the other never sees it
+    # One never sees the end, the others run into it.
+    for stream, steps in ((data.repeat(), 7), (data, None), (data.concatenate(slow_end), None)):
         keras.utils.set_random_seed(0)
         model, _ = make(24, WarmupCosine(0.3, 400, 40))
         model.fit(stream, epochs=1, steps_per_epoch=steps, verbose=0)
         states.append([v.numpy() for v in state(model)])
     assert int(model.optimizer.iterations) == 7
-    for one, other in zip(*states):
-        np.testing.assert_array_equal(one, other)
+    for first, *others in zip(*states):
+        for other in others:
+            np.testing.assert_array_equal(first, other)
 
 
 def test_graph_equals_eager():
