@@ -7,7 +7,7 @@ from typing import Any
 
 from absl import flags
 
-from pic_tf.data.order import SlidingWindow, default_window
+from pic_tf.data.order import SlidingWindow, default_stride, default_window
 from pic_tf.instances.classifier import default_floor
 from pic_tf.instances.loss import SIMILARITIES
 from pic_tf.models.projection import HEADS
@@ -215,7 +215,7 @@ def resolve(config: Config, num_instances: int) -> Config:
     if config.order == "epoch" and (config.window_size, config.window_stride) not in ((None, None), (n, n)):
         raise ValueError("expected no --window_size or --window_stride with --order=epoch: leave them out")
     if config.window_size is not None:
-        window, stride = config.window_size, max(config.window_size // 8, 1)
+        window, stride = config.window_size, default_stride(config.window_size)
     if config.window_stride is not None:
         stride = config.window_stride
     SlidingWindow(n, b, window, stride)  # raises where they do not fit

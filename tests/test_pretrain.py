@@ -179,6 +179,20 @@ def picture_folder(folder, count=40, size=24):
     return folder
 
 
+def one_epoch(folder, output, knn_every) -> Config:
+    """Settings of the shortest run over a `picture_folder`."""
+    return dataclasses.replace(
+        SMALL,
+        dataset=str(folder),
+        output_dir=str(output),
+        batch_size=8,
+        num_negatives=None,
+        image_size=16,
+        knn_every=knn_every,
+        epochs=1,
+    )
+
+
 def test_a_folder_of_images(tmp_path):
     picture_folder(tmp_path / "images")
     settings = dataclasses.replace(
@@ -210,16 +224,7 @@ def test_an_image_that_breaks_off_is_named(tmp_path, part, number, knn_every):
     folder = picture_folder(tmp_path / "images")
     broken = folder / part / "class0" / f"{number}.jpg"
     broken.write_bytes(broken.read_bytes()[:300])
-    settings = dataclasses.replace(
-        SMALL,
-        dataset=str(folder),
-        output_dir=str(tmp_path / "run"),
-        batch_size=8,
-        num_negatives=None,
-        image_size=16,
-        knn_every=knn_every,
-        epochs=1,
-    )
+    settings = one_epoch(folder, tmp_path / "run", knn_every=knn_every)
     if part == "val" and not knn_every:
         assert run(settings).finished  # nobody looks at it
         return
@@ -247,16 +252,7 @@ def test_metrics_file_drops_what_a_checkpoint_did_not_keep(tmp_path):
 def test_an_image_that_vanishes_is_named_and_the_same_command_goes_on_without_it(tmp_path):
     """Nothing was trained yet, so the number of images may change."""
     folder = picture_folder(tmp_path / "images")
-    settings = dataclasses.replace(
-        SMALL,
-        dataset=str(folder),
-        output_dir=str(tmp_path / "run"),
-        batch_size=8,
-        num_negatives=None,
-        image_size=16,
-        knn_every=0,
-        epochs=1,
-    )
+    settings = one_epoch(folder, tmp_path / "run", knn_every=0)
     opened = pretrain.open_data(settings)
     (folder / "train" / "class0" / "18.jpg").unlink()
     with pytest.raises(ValueError, match=r"expected an image in .*18\.jpg., got one that cannot be read"):

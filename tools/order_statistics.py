@@ -11,7 +11,7 @@ from pic_tf.quiet import import_tensorflow
 
 import_tensorflow()
 
-from pic_tf.data.order import SlidingWindow, default_window, visit_statistics
+from pic_tf.data.order import SlidingWindow, default_stride, default_window, visit_statistics
 
 flags.DEFINE_integer("num_instances", 100_000, "training images, N")
 flags.DEFINE_integer("batch_size", 512, "views a step, B")
@@ -27,7 +27,7 @@ def main(_) -> None:
         sys.exit(f"error: expected --batch_size and --steps >= 1, got {values.batch_size} and {values.steps}")
     window, stride = default_window(values.num_instances, values.batch_size)
     if values.window_size is not None:
-        window, stride = values.window_size, max(values.window_size // 8, 1)
+        window, stride = values.window_size, default_stride(values.window_size)
     if values.window_stride is not None:
         stride = values.window_stride
     try:

@@ -162,7 +162,12 @@ def default_window(num_instances: int, batch_size: int) -> tuple[int, int]:
         return num_instances, num_instances
     half = batch_size * 2 ** ((num_instances // (2 * batch_size)).bit_length() - 1)
     window = min(half, max(131072 // batch_size, 1) * batch_size)
-    return window, max(window // 8, 1)
+    return window, default_stride(window)
+
+
+def default_stride(window_size: int) -> int:
+    """S = W / 8 where the user names none: the paper's majority ratio of 87.5 % (Section 4.1)."""
+    return max(window_size // 8, 1)
 
 
 def visit_statistics(order: SlidingWindow, num_steps: int, first_step: int = 0) -> dict[str, float]:
