@@ -18,6 +18,7 @@ _PUBLIC = {
     "InstanceClassifier": "pic_tf.instances.classifier",
     "SlidingWindow": "pic_tf.data.order",
     "resnet": "pic_tf.models.resnet",
+    "distribute": "pic_tf.replicas",
     "export_backbone": "pic_tf.export",
 }
 __all__ = [*_PUBLIC, "__version__"]

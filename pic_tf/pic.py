@@ -5,6 +5,7 @@ from collections.abc import Callable
 import tensorflow as tf
 import tf_keras as keras
 
+from pic_tf import replicas
 from pic_tf.instances.classifier import InstanceClassifier
 from pic_tf.models.projection import projection_head
 from pic_tf.optim.lazy_sgd import LazySGD
@@ -37,9 +38,13 @@ class PIC(keras.Model):
         already yields what the backbone takes.
       seed: of the initial instance weights.
 
+    Several replicas: build and compile it in the strategy's scope. Batch B and K are those of all replicas
+    together, replica r gets the instances with `id % R == r` (`pic_tf.distribute`) and keeps their rows. Batch
+    normalisation uses the statistics of a replica's own views; PIC has no second branch that could leak
+    through them, so it needs no synchronised one.
+
     Raises:
       ValueError: for a backbone with an unknown number of features, or values out of range.
-      NotImplementedError: under a strategy with several replicas.
 
     Source: paper, Section 2.1.
     """
@@ -61,11 +66,6 @@ class PIC(keras.Model):
         name: str = "pic",
     ):
         super().__init__(name=name)
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        if replicas > 1:
-            raise NotImplementedError(
-                f"expected one replica, got a strategy with {replicas}: instance weights are not sharded yet"
-            )
         self.backbone = backbone
         feature_dim = self._feature_dim()
         if head == "none":
@@ -85,33 +85,52 @@ class PIC(keras.Model):
         self.mean_loss = keras.metrics.Mean("loss")
         self.mean_accuracy = keras.metrics.Mean("accuracy")
         self.mean_row_norm = keras.metrics.Mean("row_norm")
+        self.mean_live_rows = keras.metrics.Mean("live_rows")
         self.sum_floored = keras.metrics.Sum("floored")
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
-        return [self.mean_loss, self.mean_accuracy, self.mean_row_norm, self.sum_floored]
+        return [self.mean_loss, self.mean_accuracy, self.mean_row_norm, self.mean_live_rows, self.sum_floored]
 
-    def compile(self, optimizer: LazySGD, **kwargs) -> None:
+    def compile(
+        self, optimizer: LazySGD, backbone_optimizer: keras.optimizers.Optimizer | None = None, **kwargs
+    ) -> None:
         """As Keras' own, for the one optimizer that can catch resting rows up.
 
+        Under the policy mixed_float16 the loss is scaled, and a step whose gradients overflow changes nothing.
+
         Args:
-          optimizer: a `LazySGD`.
-          **kwargs: `run_eagerly` and `steps_per_execution`, as in Keras.
+          optimizer: a `LazySGD`, for rows and head, and for the backbone too unless that has its own.
+          backbone_optimizer: another Keras optimizer, with a learning rate of its own, for the backbone.
+          **kwargs: `run_eagerly`, `steps_per_execution` and `jit_compile`, as in Keras. `jit_compile` compiles
+            the whole step with XLA, but for the check of the ids.
 
         Raises:
           TypeError: for another optimizer.
-          NotImplementedError: for `jit_compile`, or a policy that scales the loss.
+          ValueError: for an optimizer made outside the strategy's scope, or settings that exclude each other.
         """
-        if kwargs.get("jit_compile"):
-            raise NotImplementedError("expected jit_compile=False, got True: XLA would drop the checks of instance ids")
+        jit_compile = kwargs.pop("jit_compile", None)
+        strategy = self.distribute_strategy
         if not isinstance(optimizer, LazySGD):
             raise TypeError(
                 f"expected a pic_tf.LazySGD, got {type(optimizer).__name__}: other optimizers cannot update rows "
                 "that rest between visits"
             )
-        if keras.mixed_precision.global_policy().name == "mixed_float16":
-            raise NotImplementedError("expected a policy without loss scaling, got mixed_float16: use mixed_bfloat16")
+        if not strategy.extended.variable_created_in_scope(optimizer.history.products):
+            raise ValueError("expected a LazySGD made in the strategy's scope, got one made outside: build it there")
+        if jit_compile and strategy.num_replicas_in_sync > 1:
+            raise ValueError(
+                f"expected jit_compile=False with {strategy.num_replicas_in_sync} replicas, got True: XLA does not "
+                "compile what crosses between them (on TPUs the step is always compiled)"
+            )
         super().compile(optimizer=optimizer, **kwargs)
+        # Keras wraps it where the policy is mixed_float16.
+        self.loss_scaling = self.optimizer if self.optimizer is not optimizer else None
+        if self.loss_scaling and backbone_optimizer:
+            raise ValueError("expected no backbone_optimizer with mixed_float16, got one: use mixed_bfloat16")
+        self.lazy_sgd, self.backbone_optimizer = optimizer, backbone_optimizer
+        optimizer.adapt_only(self.backbone.trainable_variables)
+        self._update_function = tf.function(self._update, jit_compile=True) if jit_compile else self._update
 
     def features(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """[B, C] features of the backbone's input."""
@@ -126,46 +145,69 @@ class PIC(keras.Model):
         """One update of backbone, head and the ring's rows from (images, instance ids).
 
         Args:
-          data: (images, instance_ids integer [B]); images are what `augment` takes, or the backbone.
+          data: (images, instance_ids integer [B / R]), this replica's; images are what `augment` takes, or the backbone.
 
         Returns:
-          loss, accuracy (own instance first among the live ones) and row_norm (of the rows that came
-          from the store), means over the epoch; floored, how often the floor lifted a row in the epoch; live_rows and
-          learning_rate of this step.
+          loss, accuracy (own instance first among the live ones), row_norm (of the rows that came from the store)
+          and live_rows, means over the epoch; floored, how often the floor lifted a row in the epoch; learning_rate
+          of this step.
         """
         images, instance_ids = _images_and_ids(data)
         instance_ids = tf.cast(instance_ids, tf.int64)
         # Every change of state waits for the batch: where a finite data set ends, or an image cannot be read, ops
-        # that need no batch (step counter, history) would otherwise run once more.
-        with tf.control_dependencies([instance_ids]):
-            return self._update(images, instance_ids)
+        # that need no batch (step counter, history) would otherwise run once more. XLA would drop the checks.
+        with tf.control_dependencies([instance_ids, *self.classifier.checks(instance_ids)]):
+            return self._update_function(images, tf.identity(instance_ids))
 
     def _update(self, images, instance_ids: tf.Tensor) -> dict[str, tf.Tensor]:
         """The step itself; reads as in the paper."""
         images = images if self.augment is None else self.augment(images)
 
-        slots, happened = self.classifier.admit(instance_ids, self.optimizer)
+        slots, happened = self.classifier.admit(instance_ids, self.lazy_sgd)
         # A copy: reading the variable again later would see later values.
         weights = tf.identity(self.classifier.weights_ring)
         with tf.GradientTape() as tape:
             tape.watch(weights)
             embedding = self(images, training=True)
             losses, correct = self.classifier(embedding, weights, slots)
-            loss = tf.reduce_mean(losses)
+            # The replica's share: Keras adds the gradients of all.
+            loss = tf.reduce_mean(losses) / replicas.count()
             if self.losses:  # regularisation of the user's backbone
-                loss += tf.add_n(self.losses)
-        variables = self.trainable_variables
+                loss += tf.add_n(self.losses) / replicas.count()
+            if self.loss_scaling:
+                loss = self.loss_scaling.get_scaled_loss(loss)
+        variables = [*self.backbone.trainable_variables, *self.projection.trainable_variables]
         *gradients, row_gradient = tape.gradient(loss, [*variables, weights])
-        self.optimizer.apply_gradients(zip(gradients, variables))
-        self.classifier.apply_gradient(row_gradient, weights, self.optimizer)
+        self._apply_gradients(gradients, variables, row_gradient, weights)
 
+        live = tf.reduce_sum(tf.cast(self.classifier.ids >= 0, tf.float32)) * replicas.count()
         self.mean_loss.update_state(losses)
         self.mean_accuracy.update_state(correct)
         self.mean_row_norm.update_state(happened["row_norm"], sample_weight=happened["fetched"])
+        self.mean_live_rows.update_state(live)
         self.sum_floored.update_state(happened["floored"])
         results = {metric.name: metric.result() for metric in self.metrics}
-        live = tf.reduce_sum(tf.cast(self.classifier.ids >= 0, tf.float32))
-        return results | {"live_rows": live, "learning_rate": tf.identity(self.optimizer.learning_rate)}
+        return results | {"learning_rate": tf.identity(self.lazy_sgd.learning_rate)}
+
+    def _apply_gradients(self, gradients: list, variables: list, row_gradient: tf.Tensor, weights: tf.Tensor) -> None:
+        """Eq. 2 for backbone and head, whose gradients the replicas sum, then for each replica's own rows."""
+        if self.loss_scaling:
+            *gradients, row_gradient = self.loss_scaling.get_unscaled_gradients([*gradients, row_gradient])
+            before = tf.identity(self.lazy_sgd.applied)
+            self.loss_scaling.apply_gradients(zip(gradients, variables))
+            # Gradients that overflow leave no trace, in the rows either.
+            tf.cond(
+                self.lazy_sgd.applied > before,
+                lambda: self.classifier.apply_gradient(row_gradient, weights, self.lazy_sgd),
+                lambda: None,
+            )
+            return
+        if self.backbone_optimizer:
+            of_backbone = len(self.backbone.trainable_variables)
+            self.backbone_optimizer.apply_gradients(zip(gradients[:of_backbone], variables[:of_backbone]))
+            gradients, variables = gradients[of_backbone:], variables[of_backbone:]
+        self.lazy_sgd.apply_gradients(zip(gradients, variables))
+        self.classifier.apply_gradient(row_gradient, weights, self.lazy_sgd)
 
     def test_step(self, data) -> dict[str, tf.Tensor]:
         """Refused: a held-out image has no row of its own, so there is no loss to evaluate."""

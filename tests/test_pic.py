@@ -87,7 +87,6 @@ def test_head_none_uses_the_features_as_embedding():
             "expected a backbone with one",
         ),
         (lambda m: pic_tf.PIC(small_backbone(), 9, head="mlp2"), ValueError, "expected head to be one of"),
-        (lambda m: m.compile(m.optimizer, jit_compile=True), NotImplementedError, "expected jit_compile=False"),
         (lambda m: m.evaluate(*images_and_ids()), NotImplementedError, "expected fit without validation data"),
         (lambda m: pic_tf.nonsense, AttributeError, "it has PIC, LazySGD"),
     ],

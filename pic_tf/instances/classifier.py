@@ -6,8 +6,9 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from pic_tf import replicas
 from pic_tf.instances.loss import SIMILARITIES, instance_softmax
-from pic_tf.instances.store import DeviceStore, initial_rows, scatter_rows
+from pic_tf.instances.store import DeviceStore, initialise_rows
 from pic_tf.optim.lazy_sgd import LazySGD
 
 _NOBODY = np.int64(-1)  # id of an empty slot
@@ -31,11 +32,16 @@ class InstanceClassifier(keras.layers.Layer):
 
     With K = N every row is always live: slot i is instance i, nothing moves, no store.
 
+    Under a strategy with R replicas, replica r owns the instances with `id % R == r`: it must get only those,
+    its store holds only their rows and its ring the last K / R of them. What crosses between replicas is
+    embeddings and sums over the soft-max, nothing of size K or N (`instance_softmax`). Create the layer in the
+    strategy's scope.
+
     Args:
       num_instances: N.
       embedding_dim: D.
       num_negatives: K, rows in the soft-max's denominator, the batch's own included; at least the
-        batch size, at most N.
+        batch size, at most N; a multiple of R, or N.
       temperature: tau.
       similarity: "cosine" or "dot".
       weight_correction: catch returning rows up (paper) or leave them as they left (its ablation).
@@ -45,10 +51,10 @@ class InstanceClassifier(keras.layers.Layer):
         grows as 1 / |w| and would throw it to a norm where it freezes. Cosine logits do not change.
       seed: of the initial weights.
 
-    Attributes:
-      weights_ring: float32 [K, D], w.
-      momentum_ring: float32 [K, D], u.
-      ids: int64 [K], whose rows these are, -1 for an empty slot.
+    Attributes, one of each in every replica:
+      weights_ring: float32 [K / R, D], w.
+      momentum_ring: float32 [K / R, D], u.
+      ids: int64 [K / R], whose rows these are, -1 for an empty slot.
       head: int64 scalar, the oldest slot, which the next batch takes over.
       store: the resting rows, or None where K = N.
 
@@ -88,21 +94,24 @@ class InstanceClassifier(keras.layers.Layer):
         self.min_row_norm = default_floor(embedding_dim, similarity) if min_row_norm is None else min_row_norm
         self.seed = seed
 
+        self.num_replicas = replicas.count()
+        if num_negatives % self.num_replicas and num_negatives != num_instances:
+            raise ValueError(
+                f"expected num_negatives to be a multiple of the {self.num_replicas} replicas, got {num_negatives}: use "
+                f"{max(num_negatives // self.num_replicas, 1) * self.num_replicas}"
+            )
         full = num_negatives == num_instances
-        shape = [num_negatives, embedding_dim]
-        self.store = None if full else DeviceStore(num_instances, embedding_dim, _INITIAL_STDDEV, seed)
-        self.weights_ring = tf.Variable(
-            lambda: initial_rows(*shape, _INITIAL_STDDEV, seed) if full else tf.zeros(shape),
-            trainable=False,
-            name="weights_ring",
-        )
-        self.momentum_ring = tf.Variable(lambda: tf.zeros(shape), trainable=False, name="momentum_ring")
-        self.ids = tf.Variable(
-            lambda: tf.range(num_instances, dtype=tf.int64) if full else tf.fill([num_negatives], _NOBODY),
-            trainable=False,
-            name="ids",
-        )
-        self.head = tf.Variable(tf.constant(0, tf.int64), trainable=False, name="head")
+        own = -(-num_instances // self.num_replicas)  # instances of a replica; one less in some
+        self.slots = own if full else num_negatives // self.num_replicas
+        self.store = None if full else DeviceStore(own, embedding_dim)
+        shape = [self.slots, embedding_dim]
+        self.weights_ring = replicas.local_variable(lambda: tf.zeros(shape), "weights_ring")
+        self.momentum_ring = replicas.local_variable(lambda: tf.zeros(shape), "momentum_ring")
+        self.ids = replicas.local_variable(lambda: tf.fill([self.slots], _NOBODY), "ids")
+        self.head = replicas.local_variable(lambda: tf.constant(0, tf.int64), "head")
+        initialise_rows(self.weights_ring if full else self.store.weights, own, _INITIAL_STDDEV, seed)
+        if full:
+            replicas.run(self._fill_slots)
 
     def admit(self, instance_ids: tf.Tensor, optimizer: LazySGD) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Make the batch's rows the most recent ones.
@@ -110,30 +119,29 @@ class InstanceClassifier(keras.layers.Layer):
         Hits move to the front of the ring, misses come from the store, the oldest rows go there.
 
         Args:
-          instance_ids: int64 [b], each in [0, N), b <= K; an id that comes twice gets one slot.
+          instance_ids: int64 [b], this replica's own ids in [0, N), b <= K / R, as `checks` checks; one that comes
+            twice gets one slot.
           optimizer: catches returning rows up.
 
         Returns:
-          slots int64 [b], the slot of each id's row; and what happened, float32 scalars: `fetched`, how many
+          slots int64 [b], the slot of each id's row; and what happened here, float32 scalars: `fetched`, how many
           rows came from the store, `row_norm`, their mean norm before the floor, and `floored`, how many rows
           that had been in the ring before the floor lifted.
 
         Source: paper, Section 2.3 and Eq. 3.
         """
-        with tf.control_dependencies(self._checks(instance_ids)):
-            instance_ids = tf.identity(instance_ids)
         if self.store is None:
-            return instance_ids, {name: tf.constant(0.0) for name in ("fetched", "row_norm", "floored")}
+            return instance_ids // self.num_replicas, {name: tf.constant(0.0) for name in ("fetched", "row_norm", "floored")}
         size = tf.shape(instance_ids, out_type=tf.int64)[0]
         batch = tf.sort(instance_ids)
         first = tf.concat([[True], batch[1:] != batch[:-1]], axis=0)  # not a repetition
-        slots = (self.head + tf.range(size)) % self.num_negatives  # the oldest; batch[i] moves to slots[i]
+        slots = (self.head + tf.range(size)) % self.slots  # the oldest; batch[i] moves to slots[i]
 
         # Where the ring has the batch's ids: each slot looks itself up among the b sorted ids.
         ids = tf.identity(self.ids)
         rank = tf.minimum(tf.searchsorted(batch, ids, out_type=tf.int64), size - 1)
         revisited = tf.gather(batch, rank) == ids  # bool [K]
-        slot_numbers = tf.range(self.num_negatives, dtype=tf.int64)
+        slot_numbers = tf.range(self.slots, dtype=tf.int64)
         found = tf.math.unsorted_segment_max(tf.where(revisited, slot_numbers, _NOBODY), rank, size)
         hit = found >= 0
         found = tf.maximum(found, 0)
@@ -141,30 +149,30 @@ class InstanceClassifier(keras.layers.Layer):
 
         leaving = tf.where(tf.gather(revisited, slots), _NOBODY, tf.gather(ids, slots))
         self.store.write(
-            leaving,
+            leaving // self.num_replicas,  # -1 stays -1
             tf.gather(self.weights_ring, slots),
             tf.gather(self.momentum_ring, slots),
             tf.identity(optimizer.iterations),
         )
-        weights, momentum, since = self.store.read(batch)
+        weights, momentum, since = self.store.read(batch // self.num_replicas)
         if self.weight_correction:
             weights, momentum = optimizer.caught_up_rows(weights, momentum, since)
         fetched = first & ~hit
         weights, momentum, happened = self._lift(weights, momentum, fetched, fetched & (since > 0))
 
         self.ids.assign(tf.where(revisited, _NOBODY, ids))
-        scatter_rows(self.ids, slots, tf.where(first, batch, _NOBODY))
-        scatter_rows(self.weights_ring, slots, tf.where(hit[:, None], hit_weights, weights))
-        scatter_rows(self.momentum_ring, slots, tf.where(hit[:, None], hit_momentum, momentum))
-        self.head.assign((self.head + size) % self.num_negatives)
+        replicas.scatter_rows(self.ids, slots, tf.where(first, batch, _NOBODY))
+        replicas.scatter_rows(self.weights_ring, slots, tf.where(hit[:, None], hit_weights, weights))
+        replicas.scatter_rows(self.momentum_ring, slots, tf.where(hit[:, None], hit_momentum, momentum))
+        self.head.assign((self.head + size) % self.slots)
         return tf.gather(slots, tf.searchsorted(batch, instance_ids)), happened
 
     def call(self, embedding: tf.Tensor, weights: tf.Tensor, slots: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Loss and accuracy of each view against the live rows.
+        """Loss and accuracy of each view against the live rows of all replicas.
 
         Args:
           embedding: float [b, D].
-          weights: float32 [K, D], the ring's weights, a tensor so that it can be watched.
+          weights: float32 [K / R, D], the ring's weights, a tensor so that it can be watched.
           slots: int64 [b] from `admit`.
 
         Returns:
@@ -179,8 +187,8 @@ class InstanceClassifier(keras.layers.Layer):
         """Eq. 2 for the ring's rows, after the optimizer's own `apply_gradients` of the step.
 
         Args:
-          gradient: float32 [K, D] with respect to `weights`.
-          weights: float32 [K, D], the ring's weights as the loss saw them.
+          gradient: float32 [K / R, D] with respect to `weights`.
+          weights: float32 [K / R, D], the ring's weights as the loss saw them.
           optimizer: whose rate, momentum and weight decay apply.
         """
         optimizer.update(gradient, weights, self.weights_ring, self.momentum_ring)
@@ -189,16 +197,26 @@ class InstanceClassifier(keras.layers.Layer):
         names = "num_instances embedding_dim num_negatives temperature similarity weight_correction min_row_norm seed"
         return {"name": self.name} | {name: getattr(self, name) for name in names.split()}
 
-    def _checks(self, instance_ids: tf.Tensor) -> list[tf.Operation]:
+    def checks(self, instance_ids: tf.Tensor) -> list[tf.Operation]:
         """Assertions on a batch of ids: a wrong one would spoil another instance's row."""
-        n, k = self.num_instances, self.num_negatives
+        n, count = self.num_instances, self.num_replicas
         in_range = tf.reduce_all((instance_ids >= 0) & (instance_ids < n))
-        return [
+        checks = [
             tf.debugging.Assert(in_range, [f"expected instance ids from 0 to {n - 1}, got", instance_ids]),
             tf.debugging.assert_less_equal(
-                tf.size(instance_ids), k, f"expected at most {k} images a batch (num_negatives), got more"
+                tf.size(instance_ids), self.slots, f"expected at most {self.slots} images a batch and replica, got more"
             ),
         ]
+        if count > 1:
+            expected = f"expected ids with id % {count} == r in replica r (see pic_tf.distribute); got, in replica"
+            own = tf.reduce_all(instance_ids % count == replicas.index())
+            checks.append(tf.debugging.Assert(own, [expected, replicas.index(), instance_ids]))
+        return checks
+
+    def _fill_slots(self) -> None:
+        """K = N: slot l is instance l R + r for good; where R does not divide N the last one may be empty."""
+        ids = tf.range(self.slots, dtype=tf.int64) * self.num_replicas + replicas.index()
+        self.ids.assign(tf.where(ids < self.num_instances, ids, _NOBODY))
 
     def _lift(
         self, weights: tf.Tensor, momentum: tf.Tensor, fetched: tf.Tensor, returning: tf.Tensor

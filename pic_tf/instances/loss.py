@@ -1,9 +1,12 @@
-"""The instance soft-max over the live rows (paper, Eq. 1), with its gradient written out."""
+"""The instance soft-max over the live rows of all replicas (paper, Eq. 1), with its gradient written out."""
 
 import tensorflow as tf
 
+from pic_tf.replicas import all_gather, all_sum, own_part
+
 SIMILARITIES = ("cosine", "dot")
 _MASKED = -1e30  # a logit whose exponential is 0
+_TIE = 1e-4  # relative: a row's logit from two products of another order differs by rounding
 
 
 @tf.custom_gradient
@@ -33,16 +36,20 @@ def instance_softmax(
     loss_b = -log( exp(s(w_yb, z_b) / tau) / sum_{j live} exp(s(w_j, z_b) / tau) ),
     s(w, z) = w.z / (|w| |z|) (cosine) or w.z (dot).
 
+    Over R replicas each holds b = B / R views, the rows of those views' instances among its K / R rows, and
+    gets the loss of its own views against the live rows of all. The gradient is that of the sum of all
+    replicas' losses, so a replica's share of a mean over the batch is `sum(loss) / B`.
+
     Args:
-      embedding: float [B, D], z.
-      weights: float32 [K, D], w.
-      slots: int [B], the row of each view's own instance, y.
-      live: bool [K], which rows take part; the own rows do.
+      embedding: float [b, D], z.
+      weights: float32 [K / R, D], w.
+      slots: int [b], the row of each view's own instance, y.
+      live: bool [K / R], which rows take part; the own rows do.
       temperature: tau > 0.
       similarity: "cosine" (the paper's) or "dot" (the standard soft-max it is compared with).
 
     Returns:
-      loss float32 [B], correct bool [B].
+      loss float32 [b], correct bool [b].
 
     Source: paper, Eq. 1 and Table 1.
     """
@@ -62,30 +69,36 @@ def _cross_entropy(
     """log sum_{j live} exp(q.w_j) - q.w_y and q.w_y >= max_{j live} q.w_j.
 
     `bound` is an upper bound of every logit, or None to look for it. The gradient is written out because it
-    then passes over the [B, K] matrix in two products only, where autodiff makes four more passes.
+    then passes over the [B, K / R] matrix in two products only, where autodiff makes four more passes, and
+    because autodiff through sums over replicas that every replica uses counts them R times.
     """
 
     @tf.custom_gradient
     def cross_entropy(queries: tf.Tensor, weights: tf.Tensor):
+        own_weights = tf.gather(weights, slots)
+        own_logit = tf.reduce_sum(queries * own_weights, axis=1)  # [b]
+        everyone = all_gather(tf.concat([queries, own_logit[:, None]], axis=1))  # [B, D + 1]
+        all_queries, all_own = everyone[:, :-1], everyone[:, -1]
         # As a bias, mask and shift cost no pass of their own: TensorFlow fuses them into the product.
         bias = tf.where(live, -(bound or 0.0), _MASKED)
-        logits = tf.nn.bias_add(tf.matmul(queries, weights, transpose_b=True), bias)
-        shift = tf.constant(bound or 0.0)
+        logits = tf.nn.bias_add(tf.matmul(all_queries, weights, transpose_b=True), bias)
+        shift = tf.fill(tf.shape(all_own), bound or 0.0)
         if bound is None:
-            largest = tf.reduce_max(logits, axis=1, keepdims=True)
-            logits, shift = logits - largest, largest[:, 0]
-        exponentials = tf.exp(logits)  # [B, K]
-        total = tf.reduce_sum(exponentials, axis=1)  # [B]
-        own_weights = tf.gather(weights, slots)
-        loss = tf.math.log(total) + shift - tf.reduce_sum(queries * own_weights, axis=1)
-        correct = tf.gather(exponentials, slots, batch_dims=1) >= tf.reduce_max(exponentials, axis=1)
+            # There is no maximum over replicas, so all B maxima of each are gathered.
+            shift = tf.reduce_max(all_gather(tf.reduce_max(logits, axis=1)[None]), axis=0)
+            logits -= shift[:, None]
+        exponentials = tf.exp(logits)  # [B, K / R]
+        beaten = tf.reduce_max(exponentials, axis=1) > (1.0 + _TIE) * tf.exp(all_own - shift)
+        total, beaten = tf.unstack(all_sum(tf.stack([tf.reduce_sum(exponentials, axis=1), tf.cast(beaten, tf.float32)])))
+        loss = tf.math.log(own_part(total)) + own_part(shift) - own_logit
+        correct = own_part(beaten) == 0.0
 
         def gradient(of_loss: tf.Tensor, _):
             # d loss_b / d logit_bj = p_bj - [j = y_b], p = exponentials / total.
-            scale = (of_loss / total)[:, None]
-            of_queries = scale * tf.matmul(exponentials, weights) - of_loss[:, None] * own_weights
+            scale = (all_gather(of_loss) / total)[:, None]
+            of_queries = own_part(all_sum(scale * tf.matmul(exponentials, weights))) - of_loss[:, None] * own_weights
             # As the transpose of a product of [D, B] and [B, K]: faster than to transpose [B, K] in it.
-            of_weights = tf.transpose(tf.matmul(scale * queries, exponentials, transpose_a=True))
+            of_weights = tf.transpose(tf.matmul(scale * all_queries, exponentials, transpose_a=True))
             of_weights = tf.tensor_scatter_nd_sub(of_weights, slots[:, None], of_loss[:, None] * queries)
             return of_queries, of_weights
 

@@ -3,6 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
+from pic_tf import replicas
+
 
 class ProductHistory(tf.Module):
     """M_{t-1} ... M_s for any recorded s <= t, from a tree of dyadic products.
@@ -31,7 +33,8 @@ class ProductHistory(tf.Module):
         sizes = [-(-capacity >> level) for level in range(self.levels)]  # ceil(T / 2^l) blocks
         self._first = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         identity = tf.eye(2, batch_shape=[int(self._first[-1])], dtype=tf.float64)
-        self.products = tf.Variable(identity, trainable=False, name="products")
+        # Every replica keeps its own: they are equal, and nothing has to cross to keep them so.
+        self.products = replicas.local_variable(lambda: identity, "products")
 
     def record(self, step: tf.Tensor, matrix: tf.Tensor) -> None:
         """Append the matrix of one update.
@@ -42,7 +45,7 @@ class ProductHistory(tf.Module):
         """
         with tf.control_dependencies([self._check(step)]):
             blocks = self._first[:-1] + tf.bitwise.right_shift(step, tf.range(self.levels, dtype=tf.int64))
-        self.products.scatter_update(tf.IndexedSlices(matrix @ tf.gather(self.products, blocks), blocks))
+        replicas.scatter_rows(self.products, blocks, matrix @ tf.gather(self.products, blocks))
 
     def between(self, start: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
         """The products M_{end-1} ... M_start.

@@ -1,8 +1,11 @@
 """SGD as the paper writes it, for parameters updated every step and for rows that rest between visits."""
 
+from collections.abc import Iterable
+
 import tensorflow as tf
 import tf_keras as keras
 
+from pic_tf import replicas
 from pic_tf.optim.history import ProductHistory
 
 
@@ -19,6 +22,13 @@ class LazySGD(keras.optimizers.Optimizer):
     untouched from step s to step t and is then caught up at once by M_{t-1} ... M_s. Where the
     paper takes a power of one matrix, we take the exact product of the rates that were applied.
 
+    A step whose update is left out, as loss scaling does where a float16 gradient overflows, counts
+    as a step with M_t = I.
+
+    With a `trust_coefficient` the network's tensors of rank 2 and more are updated as LARS does, by
+    c |w| / |g + lambda w| (g + lambda w) in place of g + lambda w, and its biases and normalisation
+    parameters without decay. The instance rows never are.
+
     Neither is Keras' SGD: that multiplies the rate into the momentum, where a changing rate acts
     differently, and its weight decay is decoupled.
 
@@ -26,13 +36,15 @@ class LazySGD(keras.optimizers.Optimizer):
       learning_rate: float, or a LearningRateSchedule of the step; callbacks may change a float.
       momentum: m in [0, 1).
       weight_decay: lambda >= 0.
-      max_updates: the most updates the history can hold, at 64 bytes each.
+      max_updates: the most steps the history can hold, at 64 bytes each.
+      trust_coefficient: c of LARS; None for plain SGD.
       name: name of the optimizer.
 
     Raises:
-      ValueError: for a momentum or weight decay out of range.
+      ValueError: for a momentum, weight decay or trust coefficient out of range.
 
-    Source: paper, Section 2.3, Eq. 2 and Eq. 3.
+    Source: paper, Section 2.3, Eq. 2 and Eq. 3. LARS: You et al. 2017 (https://arxiv.org/abs/1708.03888),
+    here as the authors' code has it: without decay where it does not adapt, and momentum after scaling.
     """
 
     def __init__(
@@ -41,6 +53,7 @@ class LazySGD(keras.optimizers.Optimizer):
         momentum: float = 0.9,
         weight_decay: float = 1e-4,
         max_updates: int = 1_000_000,
+        trust_coefficient: float | None = None,
         name: str = "LazySGD",
     ):
         # `weight_decay` of the base class is the decoupled kind, so ours has a name of its own.
@@ -49,10 +62,15 @@ class LazySGD(keras.optimizers.Optimizer):
             raise ValueError(f"expected 0 <= momentum < 1, got {momentum}")
         if weight_decay < 0:
             raise ValueError(f"expected weight_decay >= 0, got {weight_decay}")
+        if trust_coefficient is not None and not trust_coefficient > 0:
+            raise ValueError(f"expected trust_coefficient > 0, or None for plain SGD, got {trust_coefficient}")
         self._learning_rate = self._build_learning_rate(learning_rate)
         self.momentum = momentum
         self.coupled_weight_decay = weight_decay
+        self.trust_coefficient = trust_coefficient
+        self._adapted = None  # keys of the variables that LARS applies to; None for all
         self.history = ProductHistory(max_updates)
+        self.applied = replicas.local_variable(lambda: tf.constant(0, tf.int64), "applied")
 
     def build(self, var_list: list[tf.Variable]) -> None:
         """Create one momentum u for each variable."""
@@ -62,11 +80,20 @@ class LazySGD(keras.optimizers.Optimizer):
         self.momentums = [self.add_variable_from_reference(v, "momentum") for v in var_list]
         self._built = True
 
+    def adapt_only(self, variables: Iterable[tf.Variable]) -> None:
+        """Confine LARS to these variables; the others are updated by Eq. 2 as it stands."""
+        self._adapted = {self._var_key(variable) for variable in variables}
+
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
-        """Eq. 2 for one variable; called by `apply_gradients`."""
-        momentum = self.momentums[self._index_dict[self._var_key(variable)]]
+        """Eq. 2 for one variable, or LARS; called by `apply_gradients`."""
+        key = self._var_key(variable)
+        momentum = self.momentums[self._index_dict[key]]
         gradient = tf.convert_to_tensor(gradient)  # weight decay makes a sparse gradient dense
-        self.update(gradient, tf.convert_to_tensor(variable), variable, momentum)
+        values = tf.convert_to_tensor(variable)
+        if self.trust_coefficient is not None and (self._adapted is None or key in self._adapted):
+            self._move(self._adapted_direction(gradient, values), variable, momentum)
+        else:
+            self.update(gradient, values, variable, momentum)
 
     def apply_gradients(self, grads_and_vars, **kwargs) -> tf.Variable:
         """Eq. 2 for every variable, and M_t appended to the history."""
@@ -74,6 +101,7 @@ class LazySGD(keras.optimizers.Optimizer):
         result = super().apply_gradients(grads_and_vars, **kwargs)
         # Only now is `learning_rate` the rate of this update.
         self.history.record(step, self._update_matrix())
+        self.applied.assign_add(1)
         return result
 
     def update(self, gradient: tf.Tensor, values: tf.Tensor, variable: tf.Variable, momentum: tf.Variable) -> None:
@@ -87,15 +115,7 @@ class LazySGD(keras.optimizers.Optimizer):
           variable: w.
           momentum: u.
         """
-        dtype = variable.dtype
-        # TensorFlow's kernel is u <- m u + g', w <- w - eta u, in one pass over memory.
-        tf.raw_ops.ResourceApplyMomentum(
-            var=variable.handle,
-            accum=momentum.handle,
-            grad=gradient + self.coupled_weight_decay * values,
-            lr=tf.cast(self.learning_rate, dtype),
-            momentum=tf.cast(self.momentum, dtype),
-        )
+        self._move(gradient + self.coupled_weight_decay * values, variable, momentum)
 
     def caught_up_rows(self, weights: tf.Tensor, momentum: tf.Tensor, since: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Eq. 3 for rows that took no part since a step: what every update since then made of them.
@@ -121,7 +141,29 @@ class LazySGD(keras.optimizers.Optimizer):
             "momentum": self.momentum,
             "weight_decay": self.coupled_weight_decay,
             "max_updates": self.history.capacity,
+            "trust_coefficient": self.trust_coefficient,
         }
+
+    def _move(self, direction: tf.Tensor, variable: tf.Variable, momentum: tf.Variable) -> None:
+        """u <- m u + direction, w <- w - eta u."""
+        dtype = variable.dtype
+        # TensorFlow's kernel does both in one pass over memory.
+        tf.raw_ops.ResourceApplyMomentum(
+            var=variable.handle,
+            accum=momentum.handle,
+            grad=direction,
+            lr=tf.cast(self.learning_rate, dtype),
+            momentum=tf.cast(self.momentum, dtype),
+        )
+
+    def _adapted_direction(self, gradient: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+        """LARS: g + lambda w, brought to the length c |w|; g as it is for tensors of rank 0 and 1."""
+        if values.shape.rank < 2:
+            return gradient
+        direction = gradient + self.coupled_weight_decay * values
+        length, norm = tf.norm(direction), tf.norm(values)
+        ratio = tf.math.divide_no_nan(tf.cast(self.trust_coefficient, values.dtype) * norm, length)
+        return tf.where((norm > 0) & (length > 0), ratio, 1.0) * direction
 
     def _update_matrix(self) -> tf.Tensor:
         """M_t of Eq. 3, float64 [2, 2]."""

@@ -19,7 +19,7 @@ class DensePIC:
         self.recent = None
 
     def step(self, x, ids, rate):
-        """One update; returns the mean loss before it."""
+        """One update; returns mean loss and accuracy before it."""
         self.views.append(set(ids))
         self.recent = np.zeros(len(self.rows), bool)
         if self.k == len(self.rows):
@@ -34,6 +34,7 @@ class DensePIC:
         logits[:, ~self.recent] = -np.inf
         log_p = logits - np.log(np.sum(np.exp(logits - logits.max(1, keepdims=True)), 1, keepdims=True))
         log_p -= logits.max(1, keepdims=True)
+        accuracy = np.mean(log_p.argmax(1) == ids)
         of_logits = np.exp(log_p)
         of_logits[np.arange(len(ids)), ids] -= 1
         of_logits /= len(ids) * self.tau
@@ -50,7 +51,7 @@ class DensePIC:
         of_encoder = x.astype(np.float64).T @ of_z
         self.encoder_momentum = self.m * self.encoder_momentum + of_encoder + self.decay * self.encoder
         self.encoder = self.encoder - rate * self.encoder_momentum
-        return -log_p[np.arange(len(ids)), ids].mean()
+        return -log_p[np.arange(len(ids)), ids].mean(), accuracy
 
 
 def _unit(x):

@@ -1,0 +1,97 @@
+"""What each replica keeps for itself, and the little that crosses between them.
+
+Outside a strategy there is one replica and nothing crosses.
+"""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+
+def count() -> int:
+    """R, replicas of the strategy in scope."""
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def index() -> tf.Tensor:
+    """int64 scalar r in [0, R), which replica runs this; inside `strategy.run` only."""
+    return tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int64)
+
+
+def local_variable(initial_value: Callable[[], tf.Tensor], name: str) -> tf.Variable:
+    """A variable of which every replica has its own, never synchronised.
+
+    Read across replicas, as a TensorFlow checkpoint does, it is the first replica's.
+
+    Args:
+      initial_value: gives the value that all start with.
+      name: of the variable.
+
+    Returns:
+      The variable, not trainable.
+    """
+    return tf.Variable(
+        initial_value,
+        trainable=False,
+        name=name,
+        synchronization=tf.VariableSynchronization.ON_READ,
+        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+    )
+
+
+@tf.function
+def run(function: Callable[[], None]) -> None:
+    """Call the function once in every replica of the strategy in scope."""
+    tf.distribute.get_strategy().run(function)
+
+
+def scatter_rows(variable: tf.Variable, rows: tf.Tensor, values: tf.Tensor) -> None:
+    """variable[rows[i]] <- values[i] in place, in this replica."""
+    # The op itself: `Variable.scatter_update` refuses variables that each replica keeps for itself.
+    tf.raw_ops.ResourceScatterUpdate(resource=variable.handle, indices=rows, updates=values)
+
+
+def all_gather(x: tf.Tensor) -> tf.Tensor:
+    """[b, ...] of every replica -> [R b, ...] in all of them, replica after replica."""
+    if count() == 1:
+        return x
+    gathered = tf.distribute.get_replica_context().all_gather(x, axis=0)
+    return tf.ensure_shape(gathered, [None if x.shape[0] is None else count() * x.shape[0], *x.shape[1:]])
+
+
+def all_sum(x: tf.Tensor) -> tf.Tensor:
+    """The sum over replicas, in all of them."""
+    return x if count() == 1 else tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, x)
+
+
+def own_part(x: tf.Tensor) -> tf.Tensor:
+    """[R b, ...] -> [b, ...], what this replica put into `all_gather`."""
+    if count() == 1:
+        return x
+    b = tf.shape(x)[0] // count() if x.shape[0] is None else x.shape[0] // count()
+    return tf.gather(x, tf.cast(index(), tf.int32) * b + tf.range(b))
+
+
+def distribute(strategy: tf.distribute.Strategy, make: Callable[[int, int], tf.data.Dataset]):
+    """Give each replica the batches that `make` makes for it.
+
+        order = lambda r, count: SlidingWindow(N, B, W, S, replica=r, num_replicas=count)
+        model.fit(distribute(strategy, lambda r, count: my_batches(order(r, count))), steps_per_epoch=steps)
+
+    Args:
+      strategy: of the model.
+      make: from (r, R) to a data set of the batches of replica r, B / R views each, of instances with
+        `id % R == r`. All replicas need equally many batches.
+
+    Returns:
+      What `fit` takes: a distributed data set, or, with one replica, the data set itself.
+    """
+    total = strategy.num_replicas_in_sync
+
+    def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        here = total // context.num_input_pipelines
+        datasets = [make(context.input_pipeline_id * here + i, total) for i in range(here)]
+        # The replicas of a worker draw from one stream in turn.
+        return tf.data.Dataset.choose_from_datasets(datasets, tf.data.Dataset.range(here).repeat())
+
+    return make(0, 1) if total == 1 else strategy.distribute_datasets_from_function(of_worker)
