@@ -27,13 +27,15 @@ class ProgressBar(keras.callbacks.Callback):
     Args:
       total_steps: steps of the whole run.
       start_step: steps done before.
-      batch_size: views a step.
+      batch_size: views a step, of all replicas.
+      shown: whether to draw it, once for all workers.
     """
 
     _supports_tf_logs = True  # a number is fetched from the device only when it is shown
 
-    def __init__(self, total_steps: int, start_step: int, batch_size: int):
+    def __init__(self, total_steps: int, start_step: int, batch_size: int, shown: bool = True):
         super().__init__()
+        self._hidden = not shown
         self._total, self._done, self._batch_size = total_steps, start_step, batch_size
         self._shown = self._epoch_steps = 0
         self._bar = None
@@ -44,6 +46,7 @@ class ProgressBar(keras.callbacks.Callback):
                 total=self._total,
                 initial=self._done,
                 unit="step",
+                disable=self._hidden,
                 # A log file gets a line every half minute, a terminal a live bar.
                 mininterval=0.5 if sys.stderr.isatty() else 30.0,
                 bar_format="{percentage:3.0f}%|{bar:20}| step {n}/{total} [{elapsed}, {remaining} left{postfix}]",
@@ -53,13 +56,15 @@ class ProgressBar(keras.callbacks.Callback):
         self._started, self._epoch_steps = time.monotonic(), 0
 
     def on_train_batch_end(self, batch: int, logs: dict) -> None:
-        self._epoch_steps += 1
-        if time.monotonic() - self._shown > self._bar.mininterval:
+        taken = batch + 1 - self._epoch_steps  # several where steps_per_execution says so
+        self._epoch_steps += taken
+        if not self._hidden and time.monotonic() - self._shown > self._bar.mininterval:
             self._show(logs)
-        self._bar.update(1)
+        self._bar.update(taken)
 
     def on_epoch_end(self, epoch: int, logs: dict) -> None:
-        self._show(logs)
+        if not self._hidden:
+            self._show(logs)
         logs["images_per_second"] = self._images_per_second()
 
     def _show(self, logs: dict) -> None:
@@ -85,6 +90,8 @@ class KnnMonitor(keras.callbacks.Callback):
 
     Args:
       backbone: the network being trained.
+      evaluated: a network alike on one device and in float32, which gets its weights to be evaluated.
+      chief: whether this worker evaluates; the others only take part in reading the weights.
       train: labelled training images, the bank.
       held_out: labelled images to classify.
       every: epochs between two evaluations; the last epoch is always evaluated.
@@ -107,6 +114,8 @@ class KnnMonitor(keras.callbacks.Callback):
     def __init__(
         self,
         backbone: keras.Model,
+        evaluated: keras.Model,
+        chief: bool,
         train: Source,
         held_out: Source,
         *,
@@ -120,7 +129,8 @@ class KnnMonitor(keras.callbacks.Callback):
         seed: int,
     ):
         super().__init__()
-        self._features = inference(backbone)
+        self._backbone, self._evaluated, self._chief = backbone, evaluated, chief
+        self._features = inference(evaluated)
         self._every, self._epochs, self._k, self._temperature = every, epochs, k, temperature
         self._images, self._batches, self._labels = [], [], []
         for source in (train, held_out):
@@ -130,11 +140,15 @@ class KnnMonitor(keras.callbacks.Callback):
             self._images.append((source, ids))
             self._batches.append(evaluation_batches(source, ids, image_size=image_size, crop_fraction=eval_crop))
             self._labels.append(source.labels[ids])
-        self.raw_pixels = self._accuracy(raw_pixels)
-        self.random_init = self._accuracy(self._features)
+        copy_weights(backbone, evaluated)
+        self.raw_pixels = self._accuracy(raw_pixels) if chief else float("nan")
+        self.random_init = self._accuracy(self._features) if chief else float("nan")
 
     def on_epoch_end(self, epoch: int, logs: dict) -> None:
         if (epoch + 1) % self._every and epoch + 1 != self._epochs:
+            return
+        copy_weights(self._backbone, self._evaluated)
+        if not self._chief:
             return
         logs["knn"] = self._accuracy(self._features)
         tqdm.write(
@@ -152,6 +166,11 @@ class KnnMonitor(keras.callbacks.Callback):
                 raise
             raise broken from error
         return knn_accuracy(bank, self._labels[0], queries, self._labels[1], self._k, self._temperature)
+
+
+def copy_weights(trained: keras.Model, plain: keras.Model) -> None:
+    """Bring the weights of a network that may be spread over replicas to one that is not; on every worker."""
+    plain.set_weights([variable.numpy() for variable in trained.weights])  # statistics: the mean over replicas
 
 
 class MetricsFile(keras.callbacks.Callback):
@@ -212,23 +231,27 @@ class KeepState(keras.callbacks.Callback):
     """Checkpoints every few epochs, and on SIGINT or SIGTERM after the step that is running.
 
     As a context manager it handles these signals; `fit` then ends with `Interrupted`. It has to be
-    the last callback, so that the others have seen the epoch it saves.
+    the last callback, so that the others have seen the epoch it saves. With several workers a signal
+    ends this one at once, since all have to save together: the newest checkpoint is what remains.
 
     Args:
       checkpoints: where to.
       every: epochs between two checkpoints.
       metrics: values of the running metrics to go on from where a run resumes within an epoch.
+      alone: whether this is the only worker.
     """
 
     _supports_tf_logs = True  # it reads none, so none is fetched from the device
 
-    def __init__(self, checkpoints: Checkpoints, every: int, metrics: list[np.ndarray]):
+    def __init__(self, checkpoints: Checkpoints, every: int, metrics: list[np.ndarray], alone: bool = True):
         super().__init__()
+        self._alone = alone
         self._checkpoints, self._every, self._metrics = checkpoints, every, metrics
         self._interrupted = False
 
     def __enter__(self) -> "KeepState":
-        self._handlers = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+        signals = (signal.SIGINT, signal.SIGTERM) if self._alone else ()
+        self._handlers = {s: signal.signal(s, self._on_signal) for s in signals}
         return self
 
     def __exit__(self, *_) -> None:

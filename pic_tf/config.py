@@ -1,6 +1,7 @@
 """Every setting of a pretraining run: its flag, its default, its limits."""
 
 import dataclasses
+import importlib.util
 import types
 import typing
 from typing import Any
@@ -12,6 +13,10 @@ from pic_tf.instances.classifier import default_floor
 from pic_tf.instances.loss import SIMILARITIES
 from pic_tf.models.projection import HEADS
 from pic_tf.models.resnet import DEPTHS
+from pic_tf.strategy import STRATEGIES
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+OPTIMIZERS = ("sgd", "lars", "lamb")
 
 
 def _setting(default: Any, help: str, choices: tuple[str, ...] | None = None, trajectory: bool = True) -> Any:
@@ -84,11 +89,40 @@ class Config:
     blur_probability: float = _setting(0.5, "of blurring a view")
     blur_sigma: tuple[float, ...] = _setting((0.1, 2.0), "least and largest standard deviation of the blur in pixels")
 
+    optimizer: str = _setting(
+        "sgd",
+        "how backbone and head move: sgd as the paper; lars or lamb for the backbone in large batches, head and rows "
+        "by sgd. lamb needs pip install 'pic_tf[addons]' (Python 3.10 or 3.11)",
+        OPTIMIZERS,
+    )
     learning_rate: float = _setting(0.03, "peak learning rate for 256 views a step; grows with --batch_size")
+    lars_trust_coefficient: float = _setting(0.001, "with lars: length of an update before the rate, share of |w|")
+    lamb_learning_rate: float = _setting(0.002, "with lamb: peak learning rate of the backbone, for any batch size")
     final_learning_rate: float = _setting(1e-6, "learning rate at the end of the cosine")
     warmup_epochs: float | None = _setting(None, "epochs of linear warm-up; default --epochs / 40")
     momentum: float = _setting(0.9, "momentum of SGD, m")
     weight_decay: float = _setting(1e-4, "weight decay of every parameter and row, lambda")
+
+    strategy: str = _setting(
+        "auto",
+        "devices: none (one), mirrored (all GPUs of this machine), multi_worker (several machines, from TF_CONFIG or "
+        "Slurm), tpu, or auto for what is there",
+        STRATEGIES,
+        False,
+    )
+    replicas: int = _setting(
+        0,
+        "with --strategy=mirrored: how many GPUs to use, 0 for all; without GPUs, into how many the CPU is split",
+        None,
+        False,
+    )
+    precision: str = _setting(
+        "float32", "of backbone and head; rows, logits and loss are float32 always. float16 scales the loss", PRECISIONS
+    )
+    jit_compile: bool = _setting(False, "compile the whole step with XLA; one replica only (TPUs always do)")
+    steps_per_execution: int = _setting(
+        1, "steps between two returns to Python; more is faster for tiny networks and TPUs", None, False
+    )
 
     knn_every: int = _setting(10, "epochs between two kNN evaluations; 0 for none", None, False)
     knn_k: int = _setting(20, "neighbours that vote", None, False)
@@ -190,12 +224,13 @@ def changed(old: Config, new: Config) -> list[str]:
     ]
 
 
-def resolve(config: Config, num_instances: int) -> Config:
+def resolve(config: Config, num_instances: int, num_replicas: int = 1) -> Config:
     """Fill in what depends on the data set, and check every setting.
 
     Args:
       config: the configuration.
       num_instances: N, number of training images found, or expected where there are none to look at.
+      num_replicas: R.
 
     Returns:
       The configuration without any None.
@@ -208,26 +243,36 @@ def resolve(config: Config, num_instances: int) -> Config:
         raise ValueError(
             f"expected {config.num_instances} training images (--num_instances), got {num_instances}: check --dataset"
         )
-    n, b = num_instances, config.batch_size
+    n, b, r = num_instances, config.batch_size, num_replicas
     if b > n:
         raise ValueError(f"expected --batch_size to be at most the number of training images ({n}), got {b}")
+    if b % r:
+        raise ValueError(f"expected --batch_size to be a multiple of the {r} replicas, got {b}: use {_nearest(b, r)}")
     window, stride = (n, n) if config.order == "epoch" else default_window(n, b)
     if config.order == "epoch" and (config.window_size, config.window_stride) not in ((None, None), (n, n)):
         raise ValueError("expected no --window_size or --window_stride with --order=epoch: leave them out")
     if config.window_size is not None:
         window, stride = config.window_size, default_stride(config.window_size)
+    if stride != n:
+        stride = max(stride // r, 1) * r
     if config.window_stride is not None:
         stride = config.window_stride
-    SlidingWindow(n, b, window, stride)  # raises where they do not fit
+    SlidingWindow(n, b, window, stride, num_replicas=r)  # raises where they do not fit
     negatives = config.num_negatives
     if negatives is None:
         # Half a window, as in the paper (65536 of 131072); everything where the order has no window.
         negatives = min(n, 65536) if window == n else min(65536, max(window // 2, b))
+        negatives = n if negatives == n else negatives // r * r
     negatives = negatives or n
     if not b <= negatives <= n:
         raise ValueError(
             f"expected --num_negatives between --batch_size ({b}) and the number of training images ({n}), got "
             f"{negatives}: 0 stands for all"
+        )
+    if negatives % r and negatives != n:
+        raise ValueError(
+            f"expected --num_negatives to be a multiple of the {r} replicas, got {negatives}: use "
+            f"{_nearest(negatives, r)}, or 0 for all"
         )
     dim = config.embedding_dim
     if config.head == "none":
@@ -248,6 +293,11 @@ def resolve(config: Config, num_instances: int) -> Config:
     )
 
 
+def _nearest(value: int, divisor: int) -> str:
+    """The multiples of `divisor` on both sides of `value`."""
+    return " or ".join(str(x) for x in (value // divisor * divisor, (value // divisor + 1) * divisor) if x)
+
+
 def check(config: Config) -> None:
     """Check every setting that can be checked without the data.
 
@@ -258,13 +308,15 @@ def check(config: Config) -> None:
       ValueError: for a setting out of its range.
     """
     at_least_one = "epochs batch_size width hidden_dim embedding_dim image_size knn_k knn_images checkpoint_every"
-    for name in (at_least_one + " keep_checkpoints").split():
+    for name in (at_least_one + " keep_checkpoints steps_per_execution").split():
         if getattr(config, name) < 1:
             raise ValueError(f"expected --{name} >= 1, got {getattr(config, name)}")
-    for name in "seed num_instances num_negatives min_row_norm weight_decay knn_every intra_op_threads".split():
+    for (
+        name
+    ) in "seed num_instances num_negatives min_row_norm weight_decay knn_every intra_op_threads replicas".split():
         if not 0 <= (getattr(config, name) or 0) < float("inf"):
             raise ValueError(f"expected --{name} >= 0, got {getattr(config, name)}")
-    for name in "temperature learning_rate knn_temperature".split():
+    for name in "temperature learning_rate lars_trust_coefficient lamb_learning_rate knn_temperature".split():
         if not 0 < getattr(config, name) < float("inf"):
             raise ValueError(f"expected --{name} > 0, got {getattr(config, name)}")
     for name in "flip_probability jitter_probability grayscale_probability blur_probability".split():
@@ -274,6 +326,13 @@ def check(config: Config) -> None:
         raise ValueError(f"expected 0 <= --momentum < 1, got {config.momentum}")
     if not 0 <= config.final_learning_rate < float("inf"):
         raise ValueError(f"expected --final_learning_rate >= 0, got {config.final_learning_rate}")
+    if config.optimizer == "lamb" and importlib.util.find_spec("tensorflow_addons") is None:
+        raise ValueError(
+            "expected tensorflow-addons for --optimizer=lamb, got none installed: pip install 'pic_tf[addons]' "
+            "(Python 3.10 or 3.11; it pins TensorFlow 2.15.1), or use lars"
+        )
+    if config.optimizer == "lamb" and config.precision == "float16":
+        raise ValueError("expected --precision=bfloat16 or float32 with --optimizer=lamb, got float16")
     if not 0 < config.eval_crop <= 1:
         raise ValueError(f"expected 0 < --eval_crop <= 1, got {config.eval_crop}")
     if len(config.crop_scale) != 2 or not 0 < config.crop_scale[0] <= config.crop_scale[1] <= 1:

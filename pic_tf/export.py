@@ -49,6 +49,8 @@ def export_backbone(backbone: keras.Model, path: str | os.PathLike, image_size: 
     features = backbone(scale(images))
     if features.shape.rank == 4:
         features = keras.layers.GlobalAveragePooling2D(name="features")(features)
+    # Whatever precision it was trained in.
+    features = keras.layers.Activation("linear", dtype="float32", name="float32")(features)
     model = keras.Model(images, features, name="pic_backbone")
 
     @tf.function(input_signature=[tf.TensorSpec([None, *shape], tf.float32, name="images")])

@@ -124,6 +124,8 @@ class PIC(keras.Model):
                 "compile what crosses between them (on TPUs the step is always compiled)"
             )
         super().compile(optimizer=optimizer, **kwargs)
+        # What a step returns is already the same in all replicas; Keras would add it up.
+        self.distribute_reduction_method = "first"
         # Keras wraps it where the policy is mixed_float16.
         self.loss_scaling = self.optimizer if self.optimizer is not optimizer else None
         if self.loss_scaling and backbone_optimizer:
@@ -131,6 +133,16 @@ class PIC(keras.Model):
         self.lazy_sgd, self.backbone_optimizer = optimizer, backbone_optimizer
         optimizer.adapt_only(self.backbone.trainable_variables)
         self._update_function = tf.function(self._update, jit_compile=True) if jit_compile else self._update
+
+    def build_optimizers(self) -> None:
+        """Create the momentum of backbone and head now, so that a checkpoint can bring it back."""
+        of_backbone, of_head = self.backbone.trainable_variables, self.projection.trainable_variables
+        if self.backbone_optimizer is None:
+            self.optimizer.build([*of_backbone, *of_head])
+            return
+        self.optimizer.build(of_head)
+        if hasattr(self.backbone_optimizer, "build"):  # older optimizers restore theirs when they create it
+            self.backbone_optimizer.build(of_backbone)
 
     def features(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """[B, C] features of the backbone's input."""
@@ -145,7 +157,8 @@ class PIC(keras.Model):
         """One update of backbone, head and the ring's rows from (images, instance ids).
 
         Args:
-          data: (images, instance_ids integer [B / R]), this replica's; images are what `augment` takes, or the backbone.
+          data: (images, instance_ids integer [B / R]), this replica's; images are what `augment` takes, or the
+            backbone.
 
         Returns:
           loss, accuracy (own instance first among the live ones), row_norm (of the rows that came from the store)

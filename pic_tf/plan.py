@@ -24,36 +24,41 @@ def peak_learning_rate(config: Config) -> float:
     return config.learning_rate * config.batch_size / 256
 
 
-def memory(config: Config, backbone: keras.Model, head: keras.Model) -> dict[str, int]:
-    """Bytes on the device by part, all replicas together.
+def memory(config: Config, backbone: keras.Model, head: keras.Model, num_replicas: int = 1) -> dict[str, int]:
+    """Bytes on each device by part.
 
     Args:
       config: resolved configuration.
       backbone: the network.
       head: the projection head.
+      num_replicas: R.
 
     Returns:
       Bytes of each part; "activations" is an estimate.
     """
     n, k, b, d = config.num_instances, config.num_negatives, config.batch_size, config.embedding_dim
+    own_rows, own_slots, own_views = (-(-x // num_replicas) for x in (n, k, b))
     row = 2 * d * _FLOAT  # weights and momentum
+    activation = _FLOAT if config.precision == "float32" else _FLOAT // 2
     return {
         "network (weights, momentum, gradients)": 3 * _FLOAT * (backbone.count_params() + head.count_params()),
-        "activations (estimate)": b * _FLOAT * _kept_activations(backbone, config.image_size),
-        "instance ring (weights, momentum, ids)": k * (row + 8),
-        "instance store (weights, momentum, stamps)": 0 if k == n else n * (row + 8),
-        "soft-max and gradients of the ring": b * k * _FLOAT + 3 * k * d * _FLOAT,
+        "activations (estimate)": own_views * activation * _kept_activations(backbone, config.image_size),
+        "instance ring (weights, momentum, ids)": own_slots * (row + 8),
+        "instance store (weights, momentum, stamps)": 0 if k == n else own_rows * (row + 8),
+        "soft-max and gradients of the ring": b * own_slots * _FLOAT + 3 * own_slots * d * _FLOAT,
         "product history": 64 * total_steps(config),
     }
 
 
-def describe(config: Config, backbone: keras.Model, head: keras.Model) -> str:
+def describe(config: Config, backbone: keras.Model, head: keras.Model, devices: str, num_replicas: int) -> str:
     """The plan as text.
 
     Args:
       config: resolved configuration.
       backbone: the network.
       head: the projection head.
+      devices: what it runs on.
+      num_replicas: R.
 
     Returns:
       Lines to print.
@@ -68,7 +73,7 @@ def describe(config: Config, backbone: keras.Model, head: keras.Model) -> str:
         rest = (n - w + s) / s * w
         visits = f"an image comes {w / s:.3g} times, {w:,} views apart, then rests for about {rest:,.0f} views"
     negatives = "all (full soft-max)" if k == n else f"{k:,} most recent"
-    parts = memory(config, backbone, head)
+    parts = memory(config, backbone, head, num_replicas)
     rows = [
         ("images", f"{n:,} from {config.dataset}, {config.image_size} px"),
         ("length", f"{config.epochs:,} epochs x {per_epoch:,} steps of {b:,} views = {steps:,} steps"),
@@ -82,9 +87,11 @@ def describe(config: Config, backbone: keras.Model, head: keras.Model) -> str:
             f"{peak_learning_rate(config):g} after {config.warmup_epochs:g} epochs of warm-up, cosine to "
             f"{config.final_learning_rate:g}; momentum {config.momentum:g}, weight decay {config.weight_decay:g}",
         ),
+        *([("", _of_backbone(config))] if config.optimizer != "sgd" else []),
+        ("devices", f"{devices}, {config.precision}" + (", compiled by XLA" if config.jit_compile else "")),
         ("norm floor", f"{config.min_row_norm:.4g}" if config.min_row_norm and k < n else "off"),
         *[("memory" if i == 0 else "", f"{_bytes(size):>9}  {part}") for i, (part, size) in enumerate(parts.items())],
-        ("", f"{_bytes(sum(parts.values())):>9}  in all"),
+        ("", f"{_bytes(sum(parts.values())):>9}  in all{' on each replica' if num_replicas > 1 else ''}"),
         ("output", config.output_dir),
     ]
     return "\n".join(f"{name:<14} {text}" for name, text in rows)
@@ -105,6 +112,12 @@ def _kept_activations(backbone: keras.Model, image_size: int) -> int:
         if isinstance(layer, (keras.layers.Conv2D, keras.layers.ReLU, keras.layers.ZeroPadding2D)):
             kept += math.prod(shape[1:])
     return kept
+
+
+def _of_backbone(config: Config) -> str:
+    if config.optimizer == "lars":
+        return f"backbone by LARS, trust coefficient {config.lars_trust_coefficient:g}"
+    return f"backbone by LAMB, peak learning rate {config.lamb_learning_rate:g}"
 
 
 def _trainable(model: keras.Model) -> str:

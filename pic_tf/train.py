@@ -18,6 +18,9 @@ if __name__ == "__main__":
 
 from pic_tf import config as configuration
 from pic_tf import pretrain
+from pic_tf.strategy import is_chief
+
+LOST_WORKER = 75  # exit code: start again, it may work then (EX_TEMPFAIL of sysexits.h)
 
 
 def main(_) -> None:
@@ -26,20 +29,26 @@ def main(_) -> None:
     try:
         config = configuration.from_flags()
         configuration.check(config)
-        pretrain.set_up_tensorflow(config)
-        config, train, held_out = pretrain.open_data(config, plan_only)
-        print(pretrain.describe(config), flush=True)
+        strategy = pretrain.set_up_tensorflow(config)
+        config, train, held_out = pretrain.open_data(config, strategy.num_replicas_in_sync, plan_only)
+        chief = is_chief(strategy)
+        if chief:
+            print(pretrain.describe(config, strategy), flush=True)
         if plan_only:
             return
-        result = pretrain.run(config, train, held_out)
+        result = pretrain.run(config, train, held_out, strategy)
     except ValueError as error:
         sys.exit(f"error: {error}")
+    except ConnectionError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(LOST_WORKER)
     except KeyboardInterrupt:
         sys.exit(130)
     if not result.finished:
         print(f"stopped at step {result.step:,}; the same command goes on from there")
         sys.exit(130)
-    print(f"done: backbone in {result.export}, curves in {config.output_dir}/{pretrain.PICTURE}")
+    if chief:
+        print(f"done: backbone in {result.export}, curves in {config.output_dir}/{pretrain.PICTURE}")
 
 
 if __name__ == "__main__":

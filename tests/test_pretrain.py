@@ -35,8 +35,11 @@ SMALL = Config(
 )
 
 
+ONE = tf.distribute.get_strategy()  # one replica
+
+
 def run(settings: Config) -> pretrain.Result:
-    return pretrain.run(*pretrain.open_data(settings))
+    return pretrain.run(*pretrain.open_data(settings), ONE)
 
 
 def variables_of(output_dir) -> dict[str, np.ndarray]:
@@ -153,7 +156,7 @@ def test_output_folder_that_cannot_be(uninterrupted, tmp_path):
 def test_imagenet_recipes_print_their_plan_without_data(path):
     settings, train, held_out = pretrain.open_data(config.from_flagfile(str(path)), plan_only=True)
     assert train is held_out is None
-    text = pretrain.describe(settings)
+    text = pretrain.describe(settings, ONE)
     epochs = int(path.stem.split("_")[1].removesuffix("ep"))
     assert f"= {epochs * 2502:,} steps" in text and "23,508,032" in text
     if "epoch_order" in path.stem or "full" in path.stem:
@@ -234,7 +237,7 @@ def test_an_image_that_breaks_off_is_named(tmp_path, part, number, knn_every):
 
 def test_checkpoint_of_another_model_is_refused(uninterrupted, tmp_path):
     settings = config.resolve(dataclasses.replace(uninterrupted, width=8), 1500)
-    model = pretrain.build_model(settings)
+    model = pretrain.build_model(settings, ONE)
     with pytest.raises(ValueError, match="expected a checkpoint of this model"):
         Checkpoints(pathlib.Path(uninterrupted.output_dir) / "checkpoints", model, 2).restore()
 
@@ -256,5 +259,5 @@ def test_an_image_that_vanishes_is_named_and_the_same_command_goes_on_without_it
     opened = pretrain.open_data(settings)
     (folder / "train" / "class0" / "18.jpg").unlink()
     with pytest.raises(ValueError, match=r"expected an image in .*18\.jpg., got one that cannot be read"):
-        pretrain.run(*opened)
+        pretrain.run(*opened, ONE)
     assert run(settings).finished

@@ -97,8 +97,8 @@ class InstanceClassifier(keras.layers.Layer):
         self.num_replicas = replicas.count()
         if num_negatives % self.num_replicas and num_negatives != num_instances:
             raise ValueError(
-                f"expected num_negatives to be a multiple of the {self.num_replicas} replicas, got {num_negatives}: use "
-                f"{max(num_negatives // self.num_replicas, 1) * self.num_replicas}"
+                f"expected num_negatives to be a multiple of the {self.num_replicas} replicas, got {num_negatives}: "
+                f"use {max(num_negatives // self.num_replicas, 1) * self.num_replicas}"
             )
         full = num_negatives == num_instances
         own = -(-num_instances // self.num_replicas)  # instances of a replica; one less in some
@@ -131,7 +131,9 @@ class InstanceClassifier(keras.layers.Layer):
         Source: paper, Section 2.3 and Eq. 3.
         """
         if self.store is None:
-            return instance_ids // self.num_replicas, {name: tf.constant(0.0) for name in ("fetched", "row_norm", "floored")}
+            return instance_ids // self.num_replicas, {
+                name: tf.constant(0.0) for name in ("fetched", "row_norm", "floored")
+            }
         size = tf.shape(instance_ids, out_type=tf.int64)[0]
         batch = tf.sort(instance_ids)
         first = tf.concat([[True], batch[1:] != batch[:-1]], axis=0)  # not a repetition

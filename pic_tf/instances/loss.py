@@ -89,7 +89,9 @@ def _cross_entropy(
             logits -= shift[:, None]
         exponentials = tf.exp(logits)  # [B, K / R]
         beaten = tf.reduce_max(exponentials, axis=1) > (1.0 + _TIE) * tf.exp(all_own - shift)
-        total, beaten = tf.unstack(all_sum(tf.stack([tf.reduce_sum(exponentials, axis=1), tf.cast(beaten, tf.float32)])))
+        total, beaten = tf.unstack(
+            all_sum(tf.stack([tf.reduce_sum(exponentials, axis=1), tf.cast(beaten, tf.float32)]))
+        )
         loss = tf.math.log(own_part(total)) + own_part(shift) - own_logit
         correct = own_part(beaten) == 0.0
 

@@ -55,7 +55,9 @@ def collect(classifier: InstanceClassifier, step: int, strategy: tf.distribute.S
 
         def on_replica():
             interleaved = [replicas.all_gather(x[None]) for x in read(rows)]
-            return [tf.reshape(tf.transpose(x, [1, 0, *range(2, x.shape.rank)]), [-1, *x.shape[2:]]) for x in interleaved]
+            return [
+                tf.reshape(tf.transpose(x, [1, 0, *range(2, x.shape.rank)]), [-1, *x.shape[2:]]) for x in interleaved
+            ]
 
         return [strategy.experimental_local_results(x)[0] for x in strategy.run(on_replica)]
 

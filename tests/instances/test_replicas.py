@@ -17,19 +17,18 @@ def ids_of_replicas(count, window=32, stride=8):
     return np.stack([np.concatenate([order.instance_ids(t).numpy() for order in orders]) for t in range(STEPS)])
 
 
-# num_negatives, similarity, temperature, peak learning rate, absolute error of a loss. The second takes off its
-# largest logit, of about 50, where float32 resolves 4e-6.
-CASES = [(24, "cosine", 0.2, 0.3, 0.0), (24, "cosine", 0.02, 0.005, 1e-5), (N, "dot", 1.0, 0.05, 0.0)]
+# num_negatives, similarity, temperature, peak learning rate. Of dot products the largest has to be looked for.
+CASES = [(24, "cosine", 0.2, 0.3), (24, "dot", 1.0, 0.05), (N, "cosine", 0.2, 0.3)]
 
 
 def equals_dense(strategy):
-    for num_negatives, similarity, temperature, rate, loss_error in CASES:
+    for num_negatives, similarity, temperature, rate in CASES:
         schedule = WarmupCosine(rate, STEPS, 32)
         ids = ids_of_replicas(strategy.num_replicas_in_sync)
         with strategy.scope():
             model, dense = make(num_negatives, schedule, similarity=similarity, temperature=temperature)
         rates = [float(schedule(t)) for t in range(STEPS)]
-        check(model, dense, *train_both(model, dense, ids, rates, strategy=strategy), loss_error)
+        check(model, dense, *train_both(model, dense, ids, rates, strategy=strategy))
 
 
 @pytest.mark.parametrize("count", [2, 4])

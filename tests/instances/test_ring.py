@@ -85,12 +85,12 @@ def train_both(model, dense, ids, rates, callbacks=(), strategy=None):
     return np.array(results), np.array([dense.step(*batch) for batch in zip(x, ids, rates)])
 
 
-def check(model, dense, results, expected, loss_error=0.0):
+def check(model, dense, results, expected):
     weights, momentum = all_rows(model)
     assert relative(weights, dense.rows) < TOLERANCE
     assert relative(momentum, dense.row_momentum) < 10 * TOLERANCE  # its norm is a small difference
     assert relative(model.backbone.get_weights()[0], dense.encoder) < TOLERANCE
-    np.testing.assert_allclose(results[:, 0], expected[:, 0], rtol=TOLERANCE, atol=loss_error)
+    np.testing.assert_allclose(results[:, 0], expected[:, 0], rtol=TOLERANCE)
     np.testing.assert_allclose(results[:, 1], expected[:, 1], atol=1e-6)  # the same views are right
     assert expected[-20:, 0].mean() < 0.8 * expected[:20, 0].mean()  # it learned, so the gradients mattered
 
@@ -251,7 +251,9 @@ def test_metrics_say_what_happened():
 
 
 def test_initial_rows_depend_on_seed_and_instance_only():
-    one, other, same, reseeded = (initial_rows(tf.constant(i), D, 0.01, s).numpy() for i, s in [(0, 5), (1, 5), (0, 5), (0, 6)])
+    one, other, same, reseeded = (
+        initial_rows(tf.constant(i), D, 0.01, s).numpy() for i, s in [(0, 5), (1, 5), (0, 5), (0, 6)]
+    )
     np.testing.assert_array_equal(one, same)
     for different in (other, reseeded):
         assert abs(np.corrcoef(one.ravel(), different.ravel())[0, 1]) < 0.03  # 16,384 draws: 3 sigma is 0.023

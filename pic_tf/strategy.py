@@ -1,0 +1,112 @@
+"""Which devices train: one, all of a machine, several machines, TPUs."""
+
+import json
+import os
+
+import tensorflow as tf
+
+STRATEGIES = ("auto", "none", "mirrored", "multi_worker", "tpu")
+
+
+def choose() -> str:
+    """What `auto` stands for here: several workers if TF_CONFIG or Slurm says so, else TPUs, else several GPUs."""
+    if _workers() > 1 or ("SLURM_PROCID" in os.environ and int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1):
+        return "multi_worker"
+    if "TPU_NAME" in os.environ or tf.config.list_physical_devices("TPU"):
+        return "tpu"
+    return "mirrored" if len(tf.config.list_physical_devices("GPU")) > 1 else "none"
+
+
+def open_strategy(name: str, replicas: int = 0) -> tf.distribute.Strategy:
+    """Make the strategy that a flag names; before TensorFlow's first operation.
+
+    Args:
+      name: "auto", "none", "mirrored" (all GPUs of this machine), "multi_worker" (all GPUs of all workers, or
+        their CPUs; the cluster comes from TF_CONFIG or from Slurm) or "tpu" (the TPU named by TPU_NAME, or the
+        local one).
+      replicas: for "mirrored", how many GPUs to use; on a machine without any, into how many the CPU is
+        split. 0 for all.
+
+    Returns:
+      The strategy.
+
+    Raises:
+      ValueError: for devices or a cluster that are not there.
+    """
+    name = choose() if name == "auto" else name
+    if replicas and name != "mirrored":
+        raise ValueError(f"expected --replicas with --strategy=mirrored only, got it with {name}: leave it out")
+    if name == "none":
+        return tf.distribute.get_strategy()
+    if name == "mirrored":
+        return tf.distribute.MirroredStrategy(_devices(replicas))
+    if name == "multi_worker":
+        return tf.distribute.MultiWorkerMirroredStrategy(_cluster())
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(os.environ.get("TPU_NAME", "local"))
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+    except (ValueError, RuntimeError, OSError, tf.errors.OpError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"expected a TPU, got none ({reason}): set TPU_NAME, or choose another --strategy") from error
+    return tf.distribute.TPUStrategy(resolver)
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process writes what a run leaves; the others train only."""
+    resolver = strategy.cluster_resolver
+    if not several_workers(strategy) or resolver is None:
+        return True
+    chief = "chief" in resolver.cluster_spec().jobs
+    return resolver.task_type == "chief" or (not chief and resolver.task_id == 0)
+
+
+def several_workers(strategy: tf.distribute.Strategy) -> bool:
+    """Whether other processes take part."""
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
+def describe(strategy: tf.distribute.Strategy) -> str:
+    """One line for the plan."""
+    count = strategy.num_replicas_in_sync
+    if several_workers(strategy):
+        resolver = strategy.cluster_resolver
+        workers = sum(len(tasks) for tasks in resolver.cluster_spec().as_dict().values())
+        return f"{count} replicas on {workers} workers, this is {resolver.task_type} {resolver.task_id}"
+    if count == 1:
+        return "1 replica"
+    return f"{count} replicas ({type(strategy).__name__})"
+
+
+def _workers() -> int:
+    """Workers in TF_CONFIG."""
+    try:
+        cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
+        return sum(len(cluster.get(job, [])) for job in ("chief", "worker"))
+    except (ValueError, AttributeError, TypeError):
+        raise ValueError(
+            'expected TF_CONFIG like {"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": '
+            f"0}}}}, got {os.environ['TF_CONFIG']!r}"
+        ) from None
+
+
+def _devices(replicas: int) -> list[str] | None:
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        if replicas > len(gpus):
+            raise ValueError(f"expected --replicas of at most the {len(gpus)} GPUs here, got {replicas}")
+        return [f"GPU:{i}" for i in range(replicas or len(gpus))]
+    if replicas < 2:
+        raise ValueError("expected several GPUs for --strategy=mirrored, got none: name --replicas to split the CPU")
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * replicas)
+    return [f"CPU:{i}" for i in range(replicas)]
+
+
+def _cluster() -> tf.distribute.cluster_resolver.ClusterResolver | None:
+    """The resolver for Slurm; None for TF_CONFIG, which TensorFlow reads itself."""
+    if _workers():
+        return None
+    if "SLURM_PROCID" not in os.environ:
+        raise ValueError("expected a cluster in TF_CONFIG or a Slurm step (srun), got neither: see docs/distributed.md")
+    return tf.distribute.cluster_resolver.SlurmClusterResolver(port_base=12345, auto_set_gpu=True)
