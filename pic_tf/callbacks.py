@@ -12,11 +12,12 @@ import tensorflow as tf
 import tf_keras as keras
 from tqdm import tqdm
 
-from pic_tf.checkpoint import Checkpoints
+from pic_tf.checkpoint import Checkpoints, metric_variables
 from pic_tf.data.pipeline import evaluation_batches, find_undecodable
 from pic_tf.data.sources import Source
 from pic_tf.evals.features import inference, raw_pixels
 from pic_tf.evals.knn import knn_accuracy
+from pic_tf.replicas import assign_to
 
 COLUMNS = "epoch step loss accuracy live_rows row_norm floored learning_rate images_per_second knn".split()
 
@@ -237,7 +238,7 @@ class KeepState(keras.callbacks.Callback):
     Args:
       checkpoints: where to.
       every: epochs between two checkpoints.
-      metrics: values of the running metrics to go on from where a run resumes within an epoch.
+      metrics: values of the running metrics [R, ...] to go on from where a run resumes within an epoch.
       alone: whether this is the only worker.
     """
 
@@ -260,8 +261,8 @@ class KeepState(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         # Keras has just reset the metrics; an epoch that was cut in two goes on with its first part.
-        for variable, value in zip(metric_variables(self.model), self._metrics):
-            variable.assign(value)
+        if self._metrics:
+            assign_to(metric_variables(self.model), self._metrics, self.model.distribute_strategy)
         self._metrics = []
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
@@ -284,8 +285,3 @@ class KeepState(keras.callbacks.Callback):
             sys.exit(128 + number)
         self._interrupted = True
         os.write(2, b"\nstopping after this step; once more to stop at once\n")  # a handler must not use streams
-
-
-def metric_variables(model: keras.Model) -> list[tf.Variable]:
-    """The variables of a model's running metrics."""
-    return [variable for metric in model.metrics for variable in metric.variables]

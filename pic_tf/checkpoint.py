@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import tensorflow as tf
@@ -27,14 +28,9 @@ class Checkpoints:
       directory: folder to keep them in; all workers must see it.
       model: a compiled model.
       keep: how many of the newest to keep.
-
-    Raises:
-      ValueError: where it is made in a strategy's scope, in which the copies would be replicated.
     """
 
     def __init__(self, directory: str | os.PathLike, model: PIC, keep: int):
-        if tf.distribute.has_strategy():
-            raise ValueError("expected Checkpoints made outside the strategy's scope, got made inside: move it out")
         self._model, self._strategy, self._directory = model, model.distribute_strategy, os.fspath(directory)
         self._chief = is_chief(self._strategy)
         parts = {"backbone": model.backbone, "projection": model.projection, "optimizer": model.optimizer}
@@ -64,7 +60,7 @@ class Checkpoints:
         if self._manager.latest_checkpoint and self._manager.latest_checkpoint.endswith(f"-{self.step}"):
             return
         rows = collect(self._model.classifier, self.step, self._strategy)
-        local = self._of_replicas()
+        local = replicas.values_of(self._local_variables(), self._strategy)
         if self._chief:
             self._checkpoint.instances = _as_variables(vars(rows))
             self._checkpoint.replicas = _as_variables({str(i): value for i, value in enumerate(local)})
@@ -93,8 +89,10 @@ class Checkpoints:
             place(Rows(**of_rows), self._model.classifier, self._strategy)
             variables = self._local_variables()
             names = [f"replicas/{i}{_VALUE}" for i in range(len(variables))]
-            if variables and reader.has_tensor(names[0]):
-                self._to_replicas([reader.get_tensor(name) for name in names])
+            if all(map(reader.has_tensor, names)):
+                values = [reader.get_tensor(name) for name in names]
+                if variables and len(values[0]) == self._strategy.num_replicas_in_sync:
+                    replicas.assign_to(variables, values, self._strategy)
         except (ValueError, AssertionError, tf.errors.OpError) as error:
             raise ValueError(
                 f"expected a checkpoint of this model in {self.latest!r}, got one that does not fit "
@@ -104,44 +102,28 @@ class Checkpoints:
 
     def _local_variables(self) -> list[tf.Variable]:
         """Of which each replica has its own value: batch statistics and running metrics."""
+        if self._strategy.num_replicas_in_sync == 1:
+            return []
         model = self._model
-        everything = [*model.backbone.weights, *model.projection.weights]
-        everything += [variable for metric in model.metrics for variable in metric.variables]
+        everything = [*model.backbone.weights, *model.projection.weights, *metric_variables(model)]
         return [v for v in everything if v.synchronization == tf.VariableSynchronization.ON_READ]
 
-    def _of_replicas(self) -> list[np.ndarray]:
-        """[R, ...] of each local variable; nothing with one replica, where the variable says it all."""
-        variables = self._local_variables()
-        if self._strategy.num_replicas_in_sync == 1 or not variables:
-            return []
 
-        @tf.function
-        def gathered():
-            return self._strategy.run(lambda: [replicas.all_gather(tf.identity(v)[None]) for v in variables])
-
-        return [self._strategy.experimental_local_results(value)[0].numpy() for value in gathered()]
-
-    def _to_replicas(self, values: list[np.ndarray]) -> None:
-        """The reverse, where there are as many replicas."""
-        if len(values[0]) != self._strategy.num_replicas_in_sync:
-            return
-        variables = self._local_variables()
-
-        @tf.function
-        def assign() -> None:
-            def on_replica() -> None:
-                for variable, value in zip(variables, values):
-                    variable.assign(tf.constant(value)[replicas.index()])
-
-            self._strategy.run(on_replica)
-
-        assign()
+def metric_variables(model: PIC) -> list[tf.Variable]:
+    """The variables of a model's running metrics."""
+    return [variable for metric in model.metrics for variable in metric.variables]
 
 
 def _as_variables(values: dict[str, np.ndarray]) -> tf.Module:
-    """What a checkpoint can hold."""
-    module = tf.Module()
-    with tf.device("CPU"):
-        for name, value in values.items():
-            setattr(module, name, tf.Variable(value, trainable=False))
-    return module
+    """What a checkpoint can hold, on the host."""
+
+    def make() -> tf.Module:
+        module = tf.Module()
+        with tf.device("CPU"):
+            for name, value in values.items():
+                setattr(module, name, tf.Variable(value, trainable=False))
+        return module
+
+    # Keras saves in the strategy's scope, where variables are replicated; a new thread is outside of it.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(make).result()

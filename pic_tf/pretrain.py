@@ -18,9 +18,8 @@ from pic_tf.callbacks import (
     MetricsFile,
     ProgressBar,
     copy_weights,
-    metric_variables,
 )
-from pic_tf.checkpoint import Checkpoints
+from pic_tf.checkpoint import Checkpoints, metric_variables
 from pic_tf.config import Config
 from pic_tf.data.augment import Augmentation
 from pic_tf.data.order import SlidingWindow
@@ -33,7 +32,7 @@ from pic_tf.optim.lazy_sgd import LazySGD
 from pic_tf.optim.schedules import WarmupCosine
 from pic_tf.pic import PIC
 from pic_tf.plots import plot_training
-from pic_tf.replicas import distribute
+from pic_tf.replicas import distribute, values_of
 from pic_tf.strategy import describe as describe_devices
 from pic_tf.strategy import is_chief, open_strategy, several_workers
 
@@ -171,7 +170,7 @@ def run(config: Config, train: Source, held_out: Source | None, strategy: tf.dis
     step, total, per_epoch = checkpoints.restore(), plan.total_steps(config), plan.steps_per_epoch(config)
     if step and chief:
         print(f"resuming from step {step:,} of {total:,} ({checkpoints.latest})")
-    within_epoch = [v.numpy() for v in metric_variables(model)] if step % per_epoch else []
+    within_epoch = values_of(metric_variables(model), strategy) if step % per_epoch else []
 
     bar = ProgressBar(total, step, config.batch_size, chief)
     state = KeepState(checkpoints, config.checkpoint_every, within_epoch, alone)

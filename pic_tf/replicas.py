@@ -5,6 +5,7 @@ Outside a strategy there is one replica and nothing crosses.
 
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -70,6 +71,38 @@ def own_part(x: tf.Tensor) -> tf.Tensor:
         return x
     b = tf.shape(x)[0] // count() if x.shape[0] is None else x.shape[0] // count()
     return tf.gather(x, tf.cast(index(), tf.int32) * b + tf.range(b))
+
+
+def values_of(variables: list[tf.Variable], strategy: tf.distribute.Strategy) -> list[np.ndarray]:
+    """What each replica has in its own variables; every worker has to call it.
+
+    Args:
+      variables: small ones, since every replica gathers them all.
+      strategy: in whose scope they were made.
+
+    Returns:
+      [R, ...] of each variable.
+    """
+
+    @tf.function
+    def gather():
+        return strategy.run(lambda: [all_gather(tf.identity(variable)[None]) for variable in variables])
+
+    return [strategy.experimental_local_results(value)[0].numpy() for value in gather()] if variables else []
+
+
+def assign_to(variables: list[tf.Variable], values: list[np.ndarray], strategy: tf.distribute.Strategy) -> None:
+    """The reverse of `values_of`: replica r gets values[r] of each variable."""
+
+    @tf.function
+    def assign() -> None:
+        def on_replica() -> None:
+            for variable, value in zip(variables, values):
+                variable.assign(tf.constant(value)[index()])
+
+        strategy.run(on_replica)
+
+    assign()
 
 
 def distribute(strategy: tf.distribute.Strategy, make: Callable[[int, int], tf.data.Dataset]):
