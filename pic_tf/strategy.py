@@ -109,4 +109,7 @@ def _cluster() -> tf.distribute.cluster_resolver.ClusterResolver | None:
         return None
     if "SLURM_PROCID" not in os.environ:
         raise ValueError("expected a cluster in TF_CONFIG or a Slurm step (srun), got neither: see docs/distributed.md")
-    return tf.distribute.cluster_resolver.SlurmClusterResolver(port_base=12345, auto_set_gpu=True)
+    try:
+        return tf.distribute.cluster_resolver.SlurmClusterResolver(port_base=12345, auto_set_gpu=True)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise ValueError(f"expected a Slurm step with one task a machine (srun), got: {error}") from error

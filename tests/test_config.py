@@ -59,6 +59,9 @@ def test_changed_names_only_what_changes_the_outcome():
         ({"batch_size": 0}, "expected --batch_size >= 1, got 0"),
         ({"batch_size": 6000}, "expected --batch_size to be at most the number of training images"),
         ({"width": 0}, "expected --width >= 1"),
+        ({"steps_per_execution": 0}, "expected --steps_per_execution >= 1"),
+        ({"replicas": -1}, "expected --replicas >= 0"),
+        ({"lars_trust_coefficient": 0.0}, "expected --lars_trust_coefficient > 0"),
         ({"image_size": -1}, "expected --image_size >= 1"),
         ({"keep_checkpoints": 0}, "expected --keep_checkpoints >= 1"),
         ({"seed": -1}, "expected --seed >= 0"),
@@ -92,6 +95,30 @@ def test_changed_names_only_what_changes_the_outcome():
 def test_wrong_settings(change, sentence):
     with pytest.raises(ValueError, match=sentence):
         config.resolve(dataclasses.replace(Config(), **change), 5000)
+
+
+@pytest.mark.parametrize(
+    "change, replicas, sentence",
+    [
+        ({"batch_size": 500}, 8, "expected --batch_size to be a multiple of the 8 replicas, got 500: use 496 or 504"),
+        ({"num_negatives": 1001}, 8, "multiple of the 8 replicas, got 1001: use 1000 or 1008, or 0 for all"),
+        (
+            {"window_stride": 100},
+            8,
+            "expected window_stride to be a multiple of num_replicas .8., got 100: use 96 or 104",
+        ),
+    ],
+)
+def test_sizes_that_do_not_divide_among_replicas(change, replicas, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        config.resolve(dataclasses.replace(Config(), **change), 5000, replicas)
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 3, 4, 6, 8, 12])
+@pytest.mark.parametrize("instances", [30, 200, 1500, 5003, IMAGENET])
+def test_defaults_fit_any_number_of_replicas(instances, replicas):
+    resolved = config.resolve(Config(batch_size=24), instances, replicas)
+    assert resolved.num_negatives % replicas == 0 or resolved.num_negatives == instances
 
 
 def test_words_where_numbers_belong(tmp_path):

@@ -103,6 +103,15 @@ def test_same_seed_same_run_other_seed_another(uninterrupted, tmp_path):
     assert metrics_of(tmp_path / "other")[0]["loss"] != expected[0]["loss"]
 
 
+def test_several_steps_an_execution_are_the_same_steps(uninterrupted, tmp_path):
+    """23 steps an epoch are not a multiple of 5."""
+    run(dataclasses.replace(uninterrupted, steps_per_execution=5, output_dir=str(tmp_path)))
+    expected, got = variables_of(uninterrupted.output_dir), variables_of(tmp_path)
+    for name in expected:
+        np.testing.assert_array_equal(got[name], expected[name], err_msg=name)
+    assert metrics_of(tmp_path) == metrics_of(uninterrupted.output_dir)
+
+
 def test_a_finished_run_is_not_trained_again(uninterrupted):
     before = variables_of(uninterrupted.output_dir)
     assert run(uninterrupted).finished

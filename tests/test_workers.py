@@ -48,7 +48,7 @@ def rows_and_network(output):
     return {name: reader.get_tensor(name) for name in names}
 
 
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_workers_equal_one_process_with_as_many_replicas(tmp_path, count):
     short = ("--epochs=2", "--knn_every=2")
     workers = start_workers(count, tmp_path / "workers", *short)

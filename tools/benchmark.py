@@ -1,9 +1,11 @@
 """Measure what training costs on this machine.
 
-    python tools/benchmark.py head    # a step without the backbone: PIC against the full soft-max
+    python tools/benchmark.py head        # a step without the backbone: PIC against the full soft-max
+    python tools/benchmark.py replicas    # the same on several replicas, and a model of 8 to 1024 accelerators
 
-Variants that are compared take turns, one step each, in one process; medians over the rounds are
-reported. Peak memory is that of a process of its own for each variant.
+Variants that are compared take turns, one step each, in one process (`replicas`: one process for each
+number of them); medians over the rounds are reported. Peak memory is that of a process of its own for
+each variant.
 """
 
 import dataclasses
@@ -15,7 +17,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from absl import app, flags
@@ -26,32 +28,16 @@ if __name__ in ("__main__", "__mp_main__"):  # the second in the processes start
 
     import_tensorflow()
 
+import benchmark_replicas
 import tensorflow as tf
-import tf_keras as keras
+from benchmark_step import TEMPERATURE, TRAINING_STEPS, Sizes, fail, pic_step
 
-from pic_tf import PIC, LazySGD, SlidingWindow, WarmupCosine
+from pic_tf import LazySGD, WarmupCosine
 
 FLAT = 0.10  # target: spread of a PIC step's time over N, (max - min) / min
 PRODUCTS = 1.3  # target: PIC step / its three matrix products
 GAIN = 15.0  # target: full soft-max / PIC step
-TRAINING_STEPS = 1_000_000  # length of the learning-rate schedule and of the optimizer's history
 WARM_UP_ROUNDS = 2  # rounds that are not counted
-TEMPERATURE = 0.2
-
-
-@dataclasses.dataclass(frozen=True)
-class Sizes:
-    """What all variants share.
-
-    Attributes:
-      batch_size: B, views a step.
-      embedding_dim: D.
-      num_negatives: K, recent instances in the soft-max.
-    """
-
-    batch_size: int
-    embedding_dim: int
-    num_negatives: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,50 +62,6 @@ class Timing:
 
     wall: list[float]
     cpu: list[float]
-
-
-class GivenEmbedding(keras.layers.Layer):
-    """Stands for backbone and projection head: a trainable [B, D] that the loss differentiates."""
-
-    def build(self, input_shape: tf.TensorShape) -> None:
-        self.embedding = self.add_weight("embedding", input_shape, initializer=keras.initializers.RandomNormal(seed=0))
-
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return inputs + self.embedding
-
-
-def pic_step(sizes: Sizes, num_instances: int, steps: int) -> Callable[[], tf.Tensor]:
-    """`PIC.train_step` whole, but for the backbone, on visits in sliding-window order.
-
-    Before it the visits of two windows pass through the ring, so that it is full, and hits, misses
-    and returning rows come as often as in the middle of a training run.
-    """
-    b, d, k = sizes.batch_size, sizes.embedding_dim, sizes.num_negatives
-    window = min(131072, num_instances) // b * b
-    order = SlidingWindow(num_instances, b, window, max(window // 8, 1))
-    passed = 2 * max(order.steps_per_window, -(-k // b))
-    ids_of = tf.function(order.instance_ids)
-    visits = [ids_of(tf.constant(step, tf.int64)) for step in range(passed + steps)]
-
-    inputs = keras.Input([d], batch_size=b)
-    backbone = keras.Model(inputs, GivenEmbedding()(inputs))
-    model = PIC(backbone, num_instances, k, head="none", temperature=TEMPERATURE)
-    rate = WarmupCosine(0.03 * b / 256, TRAINING_STEPS, TRAINING_STEPS // 40)
-    model.compile(LazySGD(rate, max_updates=TRAINING_STEPS))
-    images = tf.zeros([b, d])
-
-    @tf.function
-    def visit(ids: tf.Tensor) -> None:
-        """A step without loss: the ring and the optimizer's history move."""
-        model.classifier.admit(ids, model.optimizer)
-        variables = model.trainable_variables
-        model.optimizer.apply_gradients([(tf.zeros_like(variable), variable) for variable in variables])
-
-    train_step = tf.function(lambda ids: model.train_step((images, ids))["loss"])
-    for ids in visits[:passed]:
-        visit(ids)
-    upcoming = iter(visits[passed:])
-    return lambda: train_step(next(upcoming))
 
 
 def matrix_products(sizes: Sizes, num_instances: int, steps: int) -> Callable[[], tf.Tensor]:
@@ -247,7 +189,7 @@ def head() -> None:
         print(f"{what}: {value}, target {target}: {'met' if met else 'NOT met'} (by CPU time {by_cpu})")
 
 
-BENCHMARKS = {"head": head}
+BENCHMARKS = {"head": head, "replicas": benchmark_replicas.replicas}
 
 
 def checked_counts(sizes: Sizes) -> list[int]:
@@ -270,11 +212,6 @@ def checked_counts(sizes: Sizes) -> list[int]:
     return counts
 
 
-def fail(sentence: str) -> NoReturn:
-    print(f"error: {sentence}", file=sys.stderr)
-    sys.exit(2)
-
-
 def define_flags() -> None:
     flags.DEFINE_integer("batch_size", 512, "views a step, B")
     flags.DEFINE_integer("embedding_dim", 128, "size of an embedding and of an instance row, D")
@@ -287,6 +224,7 @@ def define_flags() -> None:
     )
     flags.DEFINE_integer("repeats", 25, "rounds over the PIC steps, each one step of every variant")
     flags.DEFINE_integer("dense_repeats", 3, "rounds with the full soft-max")
+    benchmark_replicas.define_flags()
 
 
 def main(arguments: list[str]) -> None:

@@ -6,7 +6,7 @@ from pic_tf.replicas import all_gather, all_sum, own_part
 
 SIMILARITIES = ("cosine", "dot")
 _MASKED = -1e30  # a logit whose exponential is 0
-_TIE = 1e-4  # relative: a row's logit from two products of another order differs by rounding
+_TIE = 1e-5  # relative: a row's logit from two products of another order differs by rounding
 
 
 @tf.custom_gradient

@@ -1,0 +1,60 @@
+"""Which strategy is chosen, and one sentence where it cannot be had."""
+
+import json
+
+import pytest
+import tensorflow as tf
+
+from pic_tf import strategy
+
+CLUSTER = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}
+VARIABLES = ("TF_CONFIG", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "TPU_NAME")
+
+
+@pytest.mark.parametrize(
+    "environment, expected",
+    [
+        ({}, "none"),
+        ({"TF_CONFIG": json.dumps(CLUSTER)}, "multi_worker"),
+        ({"TF_CONFIG": json.dumps({"cluster": {"worker": ["a:1"]}})}, "none"),
+        ({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "4"}, "multi_worker"),
+        ({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, "none"),
+        ({"TPU_NAME": "local"}, "tpu"),
+    ],
+)
+def test_auto(monkeypatch, environment, expected):
+    if tf.config.list_physical_devices("GPU"):
+        pytest.skip("needs a machine without GPUs")
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert strategy.choose() == expected
+
+
+@pytest.mark.parametrize(
+    "name, replicas, environment, sentence",
+    [
+        ("mirrored", 0, {}, "expected several GPUs for --strategy=mirrored, got none"),
+        ("none", 2, {}, "expected --replicas with --strategy=mirrored only, got it with none"),
+        ("multi_worker", 0, {}, "expected a cluster in TF_CONFIG or a Slurm step"),
+        ("multi_worker", 0, {"SLURM_PROCID": "0"}, "expected a Slurm step with one task a machine"),
+        ("auto", 0, {"TF_CONFIG": "not json"}, "expected TF_CONFIG like"),
+        ("auto", 0, {"TF_CONFIG": "[1]"}, "expected TF_CONFIG like"),
+    ],
+)
+def test_what_is_not_there(monkeypatch, name, replicas, environment, sentence):
+    if tf.config.list_physical_devices("GPU"):
+        pytest.skip("needs a machine without GPUs")
+    for variable in VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    with pytest.raises(ValueError, match=sentence):
+        strategy.open_strategy(name, replicas)
+
+
+def test_one_replica_is_the_default_strategy():
+    assert strategy.open_strategy("none").num_replicas_in_sync == 1
+    assert strategy.is_chief(tf.distribute.get_strategy())
+    assert strategy.describe(tf.distribute.get_strategy()) == "1 replica"

@@ -1,0 +1,97 @@
+"""The step without a backbone that the benchmarks measure, on one replica or several."""
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+import tensorflow as tf
+import tf_keras as keras
+
+from pic_tf import PIC, LazySGD, SlidingWindow, WarmupCosine
+
+TRAINING_STEPS = 1_000_000  # length of the learning-rate schedule and of the optimizer's history
+TEMPERATURE = 0.2
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """What all variants share.
+
+    Attributes:
+      batch_size: B, views a step over all replicas.
+      embedding_dim: D.
+      num_negatives: K, recent instances in the soft-max.
+    """
+
+    batch_size: int
+    embedding_dim: int
+    num_negatives: int
+
+
+class GivenEmbedding(keras.layers.Layer):
+    """Stands for backbone and projection head: a trainable [B / R, D] that the loss differentiates."""
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        self.embedding = self.add_weight("embedding", input_shape, initializer=keras.initializers.RandomNormal(seed=0))
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return inputs + self.embedding
+
+
+def pic_step(sizes: Sizes, num_instances: int, steps: int) -> Callable[[], tf.Tensor]:
+    """`PIC.train_step` whole, but for the backbone, on visits in sliding-window order, on all replicas in scope.
+
+    Before it the visits of two windows pass through the ring, so that it is full, and hits, misses
+    and returning rows come as often as in the middle of a training run.
+
+    Args:
+      sizes: B and K over all replicas; multiples of their number R.
+      num_instances: N.
+      steps: how many steps will be taken.
+
+    Returns:
+      A function that takes one step and returns the first replica's loss, which is there once all have finished.
+    """
+    strategy = tf.distribute.get_strategy()
+    replicas = strategy.num_replicas_in_sync
+    b, d, k = sizes.batch_size, sizes.embedding_dim, sizes.num_negatives
+    window = min(131072, num_instances) // b * b
+    stride = max(window // 8 // replicas, 1) * replicas
+    orders = [SlidingWindow(num_instances, b, window, stride, 0, r, replicas) for r in range(replicas)]
+    passed = 2 * max(orders[0].steps_per_window, -(-k // b))
+    ids_of = [tf.function(order.instance_ids) for order in orders]
+
+    def visits(step: int):
+        """int64 [B / R] ids for each replica."""
+        own = [ids(tf.constant(step, tf.int64)) for ids in ids_of]
+        return strategy.experimental_distribute_values_from_function(lambda it: own[it.replica_id_in_sync_group])
+
+    all_visits = [visits(step) for step in range(passed + steps)]
+
+    inputs = keras.Input([d], batch_size=b)  # Keras divides it by R
+    backbone = keras.Model(inputs, GivenEmbedding()(inputs))
+    model = PIC(backbone, num_instances, k, head="none", temperature=TEMPERATURE)
+    rate = WarmupCosine(0.03 * b / 256, TRAINING_STEPS, TRAINING_STEPS // 40)
+    model.compile(LazySGD(rate, max_updates=TRAINING_STEPS))
+
+    def visit(ids: tf.Tensor) -> None:
+        """A step without loss: the ring and the optimizer's history move."""
+        model.classifier.admit(ids, model.optimizer)
+        variables = model.trainable_variables
+        model.optimizer.apply_gradients([(tf.zeros_like(variable), variable) for variable in variables])
+
+    def train(ids: tf.Tensor) -> tf.Tensor:
+        return model.train_step((tf.zeros([b // replicas, d]), ids))["loss"]
+
+    pass_through = tf.function(lambda ids: strategy.run(visit, (ids,)))
+    train_step = tf.function(lambda ids: strategy.experimental_local_results(strategy.run(train, (ids,)))[0])
+    for ids in all_visits[:passed]:
+        pass_through(ids)
+    upcoming = iter(all_visits[passed:])
+    return lambda: train_step(next(upcoming))
+
+
+def fail(sentence: str) -> NoReturn:
+    print(f"error: {sentence}", file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,234 @@
+"""A model of a training step's time on R accelerators: plain arithmetic, B = R b views, no TensorFlow."""
+
+import dataclasses
+import math
+
+FLOAT = 4  # bytes of a number, gradients too: the variables are float32 whatever the precision of the backbone
+STAMP = 8  # bytes of an id or a time stamp
+# What PIC calls in a step, forward and backward. TensorFlow gathers the shapes before it gathers anything.
+ALL_GATHERS, ALL_REDUCES = 4, 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """What is trained.
+
+    Attributes:
+      per_replica_batch: b, views a step on each accelerator.
+      embedding_dim: D.
+      num_negatives: K, recent instances in the soft-max, over all accelerators.
+      num_instances: N.
+      parameters: trainable numbers of backbone and projection head.
+    """
+
+    per_replica_batch: int
+    embedding_dim: int
+    num_negatives: int
+    num_instances: int
+    parameters: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Accelerator:
+    """What one accelerator and its link achieve.
+
+    Attributes:
+      views_per_second: images/s through backbone and projection head, forward and backward.
+      teraflops: TFLOP/s in the products of the soft-max.
+      link_gigabytes: GB/s (1e9 bytes) that an accelerator moves in a collective ("bus bandwidth").
+      link_latency_us: microseconds a hop of a collective takes, however little it carries.
+    """
+
+    views_per_second: float
+    teraflops: float
+    link_gigabytes: float
+    link_latency_us: float
+
+
+@dataclasses.dataclass(frozen=True)
+class StepTime:
+    """Milliseconds of a step by part, one after the other.
+
+    Attributes:
+      backbone: forward and backward pass of the network.
+      products: the three products of the soft-max.
+      collectives: what PIC sends between accelerators.
+      gradients: the sum of the network's gradients over accelerators.
+    """
+
+    backbone: float
+    products: float
+    collectives: float
+    gradients: float
+
+    @property
+    def total(self) -> float:
+        """All parts, ms."""
+        return self.backbone + self.products + self.collectives + self.gradients
+
+    @property
+    def pic_share(self) -> float:
+        """The part of a step that a plain data-parallel training of the network would not have, in [0, 1]."""
+        return (self.products + self.collectives) / self.total
+
+
+def all_gather_bytes(size: float, replicas: int) -> float:
+    """What a ring all_gather moves through each accelerator.
+
+    (R - 1) / R size
+
+    Args:
+      size: bytes of the result.
+      replicas: R.
+
+    Returns:
+      Bytes.
+    """
+    return (replicas - 1) / replicas * size
+
+
+def all_reduce_bytes(size: float, replicas: int) -> float:
+    """What a ring all_reduce moves through each accelerator, once to sum and once to hand the sums out.
+
+    2 (R - 1) / R size
+
+    Args:
+      size: bytes of the result.
+      replicas: R.
+
+    Returns:
+      Bytes.
+    """
+    return 2 * (replicas - 1) / replicas * size
+
+
+def product_flops(batch_size: int, num_negatives: int, embedding_dim: int, replicas: int) -> float:
+    """The soft-max's work on each accelerator: logits, gradient of the embeddings, gradient of the rows.
+
+    3 * 2 B (K / R) D
+
+    Args:
+      batch_size: B.
+      num_negatives: K.
+      embedding_dim: D.
+      replicas: R.
+
+    Returns:
+      Floating-point operations.
+    """
+    return 3 * 2 * batch_size * (num_negatives / replicas) * embedding_dim
+
+
+def pic_bytes(batch_size: int, embedding_dim: int, replicas: int) -> float:
+    """What PIC moves through each accelerator in a step; neither K nor N is in it.
+
+    all_gather(4 B (D + 1)) + all_reduce(4 * 2 B) forward, all_gather(4 B) + all_reduce(4 B D) backward
+
+    Embeddings with their own logits, sums of exponentials with who was beaten; gradients of the losses, of the
+    embeddings. The shapes that TensorFlow gathers too, a few numbers, are left out.
+
+    Args:
+      batch_size: B.
+      embedding_dim: D.
+      replicas: R.
+
+    Returns:
+      Bytes.
+    """
+    b, d = batch_size, embedding_dim
+    gathered = all_gather_bytes(FLOAT * b * (d + 1), replicas) + all_gather_bytes(FLOAT * b, replicas)
+    return gathered + all_reduce_bytes(FLOAT * 2 * b, replicas) + all_reduce_bytes(FLOAT * b * d, replicas)
+
+
+def hops(all_gathers: int, all_reduces: int, replicas: int) -> int:
+    """Hops whose latencies a number of collectives add up to; an all_reduce goes up a binary tree and down again.
+
+    (all_gathers + 2 all_reduces) ceil(log2 R)
+
+    Args:
+      all_gathers: how many.
+      all_reduces: how many.
+      replicas: R.
+
+    Returns:
+      Hops.
+    """
+    return (all_gathers + 2 * all_reduces) * math.ceil(math.log2(replicas))
+
+
+def row_memory(training: Training, replicas: int) -> int:
+    """The instance rows on each accelerator: ring and store, weights w and momentum u.
+
+    (K / R + ceil(N / R) + 1) (2 * 4 D + 8), one row of the store being spare; without store where K = N
+
+    Args:
+      training: what is trained.
+      replicas: R.
+
+    Returns:
+      Bytes.
+    """
+    k, n = training.num_negatives, training.num_instances
+    stored = -(-n // replicas)
+    rows = stored if k == n else k // replicas + stored + 1
+    return rows * (2 * FLOAT * training.embedding_dim + STAMP)
+
+
+def step_time(training: Training, accelerator: Accelerator, replicas: int) -> StepTime:
+    """Time of a step on R accelerators, nothing at the same time as anything else.
+
+    b / views_per_second + FLOP / teraflops + sum over collectives (bytes / link + hops latency)
+
+    Args:
+      training: what is trained.
+      accelerator: what each achieves.
+      replicas: R; 1 for no communication.
+
+    Returns:
+      Milliseconds by part.
+    """
+    b = replicas * training.per_replica_batch
+    flops = product_flops(b, training.num_negatives, training.embedding_dim, replicas)
+    moved = pic_bytes(b, training.embedding_dim, replicas)
+    summed = all_reduce_bytes(FLOAT * training.parameters, replicas)
+    return StepTime(
+        backbone=1e3 * training.per_replica_batch / accelerator.views_per_second,
+        products=flops / accelerator.teraflops / 1e9,
+        collectives=_link_ms(moved, hops(ALL_GATHERS, ALL_REDUCES, replicas), accelerator),
+        gradients=_link_ms(summed, hops(0, 1, replicas), accelerator),
+    )
+
+
+def images_per_second(training: Training, accelerator: Accelerator, replicas: int) -> float:
+    """Images/s of all accelerators together.
+
+    R b / step
+
+    Args:
+      training: what is trained.
+      accelerator: what each achieves.
+      replicas: R.
+
+    Returns:
+      Images/s.
+    """
+    return 1e3 * replicas * training.per_replica_batch / step_time(training, accelerator, replicas).total
+
+
+def efficiency(training: Training, accelerator: Accelerator, replicas: int) -> float:
+    """Images/s against R times those of one accelerator that trains alone with b views.
+
+    Args:
+      training: what is trained.
+      accelerator: what each achieves.
+      replicas: R.
+
+    Returns:
+      In (0, 1]; 1 is perfect scaling.
+    """
+    alone = images_per_second(training, accelerator, 1)
+    return images_per_second(training, accelerator, replicas) / (replicas * alone)
+
+
+def _link_ms(moved: float, hops: int, accelerator: Accelerator) -> float:
+    return moved / accelerator.link_gigabytes / 1e6 + hops * accelerator.link_latency_us / 1e3
