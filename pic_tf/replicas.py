@@ -46,6 +46,12 @@ def run(function: Callable[[], None]) -> None:
     tf.distribute.get_strategy().run(function)
 
 
+def gather_rows(variable: tf.Variable, rows: tf.Tensor) -> tf.Tensor:
+    """variable[rows], in this replica."""
+    # The op itself: `tf.gather` first copies the whole of a variable that each replica keeps for itself.
+    return tf.raw_ops.ResourceGather(resource=variable.handle, indices=rows, dtype=variable.dtype)
+
+
 def scatter_rows(variable: tf.Variable, rows: tf.Tensor, values: tf.Tensor) -> None:
     """variable[rows[i]] <- values[i] in place, in this replica."""
     # The op itself: `Variable.scatter_update` refuses variables that each replica keeps for itself.

@@ -156,7 +156,8 @@ def print_measured(counts: list[int], sizes: Sizes, measured: list[Steps]) -> No
         cores = f" ({os.cpu_count()} cores for {count} replicas)" if count > os.cpu_count() else ""
         print(
             f"R = {count}: CPU per replica x R / CPU at R = 1: {product:.2f} (1.0 is perfect, target <= "
-            f"{1 + OVERHEAD:.1f}): {verdict}; elapsed speed-up {wall[base] / wall[i]:.2f} of {count}{cores}"
+            f"{1 + OVERHEAD:.1f}): {verdict}; elapsed speed-up {wall[base] / wall[i]:.2f} of {count}, by the "
+            f"fastest steps {min(measured[base].wall) / min(measured[i].wall):.2f}{cores}"
         )
 
 

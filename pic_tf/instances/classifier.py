@@ -147,13 +147,16 @@ class InstanceClassifier(keras.layers.Layer):
         found = tf.math.unsorted_segment_max(tf.where(revisited, slot_numbers, _NOBODY), rank, size)
         hit = found >= 0
         found = tf.maximum(found, 0)
-        hit_weights, hit_momentum = tf.gather(self.weights_ring, found), tf.gather(self.momentum_ring, found)
+        hit_weights, hit_momentum = (
+            replicas.gather_rows(self.weights_ring, found),
+            replicas.gather_rows(self.momentum_ring, found),
+        )
 
         leaving = tf.where(tf.gather(revisited, slots), _NOBODY, tf.gather(ids, slots))
         self.store.write(
             leaving // self.num_replicas,  # -1 stays -1
-            tf.gather(self.weights_ring, slots),
-            tf.gather(self.momentum_ring, slots),
+            replicas.gather_rows(self.weights_ring, slots),
+            replicas.gather_rows(self.momentum_ring, slots),
             tf.identity(optimizer.iterations),
         )
         weights, momentum, since = self.store.read(batch // self.num_replicas)

@@ -23,7 +23,7 @@ class Rows:
       weights: float32 [N, D], w.
       momentum: float32 [N, D], u.
       stamp: int64 [N], updates applied when the row was as it is here.
-      ring: int64 [K], whose rows are recent, -1 for an empty slot.
+      ring: int64 [slots of all replicas], whose rows are recent, -1 for an empty slot.
       head: the oldest slot of the ring.
     """
 
@@ -63,7 +63,7 @@ def collect(classifier: InstanceClassifier, step: int, strategy: tf.distribute.S
 
     def ring(rows: tf.Tensor) -> tuple[tf.Tensor, ...]:
         variables = classifier.ids, classifier.weights_ring, classifier.momentum_ring
-        return tuple(tf.gather(variable, rows) for variable in variables)
+        return tuple(replicas.gather_rows(variable, rows) for variable in variables)
 
     def blocks(size: int):
         each = max(_BLOCK // count, 1)
@@ -95,12 +95,15 @@ def place(rows: Rows, classifier: InstanceClassifier, strategy: tf.distribute.St
       strategy: in whose scope it was made.
 
     Raises:
-      ValueError: for rows of another number of instances, or of another size.
+      ValueError: for rows of another number of instances or negatives, or of another size.
     """
     expected = (classifier.num_instances, classifier.embedding_dim)
     if rows.weights.shape != expected:
         raise ValueError(f"expected rows {list(expected)}, got {list(rows.weights.shape)}")
     n, count = expected[0], classifier.num_replicas
+    recent = min(len(rows.ring), n)  # with K = N the last slots may be empty
+    if recent != classifier.num_negatives:
+        raise ValueError(f"expected rows of {classifier.num_negatives} negatives, got rows of {recent}")
     ring, head = slots_of_replicas(rows.ring, rows.head, count, classifier.slots)
 
     @tf.function

@@ -33,7 +33,7 @@ class DeviceStore(tf.Module):
 
     def read(self, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """(weights [b, D], momentum [b, D], stamp [b]) of int64 [b] rows, each in [0, n)."""
-        return tuple(tf.gather(variable, rows) for variable in (self.weights, self.momentum, self.stamp))
+        return tuple(replicas.gather_rows(variable, rows) for variable in (self.weights, self.momentum, self.stamp))
 
     def write(self, rows: tf.Tensor, weights: tf.Tensor, momentum: tf.Tensor, stamp: tf.Tensor) -> None:
         """Put rows to rest.

@@ -45,7 +45,7 @@ class ProductHistory(tf.Module):
         """
         with tf.control_dependencies([self._check(step)]):
             blocks = self._first[:-1] + tf.bitwise.right_shift(step, tf.range(self.levels, dtype=tf.int64))
-        replicas.scatter_rows(self.products, blocks, matrix @ tf.gather(self.products, blocks))
+        replicas.scatter_rows(self.products, blocks, matrix @ replicas.gather_rows(self.products, blocks))
 
     def between(self, start: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
         """The products M_{end-1} ... M_start.
@@ -67,7 +67,7 @@ class ProductHistory(tf.Module):
             if odd_only:
                 take &= block % 2 == 1
             last = self._first[level + 1] - 1
-            factor = tf.gather(self.products, tf.minimum(self._first[level] + block, last))
+            factor = replicas.gather_rows(self.products, tf.minimum(self._first[level] + block, last))
             product = tf.where(take[:, None, None], factor @ product, product)
             start = tf.where(take, start + length, start)
         return product

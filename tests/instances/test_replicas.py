@@ -8,7 +8,7 @@ from pic_tf.optim.schedules import WarmupCosine
 from tests.instances.test_ring import B, N, check, make, train_both
 from tests.processes import with_replicas
 
-STEPS = 320
+STEPS = 160
 
 
 def ids_of_replicas(count, window=32, stride=8):

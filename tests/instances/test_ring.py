@@ -59,7 +59,9 @@ def all_rows(model):
     rows = collect(model.classifier, step, model.distribute_strategy)
     if not model.classifier.weight_correction or model.classifier.store is None:
         return rows.weights, rows.momentum
-    return [x.numpy() for x in model.lazy_sgd.caught_up_rows(rows.weights, rows.momentum, tf.constant(rows.stamp))]
+    strategy, now = model.distribute_strategy, (rows.weights, rows.momentum, tf.constant(rows.stamp))
+    caught_up = strategy.run(tf.function(lambda: model.lazy_sgd.caught_up_rows(*now)))
+    return [strategy.experimental_local_results(x)[0].numpy() for x in caught_up]
 
 
 def relative(a, b):
