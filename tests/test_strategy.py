@@ -11,6 +11,16 @@ CLUSTER = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "in
 VARIABLES = ("TF_CONFIG", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "TPU_NAME")
 
 
+def set_environment(monkeypatch, environment):
+    """These variables and no others that name devices, on a machine without GPUs."""
+    if tf.config.list_physical_devices("GPU"):
+        pytest.skip("needs a machine without GPUs")
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+
 @pytest.mark.parametrize(
     "environment, expected",
     [
@@ -23,12 +33,7 @@ VARIABLES = ("TF_CONFIG", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "TPU_NAME")
     ],
 )
 def test_auto(monkeypatch, environment, expected):
-    if tf.config.list_physical_devices("GPU"):
-        pytest.skip("needs a machine without GPUs")
-    for name in VARIABLES:
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
+    set_environment(monkeypatch, environment)
     assert strategy.choose() == expected
 
 
@@ -44,12 +49,7 @@ def test_auto(monkeypatch, environment, expected):
     ],
 )
 def test_what_is_not_there(monkeypatch, name, replicas, environment, sentence):
-    if tf.config.list_physical_devices("GPU"):
-        pytest.skip("needs a machine without GPUs")
-    for variable in VARIABLES:
-        monkeypatch.delenv(variable, raising=False)
-    for variable, value in environment.items():
-        monkeypatch.setenv(variable, value)
+    set_environment(monkeypatch, environment)
     with pytest.raises(ValueError, match=sentence):
         strategy.open_strategy(name, replicas)
 
