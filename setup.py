@@ -33,6 +33,7 @@ setup(
         "test": [
             "pillow",  # the oracle of decoding, resizing and colour operations
             "pytest",
+            "pytest-xdist",  # most of a test's time is tracing on one core; it uses the others
             "ruff",
             "scipy",  # the oracle of the Gaussian blur, two-sample tests
             "setuptools<81",  # tensorflow-hub imports pkg_resources

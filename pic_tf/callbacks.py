@@ -1,25 +1,26 @@
-"""What happens beside training: progress bar, kNN monitor, log files, checkpoints, interruption."""
+"""What happens beside training: progress bar, log files, checkpoints, interruption."""
 
+import contextlib
 import csv
 import os
 import pathlib
 import signal
 import sys
 import time
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
+from tensorboard.plugins.histogram.metadata import create_summary_metadata
 from tqdm import tqdm
 
 from pic_tf.checkpoint import Checkpoints, metric_variables
-from pic_tf.data.pipeline import evaluation_batches, find_undecodable
-from pic_tf.data.sources import Source
-from pic_tf.evals.features import inference, raw_pixels
-from pic_tf.evals.knn import knn_accuracy
-from pic_tf.replicas import assign_to
+from pic_tf.histogram import buckets
+from pic_tf.replicas import assign_to, numbers_of_workers
 
-COLUMNS = "epoch step loss accuracy live_rows row_norm floored learning_rate images_per_second knn".split()
+COLUMNS = "epoch step loss accuracy live_rows row_norm floored skipped learning_rate images_per_second knn".split()
+_AGREE_EVERY = 16  # calls between two exchanges among workers about a signal
 
 
 class ProgressBar(keras.callbacks.Callback):
@@ -86,117 +87,29 @@ class ProgressBar(keras.callbacks.Callback):
             self._bar.close()
 
 
-class KnnMonitor(keras.callbacks.Callback):
-    """Weighted kNN accuracy on held-out images. Adds `knn` to the logs of the epochs it runs in.
-
-    Args:
-      backbone: the network being trained.
-      evaluated: a network alike on one device and in float32, which gets its weights to be evaluated.
-      chief: whether this worker evaluates; the others only take part in reading the weights.
-      train: labelled training images, the bank.
-      held_out: labelled images to classify.
-      every: epochs between two evaluations; the last epoch is always evaluated.
-      epochs: epochs of the run.
-      image_size: side of a view in pixels.
-      eval_crop: side of the central crop, share of the short side.
-      images: at most so many images of each, drawn by `seed`.
-      k: neighbours that vote.
-      temperature: of their votes.
-      seed: of the draw.
-
-    Attributes:
-      raw_pixels: accuracy with normalised pixels as features.
-      random_init: accuracy with the backbone as it is at construction, before it learns.
-
-    Raises:
-      ValueError: for an image that cannot be read.
-    """
-
-    def __init__(
-        self,
-        backbone: keras.Model,
-        evaluated: keras.Model,
-        chief: bool,
-        train: Source,
-        held_out: Source,
-        *,
-        every: int,
-        epochs: int,
-        image_size: int,
-        eval_crop: float,
-        images: int,
-        k: int,
-        temperature: float,
-        seed: int,
-    ):
-        super().__init__()
-        self._backbone, self._evaluated, self._chief = backbone, evaluated, chief
-        self._features = inference(evaluated)
-        self._every, self._epochs, self._k, self._temperature = every, epochs, k, temperature
-        self._images, self._batches, self._labels = [], [], []
-        for source in (train, held_out):
-            ids = np.arange(len(source))
-            if len(ids) > images:
-                ids = np.sort(np.random.default_rng(seed).choice(ids, images, replace=False))
-            self._images.append((source, ids))
-            self._batches.append(evaluation_batches(source, ids, image_size=image_size, crop_fraction=eval_crop))
-            self._labels.append(source.labels[ids])
-        copy_weights(backbone, evaluated)
-        self.raw_pixels = self._accuracy(raw_pixels) if chief else float("nan")
-        self.random_init = self._accuracy(self._features) if chief else float("nan")
-
-    def on_epoch_end(self, epoch: int, logs: dict) -> None:
-        if (epoch + 1) % self._every and epoch + 1 != self._epochs:
-            return
-        copy_weights(self._backbone, self._evaluated)
-        if not self._chief:
-            return
-        logs["knn"] = self._accuracy(self._features)
-        tqdm.write(
-            f"epoch {epoch + 1}: loss {float(logs['loss']):.3f}, kNN {logs['knn']:.4f} "
-            f"(random initialisation {self.random_init:.4f}, raw pixels {self.raw_pixels:.4f})",
-            file=sys.stderr,
-        )
-
-    def _accuracy(self, features) -> float:
-        try:
-            bank, queries = (features(batches) for batches in self._batches)
-        except tf.errors.OpError as error:
-            broken = next(filter(None, (find_undecodable(*images) for images in self._images)), None)
-            if broken is None:
-                raise
-            raise broken from error
-        return knn_accuracy(bank, self._labels[0], queries, self._labels[1], self._k, self._temperature)
-
-
-def copy_weights(trained: keras.Model, plain: keras.Model) -> None:
-    """Bring the weights of a network that may be spread over replicas to one that is not; on every worker."""
-    plain.set_weights([variable.numpy() for variable in trained.weights])  # statistics: the mean over replicas
-
-
 class MetricsFile(keras.callbacks.Callback):
     """metrics.csv, one row an epoch, replaced as a whole so that it is never half-written.
 
     Args:
-      path: the file.
-      start_step: steps done before; later rows of an earlier run in the file are dropped.
+      path: the file; rows that are there already stay.
     """
 
-    def __init__(self, path: pathlib.Path, start_step: int):
+    def __init__(self, path: pathlib.Path):
         super().__init__()
         self._path = path
-        self._rows = [row for row in read_metrics(path) if int(row["step"]) <= start_step] if path.exists() else []
+        self._rows = read_metrics(path) if path.exists() else []
 
     def on_epoch_end(self, epoch: int, logs: dict) -> None:
         numbers = {"epoch": epoch + 1, "step": int(self.model.optimizer.iterations.numpy())}
         numbers |= {name: repr(float(logs[name])) for name in COLUMNS if name in logs}
         self._rows.append({name: numbers.get(name, "") for name in COLUMNS})
         aside = self._path.with_suffix(".partial")
-        with open(aside, "w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(self._rows)
-        os.replace(aside, self._path)
+        with _going_on_without(self._path):
+            with open(aside, "w", newline="") as file:
+                writer = csv.DictWriter(file, COLUMNS)
+                writer.writeheader()
+                writer.writerows(self._rows)
+            os.replace(aside, self._path)
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, str]]:
@@ -205,8 +118,19 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+class RowHealth(keras.callbacks.Callback):
+    """Adds `row_norms` and `row_gaps` to the logs: [m, 3] of (from, to, count), over the epoch and all replicas.
+
+    With several workers each needs it, since all take part in the sum.
+    """
+
+    def on_epoch_end(self, epoch: int, logs: dict) -> None:
+        for metric in (self.model.row_norms, self.model.row_gaps):
+            logs[metric.name] = buckets(metric.edges, metric.result().numpy())
+
+
 class EventFiles(keras.callbacks.Callback):
-    """TensorBoard event files: every number of metrics.csv against the step.
+    """TensorBoard event files: every number of metrics.csv against the step, and histograms of `RowHealth`.
 
     Args:
       directory: folder to write to.
@@ -214,14 +138,34 @@ class EventFiles(keras.callbacks.Callback):
 
     def __init__(self, directory: pathlib.Path):
         super().__init__()
-        self._writer = tf.summary.create_file_writer(str(directory))
+        self._directory, self._writer = directory, tf.summary.create_file_writer(str(directory))
 
     def on_epoch_end(self, epoch: int, logs: dict) -> None:
-        with self._writer.as_default(step=self.model.optimizer.iterations.numpy()):
+        with (
+            _going_on_without(self._directory),
+            self._writer.as_default(step=self.model.optimizer.iterations.numpy()),
+        ):
             for name in COLUMNS:
                 if name in logs:
                     tf.summary.scalar(name, float(logs[name]))
-        self._writer.flush()
+            for name, description in _HISTOGRAMS.items():
+                tf.summary.write(name, logs[name], metadata=create_summary_metadata(name, description))
+            self._writer.flush()
+
+
+_HISTOGRAMS = {
+    "row_norms": "norms of the rows that came back from the store in the epoch, before the floor",
+    "row_gaps": "steps for which these rows were away",
+}
+
+
+@contextlib.contextmanager
+def _going_on_without(path: pathlib.Path) -> Iterator[None]:
+    """A log that cannot be written, on a full disk, is no reason to end weeks of training."""
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        tqdm.write(f"{path} not written ({str(error).splitlines()[0]}); training goes on", file=sys.stderr)
 
 
 class Interrupted(Exception):
@@ -232,27 +176,35 @@ class KeepState(keras.callbacks.Callback):
     """Checkpoints every few epochs, and on SIGINT or SIGTERM after the step that is running.
 
     As a context manager it handles these signals; `fit` then ends with `Interrupted`. It has to be
-    the last callback, so that the others have seen the epoch it saves. With several workers a signal
-    ends this one at once, since all have to save together: the newest checkpoint is what remains.
+    the last callback, so that the others have seen the epoch it saves. Several workers have to save
+    together: they exchange every 16 steps whether one of them has got a signal. A second signal ends
+    the process at once.
 
     Args:
       checkpoints: where to.
       every: epochs between two checkpoints.
+      texts: what to keep beside a checkpoint, files by name.
       metrics: values of the running metrics [R, ...] to go on from where a run resumes within an epoch.
       alone: whether this is the only worker.
     """
 
     _supports_tf_logs = True  # it reads none, so none is fetched from the device
 
-    def __init__(self, checkpoints: Checkpoints, every: int, metrics: list[np.ndarray], alone: bool = True):
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        every: int,
+        texts: Callable[[], dict[str, str]],
+        metrics: list[np.ndarray],
+        alone: bool = True,
+    ):
         super().__init__()
-        self._alone = alone
+        self._alone, self._texts = alone, texts
         self._checkpoints, self._every, self._metrics = checkpoints, every, metrics
-        self._interrupted = False
+        self._signalled, self._calls = False, 0
 
     def __enter__(self) -> "KeepState":
-        signals = (signal.SIGINT, signal.SIGTERM) if self._alone else ()
-        self._handlers = {s: signal.signal(s, self._on_signal) for s in signals}
+        self._handlers = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def __exit__(self, *_) -> None:
@@ -266,22 +218,35 @@ class KeepState(keras.callbacks.Callback):
         self._metrics = []
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        self._calls += 1
         last_of_epoch = batch + 1 == self.params["steps"]  # then the epoch's own end comes first
-        if self._interrupted and not last_of_epoch:
+        if not last_of_epoch and (self._alone or self._calls % _AGREE_EVERY == 0) and self._interrupted():
             self._stop()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        if self._interrupted:
+        if self._interrupted():
             self._stop()
         if (epoch + 1) % self._every == 0:
-            self._checkpoints.save()
+            self.save()
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        self._checkpoints.save(self._texts)
+
+    def _interrupted(self) -> bool:
+        """Whether this worker, or another one, has got a signal."""
+        if self._alone:
+            return self._signalled
+        return bool(numbers_of_workers(self._signalled, self.model.distribute_strategy).any())
 
     def _stop(self) -> None:
-        self._checkpoints.save()
+        self.save()
         raise Interrupted
 
     def _on_signal(self, number: int, _) -> None:
-        if self._interrupted:  # a second signal: at once
-            sys.exit(128 + number)
-        self._interrupted = True
-        os.write(2, b"\nstopping after this step; once more to stop at once\n")  # a handler must not use streams
+        if self._signalled:  # a second signal: at once, whatever threads are doing
+            os._exit(128 + number)
+        self._signalled = True
+        with contextlib.suppress(OSError):  # nobody may be there to read it
+            # A handler must not use streams.
+            os.write(2, b"\nstopping after this step; once more to stop at once\n")

@@ -1,18 +1,25 @@
 """Save and restore all that decides the future of a run."""
 
 import os
-import tempfile
+import pathlib
+import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import tensorflow as tf
 
-from pic_tf import replicas
+from pic_tf import replicas, state_files
 from pic_tf.instances.rows import Rows, collect, place
+from pic_tf.optim.history import resized
 from pic_tf.pic import PIC
 from pic_tf.strategy import is_chief
 
-_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # what TensorFlow adds to the name of a variable
+_TABLES = ("weights", "momentum", "stamp", "ring")  # of `Rows`
+_HEAD, _CAPACITY = "ring/head", "optimizer/history/capacity"
+_STEP, _PRODUCTS = "optimizer/_iterations", "optimizer/history/products"
+_REPLICAS = "replicas/"  # values [R, ...], one a replica
+_LOCAL = ("backbone/", "projection/", "metrics/")  # where a replica's own value may differ from the others'
 
 
 class Checkpoints:
@@ -22,108 +29,145 @@ class Checkpoints:
     the mean over replicas. What replicas keep for themselves besides, their batch statistics and running
     metrics, is there too and comes back where their number is the same.
 
-    With several workers each has to call every method; the first one writes.
+    `save` copies the state to the host; a thread of its own writes the files while training goes on. With several
+    workers each has to call every method; the first one writes.
 
     Args:
       directory: folder to keep them in; all workers must see it.
       model: a compiled model.
       keep: how many of the newest to keep.
+      keep_every: also keep those of every so many steps; 0 for none.
     """
 
-    def __init__(self, directory: str | os.PathLike, model: PIC, keep: int):
-        self._model, self._strategy, self._directory = model, model.distribute_strategy, os.fspath(directory)
-        self._chief = is_chief(self._strategy)
-        parts = {"backbone": model.backbone, "projection": model.projection, "optimizer": model.optimizer}
-        if model.backbone_optimizer:
-            parts["backbone_optimizer"] = model.backbone_optimizer
-        with self._strategy.scope():  # momentum must exist to be restored
+    def __init__(self, directory: str | os.PathLike, model: PIC, keep: int = 2, keep_every: int = 0):
+        self._directory, self._model, self._strategy = pathlib.Path(directory), model, model.distribute_strategy
+        self._keep, self._keep_every = keep, keep_every
+        with self._strategy.scope():  # momentum must exist to be saved and restored
             model.build_optimizers()
-        self._parts = parts | {"metrics": list(model.metrics)}
-        self._checkpoint = tf.train.Checkpoint(**self._parts)
-        # Variables that replicas sum up are read together, so every worker has to write; but only one to keep it.
-        self._aside = None if self._chief else tempfile.TemporaryDirectory()
-        where = self._directory if self._chief else self._aside.name
-        self._manager = tf.train.CheckpointManager(self._checkpoint, where, max_to_keep=keep)
+        self._writer, self._pending = ThreadPoolExecutor(1, "checkpoint"), None
+        self._saved = None  # the step whose state is on disk or on its way there
 
     @property
     def step(self) -> int:
         """Steps taken so far."""
         return int(self._model.lazy_sgd.iterations.numpy())
 
-    @property
-    def latest(self) -> str | None:
-        """Path of the newest checkpoint, None where there is none."""
-        return tf.train.latest_checkpoint(self._directory)
+    def save(self, texts: Callable[[], dict[str, str]]) -> None:
+        """Begin to write the state as it is now, unless that is saved already.
 
-    def save(self) -> None:
-        """Write the state as it is now, unless the newest checkpoint already holds it."""
-        if self._manager.latest_checkpoint and self._manager.latest_checkpoint.endswith(f"-{self.step}"):
+        Waits for the one before; where that could not be written, says so and goes on.
+
+        Args:
+          texts: gives text files by name to keep beside it; asked on the first worker.
+        """
+        step = self.step
+        if self._saved == step:
             return
-        rows = collect(self._model.classifier, self.step, self._strategy)
-        local = replicas.values_of(self._local_variables(), self._strategy)
-        if self._chief:
-            self._checkpoint.instances = _as_variables(vars(rows))
-            self._checkpoint.replicas = _as_variables({str(i): value for i, value in enumerate(local)})
-        del rows
-        self._manager.save(checkpoint_number=self.step)
-        self._checkpoint.instances = self._checkpoint.replicas = tf.Module()
+        try:
+            self.wait()
+        except OSError as error:
+            print(f"no checkpoint written ({error}); training goes on", file=sys.stderr)
+        rows = collect(self._model.classifier, step, self._strategy)
+        variables = {name: np.array(variable.numpy()) for name, variable in named_variables(self._model)}
+        variables |= {_HEAD: np.array(rows.head), _CAPACITY: np.array(self._model.lazy_sgd.history.capacity)}
+        local = self._local_variables()
+        values = replicas.values_of(list(local.values()), self._strategy)
+        variables |= {_REPLICAS + name: value for name, value in zip(local, values)}
+        if is_chief(self._strategy):
+            tables = {name: getattr(rows, name) for name in _TABLES}
+            self._pending = self._writer.submit(self._write, step, variables, tables, texts())
+        self._saved = step
 
-    def restore(self) -> int:
-        """Bring the newest checkpoint back, if there is one.
+    def wait(self) -> None:
+        """Wait for what is being written.
+
+        Raises:
+          OSError: where it could not be; the checkpoints before it are still there.
+        """
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        try:
+            pending.result()
+        except OSError:
+            self._saved = None
+            raise
+
+    def restore(self, path: pathlib.Path) -> int:
+        """Bring a checkpoint back.
+
+        Args:
+          path: its folder.
 
         Returns:
-          The number of steps taken by then, 0 for a fresh start.
+          The number of steps taken by then.
 
         Raises:
           ValueError: if it is the checkpoint of another model.
         """
-        if self.latest is None:
-            return 0
         try:
-            # Not by the object that saves: it would give what is new there the values that were left over here.
-            status = tf.train.Checkpoint(**self._parts).restore(self.latest)
-            status.assert_existing_objects_matched()
-            status.expect_partial()  # the rows are read below
-            reader = tf.train.load_checkpoint(self.latest)
-            of_rows = {name: reader.get_tensor(f"instances/{name}{_VALUE}") for name in Rows.__annotations__}
-            place(Rows(**of_rows), self._model.classifier, self._strategy)
-            variables = self._local_variables()
-            names = [f"replicas/{i}{_VALUE}" for i in range(len(variables))]
-            if all(map(reader.has_tensor, names)):
-                values = [reader.get_tensor(name) for name in names]
-                if variables and len(values[0]) == self._strategy.num_replicas_in_sync:
-                    replicas.assign_to(variables, values, self._strategy)
-        except (ValueError, AssertionError, tf.errors.OpError) as error:
+            values = state_files.read_variables(path)
+            capacity = self._model.lazy_sgd.history.capacity
+            values[_PRODUCTS] = resized(values[_PRODUCTS], int(values[_CAPACITY]), capacity, int(values[_STEP]))
+            for name, variable in named_variables(self._model):
+                if values[name].shape != tuple(variable.shape):
+                    raise ValueError(f"{name} {list(values[name].shape)} instead of {list(variable.shape)}")
+                variable.assign(values[name])
+            tables = {name: state_files.read_table(path, name) for name in _TABLES}
+            place(Rows(**tables, head=int(values[_HEAD])), self._model.classifier, self._strategy)
+            local = self._local_variables()
+            own = [values.get(_REPLICAS + name, ()) for name in local]
+            if all(len(value) == self._strategy.num_replicas_in_sync for value in own):
+                replicas.assign_to(list(local.values()), own, self._strategy)
+        except (ValueError, KeyError, OSError) as error:
+            reason = f"no {error.args[0]}" if isinstance(error, KeyError) else error
             raise ValueError(
-                f"expected a checkpoint of this model in {self.latest!r}, got one that does not fit "
-                f"({str(error).splitlines()[0]}): use another --output_dir"
+                f"expected a checkpoint of this model in {str(path)!r}, got one that does not fit ({reason}): use "
+                "another --output_dir"
             ) from error
+        self._saved = self.step
         return self.step
 
-    def _local_variables(self) -> list[tf.Variable]:
+    def _write(self, step: int, *state) -> None:
+        state_files.write(self._directory, step, *state)
+        state_files.remove(self._directory, self._keep, self._keep_every)
+
+    def _local_variables(self) -> dict[str, tf.Variable]:
         """Of which each replica has its own value: batch statistics and running metrics."""
         if self._strategy.num_replicas_in_sync == 1:
-            return []
-        model = self._model
-        everything = [*model.backbone.weights, *model.projection.weights, *metric_variables(model)]
-        return [v for v in everything if v.synchronization == tf.VariableSynchronization.ON_READ]
+            return {}
+        own = tf.VariableSynchronization.ON_READ
+        return {
+            name: variable
+            for name, variable in named_variables(self._model)
+            if name.startswith(_LOCAL) and variable.synchronization == own
+        }
+
+
+def named_variables(model: PIC) -> Iterator[tuple[str, tf.Variable]]:
+    """Every variable of a compiled model but the instance rows, with the path that leads to it."""
+    roots = {"backbone": model.backbone, "projection": model.projection, "optimizer": model.optimizer}
+    if model.backbone_optimizer:
+        roots["backbone_optimizer"] = model.backbone_optimizer
+    roots |= {f"metrics/{metric.name}": metric for metric in model.metrics}
+    roots |= {"guard/skipped": model.skipped, "guard/last_skipped": model.last_skipped}
+    seen = set()
+    for root, trackable in roots.items():
+        view, found = tf.train.TrackableView(trackable), [(root, trackable)]
+        for path, child in found:  # breadth first
+            if id(child) in seen:
+                continue
+            seen.add(id(child))
+            if isinstance(child, tf.Variable):
+                yield path, child
+            else:
+                found += [(f"{path}/{name}", next_child) for name, next_child in view.children(child).items()]
+    # Optimizers of the old kind, as tensorflow-addons' are, keep their moments apart.
+    for i, variable in enumerate(getattr(model.backbone_optimizer, "weights", [])):
+        if id(variable) not in seen:
+            yield f"backbone_optimizer/weights/{i}", variable
 
 
 def metric_variables(model: PIC) -> list[tf.Variable]:
     """The variables of a model's running metrics."""
     return [variable for metric in model.metrics for variable in metric.variables]
-
-
-def _as_variables(values: dict[str, np.ndarray]) -> tf.Module:
-    """What a checkpoint can hold, on the host."""
-
-    def make() -> tf.Module:
-        module = tf.Module()
-        with tf.device("CPU"):
-            for name, value in values.items():
-                setattr(module, name, tf.Variable(value, trainable=False))
-        return module
-
-    # Keras saves in the strategy's scope, where variables are replicated; a new thread is outside of it.
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(make).result()

@@ -1,9 +1,10 @@
 """Every setting of a pretraining run: its flag, its default, its limits."""
 
 import dataclasses
-import importlib.util
+import importlib
 import types
 import typing
+import warnings
 from typing import Any
 
 from absl import flags
@@ -17,6 +18,36 @@ from pic_tf.strategy import STRATEGIES
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 OPTIMIZERS = ("sgd", "lars", "lamb")
+
+# What a number x has to be, as a test that NaN fails, and for which flags.
+_LIMITS = (
+    (
+        "x >= 1",
+        lambda x: x >= 1,
+        "epochs batch_size window_size window_stride width hidden_dim embedding_dim image_size knn_k knn_images "
+        "checkpoint_every keep_checkpoints max_skipped_steps steps_per_execution",
+    ),
+    (
+        "x >= 0",
+        lambda x: x >= 0,
+        "seed num_instances num_negatives knn_every keep_checkpoint_every intra_op_threads replicas",
+    ),
+    (
+        "0 <= x <= 1",
+        lambda x: 0 <= x <= 1,
+        "flip_probability jitter_probability grayscale_probability blur_probability",
+    ),
+    ("0 <= x < 1", lambda x: 0 <= x < 1, "momentum"),
+    ("0 < x <= 1", lambda x: 0 < x <= 1, "eval_crop"),
+    # What is worked out from these has to fit into float32.
+    ("0 <= x <= 1e6", lambda x: 0 <= x <= 1e6, "min_row_norm final_learning_rate weight_decay"),
+    ("0 < x <= 1e6", lambda x: 0 < x <= 1e6, "learning_rate lars_trust_coefficient lamb_learning_rate"),
+    ("1e-4 <= x <= 1e6", lambda x: 1e-4 <= x <= 1e6, "temperature knn_temperature"),
+    # Beyond any use, and enough to have the process killed.
+    ("x <= 8192", lambda x: x <= 8192, "image_size"),
+    ("x <= 1024", lambda x: x <= 1024, "intra_op_threads"),
+)
+_LARGEST = 2**32 - 1  # of any whole number: NumPy takes no larger seed
 
 
 def _setting(default: Any, help: str, choices: tuple[str, ...] | None = None, trajectory: bool = True) -> Any:
@@ -32,6 +63,8 @@ class Config:
         "digits",
         "images to train on: 'digits' (1,500 scans of 8 x 8 pixels that come with scikit-learn) or a folder of images, "
         "any nesting; a folder with train and val inside is split accordingly",
+        None,
+        False,  # the folder may move; what is in it is compared itself
     )
     eval_dataset: str = _setting(
         "", "folder of held-out images for the kNN monitor, one folder a class; '' for those of --dataset", None, False
@@ -135,6 +168,16 @@ class Config:
     )
     checkpoint_every: int = _setting(10, "epochs between two checkpoints; one more is written at the end", None, False)
     keep_checkpoints: int = _setting(2, "newest checkpoints to keep", None, False)
+    keep_checkpoint_every: int = _setting(
+        0, "epochs between two checkpoints to keep for good, a multiple of --checkpoint_every; 0 for none", None, False
+    )
+    on_nan: str = _setting(
+        "stop",
+        "where a loss or gradient is not finite, which never reaches a weight: stop with a report, or skip the step",
+        ("stop", "skip"),
+        False,
+    )
+    max_skipped_steps: int = _setting(100, "with --on_nan=skip: stop after so many skipped steps", None, False)
     tensorboard: bool = _setting(True, "write TensorBoard event files", None, False)
     deterministic: bool = _setting(True, "only kernels whose results repeat bit for bit; some GPU kernels are slower")
     intra_op_threads: int = _setting(0, "CPU threads an operation; 0 for TensorFlow's choice, 1 suits tiny networks")
@@ -209,9 +252,11 @@ def from_flagfile(path: str) -> Config:
     values = flags.FlagValues()
     define_flags(values)
     try:
-        values(["", f"--flagfile={path}"])
-    except flags.Error as error:
+        _, *rest = values(["", f"--flagfile={path}"])
+    except (flags.Error, UnicodeDecodeError) as error:
         raise ValueError(f"expected a flag file of this version at {path!r}, got {error}") from error
+    if rest:
+        raise ValueError(f"expected a flag file of this version at {path!r}, got {rest[0]!r} in it")
     return from_flags(values)
 
 
@@ -222,6 +267,12 @@ def changed(old: Config, new: Config) -> list[str]:
         for field in dataclasses.fields(Config)
         if field.metadata["trajectory"] and getattr(old, field.name) != getattr(new, field.name)
     ]
+
+
+def inherit(config: Config, old: Config) -> Config:
+    """What is left open as in a run that is to go on; its choice may have been made for another number of replicas."""
+    names = [field.name for field in dataclasses.fields(Config) if getattr(config, field.name) is None]
+    return dataclasses.replace(config, **{name: getattr(old, name) for name in names})
 
 
 def resolve(config: Config, num_instances: int, num_replicas: int = 1) -> Config:
@@ -248,9 +299,14 @@ def resolve(config: Config, num_instances: int, num_replicas: int = 1) -> Config
         raise ValueError(f"expected --batch_size to be at most the number of training images ({n}), got {b}")
     if b % r:
         raise ValueError(f"expected --batch_size to be a multiple of the {r} replicas, got {b}: use {_nearest(b, r)}")
+    if config.jit_compile and r > 1:
+        raise ValueError(
+            f"expected --jit_compile=false with {r} replicas, got true: XLA does not compile what crosses between them"
+        )
     window, stride = (n, n) if config.order == "epoch" else default_window(n, b)
     if config.order == "epoch" and (config.window_size, config.window_stride) not in ((None, None), (n, n)):
-        raise ValueError("expected no --window_size or --window_stride with --order=epoch: leave them out")
+        got = " and ".join(f"--{x}" for x in ("window_size", "window_stride") if getattr(config, x) is not None)
+        raise ValueError(f"expected no --window_size or --window_stride with --order=epoch, got {got}: leave it out")
     if config.window_size is not None:
         window, stride = config.window_size, default_stride(config.window_size)
     if stride != n:
@@ -269,6 +325,8 @@ def resolve(config: Config, num_instances: int, num_replicas: int = 1) -> Config
             f"expected --num_negatives between --batch_size ({b}) and the number of training images ({n}), got "
             f"{negatives}: 0 stands for all"
         )
+    if negatives < 2:
+        raise ValueError("expected at least 2 images in the soft-max (--num_negatives), got 1: its loss is always 0")
     if negatives % r and negatives != n:
         raise ValueError(
             f"expected --num_negatives to be a multiple of the {r} replicas, got {negatives}: use "
@@ -279,8 +337,6 @@ def resolve(config: Config, num_instances: int, num_replicas: int = 1) -> Config
         dim = config.width * (32 if config.depth >= 50 else 8)
     floor = default_floor(dim, config.similarity) if config.min_row_norm is None else config.min_row_norm
     warmup = config.epochs / 40 if config.warmup_epochs is None else config.warmup_epochs
-    if not 0 <= warmup < config.epochs:
-        raise ValueError(f"expected 0 <= --warmup_epochs < --epochs ({config.epochs}), got {warmup}")
     return dataclasses.replace(
         config,
         num_instances=n,
@@ -307,40 +363,50 @@ def check(config: Config) -> None:
     Raises:
       ValueError: for a setting out of its range.
     """
-    at_least_one = "epochs batch_size width hidden_dim embedding_dim image_size knn_k knn_images checkpoint_every"
-    for name in (at_least_one + " keep_checkpoints steps_per_execution").split():
-        if getattr(config, name) < 1:
-            raise ValueError(f"expected --{name} >= 1, got {getattr(config, name)}")
-    for (
-        name
-    ) in "seed num_instances num_negatives min_row_norm weight_decay knn_every intra_op_threads replicas".split():
-        if not 0 <= (getattr(config, name) or 0) < float("inf"):
-            raise ValueError(f"expected --{name} >= 0, got {getattr(config, name)}")
-    for name in "temperature learning_rate lars_trust_coefficient lamb_learning_rate knn_temperature".split():
-        if not 0 < getattr(config, name) < float("inf"):
-            raise ValueError(f"expected --{name} > 0, got {getattr(config, name)}")
-    for name in "flip_probability jitter_probability grayscale_probability blur_probability".split():
-        if not 0 <= getattr(config, name) <= 1:
-            raise ValueError(f"expected --{name} between 0 and 1, got {getattr(config, name)}")
-    if not 0 <= config.momentum < 1:
-        raise ValueError(f"expected 0 <= --momentum < 1, got {config.momentum}")
-    if not 0 <= config.final_learning_rate < float("inf"):
-        raise ValueError(f"expected --final_learning_rate >= 0, got {config.final_learning_rate}")
-    if config.optimizer == "lamb" and importlib.util.find_spec("tensorflow_addons") is None:
+    for limit, holds, names in _LIMITS:
+        for name in names.split():
+            value = getattr(config, name)
+            if value is not None and not holds(value):
+                raise ValueError(f"expected {limit.replace('x', f'--{name}', 1)}, got {value}")
+    for field in dataclasses.fields(Config):
+        value = getattr(config, field.name)
+        if _kind(field) is int and value is not None and value > _LARGEST:
+            raise ValueError(f"expected --{field.name} <= {_LARGEST}, got {value}")
+    for name in ("dataset", "output_dir"):
+        if not getattr(config, name):
+            raise ValueError(f"expected a folder in --{name}, got '': a variable of the shell may be unset")
+    if config.replicas > config.batch_size:
+        raise ValueError(f"expected --replicas of at most --batch_size ({config.batch_size}), got {config.replicas}")
+    if not 0 <= (config.warmup_epochs or 0) < config.epochs:
+        raise ValueError(f"expected 0 <= --warmup_epochs < --epochs ({config.epochs}), got {config.warmup_epochs}")
+    if config.keep_checkpoint_every % config.checkpoint_every:
         raise ValueError(
-            "expected tensorflow-addons for --optimizer=lamb, got none installed: pip install 'pic_tf[addons]' "
-            "(Python 3.10 or 3.11; it pins TensorFlow 2.15.1), or use lars"
+            f"expected --keep_checkpoint_every to be a multiple of --checkpoint_every ({config.checkpoint_every}), got "
+            f"{config.keep_checkpoint_every}"
         )
+    if config.optimizer == "lamb":
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # it announces the end of its maintenance
+                importlib.import_module("tensorflow_addons")
+        except ImportError as error:
+            raise ValueError(
+                f"expected tensorflow-addons for --optimizer=lamb, got none installed that loads ({error}): pip "
+                "install 'pic_tf[addons]' (Python 3.10 or 3.11; it pins TensorFlow 2.15.1), or use lars"
+            ) from error
     if config.optimizer == "lamb" and config.precision == "float16":
         raise ValueError("expected --precision=bfloat16 or float32 with --optimizer=lamb, got float16")
-    if not 0 < config.eval_crop <= 1:
-        raise ValueError(f"expected 0 < --eval_crop <= 1, got {config.eval_crop}")
     if len(config.crop_scale) != 2 or not 0 < config.crop_scale[0] <= config.crop_scale[1] <= 1:
         raise ValueError(f"expected --crop_scale=LEAST,LARGEST with 0 < LEAST <= LARGEST <= 1, got {config.crop_scale}")
-    if len(config.blur_sigma) != 2 or not 0 < config.blur_sigma[0] <= config.blur_sigma[1]:
-        raise ValueError(f"expected --blur_sigma=LEAST,LARGEST with 0 < LEAST <= LARGEST, got {config.blur_sigma}")
-    if len(config.jitter) != 4 or min(config.jitter) < 0 or config.jitter[3] > 0.5:
-        raise ValueError(f"expected --jitter=BRIGHTNESS,CONTRAST,SATURATION,HUE >= 0, hue <= 0.5, got {config.jitter}")
+    size, sigma = config.image_size, config.blur_sigma
+    if len(sigma) != 2 or not 0 < sigma[0] <= sigma[1] <= size:
+        raise ValueError(
+            f"expected --blur_sigma=LEAST,LARGEST with 0 < LEAST <= LARGEST <= --image_size ({size}), got {sigma}"
+        )
+    if len(config.jitter) != 4 or not all(0 <= x <= most for x, most in zip(config.jitter, (1, 1, 1, 0.5))):
+        raise ValueError(
+            f"expected --jitter=BRIGHTNESS,CONTRAST,SATURATION,HUE from 0 to 1, hue to 0.5, got {config.jitter}"
+        )
 
 
 def _kind(field: dataclasses.Field) -> type:

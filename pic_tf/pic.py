@@ -6,6 +6,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from pic_tf import replicas
+from pic_tf.histogram import LogHistogram
 from pic_tf.instances.classifier import InstanceClassifier
 from pic_tf.models.projection import projection_head
 from pic_tf.optim.lazy_sgd import LazySGD
@@ -37,6 +38,15 @@ class PIC(keras.Model):
         `lambda batch: Augmentation()(*batch)` for batches of (views, random); None if the data set
         already yields what the backbone takes.
       seed: of the initial instance weights.
+
+    Attributes:
+      row_norms: `LogHistogram` over the epoch of the norms of rows that came from the store, before the floor.
+      row_gaps: `LogHistogram` over the epoch of the steps that returning rows were away.
+      skipped: int64 variable, steps skipped so far because loss or gradient was not finite.
+      last_skipped: int64 variable, the last of them, -1 for none.
+
+    A loss or gradient that is not finite never reaches a weight, a row, a momentum or a batch statistic: the step
+    is skipped, as if its gradient were one that moves nothing (M_t = I for resting rows), and counted.
 
     Several replicas: build and compile it in the strategy's scope. Batch B and K are those of all replicas
     together, replica r gets the instances with `id % R == r` (`pic_tf.distribute`) and keeps their rows. Batch
@@ -87,9 +97,16 @@ class PIC(keras.Model):
         self.mean_row_norm = keras.metrics.Mean("row_norm")
         self.mean_live_rows = keras.metrics.Mean("live_rows")
         self.sum_floored = keras.metrics.Sum("floored")
+        self.row_norms = LogHistogram(1e-12, 1e12, 8, "row_norms")
+        self.row_gaps = LogHistogram(1.0, 1e9, 4, "row_gaps")
+        self.skipped = replicas.local_variable(lambda: tf.constant(0, tf.int64), "skipped")
+        self.last_skipped = replicas.local_variable(lambda: tf.constant(-1, tf.int64), "last_skipped")
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
+        return [*self._shown_metrics(), self.row_norms, self.row_gaps]
+
+    def _shown_metrics(self) -> list[keras.metrics.Metric]:
         return [self.mean_loss, self.mean_accuracy, self.mean_row_norm, self.mean_live_rows, self.sum_floored]
 
     def compile(
@@ -97,7 +114,8 @@ class PIC(keras.Model):
     ) -> None:
         """As Keras' own, for the one optimizer that can catch resting rows up.
 
-        Under the policy mixed_float16 the loss is scaled, and a step whose gradients overflow changes nothing.
+        Under the policy mixed_float16 the loss is scaled; a step whose gradients overflow is skipped and the scale
+        halved.
 
         Args:
           optimizer: a `LazySGD`, for rows and head, and for the backbone too unless that has its own.
@@ -162,8 +180,8 @@ class PIC(keras.Model):
 
         Returns:
           loss, accuracy (own instance first among the live ones), row_norm (of the rows that came from the store)
-          and live_rows, means over the epoch; floored, how often the floor lifted a row in the epoch; learning_rate
-          of this step.
+          and live_rows, means over the epoch; floored, how often the floor lifted a row in the epoch; skipped, steps
+          skipped so far; learning_rate of this step.
         """
         images, instance_ids = _images_and_ids(data)
         instance_ids = tf.cast(instance_ids, tf.int64)
@@ -179,6 +197,7 @@ class PIC(keras.Model):
         slots, happened = self.classifier.admit(instance_ids, self.lazy_sgd)
         # A copy: reading the variable again later would see later values.
         weights = tf.identity(self.classifier.weights_ring)
+        statistics = [tf.identity(variable) for variable in self._statistics()]
         with tf.GradientTape() as tape:
             tape.watch(weights)
             embedding = self(images, training=True)
@@ -187,40 +206,71 @@ class PIC(keras.Model):
             loss = tf.reduce_mean(losses) / replicas.count()
             if self.losses:  # regularisation of the user's backbone
                 loss += tf.add_n(self.losses) / replicas.count()
-            if self.loss_scaling:
-                loss = self.loss_scaling.get_scaled_loss(loss)
+            scaled = self.loss_scaling.get_scaled_loss(loss) if self.loss_scaling else loss
         variables = [*self.backbone.trainable_variables, *self.projection.trainable_variables]
-        *gradients, row_gradient = tape.gradient(loss, [*variables, weights])
-        self._apply_gradients(gradients, variables, row_gradient, weights)
+        gradients = tape.gradient(scaled, [*variables, weights])
+        if self.loss_scaling:
+            gradients = self.loss_scaling.get_unscaled_gradients(gradients)
+        finite = self._guard(loss, gradients, statistics)
+        *gradients, row_gradient = gradients
+        self._apply_gradients(gradients, variables, finite)
+        self.classifier.apply_gradient(row_gradient, weights, self.lazy_sgd)
 
         live = tf.reduce_sum(tf.cast(self.classifier.ids >= 0, tf.float32)) * replicas.count()
-        self.mean_loss.update_state(losses)
-        self.mean_accuracy.update_state(correct)
-        self.mean_row_norm.update_state(happened["row_norm"], sample_weight=happened["fetched"])
+        taken = tf.cast(finite, tf.float32)
+        self.mean_loss.update_state(tf.where(finite, losses, 0.0), sample_weight=taken)
+        self.mean_accuracy.update_state(correct, sample_weight=taken)
+        self.mean_row_norm.update_state(happened["norm"], sample_weight=tf.cast(happened["fetched"], tf.float32))
         self.mean_live_rows.update_state(live)
-        self.sum_floored.update_state(happened["floored"])
-        results = {metric.name: metric.result() for metric in self.metrics}
+        self.sum_floored.update_state(tf.cast(happened["floored"], tf.float32))
+        self.row_norms.update_state(happened["norm"], happened["fetched"])
+        self.row_gaps.update_state(happened["gap"], happened["returning"])
+        results = {metric.name: metric.result() for metric in self._shown_metrics()}
+        results["skipped"] = tf.identity(self.skipped)
         return results | {"learning_rate": tf.identity(self.lazy_sgd.learning_rate)}
 
-    def _apply_gradients(self, gradients: list, variables: list, row_gradient: tf.Tensor, weights: tf.Tensor) -> None:
-        """Eq. 2 for backbone and head, whose gradients the replicas sum, then for each replica's own rows."""
+    def _guard(self, loss: tf.Tensor, gradients: list, statistics: list[tf.Tensor]) -> tf.Tensor:
+        """Whether loss and gradients of all replicas are finite; else nothing of this step will stay.
+
+        Looks at loss + 1/2 |g|^2, so a gradient too long for float32 to square counts as not finite.
+        """
+        squares = [tf.nn.l2_loss(tf.convert_to_tensor(g)) for g in gradients if g is not None]
+        of_loss, all_sums = tf.unstack(replicas.all_sum(tf.stack([loss, loss + tf.add_n(squares)])))
+        finite = tf.math.is_finite(all_sums)
+        self.lazy_sgd.taken.assign(finite)
+
+        def put_back() -> None:
+            # The forward pass has moved them.
+            for variable, before in zip(self._statistics(), statistics):
+                variable.assign(before)
+
+        tf.cond(finite, lambda: None, put_back)
+        failed = ~finite
+        if self.loss_scaling:  # an overflow is what it looks for, while there is scale left to take off
+            failed &= ~tf.math.is_finite(of_loss) | (self.loss_scaling.loss_scale <= 1.0)
+        self.skipped.assign_add(tf.cast(failed, tf.int64))
+        self.last_skipped.assign(tf.where(failed, self.lazy_sgd.iterations, self.last_skipped))
+        return finite
+
+    def _apply_gradients(self, gradients: list, variables: list, finite: tf.Tensor) -> None:
+        """Eq. 2 for backbone and head, whose gradients the replicas sum."""
         if self.loss_scaling:
-            *gradients, row_gradient = self.loss_scaling.get_unscaled_gradients([*gradients, row_gradient])
-            before = tf.identity(self.lazy_sgd.applied)
+            # It looks at these alone, and must skip whatever the guard skips.
+            gradients[-1] = tf.where(finite, gradients[-1], float("nan"))
             self.loss_scaling.apply_gradients(zip(gradients, variables))
-            # Gradients that overflow leave no trace, in the rows either.
-            tf.cond(
-                self.lazy_sgd.applied > before,
-                lambda: self.classifier.apply_gradient(row_gradient, weights, self.lazy_sgd),
-                lambda: None,
-            )
             return
         if self.backbone_optimizer:
+            # We cannot tell it to skip a step, so there it gets zeros.
             of_backbone = len(self.backbone.trainable_variables)
-            self.backbone_optimizer.apply_gradients(zip(gradients[:of_backbone], variables[:of_backbone]))
+            zeroed = [g if g is None else tf.where(finite, g, 0.0) for g in gradients[:of_backbone]]
+            self.backbone_optimizer.apply_gradients(zip(zeroed, variables[:of_backbone]))
             gradients, variables = gradients[of_backbone:], variables[of_backbone:]
         self.lazy_sgd.apply_gradients(zip(gradients, variables))
-        self.classifier.apply_gradient(row_gradient, weights, self.lazy_sgd)
+
+    def _statistics(self) -> list[tf.Variable]:
+        """What the forward pass moves: each replica's own batch statistics."""
+        weights = [*self.backbone.non_trainable_weights, *self.projection.non_trainable_weights]
+        return [v for v in weights if v.synchronization == tf.VariableSynchronization.ON_READ]
 
     def test_step(self, data) -> dict[str, tf.Tensor]:
         """Refused: a held-out image has no row of its own, so there is no loss to evaluate."""

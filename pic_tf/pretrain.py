@@ -1,6 +1,8 @@
 """A pretraining run from its configuration to the exported backbone. Read it from top to bottom."""
 
+import contextlib
 import dataclasses
+import json
 import os
 import pathlib
 import sys
@@ -9,36 +11,32 @@ import tensorflow as tf
 import tf_keras as keras
 
 from pic_tf import config as configuration
-from pic_tf import plan
-from pic_tf.callbacks import (
-    EventFiles,
-    Interrupted,
-    KeepState,
-    KnnMonitor,
-    MetricsFile,
-    ProgressBar,
-    copy_weights,
-)
+from pic_tf import plan, state_files
+from pic_tf.callbacks import EventFiles, Interrupted, KeepState, MetricsFile, ProgressBar, RowHealth
 from pic_tf.checkpoint import Checkpoints, metric_variables
 from pic_tf.config import Config
 from pic_tf.data.augment import Augmentation
 from pic_tf.data.order import SlidingWindow
 from pic_tf.data.pipeline import find_undecodable, pretraining_batches
 from pic_tf.data.sources import Source, open_dataset
+from pic_tf.evals.monitor import KnnMonitor, copy_weights
 from pic_tf.export import export_backbone
+from pic_tf.lock import exclusive
 from pic_tf.models.projection import projection_head
 from pic_tf.models.resnet import resnet
+from pic_tf.nan_guard import NanGuard
 from pic_tf.optim.lazy_sgd import LazySGD
 from pic_tf.optim.schedules import WarmupCosine
 from pic_tf.pic import PIC
 from pic_tf.plots import plot_training
-from pic_tf.replicas import distribute, values_of
+from pic_tf.replicas import distribute, numbers_of_workers, values_of
 from pic_tf.strategy import describe as describe_devices
 from pic_tf.strategy import is_chief, open_strategy, several_workers
 
 _READ_AHEAD = 64  # more batches than the input pipeline prepares in advance
-FLAGS_FILE, METRICS_FILE, PICTURE = "flags.txt", "metrics.csv", "training.png"
-CHECKPOINTS, EXPORT = "checkpoints", "backbone"
+FLAGS_FILE, METRICS_FILE, PICTURE, LOCK_FILE = "flags.txt", "metrics.csv", "training.png", ".lock"
+CHECKPOINTS, EXPORT, NAN_REPORTS = "checkpoints", "backbone", "nan_reports"
+_IMAGES_FILE = "images.json"  # beside a checkpoint: which images the rows belong to
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 # What the others see of a worker that is gone.
 _LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError)
@@ -69,12 +67,17 @@ def open_data(
       num_replicas: R.
       plan_only: take --num_instances where there is no data.
 
+    What is left open is taken from the run in the output folder, if there is one to go on with.
+
     Returns:
       (resolved configuration, training source, held-out source); no sources where `plan_only` went without.
 
     Raises:
       ValueError: for data or a setting that cannot be used.
     """
+    flagfile = pathlib.Path(config.output_dir) / FLAGS_FILE
+    if flagfile.exists() and state_files.states(flagfile.parent / CHECKPOINTS):
+        config = configuration.inherit(config, configuration.from_flagfile(str(flagfile)))
     if plan_only and config.num_instances and not (config.dataset == "digits" or os.path.isdir(config.dataset)):
         return configuration.resolve(config, config.num_instances, num_replicas), None, None
     train, held_out = open_dataset(config.dataset, config.eval_dataset)
@@ -93,9 +96,7 @@ def build_model(config: Config, strategy: tf.distribute.Strategy) -> PIC:
         config.blur_probability,
         config.blur_sigma,
     )
-    steps = plan.total_steps(config)
-    warmup = min(round(config.warmup_epochs * plan.steps_per_epoch(config)), steps - 1)
-    rate = WarmupCosine(plan.peak_learning_rate(config), steps, warmup, config.final_learning_rate)
+    rate = learning_rate(config)
     lars = config.lars_trust_coefficient if config.optimizer == "lars" else None
     with strategy.scope():
         model = PIC(
@@ -113,8 +114,8 @@ def build_model(config: Config, strategy: tf.distribute.Strategy) -> PIC:
             seed=config.seed,
         )
         model.compile(
-            LazySGD(rate, config.momentum, config.weight_decay, max_updates=steps, trust_coefficient=lars),
-            lamb(WarmupCosine(config.lamb_learning_rate, steps, warmup), config)
+            LazySGD(rate, config.momentum, config.weight_decay, plan.total_steps(config), trust_coefficient=lars),
+            lamb(WarmupCosine(config.lamb_learning_rate, rate.total_steps, rate.warmup_steps), config)
             if config.optimizer == "lamb"
             else None,
             jit_compile=config.jit_compile,
@@ -122,6 +123,13 @@ def build_model(config: Config, strategy: tf.distribute.Strategy) -> PIC:
         )
     keras.mixed_precision.set_global_policy("float32")
     return model
+
+
+def learning_rate(config: Config) -> WarmupCosine:
+    """Linear warm-up, then a cosine, by the step."""
+    steps = plan.total_steps(config)
+    warmup = min(round(config.warmup_epochs * plan.steps_per_epoch(config)), steps - 1)
+    return WarmupCosine(plan.peak_learning_rate(config), steps, warmup, config.final_learning_rate)
 
 
 def lamb(rate: WarmupCosine, config: Config) -> keras.optimizers.Optimizer:
@@ -146,7 +154,13 @@ def describe(config: Config, strategy: tf.distribute.Strategy) -> str:
     return plan.describe(config, backbone, head, describe_devices(strategy), strategy.num_replicas_in_sync)
 
 
-def run(config: Config, train: Source, held_out: Source | None, strategy: tf.distribute.Strategy) -> Result:
+def run(
+    config: Config,
+    train: Source,
+    held_out: Source | None,
+    strategy: tf.distribute.Strategy,
+    allow_changed_flags: bool = False,
+) -> Result:
     """Train, or go on with what is in the output folder, and export the backbone.
 
     Args:
@@ -154,85 +168,153 @@ def run(config: Config, train: Source, held_out: Source | None, strategy: tf.dis
       train: training images.
       held_out: labelled images for the kNN monitor, or None.
       strategy: from `set_up_tensorflow`. With several workers each calls this; the first one writes.
+      allow_changed_flags: go on with a run that began with other flags, where its state fits.
 
     Returns:
       What the run ended with.
 
     Raises:
       ValueError: for an output folder of another run, or an image that cannot be read.
+      FloatingPointError: where a loss or gradient is not finite, see --on_nan.
       ConnectionError: where another worker is gone.
+      OSError: where the last checkpoint or the export could not be written.
     """
+    output = pathlib.Path(config.output_dir)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        folder = exclusive(output / LOCK_FILE) if is_chief(strategy) else contextlib.nullcontext()
+    except OSError as error:
+        raise ValueError(f"expected a folder to write to at {str(output)!r}, got {error.strerror}") from error
+    with folder:
+        found = _state_to_go_on_with(config, train, strategy, allow_changed_flags)
+        return _train(config, train, held_out, strategy, found)
+
+
+def _state_to_go_on_with(
+    config: Config, train: Source, strategy: tf.distribute.Strategy, allow_changed_flags: bool
+) -> pathlib.Path | None:
+    """The newest checkpoint that is well, if there is any, once it is clear that it belongs to this run.
+
+    Damaged ones are set aside; the first worker looks for all.
+    """
+    directory, chief = pathlib.Path(config.output_dir) / CHECKPOINTS, is_chief(strategy)
+    path = None
+    if chief:
+        state_files.remove_partial(directory)
+        path, damaged = state_files.newest(directory)
+        for bad, reason in damaged.items():
+            print(f"damaged checkpoint: {reason}; moved to {state_files.set_aside(bad)}", file=sys.stderr)
+        if damaged and path is None:
+            print("no checkpoint is left: starting anew", file=sys.stderr)
+    step = int(numbers_of_workers(state_files.step_of(path) if path else 0, strategy)[0])
+    if not step:
+        return None
+    path = state_files.states(directory)[step]
+    images = json.loads(state_files.read_text(path, _IMAGES_FILE))
+    if images != _identity(train):
+        raise ValueError(
+            f"expected the {images['count']:,} images of the run in {config.output_dir!r}, got {len(train):,} of which "
+            "some have other names or places: their rows would go to the wrong images; bring the old ones back, or "
+            "use another --output_dir"
+        )
+    changed = configuration.changed(configuration.from_flagfile(str(path / FLAGS_FILE)), config)
+    if changed and not allow_changed_flags:
+        raise ValueError(
+            f"expected the flags of the run in {config.output_dir!r}, got {', '.join(changed)}: use another "
+            "--output_dir, or --allow_changed_flags to go on with these"
+        )
+    if chief:
+        print(f"resuming from step {step:,} of {plan.total_steps(config):,} ({path})")
+        for flag in changed:
+            print(f"changed: {flag}")
+    return path
+
+
+def _train(
+    config: Config,
+    train: Source,
+    held_out: Source | None,
+    strategy: tf.distribute.Strategy,
+    found: pathlib.Path | None,
+) -> Result:
+    """Train from the state found, or from the start."""
     output, chief, alone = pathlib.Path(config.output_dir), is_chief(strategy), not several_workers(strategy)
-    _keep_flags(config, output, chief)
     model, plain = build_model(config, strategy), plain_backbone(config)
     knn = _knn_monitor(config, model, plain, chief, train, held_out)
-    checkpoints = Checkpoints(output / CHECKPOINTS, model, config.keep_checkpoints)
-    step, total, per_epoch = checkpoints.restore(), plan.total_steps(config), plan.steps_per_epoch(config)
-    if step and chief:
-        print(f"resuming from step {step:,} of {total:,} ({checkpoints.latest})")
+    total, per_epoch = plan.total_steps(config), plan.steps_per_epoch(config)
+    kept_for_good = config.keep_checkpoint_every * per_epoch
+    checkpoints = Checkpoints(output / CHECKPOINTS, model, config.keep_checkpoints, kept_for_good)
+    step = checkpoints.restore(found) if found else 0
     within_epoch = values_of(metric_variables(model), strategy) if step % per_epoch else []
+    orders = [_order(config, replica, strategy) for replica in range(strategy.num_replicas_in_sync)]
+    if chief:
+        _begin_files(config, output, found)
+
+    def batches(replica: int, start_step: int, stop_step: int) -> tf.data.Dataset:
+        return pretraining_batches(
+            train,
+            orders[replica],
+            image_size=config.image_size,
+            crop_scale=config.crop_scale,
+            seed=config.seed,
+            start_step=start_step,
+            stop_step=stop_step,
+        )
 
     bar = ProgressBar(total, step, config.batch_size, chief)
-    state = KeepState(checkpoints, config.checkpoint_every, within_epoch, alone)
-    files = [MetricsFile(output / METRICS_FILE, step)] if chief else []
-    if config.tensorboard and chief:
-        files.append(EventFiles(output / "tensorboard"))
-    callbacks = [bar, *([knn] if knn else []), *files, state]
-    orders = [_order(config, replica, strategy) for replica in range(strategy.num_replicas_in_sync)]
+    reports, most = output / NAN_REPORTS, config.max_skipped_steps
+    guard = NanGuard(config.on_nan, most, reports, train, batches, learning_rate(config), chief)
+    state = KeepState(checkpoints, config.checkpoint_every, lambda: _texts(config, train), within_epoch, alone)
+    files = [MetricsFile(output / METRICS_FILE)] if chief else []
+    if config.tensorboard:
+        files += [RowHealth(), *([EventFiles(output / "tensorboard")] if chief else [])]
+    callbacks = [bar, guard, *([knn] if knn else []), *files, state]
 
-    def batches(start_step: int, stop_step: int):
-        def of_replica(replica: int, _) -> tf.data.Dataset:
-            return pretraining_batches(
-                train,
-                orders[replica],
-                image_size=config.image_size,
-                crop_scale=config.crop_scale,
-                seed=config.seed,
-                start_step=start_step,
-                stop_step=stop_step,
-            )
+    def fit(step: int) -> None:
+        """The rest of an epoch that was interrupted, or all that is left."""
+        epoch, done = divmod(step, per_epoch)
+        epochs = epoch + 1 if done else config.epochs
+        model.fit(
+            distribute(strategy, lambda replica, _: batches(replica, step, epochs * per_epoch)),
+            initial_epoch=epoch,
+            epochs=epochs,
+            steps_per_epoch=per_epoch - done,
+            callbacks=callbacks,
+            verbose=0,
+        )
 
-        return distribute(strategy, of_replica)
-
-    try:
-        with state:
-            while step < total:
-                # The rest of an epoch that was interrupted, then all the others.
-                epoch, done = divmod(step, per_epoch)
-                epochs = epoch + 1 if done else config.epochs
-                model.fit(
-                    batches(step, epochs * per_epoch),
-                    initial_epoch=epoch,
-                    epochs=epochs,
-                    steps_per_epoch=per_epoch - done,
-                    callbacks=callbacks,
-                    verbose=0,
-                )
-                step = checkpoints.step
-    except Interrupted:
-        return Result(checkpoints.step, False, None)
-    except tf.errors.OpError as error:
-        if not alone and isinstance(error, _LOST):
-            raise ConnectionError(
-                "expected all workers to train together, lost one: start all again with the same command, and training "
-                f"goes on from {checkpoints.latest or 'the start'}"
-            ) from error
-        first = checkpoints.step  # the batches read ahead of this step hold the image
-        steps = range(first, min(first + _READ_AHEAD, total))
-        broken = find_undecodable(train, (i for t in steps for order in orders for i in order.instance_ids(t).numpy()))
-        if broken is None:
-            raise
-        raise broken from error
-    finally:
-        bar.close()
-    checkpoints.save()
+    with contextlib.closing(bar), state:
+        try:
+            while (step := checkpoints.step) < total:
+                fit(step)
+            state.save()
+        except Interrupted:
+            checkpoints.wait()
+            return Result(checkpoints.step, False, None)
+        except tf.errors.OpError as error:
+            if not alone and isinstance(error, _LOST):
+                raise ConnectionError(
+                    "expected all workers to train together, lost one: start all again with the same command, and "
+                    "training goes on from the newest checkpoint"
+                ) from error
+            first = checkpoints.step  # the batches read ahead of this step hold the image
+            steps = range(first, min(first + _READ_AHEAD, total))
+            ids = (i for t in steps for order in orders for i in order.instance_ids(t).numpy())
+            broken = find_undecodable(train, ids)
+            if broken is None:
+                raise
+            if alone and first:  # the step that failed has changed nothing
+                state.save()
+                checkpoints.wait()
+            raise broken from error
+        checkpoints.wait()
     copy_weights(model.backbone, plain)
     if not chief:
-        return Result(step, True, None)
+        return Result(total, True, None)
     references = {"raw pixels": knn.raw_pixels, "random init": knn.random_init} if knn else {}
     plot_training(output / METRICS_FILE, output / PICTURE, references)
     export_backbone(plain, output / EXPORT)
-    return Result(step, True, output / EXPORT)
+    return Result(total, True, output / EXPORT)
 
 
 def export_run(run_dir: str, path: str) -> int:
@@ -248,14 +330,17 @@ def export_run(run_dir: str, path: str) -> int:
     Raises:
       ValueError: where there is no run or no checkpoint.
     """
-    flagfile = pathlib.Path(run_dir) / FLAGS_FILE
-    if not flagfile.exists():
-        raise ValueError(f"expected the output folder of a training run, got {run_dir!r} without {FLAGS_FILE}")
-    config = configuration.from_flagfile(str(flagfile))
+    checkpoints = pathlib.Path(run_dir) / CHECKPOINTS
+    found, damaged = state_files.newest(checkpoints)
+    if found is None:
+        got = f"{len(damaged)} damaged ones" if damaged else "none"
+        raise ValueError(
+            f"expected a checkpoint in {run_dir!r}, got {got}: name the output folder of a run that has reached "
+            "--checkpoint_every"
+        )
+    config = configuration.from_flagfile(str(found / FLAGS_FILE))
     model, plain = build_model(config, tf.distribute.get_strategy()), plain_backbone(config)
-    step = Checkpoints(pathlib.Path(run_dir) / CHECKPOINTS, model, config.keep_checkpoints).restore()
-    if not step:
-        raise ValueError(f"expected a checkpoint in {run_dir!r}, got none: let the run reach --checkpoint_every first")
+    step = Checkpoints(checkpoints, model).restore(found)
     copy_weights(model.backbone, plain)
     export_backbone(plain, path)
     return step
@@ -292,24 +377,33 @@ def _order(config: Config, replica: int, strategy: tf.distribute.Strategy) -> Sl
     )
 
 
-def _keep_flags(config: Config, output: pathlib.Path, chief: bool) -> None:
-    """Check the resolved flags against those of the run that is there; the first worker writes them."""
-    flagfile = output / FLAGS_FILE
-    if flagfile.exists() and tf.train.latest_checkpoint(str(output / CHECKPOINTS)):
-        changed = configuration.changed(configuration.from_flagfile(str(flagfile)), config)
-        if changed:
-            raise ValueError(
-                f"expected the flags of the run in {str(output)!r}, got {', '.join(changed)}: use another --output_dir"
-            )
-    if not chief:
-        return
-    aside = flagfile.with_suffix(".partial")
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        aside.write_text(configuration.to_flagfile(config))
-        os.replace(aside, flagfile)
-    except OSError as error:
-        raise ValueError(f"expected a folder to write to at {str(output)!r}, got {error.strerror}") from error
+def _begin_files(config: Config, output: pathlib.Path, found: pathlib.Path | None) -> None:
+    """Flags and figures in the output folder as they were at the state found, whatever else is there."""
+    _write(output / FLAGS_FILE, configuration.to_flagfile(config))
+    (output / METRICS_FILE).unlink(missing_ok=True)
+    if found:
+        _write(output / METRICS_FILE, state_files.read_text(found, METRICS_FILE))
+
+
+def _texts(config: Config, train: Source) -> dict[str, str]:
+    """What is kept beside a checkpoint, so that it needs nothing else."""
+    metrics = pathlib.Path(config.output_dir) / METRICS_FILE
+    return {
+        FLAGS_FILE: configuration.to_flagfile(config),
+        METRICS_FILE: metrics.read_text() if metrics.exists() else "",
+        _IMAGES_FILE: json.dumps(_identity(train)),
+    }
+
+
+def _identity(train: Source) -> dict[str, str | int]:
+    """Which images the ids stand for."""
+    return {"count": len(train), "fingerprint": train.fingerprint()}
+
+
+def _write(path: pathlib.Path, text: str) -> None:
+    aside = path.with_suffix(".partial")
+    aside.write_text(text)
+    os.replace(aside, path)
 
 
 def _knn_monitor(

@@ -111,6 +111,16 @@ def assign_to(variables: list[tf.Variable], values: list[np.ndarray], strategy: 
     assign()
 
 
+def numbers_of_workers(number: int, strategy: tf.distribute.Strategy) -> np.ndarray:
+    """int64 [R], the number of each replica's worker, the first worker's first; every worker has to call it."""
+
+    @tf.function
+    def gather():
+        return strategy.run(lambda: all_gather(tf.constant([number], tf.int64)))
+
+    return strategy.experimental_local_results(gather())[0].numpy()
+
+
 def distribute(strategy: tf.distribute.Strategy, make: Callable[[int, int], tf.data.Dataset]):
     """Give each replica the batches that `make` makes for it.
 

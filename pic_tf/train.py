@@ -5,8 +5,12 @@
 
 The same command again goes on with an interrupted run. In the output folder: checkpoints, flags.txt
 (a flag file that repeats the run), metrics.csv, tensorboard, training.png, and the backbone.
+
+Exit codes: 0 done; 1 wrong input, or a run that cannot go on; 75 stopped by SIGTERM or SIGINT with the state saved,
+or a worker was lost: start again, it goes on; 130 and 143 stopped at once by a second signal, or before training.
 """
 
+import re
 import sys
 
 from absl import app, flags, logging
@@ -16,17 +20,21 @@ if __name__ == "__main__":
 
     import_tensorflow()
 
+import tensorflow as tf
+
 from pic_tf import config as configuration
 from pic_tf import pretrain
 from pic_tf.strategy import is_chief
 
-LOST_WORKER = 75  # exit code: start again, it may work then (EX_TEMPFAIL of sysexits.h)
+START_AGAIN = 75  # exit code (EX_TEMPFAIL of sysexits.h)
 
 
-def main(_) -> None:
+def main(arguments: list[str]) -> None:
     logging.set_verbosity(logging.ERROR)  # TensorFlow reports its own doings through absl
     plan_only = flags.FLAGS.plan_only
     try:
+        if arguments[1:]:  # "--tensorboard false" leaves "false" over
+            raise ValueError(f"expected flags only, got {arguments[1]!r}: write --flag=value")
         config = configuration.from_flags()
         configuration.check(config)
         strategy = pretrain.set_up_tensorflow(config)
@@ -36,23 +44,45 @@ def main(_) -> None:
             print(pretrain.describe(config, strategy), flush=True)
         if plan_only:
             return
-        result = pretrain.run(config, train, held_out, strategy)
-    except ValueError as error:
+        result = pretrain.run(config, train, held_out, strategy, flags.FLAGS.allow_changed_flags)
+    except (ValueError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
+    except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+        tensor = re.search(r"shape ?([\[(][\d, ]*[\])])", str(error))
+        sys.exit(
+            f"error: expected the run to fit into memory, got no room for {tensor[1] if tensor else 'more'}: lower "
+            "--batch_size, --image_size or --width; --plan_only tells what needs how much"
+        )
     except ConnectionError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(LOST_WORKER)
+        sys.exit(START_AGAIN)
+    except OSError as error:
+        sys.exit(
+            f"error: expected to write to {config.output_dir!r}, got {error}: checkpoints that were complete are still "
+            "there; make room, and the same command goes on"
+        )
     except KeyboardInterrupt:
         sys.exit(130)
     if not result.finished:
         print(f"stopped at step {result.step:,}; the same command goes on from there")
-        sys.exit(130)
+        sys.exit(START_AGAIN)
     if chief:
         print(f"done: backbone in {result.export}, curves in {config.output_dir}/{pretrain.PICTURE}")
+
+
+def parse(arguments: list[str]) -> list[str]:
+    """absl's own parser, which does not foresee a flag file that is no text."""
+    try:
+        return app.parse_flags_with_usage(arguments)
+    except UnicodeDecodeError as error:
+        sys.exit(f"error: expected text in --flagfile, got {error}: check the path")
 
 
 if __name__ == "__main__":
     configuration.define_flags()
     flags.adopt_module_key_flags(configuration)  # so that --help shows them
     flags.DEFINE_bool("plan_only", False, "print the plan and stop; with --num_instances, no data is needed")
-    app.run(main)
+    flags.DEFINE_bool(
+        "allow_changed_flags", False, "go on with the run in --output_dir although flags that change it differ"
+    )
+    app.run(main, flags_parser=parse)

@@ -1,17 +1,19 @@
 """Whole runs: plan, interruption and resuming, export, and one clear sentence for wrong input."""
 
-import csv
 import dataclasses
+import itertools
 import os
 import pathlib
+import shutil
 import signal
+import time
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pic_tf import callbacks, config, pretrain
+from pic_tf import callbacks, config, pretrain, state_files
 from pic_tf.callbacks import ProgressBar
 from pic_tf.checkpoint import Checkpoints
 from pic_tf.config import Config
@@ -43,10 +45,10 @@ def run(settings: Config) -> pretrain.Result:
 
 
 def variables_of(output_dir) -> dict[str, np.ndarray]:
-    """Everything in the newest checkpoint of a run."""
-    reader = tf.train.load_checkpoint(str(pathlib.Path(output_dir) / "checkpoints"))
-    names = [n for n in reader.get_variable_to_shape_map() if n.endswith("VARIABLE_VALUE") and "save_counter" not in n]
-    return {name: reader.get_tensor(name) for name in names}
+    """Every array in the newest checkpoint of a run."""
+    path, _ = state_files.newest(pathlib.Path(output_dir) / "checkpoints")
+    tables = {f.stem: state_files.read_table(path, f.stem) for f in path.glob("*.npy")}
+    return state_files.read_variables(path) | tables
 
 
 def metrics_of(output_dir) -> list[dict[str, str]]:
@@ -68,6 +70,18 @@ def signals_after(monkeypatch, *steps):
     monkeypatch.setattr(ProgressBar, "on_train_batch_end", on_train_batch_end)
 
 
+def at_step(monkeypatch, step, action):
+    """Do something once, at the end of a step."""
+    update, counted = ProgressBar.on_train_batch_end, itertools.count(1)
+
+    def on_train_batch_end(self, batch, logs):
+        update(self, batch, logs)
+        if next(counted) == step:
+            action()
+
+    monkeypatch.setattr(ProgressBar, "on_train_batch_end", on_train_batch_end)
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     settings = dataclasses.replace(SMALL, output_dir=str(tmp_path_factory.mktemp("run")))
@@ -83,7 +97,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(uninterrupted, tmp_path, m
     result = run(settings)
     assert result.finished and result.step == 3 * 23
     expected, got = variables_of(uninterrupted.output_dir), variables_of(tmp_path)
-    assert expected.keys() == got.keys() and len(expected) > 100
+    assert expected.keys() == got.keys() and len(expected) > 100 and "weights" in expected
     for name in expected:
         np.testing.assert_array_equal(got[name], expected[name], err_msg=name)
     assert metrics_of(tmp_path) == metrics_of(uninterrupted.output_dir)
@@ -134,7 +148,7 @@ def test_what_a_run_leaves(uninterrupted):
         for event in tf.compat.v1.train.summary_iterator(str(file))
         for value in event.summary.value
     }
-    assert tags == set(callbacks.COLUMNS) - {"epoch", "step"}
+    assert tags == set(callbacks.COLUMNS) - {"epoch", "step"} | {"row_norms", "row_gaps"}
     again = config.from_flagfile(str(output / pretrain.FLAGS_FILE))
     assert again == config.resolve(uninterrupted, 1500)
     assert not list(output.glob("*.partial*"))
@@ -151,7 +165,7 @@ def test_exports_of_a_run_agree(uninterrupted, tmp_path):
 
 
 def test_changed_flags_are_named(uninterrupted):
-    with pytest.raises(ValueError, match=r"got --temperature \(0.2 -> 0.1\): use another --output_dir"):
+    with pytest.raises(ValueError, match=r"got --temperature \(0.2 -> 0.1\): use another --output_dir, or --allow_ch"):
         run(dataclasses.replace(uninterrupted, temperature=0.1))
 
 
@@ -248,25 +262,147 @@ def test_checkpoint_of_another_model_is_refused(uninterrupted, tmp_path):
     settings = config.resolve(dataclasses.replace(uninterrupted, width=8), 1500)
     model = pretrain.build_model(settings, ONE)
     with pytest.raises(ValueError, match="expected a checkpoint of this model"):
-        Checkpoints(pathlib.Path(uninterrupted.output_dir) / "checkpoints", model, 2).restore()
+        directory = pathlib.Path(uninterrupted.output_dir) / "checkpoints"
+        Checkpoints(directory, model).restore(state_files.newest(directory)[0])
 
 
-def test_metrics_file_drops_what_a_checkpoint_did_not_keep(tmp_path):
-    path = tmp_path / "metrics.csv"
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, callbacks.COLUMNS)
-        writer.writeheader()
-        writer.writerows({"epoch": e, "step": 10 * e} for e in (1, 2, 3))
-    kept = callbacks.MetricsFile(path, start_step=20)
-    assert [row["step"] for row in kept._rows] == ["10", "20"]
-
-
-def test_an_image_that_vanishes_is_named_and_the_same_command_goes_on_without_it(tmp_path):
-    """Nothing was trained yet, so the number of images may change."""
+def test_a_folder_that_vanishes_in_mid_run_and_comes_back(tmp_path, monkeypatch):
+    """The state is saved, and after the folder is back the same command ends as if nothing had been."""
     folder = picture_folder(tmp_path / "images")
-    settings = one_epoch(folder, tmp_path / "run", knn_every=0)
-    opened = pretrain.open_data(settings)
-    (folder / "train" / "class0" / "18.jpg").unlink()
-    with pytest.raises(ValueError, match=r"expected an image in .*18\.jpg., got one that cannot be read"):
-        pretrain.run(*opened, ONE)
+    settings = dataclasses.replace(one_epoch(folder, tmp_path / "whole", knn_every=0), epochs=12)
     assert run(settings).finished
+    at_step(monkeypatch, 7, lambda: (folder / "train").rename(tmp_path / "elsewhere"))
+    settings = dataclasses.replace(settings, output_dir=str(tmp_path / "run"))
+    with pytest.raises(ValueError, match=r"expected an image in .*, got one that cannot be read"):
+        run(settings)
+    (tmp_path / "elsewhere").rename(folder / "train")
+    path, _ = state_files.newest(tmp_path / "run" / "checkpoints")
+    assert state_files.step_of(path) >= 7
+    assert run(settings).finished
+    expected, got = variables_of(tmp_path / "whole"), variables_of(tmp_path / "run")
+    for name in expected:
+        np.testing.assert_array_equal(got[name], expected[name], err_msg=name)
+
+
+def test_rows_are_not_given_to_other_images(tmp_path):
+    """A file renamed in a folder would give images each other's rows; the folder itself may move."""
+    folder = picture_folder(tmp_path / "images")
+    settings = dataclasses.replace(one_epoch(folder, tmp_path / "run", knn_every=0), epochs=1)
+    assert run(settings).finished
+    moved = folder.rename(tmp_path / "moved")
+    settings = dataclasses.replace(settings, dataset=str(moved))
+    assert run(settings).finished
+    (moved / "train" / "class0" / "18.jpg").rename(moved / "train" / "class0" / "00.jpg")
+    with pytest.raises(ValueError, match=r"expected the 30 images of the run in .* of which some have other names"):
+        run(settings)
+
+
+def test_allowed_changes_go_on_with_the_state(uninterrupted, tmp_path, capsys):
+    """More epochs need room in the history, which the first ones must keep."""
+    settings = dataclasses.replace(uninterrupted, output_dir=str(tmp_path), knn_every=0)
+    assert run(settings).step == 69
+    before = variables_of(tmp_path)
+    longer = dataclasses.replace(settings, epochs=6, temperature=0.25)
+    result = pretrain.run(*pretrain.open_data(longer), ONE, allow_changed_flags=True)
+    assert result.finished and result.step == 138
+    out = capsys.readouterr().out
+    assert "changed: --epochs (3 -> 6)" in out and "changed: --temperature (0.2 -> 0.25)" in out
+    after = variables_of(tmp_path)
+    np.testing.assert_array_equal(after["optimizer/history/products"][:69], before["optimizer/history/products"][:69])
+    losses = [float(row["loss"]) for row in metrics_of(tmp_path)]
+    assert len(losses) == 6 and losses[-1] < losses[2]
+
+
+def test_what_is_left_open_stays_as_it_was(uninterrupted):
+    """W, S and K of the run, although their defaults depend on the number of replicas."""
+    left_open = dataclasses.replace(uninterrupted, window_size=None, window_stride=None, num_negatives=None)
+    resumed, *_ = pretrain.open_data(left_open, num_replicas=1)
+    assert resumed == pretrain.open_data(uninterrupted)[0]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: (path / "weights.npy").unlink(),
+        lambda path: (path / "SHA256SUMS").unlink(),
+        lambda path: os.truncate(path / "momentum.npy", 1000),
+        lambda path: flip_a_bit(path / "variables.npz"),
+    ],
+    ids="missing unfinished truncated flipped".split(),
+)
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_used(uninterrupted, tmp_path, capsys, damage):
+    shutil.copytree(uninterrupted.output_dir, tmp_path / "run")
+    settings = dataclasses.replace(uninterrupted, output_dir=str(tmp_path / "run"))
+    good, newest = state_files.states(tmp_path / "run" / "checkpoints").values()
+    damage(newest)
+    assert run(settings).finished
+    said = capsys.readouterr()
+    assert "damaged checkpoint: " in said.err and f"resuming from step 46 of 69 ({good})" in said.out
+    assert newest.with_suffix(".damaged").is_dir()
+    expected, got = variables_of(uninterrupted.output_dir), variables_of(tmp_path / "run")
+    for name in expected:
+        np.testing.assert_array_equal(got[name], expected[name], err_msg=name)
+    assert metrics_of(tmp_path / "run") == metrics_of(uninterrupted.output_dir)
+
+
+def flip_a_bit(path):
+    with open(path, "r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        byte = file.read(1)[0]
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ 8]))
+
+
+def test_no_good_checkpoint_left(uninterrupted, tmp_path, capsys):
+    """Then training begins anew, and says so; what was damaged is still there."""
+    shutil.copytree(uninterrupted.output_dir, tmp_path / "run")
+    for path in state_files.states(tmp_path / "run" / "checkpoints").values():
+        flip_a_bit(path / "weights.npy")
+    settings = dataclasses.replace(uninterrupted, output_dir=str(tmp_path / "run"))
+    assert run(settings).finished
+    assert "no checkpoint is left: starting anew" in capsys.readouterr().err
+    assert len(list((tmp_path / "run" / "checkpoints").glob("*.damaged"))) == 2
+    assert metrics_of(tmp_path / "run") == metrics_of(uninterrupted.output_dir)
+
+
+def test_two_runs_in_one_folder(uninterrupted, tmp_path, monkeypatch):
+    settings = dataclasses.replace(uninterrupted, output_dir=str(tmp_path), epochs=1, knn_every=0)
+
+    def another():
+        with pytest.raises(
+            ValueError, match=rf"got another run in it \(process {os.getpid()} on .*\): wait for its end"
+        ):
+            run(settings)
+
+    at_step(monkeypatch, 5, another)
+    assert run(settings).finished  # undisturbed
+    assert run(settings).finished  # and the lock is free again
+
+
+def test_the_clock_may_jump(uninterrupted, tmp_path, monkeypatch):
+    """Neither the wall clock nor the times of files decide anything."""
+    jumps = itertools.cycle([0.0, 3e8, -3e8])
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + next(jumps))
+    settings = dataclasses.replace(uninterrupted, output_dir=str(tmp_path))
+    signals_after(monkeypatch, 30)
+    assert run(settings).step == 30
+    for i, path in enumerate(state_files.states(tmp_path / "checkpoints").values()):
+        for file in [path, *path.iterdir()]:
+            os.utime(file, (1e9 - 1e6 * i, 1e9 - 1e6 * i))  # the newest looks oldest
+    assert run(settings).finished
+    assert metrics_of(tmp_path) == metrics_of(uninterrupted.output_dir)
+
+
+def test_checkpoints_to_keep(uninterrupted, tmp_path):
+    settings = dataclasses.replace(
+        uninterrupted,
+        output_dir=str(tmp_path),
+        epochs=7,
+        knn_every=0,
+        checkpoint_every=1,
+        keep_checkpoints=2,
+        keep_checkpoint_every=3,
+    )
+    run(settings)
+    assert [step // 23 for step in state_files.states(tmp_path / "checkpoints")] == [3, 6, 7]

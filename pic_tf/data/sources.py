@@ -1,6 +1,7 @@
 """Where images come from. A source is `len`, images by instance id, and optional labels."""
 
 import dataclasses
+import hashlib
 import os
 import pathlib
 from typing import Protocol
@@ -32,6 +33,9 @@ class Source(Protocol):
 
     def path(self, instance_id: int) -> str:
         """What to call an instance in messages."""
+
+    def fingerprint(self) -> str:
+        """Changes where an id comes to stand for another image, and only there."""
 
     def read(self, instance_ids: tf.Tensor) -> tf.Tensor:
         """Images of `instance_ids` (int64 [b]) as a graph op: string [b] (encoded) or uint8 [b, H, W, 3]."""
@@ -76,6 +80,10 @@ class ArraySource:
         """What to call an instance in messages."""
         return f"{self.name}[{instance_id}]"
 
+    def fingerprint(self) -> str:
+        """Hash of the pixels."""
+        return hashlib.sha256(np.ascontiguousarray(self.images)).hexdigest()
+
     def read(self, instance_ids: tf.Tensor) -> tf.Tensor:
         """uint8 [b, H, W, 3] images of int64 [b] ids."""
         images = tf.numpy_function(lambda ids: self.images[ids], [instance_ids], tf.uint8, stateful=False)
@@ -114,6 +122,10 @@ class FolderSource:
     def path(self, instance_id: int) -> str:
         """The file of an instance."""
         return os.path.join(self.folder, self.paths[instance_id])
+
+    def fingerprint(self) -> str:
+        """Hash of the relative paths, so the folder itself may move."""
+        return hashlib.sha256(b"\0".join(map(os.fsencode, self.paths))).hexdigest()
 
     def read(self, instance_ids: tf.Tensor) -> tf.Tensor:
         """string [b], the files' bytes, of int64 [b] ids."""
@@ -181,7 +193,13 @@ def open_folder(folder: str | os.PathLike, class_names: tuple[str, ...] = (), se
 def _image_paths(root: pathlib.Path) -> list[str]:
     """Sorted relative paths of the image files below a folder; a folder that links lead to twice is read once."""
     paths, seen = [], set()
-    for directory, folders, files in os.walk(root, followlinks=True):
+
+    def refuse(error: OSError) -> None:
+        raise ValueError(
+            f"expected a readable folder at {error.filename!r}, got {error.strerror}: change its mode or remove it"
+        ) from error
+
+    for directory, folders, files in os.walk(root, onerror=refuse, followlinks=True):
         real = os.path.realpath(directory)
         folders[:] = [] if real in seen else [f for f in folders if not f.startswith(".")]
         if real in seen:

@@ -124,16 +124,16 @@ class InstanceClassifier(keras.layers.Layer):
           optimizer: catches returning rows up.
 
         Returns:
-          slots int64 [b], the slot of each id's row; and what happened here, float32 scalars: `fetched`, how many
-          rows came from the store, `row_norm`, their mean norm before the floor, and `floored`, how many rows
-          that had been in the ring before the floor lifted.
+          slots int64 [b], the slot of each id's row; and what happened to the rows, of each: `fetched` bool [b], it
+          came from the store; `returning` bool [b], and had been in the ring before; `norm` float32 [b], before the
+          floor; `gap` int64 [b], updates it missed; `floored` bool [b], returning and lifted by the floor. All are
+          of length 0 where K = N, where no row ever moves.
 
         Source: paper, Section 2.3 and Eq. 3.
         """
         if self.store is None:
-            return instance_ids // self.num_replicas, {
-                name: tf.constant(0.0) for name in ("fetched", "row_norm", "floored")
-            }
+            types = {"fetched": tf.bool, "returning": tf.bool, "norm": tf.float32, "gap": tf.int64, "floored": tf.bool}
+            return instance_ids // self.num_replicas, {name: tf.zeros([0], dtype) for name, dtype in types.items()}
         size = tf.shape(instance_ids, out_type=tf.int64)[0]
         batch = tf.sort(instance_ids)
         first = tf.concat([[True], batch[1:] != batch[:-1]], axis=0)  # not a repetition
@@ -163,13 +163,21 @@ class InstanceClassifier(keras.layers.Layer):
         if self.weight_correction:
             weights, momentum = optimizer.caught_up_rows(weights, momentum, since)
         fetched = first & ~hit
-        weights, momentum, happened = self._lift(weights, momentum, fetched, fetched & (since > 0))
+        returning = fetched & (since > 0)
+        weights, momentum, norm, lifted = self._lift(weights, momentum)
 
         self.ids.assign(tf.where(revisited, _NOBODY, ids))
         replicas.scatter_rows(self.ids, slots, tf.where(first, batch, _NOBODY))
         replicas.scatter_rows(self.weights_ring, slots, tf.where(hit[:, None], hit_weights, weights))
         replicas.scatter_rows(self.momentum_ring, slots, tf.where(hit[:, None], hit_momentum, momentum))
         self.head.assign((self.head + size) % self.slots)
+        happened = {
+            "fetched": fetched,
+            "returning": returning,
+            "norm": norm,
+            "gap": optimizer.iterations - since,
+            "floored": returning & lifted,
+        }
         return tf.gather(slots, tf.searchsorted(batch, instance_ids)), happened
 
     def call(self, embedding: tf.Tensor, weights: tf.Tensor, slots: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -223,19 +231,11 @@ class InstanceClassifier(keras.layers.Layer):
         ids = tf.range(self.slots, dtype=tf.int64) * self.num_replicas + replicas.index()
         self.ids.assign(tf.where(ids < self.num_instances, ids, _NOBODY))
 
-    def _lift(
-        self, weights: tf.Tensor, momentum: tf.Tensor, fetched: tf.Tensor, returning: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
-        """Rescale rows that are shorter than `min_row_norm` to it, and say what happened, see `admit`."""
+    def _lift(self, weights: tf.Tensor, momentum: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Rescale rows that are shorter than `min_row_norm` to it; also their norms before and which were lifted."""
         weights, momentum = tf.cast(weights, tf.float64), tf.cast(momentum, tf.float64)
         norm = tf.norm(weights, axis=1)
         short = (norm < self.min_row_norm) & (norm > 0)
         factor = tf.where(short, tf.math.divide_no_nan(tf.constant(self.min_row_norm, tf.float64), norm), 1.0)[:, None]
-        count = tf.reduce_sum(tf.cast(fetched, tf.float64))
-        happened = {
-            "fetched": count,
-            "row_norm": tf.math.divide_no_nan(tf.reduce_sum(tf.where(fetched, norm, 0.0)), count),
-            "floored": tf.reduce_sum(tf.cast(short & returning, tf.float64)),
-        }
         lifted = tf.cast(weights * factor, tf.float32), tf.cast(momentum * factor, tf.float32)
-        return *lifted, {name: tf.cast(value, tf.float32) for name, value in happened.items()}
+        return *lifted, tf.cast(norm, tf.float32), short

@@ -86,6 +86,34 @@ def collect(classifier: InstanceClassifier, step: int, strategy: tf.distribute.S
     return Rows(weights, momentum, stamp, np.concatenate(ids), int(classifier.head.numpy()) * count)
 
 
+def norms(instance_ids: np.ndarray, classifier: InstanceClassifier, strategy: tf.distribute.Strategy) -> np.ndarray:
+    """Norms of some rows, of resting ones as they were when they left; every worker has to call it.
+
+    Args:
+      instance_ids: int64 [n].
+      classifier: the layer.
+      strategy: in whose scope it was made.
+
+    Returns:
+      float32 [n].
+    """
+
+    @tf.function
+    def norms_of(ids: tf.Tensor) -> tf.Tensor:
+        def on_replica() -> tf.Tensor:
+            own = ids % classifier.num_replicas == replicas.index()
+            is_slot = classifier.ids[None] == ids[:, None]  # bool [n, K / R]
+            rows = replicas.gather_rows(classifier.weights_ring, tf.argmax(is_slot, axis=1))
+            if classifier.store is not None:
+                resting, *_ = classifier.store.read(ids // classifier.num_replicas)
+                rows = tf.where(tf.reduce_any(is_slot, axis=1)[:, None], rows, resting)
+            return replicas.all_sum(tf.where(own, tf.norm(rows, axis=1), 0.0))
+
+        return strategy.experimental_local_results(strategy.run(on_replica))[0]
+
+    return norms_of(tf.constant(instance_ids, tf.int64)).numpy()
+
+
 def place(rows: Rows, classifier: InstanceClassifier, strategy: tf.distribute.Strategy) -> None:
     """Put rows where they belong, whatever the number of replicas they come from.
 

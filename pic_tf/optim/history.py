@@ -29,9 +29,8 @@ class ProductHistory(tf.Module):
         if capacity < 1:
             raise ValueError(f"expected capacity >= 1 step, got {capacity}")
         self.capacity = capacity
-        self.levels = max(capacity - 1, 0).bit_length() + 1
-        sizes = [-(-capacity >> level) for level in range(self.levels)]  # ceil(T / 2^l) blocks
-        self._first = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        self._first = _first_blocks(capacity)
+        self.levels = len(self._first) - 1
         identity = tf.eye(2, batch_shape=[int(self._first[-1])], dtype=tf.float64)
         # Every replica keeps its own: they are equal, and nothing has to cross to keep them so.
         self.products = replicas.local_variable(lambda: identity, "products")
@@ -78,3 +77,39 @@ class ProductHistory(tf.Module):
             tf.constant(self.capacity, tf.int64),
             f"expected at most {self.capacity} updates, got one more: create LazySGD with a larger max_updates",
         )
+
+
+def resized(products: np.ndarray, capacity: int, new_capacity: int, steps: int) -> np.ndarray:
+    """The products of a history that has room for more matrices, or for fewer.
+
+    Args:
+      products: float64 [about 2 T, 2, 2], `ProductHistory.products`.
+      capacity: T.
+      new_capacity: the most matrices to record from now on.
+      steps: how many are recorded.
+
+    Returns:
+      float64 [about 2 new T, 2, 2].
+
+    Raises:
+      ValueError: where there is no room for what is recorded, or the products are not those of T matrices.
+    """
+    first, new_first = _first_blocks(capacity), _first_blocks(new_capacity)
+    if steps > new_capacity:
+        raise ValueError(f"expected room for the {steps} steps recorded, got {new_capacity}")
+    if len(products) != first[-1]:
+        raise ValueError(f"expected {first[-1]} products of a history of {capacity} steps, got {len(products)}")
+    result = np.tile(np.eye(2), (new_first[-1], 1, 1))
+    for level in range(len(new_first) - 1):
+        # Above the old levels the first block holds what their last one does: everything.
+        old = min(level, len(first) - 2)
+        blocks = min(first[old + 1] - first[old], new_first[level + 1] - new_first[level])
+        result[new_first[level] : new_first[level] + blocks] = products[first[old] : first[old] + blocks]
+    return result
+
+
+def _first_blocks(capacity: int) -> np.ndarray:
+    """int64 [levels + 1], where each level begins: level l has ceil(T / 2^l) blocks, the last level one."""
+    levels = (capacity - 1).bit_length() + 1
+    sizes = [-(-capacity >> level) for level in range(levels)]
+    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)

@@ -22,8 +22,7 @@ class LazySGD(keras.optimizers.Optimizer):
     untouched from step s to step t and is then caught up at once by M_{t-1} ... M_s. Where the
     paper takes a power of one matrix, we take the exact product of the rates that were applied.
 
-    A step whose update is left out, as loss scaling does where a float16 gradient overflows, counts
-    as a step with M_t = I.
+    A step whose update is left out, for a gradient that is not finite, counts as a step with M_t = I.
 
     With a `trust_coefficient` the network's tensors of rank 2 and more are updated as LARS does, by
     c |w| / |g + lambda w| (g + lambda w) in place of g + lambda w, and its biases and normalisation
@@ -39,6 +38,11 @@ class LazySGD(keras.optimizers.Optimizer):
       max_updates: the most steps the history can hold, at 64 bytes each.
       trust_coefficient: c of LARS; None for plain SGD.
       name: name of the optimizer.
+
+    Attributes:
+      taken: bool variable, whether the step's update is taken; where it is not, `apply_gradients` and `update` leave
+        parameters and momentum as they are.
+      applied: int64 variable, how many updates were taken. `iterations` counts steps.
 
     Raises:
       ValueError: for a momentum, weight decay or trust coefficient out of range.
@@ -70,6 +74,7 @@ class LazySGD(keras.optimizers.Optimizer):
         self.trust_coefficient = trust_coefficient
         self._adapted = None  # keys of the variables that LARS applies to; None for all
         self.history = ProductHistory(max_updates)
+        self.taken = replicas.local_variable(lambda: tf.constant(True), "taken")
         self.applied = replicas.local_variable(lambda: tf.constant(0, tf.int64), "applied")
 
     def build(self, var_list: list[tf.Variable]) -> None:
@@ -91,17 +96,19 @@ class LazySGD(keras.optimizers.Optimizer):
         gradient = tf.convert_to_tensor(gradient)  # weight decay makes a sparse gradient dense
         values = tf.convert_to_tensor(variable)
         if self.trust_coefficient is not None and (self._adapted is None or key in self._adapted):
-            self._move(self._adapted_direction(gradient, values), variable, momentum)
+            direction = self._adapted_direction(gradient, values)
         else:
-            self.update(gradient, values, variable, momentum)
+            direction = gradient + self.coupled_weight_decay * values
+        self._move(tf.where(self.taken, direction, tf.zeros([], direction.dtype)), variable, momentum)
 
     def apply_gradients(self, grads_and_vars, **kwargs) -> tf.Variable:
         """Eq. 2 for every variable, and M_t appended to the history."""
         step = tf.identity(self.iterations)
         result = super().apply_gradients(grads_and_vars, **kwargs)
         # Only now is `learning_rate` the rate of this update.
-        self.history.record(step, self._update_matrix())
-        self.applied.assign_add(1)
+        taken = tf.identity(self.taken)
+        self.history.record(step, tf.where(taken, self._update_matrix(), tf.eye(2, dtype=tf.float64)))
+        self.applied.assign_add(tf.cast(taken, tf.int64))
         return result
 
     def update(self, gradient: tf.Tensor, values: tf.Tensor, variable: tf.Variable, momentum: tf.Variable) -> None:
@@ -110,12 +117,16 @@ class LazySGD(keras.optimizers.Optimizer):
         The rate is that of the last `apply_gradients`, so rows beside the network follow after it.
 
         Args:
-          gradient: g, of the variable's shape.
+          gradient: g, of the variable's shape; where the update is not taken, any numbers.
           values: w as it is before the update; who has read it already spares a copy.
           variable: w.
           momentum: u.
         """
-        self._move(gradient + self.coupled_weight_decay * values, variable, momentum)
+        # A condition costs a large table no pass over memory, as a selection would, but more time to trace.
+        direction = tf.cond(
+            self.taken, lambda: gradient + self.coupled_weight_decay * values, lambda: tf.zeros_like(gradient)
+        )
+        self._move(direction, variable, momentum)
 
     def caught_up_rows(self, weights: tf.Tensor, momentum: tf.Tensor, since: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Eq. 3 for rows that took no part since a step: what every update since then made of them.
@@ -145,15 +156,16 @@ class LazySGD(keras.optimizers.Optimizer):
         }
 
     def _move(self, direction: tf.Tensor, variable: tf.Variable, momentum: tf.Variable) -> None:
-        """u <- m u + direction, w <- w - eta u."""
+        """u <- m u + direction, w <- w - eta u; with m = 1 and eta = 0 where the update is not taken."""
         dtype = variable.dtype
+        rate, m = (tf.cast(x, dtype) for x in (self.learning_rate, self.momentum))
         # TensorFlow's kernel does both in one pass over memory.
         tf.raw_ops.ResourceApplyMomentum(
             var=variable.handle,
             accum=momentum.handle,
             grad=direction,
-            lr=tf.cast(self.learning_rate, dtype),
-            momentum=tf.cast(self.momentum, dtype),
+            lr=tf.where(self.taken, rate, tf.zeros_like(rate)),
+            momentum=tf.where(self.taken, m, tf.ones_like(m)),
         )
 
     def _adapted_direction(self, gradient: tf.Tensor, values: tf.Tensor) -> tf.Tensor:

@@ -213,9 +213,9 @@ def test_the_floor_lifts_short_rows_and_changes_no_cosine():
     np.testing.assert_allclose(np.linalg.norm(lifted, axis=1), [0.0, 2.0, 3.0], rtol=1e-6)  # float32 norms
     np.testing.assert_allclose(lifted[1], 4 * rows[0], rtol=1e-6)
     np.testing.assert_allclose(classifier.momentum_ring.numpy()[slots.numpy()[1]], 4 * momentum[0], rtol=1e-6)
-    assert happened["fetched"].numpy() == 3
-    assert happened["floored"].numpy() == 0  # none of them had been in the ring
-    np.testing.assert_allclose(happened["row_norm"].numpy(), (0.5 + 3.0 + 0.0) / 3, rtol=1e-6)
+    assert happened["fetched"].numpy().all()
+    assert not happened["returning"].numpy().any() and not happened["floored"].numpy().any()  # new to the ring
+    np.testing.assert_allclose(sorted(happened["norm"].numpy()), [0.0, 0.5, 3.0], rtol=1e-6)
 
 
 def test_the_floor_lifts_a_row_that_float32_cannot_square():
@@ -234,7 +234,7 @@ def test_the_floor_lifts_a_row_that_float32_cannot_square():
         slots, happened = classifier.admit(tf.constant([4], tf.int64), optimizer)
         lifted = classifier.weights_ring.numpy()[slots.numpy()[0]]
         np.testing.assert_allclose(lifted, 0.5 * row[0], rtol=1e-5)  # float32 rounding of the row
-        assert happened["floored"].numpy() == 1
+        assert happened["floored"].numpy().tolist() == [True]
         classifier.ids.assign(tf.fill([16], np.int64(-1)))
 
 

@@ -1,0 +1,101 @@
+"""How good the features are while they are being learned."""
+
+import sys
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+from tqdm import tqdm
+
+from pic_tf.data.pipeline import evaluation_batches, find_undecodable
+from pic_tf.data.sources import Source
+from pic_tf.evals.features import inference, raw_pixels
+from pic_tf.evals.knn import knn_accuracy
+
+
+class KnnMonitor(keras.callbacks.Callback):
+    """Weighted kNN accuracy on held-out images. Adds `knn` to the logs of the epochs it runs in.
+
+    Args:
+      backbone: the network being trained.
+      evaluated: a network alike on one device and in float32, which gets its weights to be evaluated.
+      chief: whether this worker evaluates; the others only take part in reading the weights.
+      train: labelled training images, the bank.
+      held_out: labelled images to classify.
+      every: epochs between two evaluations; the last epoch is always evaluated.
+      epochs: epochs of the run.
+      image_size: side of a view in pixels.
+      eval_crop: side of the central crop, share of the short side.
+      images: at most so many images of each, drawn by `seed`.
+      k: neighbours that vote.
+      temperature: of their votes.
+      seed: of the draw.
+
+    Attributes:
+      raw_pixels: accuracy with normalised pixels as features.
+      random_init: accuracy with the backbone as it is at construction, before it learns.
+
+    Raises:
+      ValueError: for an image that cannot be read.
+    """
+
+    def __init__(
+        self,
+        backbone: keras.Model,
+        evaluated: keras.Model,
+        chief: bool,
+        train: Source,
+        held_out: Source,
+        *,
+        every: int,
+        epochs: int,
+        image_size: int,
+        eval_crop: float,
+        images: int,
+        k: int,
+        temperature: float,
+        seed: int,
+    ):
+        super().__init__()
+        self._backbone, self._evaluated, self._chief = backbone, evaluated, chief
+        self._features = inference(evaluated)
+        self._every, self._epochs, self._k, self._temperature = every, epochs, k, temperature
+        self._images, self._batches, self._labels = [], [], []
+        for source in (train, held_out):
+            ids = np.arange(len(source))
+            if len(ids) > images:
+                ids = np.sort(np.random.default_rng(seed).choice(ids, images, replace=False))
+            self._images.append((source, ids))
+            self._batches.append(evaluation_batches(source, ids, image_size=image_size, crop_fraction=eval_crop))
+            self._labels.append(source.labels[ids])
+        copy_weights(backbone, evaluated)
+        self.raw_pixels = self._accuracy(raw_pixels) if chief else float("nan")
+        self.random_init = self._accuracy(self._features) if chief else float("nan")
+
+    def on_epoch_end(self, epoch: int, logs: dict) -> None:
+        if (epoch + 1) % self._every and epoch + 1 != self._epochs:
+            return
+        copy_weights(self._backbone, self._evaluated)
+        if not self._chief:
+            return
+        logs["knn"] = self._accuracy(self._features)
+        tqdm.write(
+            f"epoch {epoch + 1}: loss {float(logs['loss']):.3f}, kNN {logs['knn']:.4f} "
+            f"(random initialisation {self.random_init:.4f}, raw pixels {self.raw_pixels:.4f})",
+            file=sys.stderr,
+        )
+
+    def _accuracy(self, features) -> float:
+        try:
+            bank, queries = (features(batches) for batches in self._batches)
+        except tf.errors.OpError as error:
+            broken = next(filter(None, (find_undecodable(*images) for images in self._images)), None)
+            if broken is None:
+                raise
+            raise broken from error
+        return knn_accuracy(bank, self._labels[0], queries, self._labels[1], self._k, self._temperature)
+
+
+def copy_weights(trained: keras.Model, plain: keras.Model) -> None:
+    """Bring the weights of a network that may be spread over replicas to one that is not; on every worker."""
+    plain.set_weights([variable.numpy() for variable in trained.weights])  # statistics: the mean over replicas
