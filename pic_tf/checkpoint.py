@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import tensorflow as tf
+from tqdm import tqdm
 
 from pic_tf import replicas, state_files
 from pic_tf.instances.rows import Rows, collect, place
@@ -66,7 +67,7 @@ class Checkpoints:
         try:
             self.wait()
         except OSError as error:
-            print(f"no checkpoint written ({error}); training goes on", file=sys.stderr)
+            tqdm.write(f"no checkpoint written ({error}); training goes on", file=sys.stderr)
         rows = collect(self._model.classifier, step, self._strategy)
         variables = {name: np.array(variable.numpy()) for name, variable in named_variables(self._model)}
         variables |= {_HEAD: np.array(rows.head), _CAPACITY: np.array(self._model.lazy_sgd.history.capacity)}

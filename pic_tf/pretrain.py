@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import sys
 
 import tensorflow as tf
@@ -96,7 +97,7 @@ def build_model(config: Config, strategy: tf.distribute.Strategy) -> PIC:
         config.blur_probability,
         config.blur_sigma,
     )
-    rate = learning_rate(config)
+    rate = plan.learning_rates(config)
     lars = config.lars_trust_coefficient if config.optimizer == "lars" else None
     with strategy.scope():
         model = PIC(
@@ -123,13 +124,6 @@ def build_model(config: Config, strategy: tf.distribute.Strategy) -> PIC:
         )
     keras.mixed_precision.set_global_policy("float32")
     return model
-
-
-def learning_rate(config: Config) -> WarmupCosine:
-    """Linear warm-up, then a cosine, by the step."""
-    steps = plan.total_steps(config)
-    warmup = min(round(config.warmup_epochs * plan.steps_per_epoch(config)), steps - 1)
-    return WarmupCosine(plan.peak_learning_rate(config), steps, warmup, config.final_learning_rate)
 
 
 def lamb(rate: WarmupCosine, config: Config) -> keras.optimizers.Optimizer:
@@ -240,6 +234,8 @@ def _train(
     """Train from the state found, or from the start."""
     output, chief, alone = pathlib.Path(config.output_dir), is_chief(strategy), not several_workers(strategy)
     model, plain = build_model(config, strategy), plain_backbone(config)
+    if chief:
+        _check_room(output, config.keep_checkpoints, plan.checkpoint_size(config, plain, model.projection))
     knn = _knn_monitor(config, model, plain, chief, train, held_out)
     total, per_epoch = plan.total_steps(config), plan.steps_per_epoch(config)
     kept_for_good = config.keep_checkpoint_every * per_epoch
@@ -263,7 +259,7 @@ def _train(
 
     bar = ProgressBar(total, step, config.batch_size, chief)
     reports, most = output / NAN_REPORTS, config.max_skipped_steps
-    guard = NanGuard(config.on_nan, most, reports, train, batches, learning_rate(config), chief)
+    guard = NanGuard(config.on_nan, most, reports, train, batches, plan.learning_rates(config), chief)
     state = KeepState(checkpoints, config.checkpoint_every, lambda: _texts(config, train), within_epoch, alone)
     files = [MetricsFile(output / METRICS_FILE)] if chief else []
     if config.tensorboard:
@@ -375,6 +371,17 @@ def _order(config: Config, replica: int, strategy: tf.distribute.Strategy) -> Sl
         replica,
         strategy.num_replicas_in_sync,
     )
+
+
+def _check_room(output: pathlib.Path, keep: int, size: int) -> None:
+    """Refuse a disk on which the checkpoints will not fit: those to keep, and one more while it is written."""
+    there = [f.stat().st_size for path in state_files.states(output / CHECKPOINTS).values() for f in path.iterdir()]
+    needed, free = (keep + 1) * size - sum(there), shutil.disk_usage(output).free
+    if needed > free:
+        raise ValueError(
+            f"expected {plan.as_text(needed)} free in {str(output)!r} for {keep + 1} checkpoints, got "
+            f"{plan.as_text(free)}: make room, keep fewer (--keep_checkpoints), or use another --output_dir"
+        )
 
 
 def _begin_files(config: Config, output: pathlib.Path, found: pathlib.Path | None) -> None:

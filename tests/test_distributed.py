@@ -12,7 +12,7 @@ import tf_keras as keras
 
 import pic_tf
 import pic_tf.instances.rows
-from pic_tf import pretrain
+from pic_tf import pretrain, state_files
 from pic_tf.callbacks import ProgressBar
 from tests.processes import with_replicas
 from tests.test_pic import images_and_ids, small_backbone
@@ -52,11 +52,11 @@ def test_two_replicas_resume_bit_for_bit_and_one_goes_on_from_them(tmp_path):
     settings = dataclasses.replace(SMALL, epochs=2, knn_every=0, output_dir=str(tmp_path / "other_number"))
     before = variables_of(tmp_path / "other_number")
     model = pretrain.build_model(pretrain.open_data(settings)[0], tf.distribute.get_strategy())
-    checkpoints = pretrain.Checkpoints(tmp_path / "other_number" / "checkpoints", model, 2)
-    assert checkpoints.restore() == 30
-    ring = before["instances/ring/.ATTRIBUTES/VARIABLE_VALUE"]
+    directory = tmp_path / "other_number" / "checkpoints"
+    assert pretrain.Checkpoints(directory, model).restore(state_files.newest(directory)[0]) == 30
+    ring = before["ring"]
     np.testing.assert_array_equal(model.classifier.ids.numpy(), ring)  # slot p of replica r is slot 2 p + r
-    weights = before["instances/weights/.ATTRIBUTES/VARIABLE_VALUE"]
+    weights = before["weights"]
     live = ring >= 0
     np.testing.assert_array_equal(model.classifier.weights_ring.numpy()[live], weights[ring[live]])
     result = run(settings)

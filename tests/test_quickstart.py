@@ -68,7 +68,7 @@ def test_interrupted_by_the_keyboard_it_says_how_to_go_on(tmp_path):
         time.sleep(0.1)  # until the first epoch has ended
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=300)
-    assert process.returncode == 130, stderr
+    assert process.returncode == 75, stderr
     assert re.search(r"stopped at step \d+; the same command goes on from there", stdout)
     ended = command(*arguments)
     assert ended.returncode == 0 and "resuming from step" in ended.stdout

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -11,10 +12,11 @@ import time
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
+from pic_tf import state_files
 from pic_tf.callbacks import read_metrics
-from pic_tf.train import LOST_WORKER
+from pic_tf.train import START_AGAIN
+from tests.test_pretrain import variables_of
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 BATCH = 66  # a multiple of 2 and of 3
@@ -43,9 +45,8 @@ def start_workers(count, output, *more):
 
 
 def rows_and_network(output):
-    reader = tf.train.load_checkpoint(str(output / "checkpoints"))
-    names = [n for n in reader.get_variable_to_shape_map() if n.endswith("VALUE") and n.startswith(("inst", "backb"))]
-    return {name: reader.get_tensor(name) for name in names}
+    parts = ("weights", "momentum", "backbone", "projection")
+    return {name: value for name, value in variables_of(output).items() if name.startswith(parts)}
 
 
 @pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
@@ -64,7 +65,7 @@ def test_workers_equal_one_process_with_as_many_replicas(tmp_path, count):
     assert alone.returncode == 0, alone.stderr[-2000:]
     metrics = [read_metrics(tmp_path / name / "metrics.csv") for name in ("workers", "alone")]
     of_workers, of_one = (rows_and_network(tmp_path / name) for name in ("workers", "alone"))
-    assert of_workers.keys() == of_one.keys() and "instances/weights/.ATTRIBUTES/VARIABLE_VALUE" in of_one
+    assert of_workers.keys() == of_one.keys() and "weights" in of_one
     # Two numbers have one sum; three are added in another order: rounding at 6e-8 over 44 steps.
     tolerance = {"rtol": 0, "atol": 0} if count == 2 else {"rtol": 1e-4, "atol": 1e-5}
     for name in of_one:
@@ -74,20 +75,31 @@ def test_workers_equal_one_process_with_as_many_replicas(tmp_path, count):
     assert metrics[0][-1]["knn"] and (tmp_path / "workers" / "backbone" / "saved_model.pb").exists()
 
 
-def test_a_killed_worker_ends_the_other_and_the_same_command_goes_on(tmp_path):
+def test_a_killed_worker_ends_the_other_and_a_signal_to_one_saves_the_state_of_all(tmp_path):
     command = (2, tmp_path, "--epochs=200", "--knn_every=0", "--checkpoint_every=1")
     first, second = start_workers(*command)
-    while not tf.train.latest_checkpoint(str(tmp_path / "checkpoints")) and first.poll() is None:
-        time.sleep(0.2)
+    wait_for(lambda: state_files.states(tmp_path / "checkpoints"), first)
     second.kill()
     _, stderr = first.communicate(timeout=120)
-    assert first.returncode == LOST_WORKER, stderr[-2000:]
+    assert first.returncode == START_AGAIN, stderr[-2000:]
     sentence = "error: expected all workers to train together, lost one: start all again with the same command"
     assert stderr.splitlines()[-1].startswith(sentence)
 
+    before = len(read_metrics(tmp_path / "metrics.csv"))
     workers = start_workers(*command)
-    line = next((line for line in workers[0].stdout if line.startswith("resuming")), "")
-    assert line.startswith("resuming from step "), workers[0].stderr.read()[-2000:]
-    for worker in workers:
-        worker.send_signal(signal.SIGKILL)
-        worker.communicate()
+    wait_for(lambda: len(read_metrics(tmp_path / "metrics.csv")) > before, workers[0])
+    workers[1].send_signal(signal.SIGTERM)
+    (stdout, stderr), _ = (worker.communicate(timeout=120) for worker in workers)
+    assert [worker.returncode for worker in workers] == [START_AGAIN] * 2, stderr[-2000:]
+    assert "resuming from step " in stdout
+    stopped = int(re.search(r"stopped at step ([\d,]+); the same command goes on", stdout)[1].replace(",", ""))
+    path, damaged = state_files.newest(tmp_path / "checkpoints")
+    assert state_files.step_of(path) == stopped and not damaged
+
+
+def wait_for(condition, process, seconds=120):
+    """Until it holds, or the process has ended."""
+    end = time.monotonic() + seconds
+    while not condition() and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.1)
+    assert condition(), process.stderr.read()[-2000:] if process.poll() is not None else "too late"

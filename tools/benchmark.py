@@ -2,6 +2,7 @@
 
     python tools/benchmark.py head        # a step without the backbone: PIC against the full soft-max
     python tools/benchmark.py replicas    # the same on several replicas, and a model of 8 to 1024 accelerators
+    python tools/benchmark.py checkpoint  # how long training waits for a checkpoint, and what it takes
 
 Variants that are compared take turns, one step each, in one process (`replicas`: one process for each
 number of them); medians over the rounds are reported. Peak memory is that of a process of its own for
@@ -28,6 +29,7 @@ if __name__ in ("__main__", "__mp_main__"):  # the second in the processes start
 
     import_tensorflow()
 
+import benchmark_checkpoint
 import benchmark_replicas
 import tensorflow as tf
 from benchmark_step import TEMPERATURE, TRAINING_STEPS, Sizes, fail, pic_step
@@ -189,7 +191,7 @@ def head() -> None:
         print(f"{what}: {value}, target {target}: {'met' if met else 'NOT met'} (by CPU time {by_cpu})")
 
 
-BENCHMARKS = {"head": head, "replicas": benchmark_replicas.replicas}
+BENCHMARKS = {"head": head, "replicas": benchmark_replicas.replicas, "checkpoint": benchmark_checkpoint.checkpoint}
 
 
 def checked_counts(sizes: Sizes) -> list[int]:
@@ -225,6 +227,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("repeats", 25, "rounds over the PIC steps, each one step of every variant")
     flags.DEFINE_integer("dense_repeats", 3, "rounds with the full soft-max")
     benchmark_replicas.define_flags()
+    benchmark_checkpoint.define_flags()
 
 
 def main(arguments: list[str]) -> None:

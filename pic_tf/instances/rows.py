@@ -54,6 +54,8 @@ def collect(classifier: InstanceClassifier, step: int, strategy: tf.distribute.S
         """What `read` gives for the same rows of every replica, [rows R, ...], row by row, then replica by replica."""
 
         def on_replica():
+            if count == 1:
+                return read(rows)
             interleaved = [replicas.all_gather(x[None]) for x in read(rows)]
             return [
                 tf.reshape(tf.transpose(x, [1, 0, *range(2, x.shape.rank)]), [-1, *x.shape[2:]]) for x in interleaved

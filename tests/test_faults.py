@@ -1,0 +1,107 @@
+"""Faults that need a process of their own: signals, a disk that runs full."""
+
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from pic_tf import state_files
+from pic_tf.train import START_AGAIN
+from tests.test_kills import SHORT, end, start
+from tests.test_workers import wait_for
+
+
+def test_sigterm_saves_and_a_second_one_ends_at_once(tmp_path):
+    process = start(tmp_path, (*SHORT, "--epochs=400"))
+    wait_for(lambda: (tmp_path / "metrics.csv").exists(), process)
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == START_AGAIN, said[-2000:]
+    stopped = int(re.search(r"stopped at step ([\d,]+); the same command goes on", said)[1].replace(",", ""))
+    path, damaged = state_files.newest(tmp_path / "checkpoints")
+    assert state_files.step_of(path) == stopped and not damaged
+
+    (tmp_path / "metrics.csv").unlink()
+    process = start(tmp_path, (*SHORT, "--epochs=400"))
+    wait_for(lambda: (tmp_path / "metrics.csv").exists(), process)
+    time.sleep(1.0)  # it is written as training begins
+    signalled = time.monotonic()
+    for _ in range(20):  # faster than a step and the checkpoint
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.002)
+        if process.poll() is not None:
+            break
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM and time.monotonic() - signalled < 30
+    assert state_files.newest(tmp_path / "checkpoints")[0] is not None
+
+
+@pytest.fixture
+def may_mount(tmp_path):
+    """Skips where a small disk cannot be had for a test."""
+    mount = ["unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", tmp_path]
+    if not shutil.which("unshare") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a small disk (unshare -rm)")
+
+
+# In a mount namespace of its own: a disk of 40 MB, which something else fills once there is a checkpoint.
+_FULL_DISK = """
+mkdir "$1/disk" && mount -t tmpfs -o size=40m tmpfs "$1/disk" && cd "$1/disk"
+"${@:2}" > ../said 2>&1 & process=$!
+until ls run/checkpoints/step-*/SHA256SUMS > /dev/null 2>&1; do
+    kill -0 $process || { cat ../said; exit 99; }
+    sleep 0.1
+done
+cat /dev/zero > filler 2> /dev/null
+wait $process
+echo "first $?"
+cat ../said
+rm filler
+sync
+"${@:2}" 2>&1
+echo "second $?"
+ls run/checkpoints run/backbone
+"""
+
+
+def test_a_disk_that_runs_full_leaves_the_last_good_checkpoint(tmp_path, may_mount):
+    command = [sys.executable, "-m", "pic_tf.train", f"--flagfile={flagfile()}", "--output_dir=run", *SHORT]
+    command += ["--epochs=20", "--tensorboard=false"]
+    ended = subprocess.run(
+        ["unshare", "-rm", "bash", "-c", _FULL_DISK, "bash", tmp_path, *command],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    first, second = ended.stdout.split("first ", 1)[1].split("resuming from step", 1)
+    assert first.startswith("1\n"), ended.stdout[-3000:] + ended.stderr[-1000:]
+    assert re.search(r"no checkpoint written \(.*No space left on device.*\); training goes on", first)
+    assert re.search(r"error: expected to write to 'run', got .*No space left on device.*make room", first)
+    assert "second 0" in second and "saved_model.pb" in second and "partial" not in second, second[-2000:]
+
+
+def flagfile():
+    return pathlib.Path(__file__).parent.parent / "configs" / "quickstart.flags"
+
+
+def test_a_disk_that_is_too_small_is_refused_before_training(tmp_path, may_mount):
+    script = 'mount -t tmpfs -o size=4m tmpfs "$1" && cd "$1" && "${@:2}"'
+    command = [sys.executable, "-m", "pic_tf.train", f"--flagfile={flagfile()}", "--output_dir=run"]
+    ended = subprocess.run(
+        ["unshare", "-rm", "bash", "-c", script, "bash", tmp_path, *command],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ended.returncode == 1
+    assert re.search(r"error: expected [\d.]+ MB free in 'run' for 3 checkpoints, got 4.\d+ MB", ended.stderr)
+
+
+def test_an_end_is_an_end(tmp_path):
+    """The harness itself: a run that is left alone finishes."""
+    assert "done: backbone" in end(start(tmp_path, (*SHORT, "--epochs=1", "--knn_every=0")))

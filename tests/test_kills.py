@@ -1,0 +1,80 @@
+"""Processes killed at random moments, and what the same command makes of what they leave."""
+
+import pathlib
+import random
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pic_tf import state_files
+from tests.test_pretrain import metrics_of, variables_of
+
+CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
+SHORT = ("--epochs=8", "--width=4", "--hidden_dim=32", "--knn_every=4", "--checkpoint_every=1")
+
+
+def start(output, flags):
+    command = [sys.executable, "-m", "pic_tf.train", f"--flagfile={CONFIGS / 'quickstart.flags'}"]
+    return subprocess.Popen(
+        [*command, f"--output_dir={output}", *flags], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def end(process):
+    output, _ = process.communicate(timeout=900)
+    assert process.returncode == 0, output[-2000:]
+    return output
+
+
+def exported(output):
+    """The variables of a run's SavedModel."""
+    reader = tf.train.load_checkpoint(str(output / "backbone" / "variables" / "variables"))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map() if name.endswith("VALUE")}
+
+
+def kill_and_resume(tmp_path, flags, kills, seed, longest):
+    """Kill a run with SIGKILL, half of the times while it writes a checkpoint, and let it end.
+
+    Returns how many kills left an unfinished checkpoint behind.
+    """
+    rng = random.Random(seed)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    end(start(whole, flags))
+    in_save = 0
+    for kill in range(kills):
+        process = start(killed, flags)
+        if kill % 2:
+            time.sleep(rng.uniform(0, longest))
+        else:
+            while process.poll() is None and not list(killed.glob("checkpoints/step-*.partial")):
+                time.sleep(1e-4)
+            time.sleep(rng.uniform(0, 0.02))
+        process.kill()
+        process.communicate()
+        in_save += bool(list(killed.glob("checkpoints/step-*.partial")))
+    said = end(start(killed, flags))
+    if state_files.step_of(state_files.newest(whole / "checkpoints")[0]) and in_save:
+        assert "damaged" not in said  # an unfinished one is not a damaged one
+    for of in (variables_of, exported):
+        expected, got = of(whole), of(killed)
+        assert expected.keys() == got.keys() and len(expected) > 90
+        for name, value in expected.items():
+            np.testing.assert_array_equal(got[name], value, err_msg=name)
+    assert metrics_of(killed) == metrics_of(whole)
+    assert not list(killed.glob("checkpoints/*.partial"))
+    return in_save
+
+
+def test_killed_three_times(tmp_path):
+    assert kill_and_resume(tmp_path, SHORT, kills=3, seed=0, longest=15.0) >= 1
+
+
+@pytest.mark.slow
+def test_the_quickstart_killed_twenty_times(tmp_path):
+    in_save = kill_and_resume(tmp_path, ("--checkpoint_every=4",), kills=20, seed=1, longest=45.0)
+    print(f"{in_save} of 20 kills left an unfinished checkpoint")
+    assert in_save >= 5

@@ -1,0 +1,62 @@
+"""What a checkpoint costs: how long training waits for it, how long it takes, how large it is."""
+
+import pathlib
+import shutil
+import statistics
+import tempfile
+import time
+
+import tensorflow as tf
+from absl import flags
+from benchmark_step import fail
+from tqdm import tqdm
+
+from pic_tf import config as configuration
+from pic_tf import pretrain, state_files
+from pic_tf.checkpoint import Checkpoints
+
+
+def checkpoint() -> None:
+    """ResNet-50 with its head, and rows of each N: save, verify and restore in turns; medians."""
+    values = flags.FLAGS
+    if values.checkpoint_rounds < 1:
+        fail(f"expected --checkpoint_rounds >= 1, got {values.checkpoint_rounds}")
+    print(f"{'N':>12}{'size MB':>10}{'waits ms':>10}{'written s':>11}{'checked s':>11}{'restored s':>12}  (medians)")
+    for count in map(int, values.checkpoint_instances):
+        print(_line(count, values.checkpoint_rounds), flush=True)
+
+
+def _line(num_instances: int, rounds: int) -> str:
+    config = configuration.Config(num_negatives=min(65536, num_instances // 2))
+    model = pretrain.build_model(configuration.resolve(config, num_instances), tf.distribute.get_strategy())
+    folder = pathlib.Path(tempfile.mkdtemp(dir=flags.FLAGS.checkpoint_folder or None))
+    times: dict[str, list[float]] = {"waits": [], "written": [], "checked": [], "restored": []}
+    try:
+        checkpoints = Checkpoints(folder, model, keep=1)
+        for step in tqdm(range(1, rounds + 2), unit="checkpoint", leave=False):
+            model.lazy_sgd.iterations.assign(step)
+            begin = time.monotonic()
+            checkpoints.save(dict)
+            times["waits"].append(time.monotonic() - begin)
+            checkpoints.wait()
+            times["written"].append(time.monotonic() - begin)
+            begin = time.monotonic()
+            path, _ = state_files.newest(folder)
+            times["checked"].append(time.monotonic() - begin)
+            begin = time.monotonic()
+            checkpoints.restore(path)
+            times["restored"].append(time.monotonic() - begin)
+        size = sum(file.stat().st_size for file in path.iterdir())
+    finally:
+        shutil.rmtree(folder)
+    # The first round traces the graphs that copy rows.
+    waits, written, checked, restored = (statistics.median(values[1:]) for values in times.values())
+    return f"{num_instances:12,}{size / 1e6:10,.0f}{waits * 1e3:10,.0f}{written:11.2f}{checked:11.2f}{restored:12.2f}"
+
+
+def define_flags() -> None:
+    flags.DEFINE_list("checkpoint_instances", "100000,1281167", "checkpoint: training images N; 2 KiB of memory each")
+    flags.DEFINE_integer("checkpoint_rounds", 5, "checkpoint: checkpoints of each N")
+    flags.DEFINE_string(
+        "checkpoint_folder", "", "checkpoint: where to write them; '' for the system's choice"
+    )
