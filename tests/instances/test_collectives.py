@@ -82,7 +82,8 @@ def own_exchange(batch, dim, similarity="cosine", **_):
     forward += [("gather", (1, batch))] if similarity == "dot" else []  # the largest logits, unbounded
     forward += [("sum", (2, batch))]  # the soft-max's denominators and who was beaten
     backward = [("gather", (batch // R,)), ("sum", (batch, dim))]
-    return [(*entry, "float32") for entry in forward + backward]
+    guard = [("sum", (2,))]  # whether loss and gradients are finite in all of them
+    return [(*entry, "float32") for entry in forward + backward + guard]
 
 
 def size(crossed):
@@ -115,5 +116,5 @@ def test_what_crosses():
     bytes_of = {name: size(crossed) for name, (crossed, _) in results.items()}
     for name in ("negatives doubled", "instances doubled", "full soft-max"):
         assert bytes_of[name] == bytes_of["base"], name
-    # b (D + 1) + 2 B + b + B D numbers of 4 bytes, b = 4, B = 8, D = 16.
-    assert size(own_exchange(**BASE)) == 4 * (68 + 16 + 4 + 128)
+    # b (D + 1) + 2 B + b + B D + 2 numbers of 4 bytes, b = 4, B = 8, D = 16.
+    assert size(own_exchange(**BASE)) == 4 * (68 + 16 + 4 + 128 + 2)
