@@ -1,12 +1,17 @@
 """What a run will do and need, worked out before it starts."""
 
 import math
+import sys
 
+import numpy as np
 import tf_keras as keras
 
 from pic_tf.config import Config
+from pic_tf.instances.classifier import default_floor
+from pic_tf.optim.schedules import WarmupCosine
 
 _FLOAT = 4  # bytes
+_SAMPLES = 100_000  # of the learning rate, which changes slowly
 
 
 def steps_per_epoch(config: Config) -> int:
@@ -22,6 +27,59 @@ def total_steps(config: Config) -> int:
 def peak_learning_rate(config: Config) -> float:
     """--learning_rate for 256 views, in proportion to the batch."""
     return config.learning_rate * config.batch_size / 256
+
+
+def learning_rates(config: Config) -> WarmupCosine:
+    """The learning rate of head and rows, and of the backbone where it has no optimizer of its own."""
+    steps = total_steps(config)
+    warmup = min(round(config.warmup_epochs * steps_per_epoch(config)), steps - 1)
+    return WarmupCosine(peak_learning_rate(config), steps, warmup, config.final_learning_rate)
+
+
+def resting_steps(config: Config) -> float:
+    """Steps that a row is out of the ring between two sweeps of the window, on average.
+
+    ((N - W + S) / S W - K) / B
+
+    From its last visit in a window to its first after (N - W) / S windows without it pass as many windows and
+    another half at both ends; during the first K views of them it is still in the ring. With W = S = N it is the
+    rest between two epochs.
+
+    Args:
+      config: resolved configuration.
+
+    Returns:
+      Steps; 0 where K = N, where no row ever leaves.
+    """
+    n, w, s, k = config.num_instances, config.window_size, config.window_stride, config.num_negatives
+    return 0.0 if k == n else max((n - w + s) / s * w - k, 0) / config.batch_size
+
+
+def shrinking(config: Config) -> tuple[float, float]:
+    """What is left of the norm of a row after its rest, |w_t| / |w_s|.
+
+    prod_{k=s}^{t-1} mu_k, with mu_k the larger eigenvalue of M_k: mu^2 - (1 + m - eta_k lambda) mu + m = 0; about
+    exp(-sum eta_k lambda / (1 - m)). Rates change so slowly that the eigenvectors of successive M_k are the same.
+
+    Args:
+      config: resolved configuration.
+
+    Returns:
+      The least, where the rates are highest, and the geometric mean over all rests within the run; (1, 1) where
+      the run is over before a row returns.
+    """
+    steps, rest, m = total_steps(config), resting_steps(config), config.momentum
+    stride = max(steps // _SAMPLES, 1)
+    times = np.arange(0, steps, stride)
+    trace = 1 + m - learning_rates(config)(times).numpy().astype(np.float64) * config.weight_decay
+    eigenvalues = np.abs(trace + np.sqrt(trace**2 - 4 * m + 0j)) / 2
+    log_norm = np.concatenate([[0.0], stride * np.cumsum(np.log(eigenvalues))])
+    times = np.append(times, times[-1] + stride)
+    starts = times[times + rest <= steps]
+    if not len(starts):
+        return 1.0, 1.0
+    change = np.interp(starts + rest, times, log_norm) - log_norm[: len(starts)]
+    return math.exp(change.min()), math.exp(change.mean())
 
 
 def memory(config: Config, backbone: keras.Model, head: keras.Model, num_replicas: int = 1) -> dict[str, int]:
@@ -50,6 +108,22 @@ def memory(config: Config, backbone: keras.Model, head: keras.Model, num_replica
     }
 
 
+def checkpoint_size(config: Config, backbone: keras.Model, head: keras.Model) -> int:
+    """Bytes of a checkpoint: network and momentum, all rows with theirs, ring, history.
+
+    Args:
+      config: resolved configuration.
+      backbone: the network.
+      head: the projection head.
+
+    Returns:
+      Bytes, to within a few percent; while it is written, rows take as much on the host.
+    """
+    network = backbone.count_params() + head.count_params()
+    rows = config.num_instances * (2 * config.embedding_dim * _FLOAT + 8)
+    return 2 * _FLOAT * network + rows + 8 * config.num_negatives + 64 * total_steps(config)
+
+
 def describe(config: Config, backbone: keras.Model, head: keras.Model, devices: str, num_replicas: int) -> str:
     """The plan as text.
 
@@ -74,6 +148,9 @@ def describe(config: Config, backbone: keras.Model, head: keras.Model, devices: 
         visits = f"an image comes {w / s:.3g} times, {w:,} views apart, then rests for about {rest:,.0f} views"
     negatives = "all (full soft-max)" if k == n else f"{k:,} most recent"
     parts = memory(config, backbone, head, num_replicas)
+    kept = f"{config.keep_checkpoints:,} newest"
+    if config.keep_checkpoint_every:
+        kept += f" and {config.epochs // config.keep_checkpoint_every:,} more"
     rows = [
         ("images", f"{n:,} from {config.dataset}, {config.image_size} px"),
         ("length", f"{config.epochs:,} epochs x {per_epoch:,} steps of {b:,} views = {steps:,} steps"),
@@ -89,10 +166,11 @@ def describe(config: Config, backbone: keras.Model, head: keras.Model, devices: 
         ),
         *([("", _of_backbone(config))] if config.optimizer != "sgd" else []),
         ("devices", f"{devices}, {config.precision}" + (", compiled by XLA" if config.jit_compile else "")),
-        ("norm floor", f"{config.min_row_norm:.4g}" if config.min_row_norm and k < n else "off"),
-        *[("memory" if i == 0 else "", f"{_bytes(size):>9}  {part}") for i, (part, size) in enumerate(parts.items())],
-        ("", f"{_bytes(sum(parts.values())):>9}  in all{' on each replica' if num_replicas > 1 else ''}"),
+        *[("norm floor" if i == 0 else "", text) for i, text in enumerate(_norm_floor(config))],
+        *[("memory" if i == 0 else "", f"{as_text(size):>9}  {part}") for i, (part, size) in enumerate(parts.items())],
+        ("", f"{as_text(sum(parts.values())):>9}  in all{' on each replica' if num_replicas > 1 else ''}"),
         ("output", config.output_dir),
+        ("", f"{kept} checkpoints of {as_text(checkpoint_size(config, backbone, head))}"),
     ]
     return "\n".join(f"{name:<14} {text}" for name, text in rows)
 
@@ -120,11 +198,38 @@ def _of_backbone(config: Config) -> str:
     return f"backbone by LAMB, peak learning rate {config.lamb_learning_rate:g}"
 
 
+def _norm_floor(config: Config) -> list[str]:
+    """The norm floor, what resting rows shrink to, and which of them it lifts."""
+    floor, rest = config.min_row_norm, resting_steps(config)
+    setting = f"{floor:.4g}" if floor and rest else "off"
+    if not (rest and config.weight_correction and config.weight_decay):  # none rests, or they return as they left
+        return [setting]
+    if rest > total_steps(config):
+        return [f"{setting}; a row rests for about {rest:,.0f} steps, more than the run has"]
+    least, mean = shrinking(config)
+    lines = [
+        f"{setting}; a rest of about {rest:,.0f} steps leaves a row {least:.3g} of its norm at the peak rate, "
+        f"{mean:.3g} on average"
+    ]
+    if floor:
+        new = default_floor(config.embedding_dim, "cosine")
+        lines.append(
+            f"it lifts rows that left with less than {_ratio(floor, least)} at the peak rate, {_ratio(floor, mean)} on "
+            f"average; a new row has {new:.4g}"
+        )
+    return lines
+
+
+def _ratio(floor: float, share: float) -> str:
+    return f"{floor / max(share, sys.float_info.min):.3g}"  # a share that float64 cannot hold is 0
+
+
 def _trainable(model: keras.Model) -> str:
     return f"{sum(math.prod(v.shape) for v in model.trainable_variables):,} trainable parameters"
 
 
-def _bytes(size: int) -> str:
+def as_text(size: float) -> str:
+    """Bytes for people, e.g. 1.28 GB."""
     for unit in ("B", "KB", "MB"):
         if size < 1000:
             return f"{size:.3g} {unit}"

@@ -156,3 +156,15 @@ def test_the_backbone_may_have_an_optimizer_of_its_own():
     assert history["loss"][-1] < 0.9 * history["loss"][0]
     assert len(model.lazy_sgd.momentums) == len(model.projection.trainable_variables)
     assert int(model.backbone_optimizer.iterations) == int(model.lazy_sgd.iterations) == 160
+
+
+def test_steps_count_where_only_rows_are_ours():
+    """No head, and a backbone with its own optimizer: LazySGD has no variable, but rows rest and schedules go on."""
+    images, ids = images_and_ids()
+    model = pic_tf.PIC(small_backbone(), num_instances=32, num_negatives=16, head="none")
+    rate = pic_tf.WarmupCosine(0.1, 12, 4)
+    model.compile(pic_tf.LazySGD(rate, max_updates=12), keras.optimizers.AdamW(1e-3))
+    data = tf.data.Dataset.from_tensor_slices((images, ids)).batch(8)
+    logs = model.fit(data, epochs=3, verbose=0).history
+    assert int(model.lazy_sgd.iterations) == int(model.lazy_sgd.applied) == 12
+    np.testing.assert_allclose(logs["learning_rate"], [float(rate(t)) for t in (3, 7, 11)], rtol=1e-6)

@@ -234,7 +234,9 @@ class InstanceClassifier(keras.layers.Layer):
     def _lift(self, weights: tf.Tensor, momentum: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         """Rescale rows that are shorter than `min_row_norm` to it; also their norms before and which were lifted."""
         weights, momentum = tf.cast(weights, tf.float64), tf.cast(momentum, tf.float64)
-        norm = tf.norm(weights, axis=1)
+        # Through the largest number of a row: the squares of a row shorter than 1e-154 are 0 in float64 too.
+        largest = tf.reduce_max(tf.abs(weights), axis=1)
+        norm = largest * tf.norm(tf.math.divide_no_nan(weights, largest[:, None]), axis=1)
         short = (norm < self.min_row_norm) & (norm > 0)
         factor = tf.where(short, tf.math.divide_no_nan(tf.constant(self.min_row_norm, tf.float64), norm), 1.0)[:, None]
         lifted = tf.cast(weights * factor, tf.float32), tf.cast(momentum * factor, tf.float32)

@@ -103,8 +103,10 @@ class LazySGD(keras.optimizers.Optimizer):
 
     def apply_gradients(self, grads_and_vars, **kwargs) -> tf.Variable:
         """Eq. 2 for every variable, and M_t appended to the history."""
-        step = tf.identity(self.iterations)
+        step, grads_and_vars = tf.identity(self.iterations), list(grads_and_vars)
         result = super().apply_gradients(grads_and_vars, **kwargs)
+        if not grads_and_vars:  # no head, and a backbone with another optimizer: Keras counts no step then
+            result = self.iterations.assign_add(1)
         # Only now is `learning_rate` the rate of this update.
         taken = tf.identity(self.taken)
         self.history.record(step, tf.where(taken, self._update_matrix(), tf.eye(2, dtype=tf.float64)))

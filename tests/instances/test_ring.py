@@ -227,7 +227,7 @@ def test_the_floor_lifts_a_row_that_float32_cannot_square():
     optimizer.iterations.assign(3)
     row = np.random.default_rng(0).normal(size=(1, D))
     row /= np.linalg.norm(row)
-    for shrink in (1e-17, 4e-21, 1e-30):
+    for shrink in (1e-17, 4e-21, 1e-30):  # float32 holds what the store has
         classifier.store.write(
             tf.constant([4], tf.int64), (shrink * row).astype(np.float32), tf.zeros([1, D]), tf.constant(3, tf.int64)
         )
@@ -236,6 +236,16 @@ def test_the_floor_lifts_a_row_that_float32_cannot_square():
         np.testing.assert_allclose(lifted, 0.5 * row[0], rtol=1e-5)  # float32 rounding of the row
         assert happened["floored"].numpy().tolist() == [True]
         classifier.ids.assign(tf.fill([16], np.int64(-1)))
+
+
+@pytest.mark.parametrize("shrink", [1e-100, 1e-170, 1e-300])
+def test_the_floor_lifts_a_row_that_float64_cannot_square(shrink):
+    """What is left in float64 after the rest among some 1e9 images."""
+    model, _ = make(16, 0.1, min_row_norm=0.5)
+    row = np.random.default_rng(0).normal(size=(1, D))
+    weights, _, norm, lifted = model.classifier._lift(tf.constant(shrink * row), tf.zeros([1, D], tf.float64))
+    np.testing.assert_allclose(weights, 0.5 * row / np.linalg.norm(row), rtol=1e-6)  # rounded to float32
+    assert lifted.numpy().tolist() == [True] and norm.numpy() < 0.5
 
 
 def test_the_floor_is_the_initial_norm_for_cosines_and_off_for_dot_products():
