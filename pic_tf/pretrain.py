@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import pathlib
@@ -12,7 +13,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from pic_tf import config as configuration
-from pic_tf import plan, state_files
+from pic_tf import plan, state_files, validation
 from pic_tf.callbacks import EventFiles, Interrupted, KeepState, MetricsFile, ProgressBar, RowHealth
 from pic_tf.checkpoint import Checkpoints, metric_variables
 from pic_tf.config import Config
@@ -80,9 +81,15 @@ def open_data(
     if flagfile.exists() and state_files.states(flagfile.parent / CHECKPOINTS):
         config = configuration.inherit(config, configuration.from_flagfile(str(flagfile)))
     if plan_only and config.num_instances and not (config.dataset == "digits" or os.path.isdir(config.dataset)):
-        return configuration.resolve(config, config.num_instances, num_replicas), None, None
+        return validation.resolve(config, config.num_instances, num_replicas), None, None
     train, held_out = open_dataset(config.dataset, config.eval_dataset)
-    return configuration.resolve(config, len(train), num_replicas), train, held_out
+    for source in (train, held_out):
+        if source and source.folder and _resolved(config.output_dir).is_relative_to(_resolved(source.folder)):
+            raise ValueError(
+                f"expected --output_dir outside the folder of images {source.folder!r}, got {config.output_dir!r}: its "
+                "pictures would be taken for images"
+            )
+    return validation.resolve(config, len(train), num_replicas), train, held_out
 
 
 def build_model(config: Config, strategy: tf.distribute.Strategy) -> PIC:
@@ -148,6 +155,32 @@ def describe(config: Config, strategy: tf.distribute.Strategy) -> str:
     return plan.describe(config, backbone, head, describe_devices(strategy), strategy.num_replicas_in_sync)
 
 
+def _resolved(path: str) -> pathlib.Path:
+    return pathlib.Path(path).resolve()
+
+
+def make_output_folder(config: Config) -> pathlib.Path:
+    """Make the folder for what a run leaves, and see that it can be written to.
+
+    Args:
+      config: the configuration.
+
+    Returns:
+      The folder.
+
+    Raises:
+      ValueError: where there cannot be such a folder.
+    """
+    output = pathlib.Path(config.output_dir)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        if not os.access(output, os.R_OK | os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise ValueError(f"expected a folder to write to at {str(output)!r}, got {error.strerror}") from error
+    return output
+
+
 def run(
     config: Config,
     train: Source,
@@ -173,13 +206,8 @@ def run(
       ConnectionError: where another worker is gone.
       OSError: where the last checkpoint or the export could not be written.
     """
-    output = pathlib.Path(config.output_dir)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        folder = exclusive(output / LOCK_FILE) if is_chief(strategy) else contextlib.nullcontext()
-    except OSError as error:
-        raise ValueError(f"expected a folder to write to at {str(output)!r}, got {error.strerror}") from error
-    with folder:
+    output = make_output_folder(config)
+    with exclusive(output / LOCK_FILE) if is_chief(strategy) else contextlib.nullcontext():
         found = _state_to_go_on_with(config, train, strategy, allow_changed_flags)
         return _train(config, train, held_out, strategy, found)
 
@@ -287,6 +315,8 @@ def _train(
         except Interrupted:
             checkpoints.wait()
             return Result(checkpoints.step, False, None)
+        except tf.errors.ResourceExhaustedError:
+            raise  # memory, not an image
         except tf.errors.OpError as error:
             if not alone and isinstance(error, _LOST):
                 raise ConnectionError(
@@ -335,6 +365,7 @@ def export_run(run_dir: str, path: str) -> int:
             "--checkpoint_every"
         )
     config = configuration.from_flagfile(str(found / FLAGS_FILE))
+    validation.check(config)
     model, plain = build_model(config, tf.distribute.get_strategy()), plain_backbone(config)
     step = Checkpoints(checkpoints, model).restore(found)
     copy_weights(model.backbone, plain)

@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import shutil
+import zipfile
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -135,6 +136,9 @@ def remove_partial(directory: pathlib.Path) -> None:
 def read_variables(path: pathlib.Path) -> dict[str, np.ndarray]:
     """The small arrays of a state."""
     with np.load(path / _VARIABLES, allow_pickle=False) as file:
+        # We store them as they are; a compressed one could be a thousand times as large as its file.
+        if any(member.compress_type != zipfile.ZIP_STORED for member in file.zip.infolist()):
+            raise ValueError(f"expected stored arrays in {_VARIABLES}, got compressed ones")
         return dict(file)
 
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import socket
 
 import tensorflow as tf
 
@@ -10,7 +12,7 @@ STRATEGIES = ("auto", "none", "mirrored", "multi_worker", "tpu")
 
 def choose() -> str:
     """What `auto` stands for here: several workers if TF_CONFIG or Slurm says so, else TPUs, else several GPUs."""
-    if _workers() > 1 or ("SLURM_PROCID" in os.environ and int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1):
+    if _workers() > 1 or ("SLURM_PROCID" in os.environ and os.environ.get("SLURM_STEP_NUM_TASKS", "1") != "1"):
         return "multi_worker"
     if "TPU_NAME" in os.environ or tf.config.list_physical_devices("TPU"):
         return "tpu"
@@ -41,14 +43,25 @@ def open_strategy(name: str, replicas: int = 0) -> tf.distribute.Strategy:
     if name == "mirrored":
         return tf.distribute.MirroredStrategy(_devices(replicas))
     if name == "multi_worker":
-        return tf.distribute.MultiWorkerMirroredStrategy(_cluster())
+        cluster = _cluster()
+        try:
+            return tf.distribute.MultiWorkerMirroredStrategy(cluster)
+        except (ValueError, tf.errors.UnknownError) as error:
+            raise ValueError(
+                f"expected this worker to open its port in the cluster, got ({_reason(error)}): check TF_CONFIG, and "
+                "that nothing else uses the port"
+            ) from error
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(os.environ.get("TPU_NAME", "local"))
+        if resolver.master().startswith("grpc://"):  # TensorFlow would wait for ever where nobody answers
+            host, _, port = resolver.master().removeprefix("grpc://").rpartition(":")
+            socket.create_connection((host, int(port)), timeout=5).close()
         tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
     except (ValueError, RuntimeError, OSError, tf.errors.OpError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"expected a TPU, got none ({reason}): set TPU_NAME, or choose another --strategy") from error
+        raise ValueError(
+            f"expected a TPU, got none ({_reason(error)}): set TPU_NAME, or choose another --strategy"
+        ) from error
     return tf.distribute.TPUStrategy(resolver)
 
 
@@ -79,15 +92,29 @@ def describe(strategy: tf.distribute.Strategy) -> str:
 
 
 def _workers() -> int:
-    """Workers in TF_CONFIG."""
+    """Workers in TF_CONFIG, which is checked here: TensorFlow's own errors do not name it, or never come."""
+    text = os.environ.get("TF_CONFIG") or "{}"
     try:
-        cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
-        return sum(len(cluster.get(job, [])) for job in ("chief", "worker"))
-    except (ValueError, AttributeError, TypeError):
+        config = json.loads(text)
+        cluster = {job: config.get("cluster", {}).get(job, []) for job in ("chief", "worker")}
+        addresses = [tuple(address.rsplit(":", 1)) for tasks in cluster.values() for address in tasks]
+        fits = all(host and 0 < int(port) < 2**16 for host, port in addresses)
+        fits = fits and len(set(addresses)) == len(addresses)
+        if len(addresses) > 1:
+            fits = fits and 0 <= int(config["task"]["index"]) < len(cluster[config["task"]["type"]])
+    except (ValueError, AttributeError, TypeError, KeyError, RecursionError):
+        fits = False
+    if not fits:
         raise ValueError(
             'expected TF_CONFIG like {"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": '
-            f"0}}}}, got {os.environ['TF_CONFIG']!r}"
-        ) from None
+            f"0}}}}, each worker once and the task among them, got {text!r}"
+        )
+    return len(addresses)
+
+
+def _reason(error: Exception) -> str:
+    """The first sentence of another library's error."""
+    return re.split(r"\.(?:\s|$)|\n", str(error) or type(error).__name__)[0]
 
 
 def _devices(replicas: int) -> list[str] | None:
@@ -112,4 +139,4 @@ def _cluster() -> tf.distribute.cluster_resolver.ClusterResolver | None:
     try:
         return tf.distribute.cluster_resolver.SlurmClusterResolver(port_base=12345, auto_set_gpu=True)
     except (RuntimeError, ValueError, OSError) as error:
-        raise ValueError(f"expected a Slurm step with one task a machine (srun), got: {error}") from error
+        raise ValueError(f"expected a Slurm step with one task a machine (srun), got ({_reason(error)})") from error

@@ -23,7 +23,7 @@ if __name__ == "__main__":
 import tensorflow as tf
 
 from pic_tf import config as configuration
-from pic_tf import pretrain
+from pic_tf import pretrain, validation
 from pic_tf.strategy import is_chief
 
 START_AGAIN = 75  # exit code (EX_TEMPFAIL of sysexits.h)
@@ -36,10 +36,12 @@ def main(arguments: list[str]) -> None:
         if arguments[1:]:  # "--tensorboard false" leaves "false" over
             raise ValueError(f"expected flags only, got {arguments[1]!r}: write --flag=value")
         config = configuration.from_flags()
-        configuration.check(config)
+        validation.check(config)
         strategy = pretrain.set_up_tensorflow(config)
         config, train, held_out = pretrain.open_data(config, strategy.num_replicas_in_sync, plan_only)
         chief = is_chief(strategy)
+        if not plan_only:
+            pretrain.make_output_folder(config)
         if chief:
             print(pretrain.describe(config, strategy), flush=True)
         if plan_only:

@@ -1,9 +1,16 @@
 """Tests that need a process of their own: TensorFlow's devices and strategies are made once a process."""
 
+import contextlib
 import multiprocessing
-from collections.abc import Callable
+import os
+import pathlib
+import runpy
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 
 def with_replicas(count: int, function: Callable, *arguments: Any) -> Any:
@@ -22,3 +29,55 @@ def _start(count: int, function: Callable, arguments: tuple) -> Any:
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
     return function(tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(count)]), *arguments)
+
+
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+    seconds: float
+
+
+@contextlib.contextmanager
+def commands_that_fork() -> Iterator[Callable[..., Ended]]:
+    """A function (module, arguments, environment, limit) that runs `python -m module` in a tenth of a second.
+
+    A process that has imported TensorFlow, but not used it, forks one child a command. No child sees a GPU, whose
+    driver does not survive a fork. After `limit` seconds a child is killed.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _import_everything) as process:
+        yield lambda *arguments: process.submit(_run_in_a_fork, *arguments).result()
+
+
+def _import_everything() -> None:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    from pic_tf.quiet import import_tensorflow
+
+    import_tensorflow()
+    import sklearn.datasets  # noqa: F401
+
+    import pic_tf.pretrain  # noqa: F401
+
+
+def _run_in_a_fork(module: str, arguments: list[str], environment: dict[str, str], limit: float) -> Ended:
+    with tempfile.TemporaryDirectory() as folder:
+        files = [pathlib.Path(folder, name) for name in ("stdout", "stderr")]
+        child = multiprocessing.get_context("fork").Process(target=_run, args=(module, arguments, environment, files))
+        start = time.monotonic()
+        child.start()
+        child.join(limit)
+        child.kill()  # where it still runs
+        child.join()
+        return Ended(child.exitcode, *[file.read_text() for file in files], time.monotonic() - start)
+
+
+def _run(module: str, arguments: list[str], environment: dict[str, str], files: list[pathlib.Path]) -> None:
+    for number, file in enumerate(files, 1):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.path[:0] = [os.getcwd(), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from pic_tf import config, plan, pretrain
+from pic_tf import config, plan, pretrain, validation
 from pic_tf.config import Config
 from pic_tf.data.order import SlidingWindow
 
@@ -19,7 +19,7 @@ IMAGENET = CONFIGS / "in1k_1600ep.flags"
 def resolved(**changes):
     settings = dict(num_instances=2048, batch_size=16, window_size=128, window_stride=16, num_negatives=64, epochs=100)
     settings |= dict(learning_rate=0.5, weight_decay=5e-3) | changes
-    return config.resolve(Config(**settings), settings["num_instances"])
+    return validation.resolve(Config(**settings), settings["num_instances"])
 
 
 def recipe(path, **changes):

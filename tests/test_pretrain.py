@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pic_tf import callbacks, config, pretrain, state_files
+from pic_tf import callbacks, config, pretrain, state_files, validation
 from pic_tf.callbacks import ProgressBar
 from pic_tf.checkpoint import Checkpoints
 from pic_tf.config import Config
@@ -150,7 +150,7 @@ def test_what_a_run_leaves(uninterrupted):
     }
     assert tags == set(callbacks.COLUMNS) - {"epoch", "step"} | {"row_norms", "row_gaps"}
     again = config.from_flagfile(str(output / pretrain.FLAGS_FILE))
-    assert again == config.resolve(uninterrupted, 1500)
+    assert again == validation.resolve(uninterrupted, 1500)
     assert not list(output.glob("*.partial*"))
 
 
@@ -259,7 +259,7 @@ def test_an_image_that_breaks_off_is_named(tmp_path, part, number, knn_every):
 
 
 def test_checkpoint_of_another_model_is_refused(uninterrupted, tmp_path):
-    settings = config.resolve(dataclasses.replace(uninterrupted, width=8), 1500)
+    settings = validation.resolve(dataclasses.replace(uninterrupted, width=8), 1500)
     model = pretrain.build_model(settings, ONE)
     with pytest.raises(ValueError, match="expected a checkpoint of this model"):
         directory = pathlib.Path(uninterrupted.output_dir) / "checkpoints"

@@ -151,6 +151,14 @@ def test_nothing_in_a_state_is_executed(tmp_path, monkeypatch):
     assert (tmp_path / "executed").exists()
 
 
+def test_a_compressed_state_is_refused(tmp_path):
+    """100 MB of zeros in 100 KB."""
+    path = write(tmp_path)
+    np.savez_compressed(path / "variables.npz", zeros=np.zeros(25_000_000, np.float32))
+    with pytest.raises(ValueError, match=r"expected stored arrays in variables.npz, got compressed ones"):
+        state_files.read_variables(path)
+
+
 def test_objects_are_not_written(tmp_path):
     with pytest.raises(ValueError, match="allow_pickle"):
         state_files.write(tmp_path, 1, {}, {"weights": np.array([{}], object)}, {})

@@ -12,7 +12,7 @@ from benchmark_step import fail
 from tqdm import tqdm
 
 from pic_tf import config as configuration
-from pic_tf import pretrain, state_files
+from pic_tf import pretrain, state_files, validation
 from pic_tf.checkpoint import Checkpoints
 
 
@@ -28,7 +28,7 @@ def checkpoint() -> None:
 
 def _line(num_instances: int, rounds: int) -> str:
     config = configuration.Config(num_negatives=min(65536, num_instances // 2))
-    model = pretrain.build_model(configuration.resolve(config, num_instances), tf.distribute.get_strategy())
+    model = pretrain.build_model(validation.resolve(config, num_instances), tf.distribute.get_strategy())
     folder = pathlib.Path(tempfile.mkdtemp(dir=flags.FLAGS.checkpoint_folder or None))
     times: dict[str, list[float]] = {"waits": [], "written": [], "checked": [], "restored": []}
     try:
@@ -57,6 +57,4 @@ def _line(num_instances: int, rounds: int) -> str:
 def define_flags() -> None:
     flags.DEFINE_list("checkpoint_instances", "100000,1281167", "checkpoint: training images N; 2 KiB of memory each")
     flags.DEFINE_integer("checkpoint_rounds", 5, "checkpoint: checkpoints of each N")
-    flags.DEFINE_string(
-        "checkpoint_folder", "", "checkpoint: where to write them; '' for the system's choice"
-    )
+    flags.DEFINE_string("checkpoint_folder", "", "checkpoint: where to write them; '' for the system's choice")

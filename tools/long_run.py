@@ -27,8 +27,9 @@ import matplotlib
 import tensorflow as tf
 from long_run_toy import Arm, Measurement, Problem
 
-from pic_tf.config import Config, resolve
+from pic_tf.config import Config
 from pic_tf.plan import resting_steps
+from pic_tf.validation import resolve
 
 MEASUREMENTS = 8  # a sweep
 COLORS = ["tab:blue", "tab:red", "black", "tab:green", "tab:purple"]

@@ -4,6 +4,8 @@ import math
 
 import tensorflow as tf
 
+from pic_tf.data import bombs
+
 CROP_RANDOMS = 22  # uniform numbers a random crop uses: 10 areas, 10 aspect ratios, row, column
 _TRIES = 10
 _CHROMA_MARGIN = 2  # pixels decoded around a JPEG window so that subsampled chroma sees its neighbours
@@ -99,7 +101,7 @@ def crop_encoded(encoded: tf.Tensor, window_of, size: int) -> tf.Tensor:
     where it shrinks; elsewhere the two filters are the same.
 
     Args:
-      encoded: scalar string, the bytes of a JPEG, a PNG or a GIF (its first frame).
+      encoded: scalar string, the bytes of a JPEG, a PNG or a GIF (its first frame), from `bombs.harmless`.
       window_of: (height int32 [1], width int32 [1]) -> int32 [1, 4] window.
       size: output side in pixels.
 
@@ -107,7 +109,7 @@ def crop_encoded(encoded: tf.Tensor, window_of, size: int) -> tf.Tensor:
       uint8 [size, size, 3].
 
     Raises:
-      tf.errors.InvalidArgumentError: at run time, for bytes that cannot be decoded.
+      tf.errors.InvalidArgumentError: at run time, for bytes that cannot be decoded and for too large a JPEG.
     """
     crop = tf.cond(
         tf.io.is_jpeg(encoded),
@@ -131,7 +133,8 @@ def _crop_jpeg(encoded: tf.Tensor, window_of) -> tf.Tensor:
     bottom = tf.minimum(top + height + _CHROMA_MARGIN, shape[0])
     right = tf.minimum(left + width + _CHROMA_MARGIN, shape[1])
     wide = [top - top_margin, left - left_margin, bottom - top + top_margin, right - left + left_margin]
-    decoded = tf.image.decode_and_crop_jpeg(encoded, tf.stack(wide), channels=3, dct_method="INTEGER_ACCURATE")
+    with tf.control_dependencies([bombs.check_size(shape[:2])]):
+        decoded = tf.image.decode_and_crop_jpeg(encoded, tf.stack(wide), channels=3, dct_method="INTEGER_ACCURATE")
     return decoded[top_margin : top_margin + height, left_margin : left_margin + width]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 import tensorflow as tf
 
-from pic_tf.data import crops
+from pic_tf.data import bombs, crops
 from pic_tf.data.augment import AUGMENT_RANDOMS
 from pic_tf.data.order import SlidingWindow
 from pic_tf.data.sources import Source
@@ -90,15 +90,32 @@ def find_undecodable(source: Source, instance_ids: Iterable[int]) -> ValueError 
     Returns:
       An error that names the first such file, or None where all are well.
     """
+
+    def whole(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+        return tf.stack([tf.zeros_like(height), tf.zeros_like(width), height, width], axis=1)
+
     for instance_id in instance_ids:
+        name, ids = source.path(instance_id), tf.constant([instance_id], tf.int64)
         try:
-            record = source.read(tf.constant([instance_id], tf.int64))
-            if record.dtype == tf.string:
-                tf.io.decode_image(record[0], expand_animations=False)
-        except tf.errors.OpError:
-            name = source.path(instance_id)
+            record = source.read(ids)
+            if record.dtype != tf.string:
+                continue
+            width, height = bombs.declared_size(record[0].numpy())
+            if width * height > bombs.MAX_PIXELS:
+                return ValueError(
+                    f"expected an image of at most {bombs.MAX_PIXELS:,} pixels in {name!r}, got {width} x {height}: "
+                    "remove or replace it"
+                )
+            crops.crop_encoded(bombs.harmless(record)[0], whole, size=1)
+        except (tf.errors.OpError, ValueError):
             return ValueError(f"expected an image in {name!r}, got one that cannot be read: remove or replace it")
     return None
+
+
+def _read(source: Source, instance_ids: tf.Tensor) -> tf.Tensor:
+    """`source.read`, safe to decode."""
+    images = source.read(instance_ids)
+    return bombs.harmless(images) if images.dtype == tf.string else images
 
 
 def _crop(
@@ -120,7 +137,7 @@ def _crop(
         view = crops.crop_encoded(encoded, lambda height, width: window_of(random[None], height, width), image_size)
         return view, instance_id, random
 
-    records = batches.map(lambda ids, random: (source.read(ids), ids, random), num_parallel_calls=_READ_AHEAD)
+    records = batches.map(lambda ids, random: (_read(source, ids), ids, random), num_parallel_calls=_READ_AHEAD)
     if records.element_spec[0].dtype != tf.string:
         return records.map(crop_arrays, num_parallel_calls=tf.data.AUTOTUNE)
     views = records.unbatch().map(crop_encoded, num_parallel_calls=tf.data.AUTOTUNE)

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -23,11 +23,13 @@ class Source(Protocol):
       name: what to call it in messages.
       labels: int64 [N], or None.
       class_names: one name a label, or ().
+      folder: where its files are, "" where it has none.
     """
 
     name: str
     labels: np.ndarray | None
     class_names: tuple[str, ...]
+    folder: str
 
     def __len__(self) -> int: ...
 
@@ -59,6 +61,7 @@ class ArraySource:
     labels: np.ndarray | None = None
     class_names: tuple[str, ...] = ()
     name: str = "array"
+    folder: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         images = np.asarray(self.images)

@@ -5,7 +5,7 @@ import importlib.util
 
 import pytest
 
-from pic_tf import config, pretrain
+from pic_tf import pretrain, validation
 from tests.test_pretrain import ONE, SMALL, metrics_of, run
 
 ADDONS = importlib.util.find_spec("tensorflow_addons") is not None
@@ -32,4 +32,4 @@ def test_a_run_with_lamb(tmp_path):
 @pytest.mark.skipif(ADDONS, reason="needs an environment without tensorflow-addons")
 def test_lamb_without_addons_is_one_sentence():
     with pytest.raises(ValueError, match="expected tensorflow-addons for --optimizer=lamb, got none installed"):
-        config.check(dataclasses.replace(SMALL, optimizer="lamb"))
+        validation.check(dataclasses.replace(SMALL, optimizer="lamb"))
