@@ -159,8 +159,10 @@ class PIC(keras.Model):
             self.optimizer.build([*of_backbone, *of_head])
             return
         self.optimizer.build(of_head)
-        if hasattr(self.backbone_optimizer, "build"):  # older optimizers restore theirs when they create it
+        if hasattr(self.backbone_optimizer, "build"):
             self.backbone_optimizer.build(of_backbone)
+        else:  # of the old kind, as tensorflow-addons' are; they have no public way to it
+            self.backbone_optimizer._create_all_weights(of_backbone)
 
     def features(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """[B, C] features of the backbone's input."""

@@ -3,10 +3,11 @@
 import dataclasses
 import importlib.util
 
+import numpy as np
 import pytest
 
 from pic_tf import pretrain, validation
-from tests.test_pretrain import ONE, SMALL, metrics_of, run
+from tests.test_pretrain import ONE, SMALL, metrics_of, run, signals_after, variables_of
 
 ADDONS = importlib.util.find_spec("tensorflow_addons") is not None
 
@@ -27,6 +28,22 @@ def test_a_run_with_lamb(tmp_path):
     settings = dataclasses.replace(SMALL, optimizer="lamb", knn_every=0, output_dir=str(tmp_path))
     model = pretrain.build_model(pretrain.open_data(settings)[0], ONE)
     assert type(model.backbone_optimizer).__name__ == "LAMB"
+
+
+@pytest.mark.skipif(not ADDONS, reason="needs tensorflow-addons: pip install 'pic_tf[addons]'")
+def test_lamb_resumes_bit_for_bit(tmp_path, monkeypatch):
+    """Its moments are kept apart from the variables that TensorFlow tracks."""
+    settings = dataclasses.replace(SMALL, optimizer="lamb", epochs=1, knn_every=0, output_dir=str(tmp_path / "whole"))
+    run(settings)
+    signals_after(monkeypatch, 10)
+    settings = dataclasses.replace(settings, output_dir=str(tmp_path / "parts"))
+    assert run(settings).step == 10
+    assert run(settings).finished
+    expected, got = variables_of(tmp_path / "whole"), variables_of(tmp_path / "parts")
+    assert expected.keys() == got.keys()
+    assert sum(name.startswith("backbone_optimizer/") for name in expected) > 100
+    for name, value in expected.items():
+        np.testing.assert_array_equal(got[name], value, err_msg=name)
 
 
 @pytest.mark.skipif(ADDONS, reason="needs an environment without tensorflow-addons")
