@@ -11,6 +11,11 @@ from pic_tf.quiet import import_tensorflow
 import_tensorflow()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole runs first: they are the longest, and at the end they would keep one process waiting for another."""
+    items.sort(key=lambda item: item.path.parent != pathlib.Path(__file__).parent)
+
+
 @pytest.fixture(autouse=True)
 def _same_weights_every_time():
     import tf_keras as keras  # only now that TensorFlow was imported quietly
