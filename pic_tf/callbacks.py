@@ -104,7 +104,7 @@ class MetricsFile(keras.callbacks.Callback):
         numbers |= {name: repr(float(logs[name])) for name in COLUMNS if name in logs}
         self._rows.append({name: numbers.get(name, "") for name in COLUMNS})
         aside = self._path.with_suffix(".partial")
-        with _going_on_without(self._path):
+        with going_on_without(self._path):
             with open(aside, "w", newline="") as file:
                 writer = csv.DictWriter(file, COLUMNS)
                 writer.writeheader()
@@ -142,7 +142,7 @@ class EventFiles(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict) -> None:
         with (
-            _going_on_without(self._directory),
+            going_on_without(self._directory),
             self._writer.as_default(step=self.model.optimizer.iterations.numpy()),
         ):
             for name in COLUMNS:
@@ -160,7 +160,7 @@ _HISTOGRAMS = {
 
 
 @contextlib.contextmanager
-def _going_on_without(path: pathlib.Path) -> Iterator[None]:
+def going_on_without(path: pathlib.Path) -> Iterator[None]:
     """A log that cannot be written, on a full disk, is no reason to end weeks of training."""
     try:
         yield
@@ -185,6 +185,7 @@ class KeepState(keras.callbacks.Callback):
       every: epochs between two checkpoints.
       texts: what to keep beside a checkpoint, files by name.
       metrics: values of the running metrics [R, ...] to go on from where a run resumes within an epoch.
+      look: called before a checkpoint; raises where the state should not be kept.
       alone: whether this is the only worker.
     """
 
@@ -196,10 +197,11 @@ class KeepState(keras.callbacks.Callback):
         every: int,
         texts: Callable[[], dict[str, str]],
         metrics: list[np.ndarray],
+        look: Callable[[], None],
         alone: bool = True,
     ):
         super().__init__()
-        self._alone, self._texts = alone, texts
+        self._alone, self._texts, self._look = alone, texts, look
         self._checkpoints, self._every, self._metrics = checkpoints, every, metrics
         self._signalled, self._calls = False, 0
 
@@ -231,6 +233,7 @@ class KeepState(keras.callbacks.Callback):
 
     def save(self) -> None:
         """Write a checkpoint."""
+        self._look()
         self._checkpoints.save(self._texts)
 
     def _interrupted(self) -> bool:
@@ -244,9 +247,9 @@ class KeepState(keras.callbacks.Callback):
         raise Interrupted
 
     def _on_signal(self, number: int, _) -> None:
-        if self._signalled:  # a second signal: at once, whatever threads are doing
-            os._exit(128 + number)
         self._signalled = True
+        for again in self._handlers:  # from now on the system itself ends the process, whatever it is doing
+            signal.signal(again, signal.SIG_DFL)
         with contextlib.suppress(OSError):  # nobody may be there to read it
             # A handler must not use streams.
             os.write(2, b"\nstopping after this step; once more to stop at once\n")

@@ -94,6 +94,10 @@ class Checkpoints:
             self._saved = None
             raise
 
+    def close(self) -> None:
+        """Wait for what is being written, whatever becomes of it."""
+        self._writer.shutdown()
+
     def restore(self, path: pathlib.Path) -> int:
         """Bring a checkpoint back.
 
@@ -131,7 +135,10 @@ class Checkpoints:
 
     def _write(self, step: int, *state) -> None:
         state_files.write(self._directory, step, *state)
-        state_files.remove(self._directory, self._keep, self._keep_every)
+        try:
+            state_files.remove(self._directory, self._keep, self._keep_every)
+        except OSError as error:  # e.g. somebody reads one; the next time removes it
+            tqdm.write(f"an old checkpoint is still there ({error})", file=sys.stderr)
 
     def _local_variables(self) -> dict[str, tf.Variable]:
         """Of which each replica has its own value: batch statistics and running metrics."""

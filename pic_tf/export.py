@@ -60,8 +60,13 @@ def export_backbone(backbone: keras.Model, path: str | os.PathLike, image_size: 
     aside = f"{path}.partial"
     shutil.rmtree(aside, ignore_errors=True)
     model.save(aside, save_format="tf", include_optimizer=False, signatures={"serving_default": serve})
-    shutil.rmtree(path, ignore_errors=True)
+    # Moved out of the way as a whole: a folder that is half deleted would be nobody's export.
+    old = f"{path}.old.partial"
+    shutil.rmtree(old, ignore_errors=True)
+    if os.path.exists(path):
+        os.rename(path, old)
     os.rename(aside, path)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def main(_) -> None:

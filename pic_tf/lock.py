@@ -5,6 +5,7 @@ import fcntl
 import os
 import pathlib
 import socket
+import sys
 from collections.abc import Iterator
 
 
@@ -31,6 +32,11 @@ def exclusive(path: pathlib.Path) -> Iterator[None]:
                 f"expected {str(path.parent)!r} for this run alone, got another run in it ({file.read().strip()}): "
                 "wait for its end, or use another --output_dir"
             ) from None
+        except OSError as error:  # not every file system can lock
+            print(
+                f"no lock on {path} ({error.strerror}): a second run in this folder would not be noticed",
+                file=sys.stderr,
+            )
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from pic_tf.callbacks import going_on_without
 from pic_tf.data.sources import Source
 from pic_tf.instances.rows import norms
 
@@ -19,8 +20,9 @@ _EVERY = 16  # calls between two looks; each look waits for the device
 class NanGuard(keras.callbacks.Callback):
     """Looks for steps that PIC skipped; stops with a report, or lets a few of them pass.
 
-    Looks every 16 steps and at the end of an epoch. What it finds late did no harm: weights, rows and momentum are
-    as if the step had not been.
+    Looks every 16 steps (or executions of several), at the end of an epoch and before a checkpoint, and reports the
+    last step that was skipped. What it finds late did no harm: weights, rows and momentum are as if the step had not
+    been.
 
     Args:
       policy: "stop" at the first skipped step, or "skip".
@@ -55,12 +57,17 @@ class NanGuard(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         self._calls += 1
         if self._calls % _EVERY == 0:
-            self._look()
+            self.look()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        self._look()
+        self.look()
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """See whether steps were skipped; every worker has to call it.
+
+        Raises:
+          FloatingPointError: where there were more than may pass.
+        """
         skipped = int(self.model.skipped.numpy())
         if skipped == self._seen:
             return
@@ -97,11 +104,12 @@ class NanGuard(keras.callbacks.Callback):
         rate = float(self._learning_rate(step))
         batch = path.with_suffix(".npz")
         report = {"step": step, "skipped": skipped, "learning_rate": rate, "batch": batch.name, "instances": instances}
-        self._folder.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(".partial")
-        with open(aside, "wb") as file:
-            np.savez(file, instance_ids=ids, views=views, random=random, row_norms=row_norms)
-        os.replace(aside, batch)
-        aside.write_text(json.dumps(report, indent=1))
-        os.replace(aside, path)
+        with going_on_without(path):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            aside = path.with_suffix(".partial")
+            with open(aside, "wb") as file:
+                np.savez(file, instance_ids=ids, views=views, random=random, row_norms=row_norms)
+            os.replace(aside, batch)
+            aside.write_text(json.dumps(report, indent=1))
+            os.replace(aside, path)
         return path

@@ -234,10 +234,13 @@ class PIC(keras.Model):
     def _guard(self, loss: tf.Tensor, gradients: list, statistics: list[tf.Tensor]) -> tf.Tensor:
         """Whether loss and gradients of all replicas are finite; else nothing of this step will stay.
 
-        Looks at loss + 1/2 |g|^2, so a gradient too long for float32 to square counts as not finite.
+        Looks at loss + 1/2 |g|^2 + batch statistics, so a gradient too long for float32 to square counts as not finite.
         """
-        squares = [tf.nn.l2_loss(tf.convert_to_tensor(g)) for g in gradients if g is not None]
-        of_loss, all_sums = tf.unstack(replicas.all_sum(tf.stack([loss, loss + tf.add_n(squares)])))
+        parts = [tf.nn.l2_loss(tf.convert_to_tensor(g)) for g in gradients if g is not None]
+        # An input of 1e21 leaves a finite loss, but no finite variance.
+        parts += [tf.reduce_sum(v) for v in self._statistics() if v.dtype.is_floating]
+        everything = loss + tf.add_n([tf.cast(part, tf.float32) for part in parts])
+        of_loss, all_sums = tf.unstack(replicas.all_sum(tf.stack([loss, everything])))
         finite = tf.math.is_finite(all_sums)
         self.lazy_sgd.taken.assign(finite)
 
@@ -258,7 +261,8 @@ class PIC(keras.Model):
         """Eq. 2 for backbone and head, whose gradients the replicas sum."""
         if self.loss_scaling:
             # It looks at these alone, and must skip whatever the guard skips.
-            gradients[-1] = tf.where(finite, gradients[-1], float("nan"))
+            last = max(i for i, g in enumerate(gradients) if g is not None)
+            gradients[last] = tf.where(finite, gradients[last], tf.cast(float("nan"), gradients[last].dtype))
             self.loss_scaling.apply_gradients(zip(gradients, variables))
             return
         if self.backbone_optimizer:
@@ -272,7 +276,8 @@ class PIC(keras.Model):
     def _statistics(self) -> list[tf.Variable]:
         """What the forward pass moves: each replica's own batch statistics."""
         weights = [*self.backbone.non_trainable_weights, *self.projection.non_trainable_weights]
-        return [v for v in weights if v.synchronization == tf.VariableSynchronization.ON_READ]
+        own = tf.VariableSynchronization.ON_READ
+        return weights if replicas.count() == 1 else [v for v in weights if v.synchronization == own]
 
     def test_step(self, data) -> dict[str, tf.Tensor]:
         """Refused: a held-out image has no row of its own, so there is no loss to evaluate."""

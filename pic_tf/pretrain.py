@@ -207,9 +207,17 @@ def run(
       OSError: where the last checkpoint or the export could not be written.
     """
     output = make_output_folder(config)
-    with exclusive(output / LOCK_FILE) if is_chief(strategy) else contextlib.nullcontext():
-        found = _state_to_go_on_with(config, train, strategy, allow_changed_flags)
-        return _train(config, train, held_out, strategy, found)
+    try:
+        with exclusive(output / LOCK_FILE) if is_chief(strategy) else contextlib.nullcontext():
+            found = _state_to_go_on_with(config, train, strategy, allow_changed_flags)
+            return _train(config, train, held_out, strategy, found)
+    except _LOST as error:
+        if not several_workers(strategy):
+            raise
+        raise ConnectionError(
+            "expected all workers to train together, lost one: start all again with the same command, and training "
+            "goes on from the newest checkpoint"
+        ) from error
 
 
 def _state_to_go_on_with(
@@ -224,14 +232,22 @@ def _state_to_go_on_with(
     if chief:
         state_files.remove_partial(directory)
         path, damaged = state_files.newest(directory)
+        if damaged and path is None:
+            raise ValueError(
+                f"expected a good checkpoint in {str(directory)!r}, got {len(damaged)} damaged ones (the newest: "
+                f"{next(iter(damaged.values()))}): bring one back, or move the folder away to begin anew"
+            )
         for bad, reason in damaged.items():
             print(f"damaged checkpoint: {reason}; moved to {state_files.set_aside(bad)}", file=sys.stderr)
-        if damaged and path is None:
-            print("no checkpoint is left: starting anew", file=sys.stderr)
     step = int(numbers_of_workers(state_files.step_of(path) if path else 0, strategy)[0])
     if not step:
         return None
-    path = state_files.states(directory)[step]
+    path = state_files.states(directory).get(step)
+    if path is None:
+        raise ValueError(
+            f"expected --output_dir {config.output_dir!r} to be one folder for all workers, got none of its "
+            f"checkpoint of step {step:,} here: use a disk that all share"
+        )
     images = json.loads(state_files.read_text(path, _IMAGES_FILE))
     if images != _identity(train):
         raise ValueError(
@@ -288,7 +304,8 @@ def _train(
     bar = ProgressBar(total, step, config.batch_size, chief)
     reports, most = output / NAN_REPORTS, config.max_skipped_steps
     guard = NanGuard(config.on_nan, most, reports, train, batches, plan.learning_rates(config), chief)
-    state = KeepState(checkpoints, config.checkpoint_every, lambda: _texts(config, train), within_epoch, alone)
+    every = config.checkpoint_every
+    state = KeepState(checkpoints, every, lambda: _texts(config, train), within_epoch, guard.look, alone)
     files = [MetricsFile(output / METRICS_FILE)] if chief else []
     if config.tensorboard:
         files += [RowHealth(), *([EventFiles(output / "tensorboard")] if chief else [])]
@@ -307,7 +324,7 @@ def _train(
             verbose=0,
         )
 
-    with contextlib.closing(bar), state:
+    with contextlib.closing(checkpoints), contextlib.closing(bar), state:
         try:
             while (step := checkpoints.step) < total:
                 fit(step)
@@ -319,22 +336,20 @@ def _train(
             raise  # memory, not an image
         except tf.errors.OpError as error:
             if not alone and isinstance(error, _LOST):
-                raise ConnectionError(
-                    "expected all workers to train together, lost one: start all again with the same command, and "
-                    "training goes on from the newest checkpoint"
-                ) from error
+                raise
             first = checkpoints.step  # the batches read ahead of this step hold the image
             steps = range(first, min(first + _READ_AHEAD, total))
             ids = (i for t in steps for order in orders for i in order.instance_ids(t).numpy())
             broken = find_undecodable(train, ids)
             if broken is None:
                 raise
-            if alone and first:  # the step that failed has changed nothing
+            # The step that failed has changed nothing; but with several replicas one may have begun it.
+            if first and len(orders) == 1:
                 state.save()
                 checkpoints.wait()
             raise broken from error
+        copy_weights(model.backbone, plain)
         checkpoints.wait()
-    copy_weights(model.backbone, plain)
     if not chief:
         return Result(total, True, None)
     references = {"raw pixels": knn.raw_pixels, "random init": knn.random_init} if knn else {}
@@ -406,7 +421,8 @@ def _order(config: Config, replica: int, strategy: tf.distribute.Strategy) -> Sl
 
 def _check_room(output: pathlib.Path, keep: int, size: int) -> None:
     """Refuse a disk on which the checkpoints will not fit: those to keep, and one more while it is written."""
-    there = [f.stat().st_size for path in state_files.states(output / CHECKPOINTS).values() for f in path.iterdir()]
+    will_go = list(state_files.states(output / CHECKPOINTS).values())[-keep:]
+    there = [file.stat().st_size for path in will_go for file in path.iterdir()]
     needed, free = (keep + 1) * size - sum(there), shutil.disk_usage(output).free
     if needed > free:
         raise ValueError(

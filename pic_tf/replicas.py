@@ -3,6 +3,7 @@
 Outside a strategy there is one replica and nothing crosses.
 """
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -114,11 +115,19 @@ def assign_to(variables: list[tf.Variable], values: list[np.ndarray], strategy: 
 def numbers_of_workers(number: int, strategy: tf.distribute.Strategy) -> np.ndarray:
     """int64 [R], the number of each replica's worker, the first worker's first; every worker has to call it."""
 
-    @tf.function
-    def gather():
-        return strategy.run(lambda: all_gather(tf.constant([number], tf.int64)))
+    gathered = _gather_numbers(strategy)(tf.constant(int(number), tf.int64))
+    return strategy.experimental_local_results(gathered)[0].numpy()
 
-    return strategy.experimental_local_results(gather())[0].numpy()
+
+@functools.cache
+def _gather_numbers(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Traced once: this is called for as long as a run lasts."""
+
+    @tf.function
+    def gather(number: tf.Tensor) -> tf.Tensor:
+        return strategy.run(lambda: all_gather(number[None]))
+
+    return gather
 
 
 def distribute(strategy: tf.distribute.Strategy, make: Callable[[int, int], tf.data.Dataset]):

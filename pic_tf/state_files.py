@@ -40,8 +40,8 @@ def write(
     """
     final = directory / f"step-{step:012d}"
     aside = final.with_suffix(_PARTIAL)
+    aside.mkdir(parents=True)
     try:
-        aside.mkdir(parents=True, exist_ok=False)
         for name, table in tables.items():
             with _written(aside / f"{name}.npy") as file:
                 np.save(file, table, allow_pickle=False)
@@ -71,7 +71,11 @@ def states(directory: pathlib.Path) -> dict[int, pathlib.Path]:
 
 
 def damage(path: pathlib.Path) -> str | None:
-    """What is wrong with a state: reads all of it and compares the checksums; None where it is as it was written."""
+    """What is wrong with a state: reads all of it and compares the checksums; None where it is as it was written.
+
+    Raises:
+      OSError: where the disk or the network fails, which says nothing about the state.
+    """
     try:
         lines = (path / SUMS).read_text().split("\n")
         expected = dict(reversed(line.split("  ", 1)) for line in lines[:-1])
@@ -81,7 +85,7 @@ def damage(path: pathlib.Path) -> str | None:
         for name, checksum in expected.items():
             if _checksum(path / name) != checksum:
                 return f"{name} is not as it was written"
-    except (OSError, ValueError) as error:
+    except (FileNotFoundError, IsADirectoryError, ValueError) as error:
         return f"it cannot be read ({error})"
     return None
 

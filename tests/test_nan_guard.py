@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from PIL import Image
 
 import pic_tf
 from pic_tf import pretrain
+from pic_tf.callbacks import ProgressBar
 from pic_tf.checkpoint import named_variables
 from pic_tf.config import Config
 from pic_tf.instances.rows import Rows, collect, norms, place
@@ -63,6 +66,8 @@ def batch(step, poison=None):
         images[3, 0, 0, 0] = 100.0
     elif poison == "loss":
         images[3] = float("inf")
+    elif poison == "statistics":  # whose loss is finite, but not the variance
+        images[3] = 1e21
     return images, ids
 
 
@@ -106,6 +111,15 @@ def test_a_bad_step_leaves_no_trace(poison, settings):
     logs = trained(model, [(t, None) for t in range(7, 12)])
     assert logs["skipped"] == 1 and np.isfinite(logs["loss"])
     assert all(np.isfinite(value).all() for value in state(model).values())
+
+
+def test_statistics_that_overflow_leave_no_trace():
+    model = make()
+    trained(model, [(0, None)])
+    before = state(model)
+    logs = trained(model, [(1, "statistics")])
+    assert logs["skipped"] == 1
+    assert_no_trace(before, state(model))
 
 
 def test_what_comes_after_is_as_if_the_step_had_not_been():
@@ -262,6 +276,17 @@ def test_a_run_stops_with_a_report_and_goes_on_where_it_is_told_to_skip(settings
         pretrain.state_files.newest(tmp_path / "run" / "checkpoints")[0], "metrics.csv"
     )
     assert int(float(rows.splitlines()[-1].split(",")[7])) >= 3  # the image came several times
+
+
+def test_a_signal_right_after_a_bad_step_does_not_hide_it(settings, monkeypatch, tmp_path):
+    def on_train_batch_end(self, batch, logs):
+        if int(self.model.skipped.numpy()):
+            os.kill(os.getpid(), signal.SIGINT)
+            monkeypatch.undo()
+
+    monkeypatch.setattr(ProgressBar, "on_train_batch_end", on_train_batch_end)
+    with pytest.raises(FloatingPointError, match="skipped steps so far: 1"):
+        run(settings)
 
 
 def test_skipping_is_bounded(settings):

@@ -125,6 +125,17 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == [first.name] and state_files.damage(first) is None
 
 
+def test_a_disk_that_fails_says_nothing_about_a_state(tmp_path, monkeypatch):
+    write(tmp_path)
+
+    def fails(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(state_files, "_checksum", fails)
+    with pytest.raises(OSError, match="Input/output error"):
+        state_files.newest(tmp_path)
+
+
 class Malice:
     def __reduce__(self):
         return os.mkdir, ("executed",)
