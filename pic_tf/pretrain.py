@@ -326,9 +326,10 @@ def _train(
 
     with contextlib.closing(checkpoints), contextlib.closing(bar), state:
         try:
-            while (step := checkpoints.step) < total:
-                fit(step)
-            state.save()
+            while checkpoints.step < total:
+                fit(checkpoints.step)
+            if step < total:
+                state.save()
         except Interrupted:
             checkpoints.wait()
             return Result(checkpoints.step, False, None)
