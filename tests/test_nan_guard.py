@@ -15,9 +15,9 @@ import pic_tf
 from pic_tf import pretrain
 from pic_tf.callbacks import ProgressBar
 from pic_tf.checkpoint import named_variables
-from pic_tf.config import Config
 from pic_tf.instances.rows import Rows, collect, norms, place
 from tests.processes import with_replicas
+from tests.test_pretrain import SMALL, run
 
 N, B = 32, 8
 
@@ -232,26 +232,17 @@ def settings(tmp_path, monkeypatch):
         return keras.Model(images, PoisonFlatImages()([pic_tf.resnet(18, *arguments[1:])(images), images]))
 
     monkeypatch.setattr(pretrain, "resnet", poisoned_resnet)
-    return Config(
+    return dataclasses.replace(
+        SMALL,
         dataset=str(flat_image_folder(tmp_path / "images")),
         output_dir=str(tmp_path / "run"),
         epochs=6,
         batch_size=8,
-        backbone="resnet18",
-        stem="small",
-        width=4,
-        hidden_dim=16,
-        embedding_dim=16,
-        image_size=8,
+        num_negatives=None,
         jitter=(0.0, 0.0, 0.0, 0.0),
-        blur_probability=0.0,
         knn_every=0,
         checkpoint_every=1,
     )
-
-
-def run(settings):
-    return pretrain.run(*pretrain.open_data(settings), tf.distribute.get_strategy())
 
 
 def test_a_run_stops_with_a_report_and_goes_on_where_it_is_told_to_skip(settings, tmp_path, capsys):
