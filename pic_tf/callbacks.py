@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from pic_tf.checkpoint import Checkpoints, metric_variables
 from pic_tf.histogram import buckets
+from pic_tf.replaced_file import replaced
 from pic_tf.replicas import assign_to, numbers_of_workers
 
 COLUMNS = "epoch step loss accuracy live_rows row_norm floored skipped learning_rate images_per_second knn".split()
@@ -103,13 +104,10 @@ class MetricsFile(keras.callbacks.Callback):
         numbers = {"epoch": epoch + 1, "step": int(self.model.optimizer.iterations.numpy())}
         numbers |= {name: repr(float(logs[name])) for name in COLUMNS if name in logs}
         self._rows.append({name: numbers.get(name, "") for name in COLUMNS})
-        aside = self._path.with_suffix(".partial")
-        with going_on_without(self._path):
-            with open(aside, "w", newline="") as file:
-                writer = csv.DictWriter(file, COLUMNS)
-                writer.writeheader()
-                writer.writerows(self._rows)
-            os.replace(aside, self._path)
+        with going_on_without(self._path), replaced(self._path, newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(self._rows)
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, str]]:

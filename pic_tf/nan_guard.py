@@ -13,6 +13,7 @@ import tf_keras as keras
 from pic_tf.callbacks import going_on_without
 from pic_tf.data.sources import Source
 from pic_tf.instances.rows import norms
+from pic_tf.replaced_file import replaced
 
 _EVERY = 16  # calls between two looks; each look waits for the device
 
@@ -106,10 +107,8 @@ class NanGuard(keras.callbacks.Callback):
         report = {"step": step, "skipped": skipped, "learning_rate": rate, "batch": batch.name, "instances": instances}
         with going_on_without(path):
             self._folder.mkdir(parents=True, exist_ok=True)
-            aside = path.with_suffix(".partial")
-            with open(aside, "wb") as file:
+            with replaced(batch, "wb") as file:
                 np.savez(file, instance_ids=ids, views=views, random=random, row_norms=row_norms)
-            os.replace(aside, batch)
-            aside.write_text(json.dumps(report, indent=1))
-            os.replace(aside, path)
+            with replaced(path) as file:
+                json.dump(report, file, indent=1)
         return path

@@ -31,6 +31,7 @@ from pic_tf.optim.lazy_sgd import LazySGD
 from pic_tf.optim.schedules import WarmupCosine
 from pic_tf.pic import PIC
 from pic_tf.plots import plot_training
+from pic_tf.replaced_file import replaced
 from pic_tf.replicas import distribute, numbers_of_workers, values_of
 from pic_tf.strategy import describe as describe_devices
 from pic_tf.strategy import is_chief, open_strategy, several_workers
@@ -64,12 +65,12 @@ def open_data(
 ) -> tuple[Config, Source | None, Source | None]:
     """Open the data sets and fill in what depends on them.
 
+    What is left open is taken from the run in the output folder, if there is one to go on with.
+
     Args:
       config: the configuration.
       num_replicas: R.
       plan_only: take --num_instances where there is no data.
-
-    What is left open is taken from the run in the output folder, if there is one to go on with.
 
     Returns:
       (resolved configuration, training source, held-out source); no sources where `plan_only` went without.
@@ -305,7 +306,8 @@ def _train(
     reports, most = output / NAN_REPORTS, config.max_skipped_steps
     guard = NanGuard(config.on_nan, most, reports, train, batches, plan.learning_rates(config), chief)
     every = config.checkpoint_every
-    state = KeepState(checkpoints, every, lambda: _texts(config, train), within_epoch, guard.look, alone)
+    images = json.dumps(_identity(train))  # once: it looks at every name, or pixel
+    state = KeepState(checkpoints, every, lambda: _texts(config, images), within_epoch, guard.look, alone)
     files = [MetricsFile(output / METRICS_FILE)] if chief else []
     if config.tensorboard:
         files += [RowHealth(), *([EventFiles(output / "tensorboard")] if chief else [])]
@@ -434,31 +436,27 @@ def _check_room(output: pathlib.Path, keep: int, size: int) -> None:
 
 def _begin_files(config: Config, output: pathlib.Path, found: pathlib.Path | None) -> None:
     """Flags and figures in the output folder as they were at the state found, whatever else is there."""
-    _write(output / FLAGS_FILE, configuration.to_flagfile(config))
+    with replaced(output / FLAGS_FILE) as file:
+        file.write(configuration.to_flagfile(config))
     (output / METRICS_FILE).unlink(missing_ok=True)
     if found:
-        _write(output / METRICS_FILE, state_files.read_text(found, METRICS_FILE))
+        with replaced(output / METRICS_FILE) as file:
+            file.write(state_files.read_text(found, METRICS_FILE))
 
 
-def _texts(config: Config, train: Source) -> dict[str, str]:
+def _texts(config: Config, images: str) -> dict[str, str]:
     """What is kept beside a checkpoint, so that it needs nothing else."""
     metrics = pathlib.Path(config.output_dir) / METRICS_FILE
     return {
         FLAGS_FILE: configuration.to_flagfile(config),
         METRICS_FILE: metrics.read_text() if metrics.exists() else "",
-        _IMAGES_FILE: json.dumps(_identity(train)),
+        _IMAGES_FILE: images,
     }
 
 
 def _identity(train: Source) -> dict[str, str | int]:
     """Which images the ids stand for."""
     return {"count": len(train), "fingerprint": train.fingerprint()}
-
-
-def _write(path: pathlib.Path, text: str) -> None:
-    aside = path.with_suffix(".partial")
-    aside.write_text(text)
-    os.replace(aside, path)
 
 
 def _knn_monitor(
