@@ -19,19 +19,21 @@ setup(
     python_requires=">=3.10,<3.14",
     install_requires=[
         "absl-py",  # flags and flag files
+        "array_record",  # packed data sets, and those of TensorFlow Datasets: images read at random
+        "importlib_resources",  # tensorflow-datasets imports it without requiring it
         "keras-cv==0.9.0",  # backbones to hand to PIC; detection and segmentation models to fine-tune afterwards
         "matplotlib",  # training.png
         "numpy",
+        "pillow",  # tools/pack.py decodes and shrinks with it: every format, and torchvision's filter
         "scikit-learn",  # the digits data set of the quickstart
         "tensorboard",  # event files, and the viewer that reads them; TensorFlow 2.21 no longer brings it
         "tensorflow>=2.15.1,<2.22",
-        "tensorflow-datasets",  # what keras-cv reads data with; the coming source of data sets by name
+        "tensorflow-datasets",  # data sets by name
         "tf_keras>=2.15.1,<2.22",  # the Keras that tf.distribute, TF Hub and keras-cv work with
         "tqdm",  # progress bar
     ],
     extras_require={
         "test": [
-            "pillow",  # the oracle of decoding, resizing and colour operations
             "pytest",
             "pytest-xdist",  # most of a test's time is tracing on one core; it uses the others
             "ruff",

@@ -8,6 +8,8 @@ from typing import Any
 
 from absl import flags
 
+from pic_tf.data.crops import Crop, parse_crops
+from pic_tf.data.presets import PRESETS, Preset
 from pic_tf.instances.loss import SIMILARITIES
 from pic_tf.models.projection import HEADS
 from pic_tf.models.resnet import DEPTHS
@@ -17,7 +19,6 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 OPTIMIZERS = ("sgd", "lars", "lamb")
 
 
-# What a number x has to be, as a test that NaN fails, and for which flags.
 def _setting(default: Any, help: str, choices: tuple[str, ...] | None = None, trajectory: bool = True) -> Any:
     """A field with its help text; `trajectory` says whether it changes what is learned."""
     return dataclasses.field(default=default, metadata={"help": help, "choices": choices, "trajectory": trajectory})
@@ -29,13 +30,18 @@ class Config:
 
     dataset: str = _setting(
         "digits",
-        "images to train on: 'digits' (1,500 scans of 8 x 8 pixels that come with scikit-learn) or a folder of images, "
-        "any nesting; a folder with train and val inside is split accordingly",
+        "images to train on: 'digits' (1,500 scans of 8 x 8 pixels that come with scikit-learn), a folder of images of "
+        "any nesting, a folder that tools/pack.py made, or tfds:NAME[:SPLIT] (or tfds:FOLDER) as TensorFlow Datasets "
+        "prepared it; a folder with train and val inside is split accordingly",
         None,
         False,  # the folder may move; what is in it is compared itself
     )
     eval_dataset: str = _setting(
-        "", "folder of held-out images for the kNN monitor, one folder a class; '' for those of --dataset", None, False
+        "",
+        "held-out images for the kNN monitor, in the same forms (a folder needs one folder a class); '' for those of "
+        "--dataset",
+        None,
+        False,
     )
     num_instances: int = _setting(
         0, "how many training images to expect; 0 to take what is there. Lets --plan_only work without the data"
@@ -79,16 +85,49 @@ class Config:
     hidden_dim: int = _setting(2048, "width of the mlp head's hidden layer")
     embedding_dim: int = _setting(128, "size of an embedding and of an instance row, D; with --head=none the features'")
 
-    image_size: int = _setting(224, "side of a view in pixels")
-    crop_scale: tuple[float, ...] = _setting((0.08, 1.0), "least and largest area of a random crop, share of the image")
-    flip_probability: float = _setting(0.5, "of mirroring a view")
-    jitter: tuple[float, ...] = _setting(
-        (0.8, 0.8, 0.8, 0.2), "strength of brightness, contrast, saturation (0 to 1) and hue (0 to 0.5 turns)"
+    image_size: int = _setting(224, "side of a view in pixels, in training unless --crops says otherwise")
+    crops: str = _setting(
+        "",
+        "several views of an image in a step, decoded once: COUNTxSIZE@LEAST-LARGEST of each kind, like "
+        "1x160@0.14-1.0,3x96@0.08-0.14 (sides in pixels, areas as shares of the image); '' for one of --image_size and "
+        "--crop_scale",
     )
-    jitter_probability: float = _setting(0.8, "of changing the colours of a view")
-    grayscale_probability: float = _setting(0.2, "of dropping the colours of a view")
-    blur_probability: float = _setting(0.5, "of blurring a view")
-    blur_sigma: tuple[float, ...] = _setting((0.1, 2.0), "least and largest standard deviation of the blur in pixels")
+    small_crops_move_rows: bool = _setting(
+        False, "with --crops: whether views of all kinds move the rows of their images, or those of the first kind only"
+    )
+    augmentation: str = _setting(
+        "simclr",
+        "published augmentation, which stands for those flags from --crop_scale to --rand_augment that are not given",
+        tuple(PRESETS),
+    )
+    crop_scale: tuple[float, ...] | None = _setting(None, "least and largest area of a random crop, share of the image")
+    flip_probability: float | None = _setting(None, "of mirroring a view")
+    jitter: tuple[float, ...] | None = _setting(
+        None, "strength of brightness, contrast, saturation (0 to 1) and hue (0 to 0.5 turns)"
+    )
+    jitter_probability: float | None = _setting(None, "of changing the colours of a view")
+    grayscale_probability: float | None = _setting(None, "of dropping the colours of a view")
+    grayscale_first: bool | None = _setting(None, "drop them before the jitter, not after it")
+    blur_probability: float | None = _setting(None, "of blurring a view")
+    blur_sigma: tuple[float, ...] | None = _setting(None, "least and largest standard deviation of the blur in pixels")
+    rand_augment: tuple[float, ...] | None = _setting(
+        None,
+        "RandAugment instead of jitter, grayscale and blur: operations a view (1 to 4), magnitude (0 to 1); 0,0 for "
+        "none",
+    )
+    augment_on: str = _setting(
+        "device",
+        "where views are augmented: on the device, or on the host's CPUs, for machines whose accelerator has no time "
+        "left (four times the bytes go to it)",
+        ("device", "host"),
+    )
+    max_broken: float = _setting(
+        0.01,
+        "stop when more than this share of the images turns out to be broken; fewer are left out, and listed in "
+        "broken_images.csv",
+        None,
+        False,
+    )
 
     optimizer: str = _setting(
         "sgd",
@@ -155,6 +194,16 @@ class Config:
         """Depth of the ResNet."""
         return int(self.backbone.removeprefix("resnet"))
 
+    def views(self) -> tuple[Crop, ...]:
+        """What a step takes of each image; of a resolved configuration."""
+        return parse_crops(self.crops) if self.crops else (Crop(self.image_size, self.crop_scale),)
+
+    def preset(self) -> Preset:
+        """How views are augmented: what --augmentation stands for, but for what is given."""
+        published = dataclasses.asdict(PRESETS[self.augmentation]())
+        given = {name: getattr(self, name) for name in published}
+        return Preset(**(published | {name: value for name, value in given.items() if value is not None}))
+
 
 def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     """One absl flag in `values` for every field of `Config`."""
@@ -164,7 +213,7 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
         if choices:
             flags.DEFINE_enum(field.name, default, choices, help, flag_values=values)
         elif kind_of(field) is tuple:
-            flags.DEFINE_list(field.name, [str(x) for x in default], help, flag_values=values)
+            flags.DEFINE_list(field.name, default, help, flag_values=values)
         else:
             define[kind_of(field)](field.name, default, help, flag_values=values)
 
@@ -238,13 +287,18 @@ def changed(old: Config, new: Config) -> list[str]:
 
 
 def inherit(config: Config, old: Config) -> Config:
-    """What is left open as in a run that is to go on; its choice may have been made for another number of replicas."""
-    names = [field.name for field in dataclasses.fields(Config) if getattr(config, field.name) is None]
+    """What is left open as in a run that is to go on; its choice may have been made for another number of replicas.
+
+    But for what --augmentation stands for, which it says itself.
+    """
+    names = {field.name for field in dataclasses.fields(Config) if getattr(config, field.name) is None}
+    names -= {field.name for field in dataclasses.fields(Preset)}
     return dataclasses.replace(config, **{name: getattr(old, name) for name in names})
 
 
 def kind_of(field: dataclasses.Field) -> type:
     """The type of a field's value: int of `int | None`, tuple of `tuple[float, ...]`."""
-    if isinstance(field.type, types.UnionType):
-        return next(t for t in typing.get_args(field.type) if t is not type(None))
-    return typing.get_origin(field.type) or field.type
+    kind = field.type
+    if isinstance(kind, types.UnionType):
+        kind = next(t for t in typing.get_args(kind) if t is not type(None))
+    return typing.get_origin(kind) or kind

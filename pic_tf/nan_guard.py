@@ -91,9 +91,14 @@ class NanGuard(keras.callbacks.Callback):
         strategy = self.model.distribute_strategy
         count = strategy.num_replicas_in_sync
         parts = [next(iter(self._batches(replica, step, step + 1))) for replica in range(count)]
-        views, random, ids = (
-            np.concatenate(part) for part in zip(*((views, random, ids) for (views, random), ids in parts))
-        )
+        ids = np.concatenate([ids for _, ids, _ in parts])
+        # Of each kind of crop, views and the random numbers of their augmentation; or augmented views.
+        groups = [tf.nest.map_structure(lambda *x: np.concatenate(x), *group) for group in zip(*(x for x, *_ in parts))]
+        arrays = {
+            f"{name}{number or ''}": value
+            for number, group in enumerate(groups)
+            for name, value in zip(("views", "random"), group if isinstance(group, tuple) else (group,))
+        }
         row_norms = norms(ids, self.model.classifier, strategy)
         path = self._folder / f"step-{step:012d}.json"
         if not self._chief:
@@ -108,7 +113,7 @@ class NanGuard(keras.callbacks.Callback):
         with going_on_without(path):
             self._folder.mkdir(parents=True, exist_ok=True)
             with replaced(batch, "wb") as file:
-                np.savez(file, instance_ids=ids, views=views, random=random, row_norms=row_norms)
+                np.savez(file, instance_ids=ids, row_norms=row_norms, **arrays)
             with replaced(path) as file:
                 json.dump(report, file, indent=1)
         return path

@@ -22,6 +22,9 @@ class PIC(keras.Model):
         model.compile(LazySGD(WarmupCosine(0.06, total_steps)))
         model.fit(batches_of_images_and_instance_ids)
 
+    Several views of an image in a step work as well: of one size, or in groups of different sizes (multi-crop). The
+    loss is then the mean over all views.
+
     Args:
       backbone: Keras model, images -> features [B, C] or feature maps [B, h, w, C], which are
         averaged over h and w.
@@ -36,7 +39,9 @@ class PIC(keras.Model):
       min_row_norm: norm floor of returning rows; None for 0.01 sqrt(D), 0 for off.
       augment: maps the data set's images to the backbone's input, e.g.
         `lambda batch: Augmentation()(*batch)` for batches of (views, random); None if the data set
-        already yields what the backbone takes.
+        already yields what the backbone takes. It may give a tuple of groups of views of different sizes.
+      small_crops_move_rows: whether the views of all groups move the instance weights, or those of the first alone,
+        while the others only look for their rows.
       seed: of the initial instance weights.
 
     Attributes:
@@ -71,7 +76,8 @@ class PIC(keras.Model):
         similarity: str = "cosine",
         weight_correction: bool = True,
         min_row_norm: float | None = None,
-        augment: Callable[..., tf.Tensor] | None = None,
+        augment: Callable[..., tf.Tensor | tuple[tf.Tensor, ...]] | None = None,
+        small_crops_move_rows: bool = False,
         seed: int = 0,
         name: str = "pic",
     ):
@@ -91,12 +97,13 @@ class PIC(keras.Model):
             min_row_norm,
             seed,
         )
-        self.augment = augment
+        self.augment, self.small_crops_move_rows = augment, small_crops_move_rows
         self.mean_loss = keras.metrics.Mean("loss")
         self.mean_accuracy = keras.metrics.Mean("accuracy")
         self.mean_row_norm = keras.metrics.Mean("row_norm")
         self.mean_live_rows = keras.metrics.Mean("live_rows")
         self.sum_floored = keras.metrics.Sum("floored")
+        self.sum_left_out = keras.metrics.Sum("left_out")
         self.row_norms = LogHistogram(1e-12, 1e12, 8, "row_norms")
         self.row_gaps = LogHistogram(1.0, 1e9, 4, "row_gaps")
         self.skipped = replicas.local_variable(lambda: tf.constant(0, tf.int64), "skipped")
@@ -107,7 +114,8 @@ class PIC(keras.Model):
         return [*self._shown_metrics(), self.row_norms, self.row_gaps]
 
     def _shown_metrics(self) -> list[keras.metrics.Metric]:
-        return [self.mean_loss, self.mean_accuracy, self.mean_row_norm, self.mean_live_rows, self.sum_floored]
+        means = [self.mean_loss, self.mean_accuracy, self.mean_row_norm, self.mean_live_rows]
+        return [*means, self.sum_floored, self.sum_left_out]
 
     def compile(
         self, optimizer: LazySGD, backbone_optimizer: keras.optimizers.Optimizer | None = None, **kwargs
@@ -177,59 +185,74 @@ class PIC(keras.Model):
         """One update of backbone, head and the ring's rows from (images, instance ids).
 
         Args:
-          data: (images, instance_ids integer [B / R]), this replica's; images are what `augment` takes, or the
-            backbone.
+          data: (images, instance_ids integer [b]) or (images, instance_ids, weights float [b]), this replica's,
+            b = B / R. `images` are what `augment` takes, or the backbone: [b n, ...], the n views of each image one
+            after another, or a tuple of such groups. An image of weight 0 counts as not visited: its views have no
+            loss and its row does not come to the ring.
 
         Returns:
-          loss, accuracy (own instance first among the live ones), row_norm (of the rows that came from the store)
-          and live_rows, means over the epoch; floored, how often the floor lifted a row in the epoch; skipped, steps
-          skipped so far; learning_rate of this step.
+          loss, accuracy (own instance first among the live ones, of views that move rows), row_norm (of the rows that
+          came from the store) and live_rows, means over the epoch; floored, how often the floor lifted a row in the
+          epoch; left_out, how many images had weight 0 in it; skipped, steps skipped so far; learning_rate of this
+          step.
         """
-        images, instance_ids = _images_and_ids(data)
+        images, instance_ids, weights = _unpack(data)
         instance_ids = tf.cast(instance_ids, tf.int64)
         # Every change of state waits for the batch: where a finite data set ends, or an image cannot be read, ops
         # that need no batch (step counter, history) would otherwise run once more. XLA would drop the checks.
         with tf.control_dependencies([instance_ids, *self.classifier.checks(instance_ids)]):
-            return self._update_function(images, tf.identity(instance_ids))
+            weights = tf.ones_like(instance_ids, tf.float32) if weights is None else tf.cast(weights, tf.float32)
+            return self._update_function(images, tf.identity(instance_ids), tf.identity(weights))
 
-    def _update(self, images, instance_ids: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _update(self, images, instance_ids: tf.Tensor, weights: tf.Tensor) -> dict[str, tf.Tensor]:
         """The step itself; reads as in the paper."""
         images = images if self.augment is None else self.augment(images)
+        groups = images if isinstance(images, (tuple, list)) else [images]
 
-        slots, happened = self.classifier.admit(instance_ids, self.lazy_sgd)
+        visited = tf.where(weights > 0, instance_ids, tf.constant(-1, tf.int64))
+        slots, happened = self.classifier.admit(visited, self.lazy_sgd)
         # A copy: reading the variable again later would see later values.
-        weights = tf.identity(self.classifier.weights_ring)
+        rows = tf.identity(self.classifier.weights_ring)
         statistics = [tf.identity(variable) for variable in self._statistics()]
         with tf.GradientTape() as tape:
-            tape.watch(weights)
-            embedding = self(images, training=True)
-            losses, correct = self.classifier(embedding, weights, slots)
+            tape.watch(rows)
+            results = [self._losses_of(views, rows, slots, group) for group, views in enumerate(groups)]
+            losses = tf.concat([losses for losses, _ in results], axis=0)
+            of_views = tf.concat([_of_views(weights, losses) for losses, _ in results], axis=0)
             # The replica's share: Keras adds the gradients of all.
-            loss = tf.reduce_mean(losses) / replicas.count()
+            loss = tf.reduce_mean(of_views * losses) / replicas.count()
             if self.losses:  # regularisation of the user's backbone
                 loss += tf.add_n(self.losses) / replicas.count()
             scaled = self.loss_scaling.get_scaled_loss(loss) if self.loss_scaling else loss
         variables = [*self.backbone.trainable_variables, *self.projection.trainable_variables]
-        gradients = tape.gradient(scaled, [*variables, weights])
+        gradients = tape.gradient(scaled, [*variables, rows])
         if self.loss_scaling:
             gradients = self.loss_scaling.get_unscaled_gradients(gradients)
         finite = self._guard(loss, gradients, statistics)
         *gradients, row_gradient = gradients
         self._apply_gradients(gradients, variables, finite)
-        self.classifier.apply_gradient(row_gradient, weights, self.lazy_sgd)
+        self.classifier.apply_gradient(row_gradient, rows, self.lazy_sgd)
 
         live = tf.reduce_sum(tf.cast(self.classifier.ids >= 0, tf.float32)) * replicas.count()
-        taken = tf.cast(finite, tf.float32)
-        self.mean_loss.update_state(tf.where(finite, losses, 0.0), sample_weight=taken)
-        self.mean_accuracy.update_state(correct, sample_weight=taken)
+        taken, correct = tf.cast(finite, tf.float32), results[0][1]
+        self.mean_loss.update_state(tf.where(finite, losses, 0.0), sample_weight=taken * of_views)
+        self.mean_accuracy.update_state(correct, sample_weight=taken * _of_views(weights, correct))
         self.mean_row_norm.update_state(happened["norm"], sample_weight=tf.cast(happened["fetched"], tf.float32))
         self.mean_live_rows.update_state(live)
         self.sum_floored.update_state(tf.cast(happened["floored"], tf.float32))
+        self.sum_left_out.update_state(tf.cast(weights == 0, tf.float32))
         self.row_norms.update_state(happened["norm"], happened["fetched"])
         self.row_gaps.update_state(happened["gap"], happened["returning"])
-        results = {metric.name: metric.result() for metric in self._shown_metrics()}
-        results["skipped"] = tf.identity(self.skipped)
-        return results | {"learning_rate": tf.identity(self.lazy_sgd.learning_rate)}
+        logs = {metric.name: metric.result() for metric in self._shown_metrics()}
+        logs["skipped"] = tf.identity(self.skipped)
+        return logs | {"learning_rate": tf.identity(self.lazy_sgd.learning_rate)}
+
+    def _losses_of(self, views: tf.Tensor, rows: tf.Tensor, slots: tf.Tensor, group: int) -> tuple:
+        """Loss float32 [b n] and accuracy bool [b n] of a group of views."""
+        if group and not self.small_crops_move_rows:
+            rows = tf.stop_gradient(rows)
+        embedding = self(views, training=True)
+        return self.classifier(embedding, rows, _of_views(slots, embedding))
 
     def _guard(self, loss: tf.Tensor, gradients: list, statistics: list[tf.Tensor]) -> tf.Tensor:
         """Whether loss and gradients of all replicas are finite; else nothing of this step will stay.
@@ -295,8 +318,17 @@ class PIC(keras.Model):
         return shape[-1]
 
 
-def _images_and_ids(data) -> tuple:
-    if not isinstance(data, tuple) or len(data) != 2:
+def _of_views(values: tf.Tensor, views: tf.Tensor) -> tf.Tensor:
+    """[b] of images -> [b n] of the n views of each; `views` is anything [b n, ...]."""
+    return tf.repeat(values, tf.shape(views)[0] // tf.size(values))
+
+
+def _unpack(data) -> tuple:
+    """(images, instance_ids, weights or None)."""
+    if not isinstance(data, tuple) or len(data) not in (2, 3):
         got = f"a tuple of {len(data)}" if isinstance(data, tuple) else type(data).__name__
-        raise ValueError(f"expected batches of (images, instance_ids), got {got}: number your images from 0 to N - 1")
-    return data
+        raise ValueError(
+            f"expected batches of (images, instance_ids) or (images, instance_ids, weights), got {got}: number your "
+            "images from 0 to N - 1"
+        )
+    return data if len(data) == 3 else (*data, None)

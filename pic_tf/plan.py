@@ -7,6 +7,8 @@ import numpy as np
 import tf_keras as keras
 
 from pic_tf.config import Config
+from pic_tf.data.crops import total
+from pic_tf.data.presets import PRESETS
 from pic_tf.instances.classifier import default_floor
 from pic_tf.optim.schedules import WarmupCosine
 
@@ -100,10 +102,12 @@ def memory(config: Config, backbone: keras.Model, head: keras.Model, num_replica
     activation = _FLOAT if config.precision == "float32" else _FLOAT // 2
     return {
         "network (weights, momentum, gradients)": 3 * _FLOAT * (backbone.count_params() + head.count_params()),
-        "activations (estimate)": own_views * activation * _kept_activations(backbone, config.image_size),
+        "activations (estimate)": activation
+        * sum(own_views * crop.count * _kept_activations(backbone, crop.size) for crop in config.views()),
         "instance ring (weights, momentum, ids)": own_slots * (row + 8),
         "instance store (weights, momentum, stamps)": 0 if k == n else own_rows * (row + 8),
-        "soft-max and gradients of the ring": b * own_slots * _FLOAT + 3 * own_slots * d * _FLOAT,
+        "soft-max and gradients of the ring": b * total(config.views()) * own_slots * _FLOAT
+        + 3 * own_slots * d * _FLOAT,
         "product history": 64 * total_steps(config),
     }
 
@@ -152,8 +156,9 @@ def describe(config: Config, backbone: keras.Model, head: keras.Model, devices: 
     if config.keep_checkpoint_every:
         kept += f" and {config.epochs // config.keep_checkpoint_every:,} more"
     rows = [
-        ("images", f"{n:,} from {config.dataset}, {config.image_size} px"),
-        ("length", f"{config.epochs:,} epochs x {per_epoch:,} steps of {b:,} views = {steps:,} steps"),
+        ("images", f"{n:,} from {config.dataset}"),
+        *[("views" if i == 0 else "", text) for i, text in enumerate(_views(config))],
+        ("length", f"{config.epochs:,} epochs x {per_epoch:,} steps of {b:,} images = {steps:,} steps"),
         ("order", order),
         ("", visits),
         ("negatives K", f"{negatives}; temperature {config.temperature:g}, {config.similarity}"),
@@ -173,6 +178,18 @@ def describe(config: Config, backbone: keras.Model, head: keras.Model, devices: 
         ("", f"{kept} checkpoints of {as_text(checkpoint_size(config, backbone, head))}"),
     ]
     return "\n".join(f"{name:<14} {text}" for name, text in rows)
+
+
+def _views(config: Config) -> list[str]:
+    """What a step takes of each image, and how that is augmented."""
+    lines = [
+        f"{crop.count} of {crop.size} px, {crop.scale[0]:.0%} to {crop.scale[1]:.0%} of the image"
+        + ("" if i == 0 or config.small_crops_move_rows else "; they do not move the rows")
+        for i, crop in enumerate(config.views())
+    ]
+    published = config.preset() == PRESETS[config.augmentation]()
+    lines.append(f"augmentation {config.augmentation}{'' if published else ', changed'}, on the {config.augment_on}")
+    return lines
 
 
 def _kept_activations(backbone: keras.Model, image_size: int) -> int:

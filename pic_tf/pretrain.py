@@ -14,13 +14,15 @@ import tf_keras as keras
 
 from pic_tf import config as configuration
 from pic_tf import plan, state_files, validation
-from pic_tf.callbacks import EventFiles, Interrupted, KeepState, MetricsFile, ProgressBar, RowHealth
+from pic_tf.callbacks import BrokenWatch, EventFiles, Interrupted, KeepState, MetricsFile, ProgressBar, RowHealth
 from pic_tf.checkpoint import Checkpoints, metric_variables
 from pic_tf.config import Config
-from pic_tf.data.augment import Augmentation
+from pic_tf.data.broken import BrokenImages
+from pic_tf.data.datasets import open_dataset
 from pic_tf.data.order import SlidingWindow
-from pic_tf.data.pipeline import find_undecodable, pretraining_batches
-from pic_tf.data.sources import Source, open_dataset
+from pic_tf.data.pipeline import find_unreadable, pretraining_batches
+from pic_tf.data.presets import augmentation_of
+from pic_tf.data.sources import Source
 from pic_tf.evals.monitor import KnnMonitor, copy_weights
 from pic_tf.export import export_backbone
 from pic_tf.lock import exclusive
@@ -83,7 +85,7 @@ def open_data(
         config = configuration.inherit(config, configuration.from_flagfile(str(flagfile)))
     if plan_only and config.num_instances and not (config.dataset == "digits" or os.path.isdir(config.dataset)):
         return validation.resolve(config, config.num_instances, num_replicas), None, None
-    train, held_out = open_dataset(config.dataset, config.eval_dataset)
+    train, held_out = open_dataset(config.dataset, config.eval_dataset, config.max_broken)
     for source in (train, held_out):
         if source and source.folder and _resolved(config.output_dir).is_relative_to(_resolved(source.folder)):
             raise ValueError(
@@ -97,14 +99,8 @@ def build_model(config: Config, strategy: tf.distribute.Strategy) -> PIC:
     """The compiled model that a resolved configuration describes; its initial weights follow from the seed."""
     keras.utils.set_random_seed(config.seed)
     keras.mixed_precision.set_global_policy(_POLICIES[config.precision])
-    augmentation = Augmentation(
-        config.flip_probability,
-        config.jitter,
-        config.jitter_probability,
-        config.grayscale_probability,
-        config.blur_probability,
-        config.blur_sigma,
-    )
+    augmentation = augmentation_of(config.preset())
+    on_device = config.augment_on == "device"
     rate = plan.learning_rates(config)
     lars = config.lars_trust_coefficient if config.optimizer == "lars" else None
     with strategy.scope():
@@ -119,7 +115,8 @@ def build_model(config: Config, strategy: tf.distribute.Strategy) -> PIC:
             config.similarity,
             config.weight_correction,
             config.min_row_norm,
-            augment=lambda views: augmentation(*views),
+            augment=(lambda groups: tuple(augmentation(*group) for group in groups)) if on_device else None,
+            small_crops_move_rows=config.small_crops_move_rows,
             seed=config.seed,
         )
         model.compile(
@@ -281,7 +278,8 @@ def _train(
     model, plain = build_model(config, strategy), plain_backbone(config)
     if chief:
         _check_room(output, config.keep_checkpoints, plan.checkpoint_size(config, plain, model.projection))
-    knn = _knn_monitor(config, model, plain, chief, train, held_out)
+    broken = BrokenImages(train, output / _broken_file(strategy))
+    knn = _knn_monitor(config, model, plain, chief, train, held_out, broken)
     total, per_epoch = plan.total_steps(config), plan.steps_per_epoch(config)
     kept_for_good = config.keep_checkpoint_every * per_epoch
     checkpoints = Checkpoints(output / CHECKPOINTS, model, config.keep_checkpoints, kept_for_good)
@@ -291,15 +289,18 @@ def _train(
     if chief:
         _begin_files(config, output, found)
 
+    on_host = augmentation_of(config.preset()).of_one if config.augment_on == "host" else None
+
     def batches(replica: int, start_step: int, stop_step: int) -> tf.data.Dataset:
         return pretraining_batches(
             train,
             orders[replica],
-            image_size=config.image_size,
-            crop_scale=config.crop_scale,
+            crops=config.views(),
             seed=config.seed,
             start_step=start_step,
             stop_step=stop_step,
+            broken=broken,
+            augment=on_host,
         )
 
     bar = ProgressBar(total, step, config.batch_size, chief)
@@ -311,7 +312,7 @@ def _train(
     files = [MetricsFile(output / METRICS_FILE)] if chief else []
     if config.tensorboard:
         files += [RowHealth(), *([EventFiles(output / "tensorboard")] if chief else [])]
-    callbacks = [bar, guard, *([knn] if knn else []), *files, state]
+    callbacks = [bar, BrokenWatch(broken, config.max_broken, alone), guard, *([knn] if knn else []), *files, state]
 
     def fit(step: int) -> None:
         """The rest of an epoch that was interrupted, or all that is left."""
@@ -343,14 +344,14 @@ def _train(
             first = checkpoints.step  # the batches read ahead of this step hold the image
             steps = range(first, min(first + _READ_AHEAD, total))
             ids = (i for t in steps for order in orders for i in order.instance_ids(t).numpy())
-            broken = find_undecodable(train, ids)
-            if broken is None:
+            unreadable = find_unreadable(train, ids)
+            if unreadable is None:
                 raise
             # The step that failed has changed nothing; but with several replicas one may have begun it.
             if first and len(orders) == 1:
                 state.save()
                 checkpoints.wait()
-            raise broken from error
+            raise unreadable from error
         copy_weights(model.backbone, plain)
         checkpoints.wait()
     if not chief:
@@ -459,8 +460,19 @@ def _identity(train: Source) -> dict[str, str | int]:
     return {"count": len(train), "fingerprint": train.fingerprint()}
 
 
+def _broken_file(strategy: tf.distribute.Strategy) -> str:
+    """Each worker lists the broken images that it meets."""
+    return "broken_images.csv" if is_chief(strategy) else f"broken_images_{strategy.cluster_resolver.task_id}.csv"
+
+
 def _knn_monitor(
-    config: Config, model: PIC, plain: keras.Model, chief: bool, train: Source, held_out: Source | None
+    config: Config,
+    model: PIC,
+    plain: keras.Model,
+    chief: bool,
+    train: Source,
+    held_out: Source | None,
+    broken: BrokenImages,
 ) -> KnnMonitor | None:
     if not config.knn_every:
         return None
@@ -479,6 +491,7 @@ def _knn_monitor(
         chief,
         train,
         held_out,
+        broken,
         every=config.knn_every,
         epochs=config.epochs,
         image_size=config.image_size,
@@ -486,5 +499,6 @@ def _knn_monitor(
         images=config.knn_images,
         k=config.knn_k,
         temperature=config.knn_temperature,
+        max_broken=config.max_broken,
         seed=config.seed,
     )

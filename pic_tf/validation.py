@@ -6,9 +6,11 @@ import re
 import warnings
 
 from pic_tf.config import Config, kind_of
+from pic_tf.data.crops import Crop, total
 from pic_tf.data.order import SlidingWindow, default_stride, default_window
 from pic_tf.instances.classifier import default_floor
 
+_LARGEST_VIEW, _MOST_VIEWS = 8192, 64  # pixels, views of an image in a step
 _LIMITS = (
     (
         "x >= 1",
@@ -24,7 +26,7 @@ _LIMITS = (
     (
         "0 <= x <= 1",
         lambda x: 0 <= x <= 1,
-        "flip_probability jitter_probability grayscale_probability blur_probability",
+        "flip_probability jitter_probability grayscale_probability blur_probability max_broken",
     ),
     ("0 <= x < 1", lambda x: 0 <= x < 1, "momentum"),
     ("0 < x <= 1", lambda x: 0 < x <= 1, "eval_crop"),
@@ -35,7 +37,7 @@ _LIMITS = (
     # Beyond any use; TensorFlow would look for room for very long, or the process be killed.
     ("x <= 1e6", lambda x: x <= 1e6, "epochs"),
     ("x <= 65536", lambda x: x <= 65536, "width hidden_dim embedding_dim"),
-    ("x <= 8192", lambda x: x <= 8192, "image_size"),
+    ("x <= 8192", lambda x: x <= _LARGEST_VIEW, "image_size"),
     ("x <= 1024", lambda x: x <= 1024, "intra_op_threads"),
 )
 # What a flag file would not give back (a line break would even begin another flag), or no terminal should be sent:
@@ -59,6 +61,7 @@ def resolve(config: Config, num_instances: int, num_replicas: int = 1) -> Config
       ValueError: for a setting out of its range or one that does not fit the others.
     """
     check(config)
+    config = dataclasses.replace(config, **dataclasses.asdict(config.preset()))
     if config.num_instances not in (0, num_instances):
         raise ValueError(
             f"expected {config.num_instances} training images (--num_instances), got {num_instances}: check --dataset"
@@ -174,14 +177,39 @@ def check(config: Config) -> None:
                 f"expected tensorflow-addons for --optimizer=lamb, got none installed that loads ({error}): pip "
                 "install 'pic_tf[addons]' (Python 3.10 or 3.11; it pins TensorFlow 2.15.1), or use lars"
             ) from error
-    if len(config.crop_scale) != 2 or not 0 < config.crop_scale[0] <= config.crop_scale[1] <= 1:
-        raise ValueError(f"expected --crop_scale=LEAST,LARGEST with 0 < LEAST <= LARGEST <= 1, got {config.crop_scale}")
-    size, sigma = config.image_size, config.blur_sigma
+    _check_views(config)
+
+
+def _check_views(config: Config) -> None:
+    preset = config.preset()
+    scale, sigma, jitter, rand_augment = preset.crop_scale, preset.blur_sigma, preset.jitter, preset.rand_augment
+    if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
+        raise ValueError(f"expected --crop_scale=LEAST,LARGEST with 0 < LEAST <= LARGEST <= 1, got {scale}")
+    try:
+        views = config.views() if config.crops else (Crop(config.image_size),)
+    except ValueError as error:
+        raise ValueError(f"{error} in --crops") from None
+    if total(views) > _MOST_VIEWS or max(crop.size for crop in views) > _LARGEST_VIEW:
+        raise ValueError(
+            f"expected at most {_MOST_VIEWS} views of at most {_LARGEST_VIEW} pixels in --crops, got {config.crops}"
+        )
+    size = min(crop.size for crop in views)
     if len(sigma) != 2 or not 0 < sigma[0] <= sigma[1] <= size:
         raise ValueError(
-            f"expected --blur_sigma=LEAST,LARGEST with 0 < LEAST <= LARGEST <= --image_size ({size}), got {sigma}"
+            f"expected --blur_sigma=LEAST,LARGEST with 0 < LEAST <= LARGEST <= the side of a view ({size}), got {sigma}"
         )
-    if len(config.jitter) != 4 or not all(0 <= x <= most for x, most in zip(config.jitter, (1, 1, 1, 0.5))):
+    if len(jitter) != 4 or not all(0 <= x <= most for x, most in zip(jitter, (1, 1, 1, 0.5))):
+        raise ValueError(f"expected --jitter=BRIGHTNESS,CONTRAST,SATURATION,HUE from 0 to 1, hue to 0.5, got {jitter}")
+    if len(rand_augment) != 2 or rand_augment[0] not in range(5) or not 0 <= rand_augment[1] <= 1:
         raise ValueError(
-            f"expected --jitter=BRIGHTNESS,CONTRAST,SATURATION,HUE from 0 to 1, hue to 0.5, got {config.jitter}"
+            "expected --rand_augment=OPERATIONS,MAGNITUDE, OPERATIONS 0 to 4 and 0 <= MAGNITUDE <= 1, got "
+            f"{rand_augment}"
         )
+    if rand_augment[0] and (preset.jitter_probability or preset.grayscale_probability or preset.blur_probability):
+        raise ValueError(
+            "expected --jitter_probability, --grayscale_probability and --blur_probability 0 with --rand_augment, got "
+            f"{preset.jitter_probability}, {preset.grayscale_probability} and {preset.blur_probability}: use "
+            "--augmentation=randaugment"
+        )
+    if rand_augment[0] and config.jit_compile and config.augment_on == "device":
+        raise ValueError("expected --augment_on=host with --rand_augment and --jit_compile, got device")

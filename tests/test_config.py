@@ -7,6 +7,7 @@ from absl import flags
 
 from pic_tf import config, validation
 from pic_tf.config import Config
+from pic_tf.data.crops import Crop
 
 IMAGENET = 1_281_167
 
@@ -84,6 +85,9 @@ def test_changed_names_only_what_changes_the_outcome():
         ({"crop_scale": (0.5,)}, "expected --crop_scale=LEAST,LARGEST"),
         ({"crop_scale": (0.5, 0.1)}, "expected --crop_scale=LEAST,LARGEST"),
         ({"blur_sigma": (0.0, 2.0)}, "expected --blur_sigma=LEAST,LARGEST"),
+        ({"crops": "2x96"}, "expected crops as COUNTxSIZE@LEAST-LARGEST .* got '2x96' in --crops"),
+        ({"rand_augment": (2.0, 1.5)}, "expected --rand_augment=OPERATIONS,MAGNITUDE"),
+        ({"max_broken": -0.1}, "expected 0 <= --max_broken <= 1"),
         ({"jitter": (0.4, 0.4, 0.4)}, "expected --jitter=BRIGHTNESS,CONTRAST,SATURATION,HUE"),
         ({"jitter": (0.4, 0.4, 0.4, 0.6)}, "expected --jitter=BRIGHTNESS,CONTRAST,SATURATION,HUE"),
         ({"window_size": 1000}, "expected window_size to be a multiple of batch_size .512., got 1000: use 512 or 1024"),
@@ -125,3 +129,30 @@ def test_words_where_numbers_belong(tmp_path):
     (tmp_path / "flags.txt").write_text("--jitter=a,b,c,d\n")
     with pytest.raises(ValueError, match="expected numbers in --jitter, got 'a,b,c,d'"):
         config.from_flagfile(str(tmp_path / "flags.txt"))
+
+
+def test_what_is_given_comes_before_what_the_augmentation_stands_for():
+    settings = Config(augmentation="mocov2", jitter=(0.1, 0.2, 0.3, 0.4), flip_probability=0.0)
+    resolved = validation.resolve(settings, 5000)
+    assert resolved.crop_scale == (0.2, 1.0) and resolved.blur_probability == 0.5  # MoCo v2's
+    assert resolved.jitter == (0.1, 0.2, 0.3, 0.4) and resolved.flip_probability == 0.0
+    assert resolved.views() == (Crop(224, (0.2, 1.0)),)
+    assert config.from_flags(_parsed(config.to_flagfile(resolved))) == resolved
+
+
+def test_a_run_that_goes_on_with_another_augmentation_gets_its_numbers():
+    old = validation.resolve(Config(), 5000)
+    changed = validation.resolve(config.inherit(Config(augmentation="instdisc"), old), 5000)
+    assert changed.jitter == (0.4, 0.4, 0.4, 0.4) and changed.grayscale_first and changed.window_size == old.window_size
+
+
+def test_crops_replace_the_one_view():
+    resolved = validation.resolve(Config(crops="1x160@0.14-1.0,3x96@0.08-0.14"), 5000)
+    assert resolved.views() == (Crop(160, (0.14, 1.0), 1), Crop(96, (0.08, 0.14), 3))
+
+
+def _parsed(text):
+    values = flags.FlagValues()
+    config.define_flags(values)
+    values(["", *text.splitlines()])
+    return values

@@ -1,5 +1,6 @@
 """Whole runs: plan, interruption and resuming, export, and one clear sentence for wrong input."""
 
+import csv
 import dataclasses
 import itertools
 import os
@@ -40,8 +41,8 @@ SMALL = Config(
 ONE = tf.distribute.get_strategy()  # one replica
 
 
-def run(settings: Config) -> pretrain.Result:
-    return pretrain.run(*pretrain.open_data(settings), ONE)
+def run(settings: Config, allow_changed_flags: bool = False) -> pretrain.Result:
+    return pretrain.run(*pretrain.open_data(settings), ONE, allow_changed_flags)
 
 
 def variables_of(output_dir) -> dict[str, np.ndarray]:
@@ -254,8 +255,81 @@ def test_an_image_that_breaks_off_is_named(tmp_path, part, number, knn_every):
     if part == "val" and not knn_every:
         assert run(settings).finished  # nobody looks at it
         return
-    with pytest.raises(ValueError, match=rf"expected an image in .*{number}\.jpg., got one that cannot be read"):
+    named = rf"expected at most 1.000% of the \d+ images to be broken .*, got 1, the first .*{number}\.jpg. \(cut off,"
+    with pytest.raises(ValueError, match=named):
         run(settings)
+
+
+def many_pictures(folder, count, ways):
+    """A folder of small pictures, the first of which are broken: one after another in each of the `ways`."""
+    rng = np.random.default_rng(3)
+    for i in range(count):
+        path = folder / f"{i:03d}.{'png' if i % 2 else 'jpg'}"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (12, 12, 3), np.uint8)).save(path)
+    for i, way in enumerate(ways):
+        path = folder / f"{i:03d}.{'png' if i % 2 else 'jpg'}"
+        path.write_bytes(way(path.read_bytes()))
+    return folder
+
+
+BROKEN = {
+    "a JPEG that breaks off": lambda jpeg: jpeg[:-150],
+    "a PNG that breaks off": lambda png: png[:-60],
+    "nothing": lambda _: b"",
+    "text": lambda _: b"not an image",
+    "a JPEG without a frame": lambda jpeg: jpeg[:20],
+    "a PNG whose pixels are damaged": lambda png: png[:60] + bytes(20) + png[80:],
+    "a JPEG of 4 gigapixels": lambda jpeg: jpeg.replace(b"\0\x0c\0\x0c\3", b"\xff\xff\xff\xff\3"),
+    "a bitmap": lambda _: b"BM" + bytes(100),
+}
+
+
+def test_one_percent_of_the_images_broken_in_eight_ways(tmp_path, capsys):
+    folder = many_pictures(tmp_path / "images", 800, BROKEN.values())
+    settings = dataclasses.replace(one_epoch(folder, tmp_path / "run", 0), batch_size=32, image_size=8, epochs=2)
+    settings = dataclasses.replace(settings, order="epoch", num_negatives=64)  # every image comes
+    assert run(settings).finished
+    with open(tmp_path / "run" / "broken_images.csv", newline="") as file:
+        rows = {int(row["id"]): row for row in csv.DictReader(file)}
+    assert sorted(rows) == list(range(8)) and rows[6]["image"] == str(folder / "006.jpg")
+    assert {i: rows[i]["reason"] for i in (2, 3, 6)} == {
+        2: "it is empty",
+        3: "no JPEG, PNG or GIF",
+        6: "65,535 x 65,535 pixels, more than 178,956,970",
+    }
+    said = capsys.readouterr().err
+    assert all(said.count(f"{rows[i]['image']}: {rows[i]['reason']}") == 1 for i in rows)
+    assert [float(row["left_out"]) for row in metrics_of(tmp_path / "run")] == [8, 8]
+    # Where a run goes on, the list is kept and nothing is said again.
+    assert run(dataclasses.replace(settings, epochs=3), allow_changed_flags=True).finished
+    assert "broken image" not in capsys.readouterr().err
+
+
+def test_five_percent_of_the_images_broken(tmp_path):
+    folder = many_pictures(tmp_path / "images", 200, list(BROKEN.values()))
+    settings = dataclasses.replace(one_epoch(folder, tmp_path / "run", 0), batch_size=32, image_size=8, epochs=3)
+    named = r"expected at most 2.000% of the 200 images to be broken \(--max_broken\), got \d, the first '.*: see .*bro"
+    with pytest.raises(ValueError, match=named):
+        run(dataclasses.replace(settings, max_broken=0.02))
+    assert (tmp_path / "run" / "broken_images.csv").exists()
+    assert run(dataclasses.replace(settings, max_broken=0.05)).finished
+
+
+@pytest.mark.parametrize("change", [{"augment_on": "host"}, {"crops": "1x8@0.3-1.0,2x4@0.1-0.3"}], ids=str)
+def test_input_of_other_kinds_stops_and_resumes_bit_for_bit(tmp_path, monkeypatch, change):
+    """Views augmented on the host; several crops; broken images among them."""
+    folder = many_pictures(tmp_path / "images", 120, [BROKEN["a JPEG that breaks off"], BROKEN["text"]])
+    settings = dataclasses.replace(one_epoch(folder, tmp_path / "whole", 0), image_size=8, max_broken=0.02, **change)
+    settings = dataclasses.replace(settings, jitter=(0.4, 0.4, 0.4, 0.1), blur_probability=0.5, blur_sigma=(0.1, 2.0))
+    assert run(settings).finished
+    signals_after(monkeypatch, 5)
+    resumed = dataclasses.replace(settings, output_dir=str(tmp_path / "run"))
+    assert run(resumed).step == 5 and run(resumed).finished
+    expected, got = variables_of(tmp_path / "whole"), variables_of(tmp_path / "run")
+    for name in expected:
+        np.testing.assert_array_equal(got[name], expected[name], err_msg=name)
+    assert metrics_of(tmp_path / "run") == metrics_of(tmp_path / "whole")
 
 
 def test_checkpoint_of_another_model_is_refused(uninterrupted, tmp_path):

@@ -66,7 +66,7 @@ def of_every_flag() -> list[Wrong]:
         elif kind is float:
             rows += [Wrong(f"--{name}={x}", f"expected .*--{name} .* got {x}") for x in ("nan", "inf", "-1")]
         elif kind is tuple:
-            length = len(field.default)
+            length = len(getattr(config.Config().preset(), name))
             rows += [
                 Wrong(f"--{name}={','.join([x] * length)}", f"expected --{name}=.*got") for x in ("nan", "inf", "-1")
             ]
@@ -104,10 +104,21 @@ FLAGS = [
     Wrong("--crop_scale=0.5,1.1", "expected --crop_scale=LEAST,LARGEST .* got .0.5, 1.1.$"),
     Wrong("--crop_scale=0,1", "expected --crop_scale=LEAST,LARGEST .* got .0.0, 1.0.$"),
     Wrong("--crop_scale=", r"expected --crop_scale=LEAST,LARGEST .* got \(\)"),
-    Wrong("--blur_sigma=0.1,8.5", r"expected --blur_sigma=.* <= --image_size \(8\), got"),
+    Wrong("--blur_sigma=0.1,8.5", r"expected --blur_sigma=.* <= the side of a view \(8\), got"),
     Wrong("--blur_sigma=2,1", "expected --blur_sigma=LEAST,LARGEST with 0 < LEAST <= LARGEST"),
     Wrong("--jitter=0,0,0,0.6", "expected --jitter=BRIGHTNESS,CONTRAST,SATURATION,HUE from 0 to 1, hue to 0.5, got"),
     Wrong("--jitter=0,1.1,0,0", "expected --jitter=BRIGHTNESS,CONTRAST,SATURATION,HUE from 0 to 1"),
+    *[
+        Wrong(f"--crops={x}", "expected crops as COUNTxSIZE@LEAST-LARGEST .* got .* in --crops")
+        for x in "160 1x160 0x8@0.1-1 1x0@0.1-1 1x8@0.5-0.1 1x8@0-1 1x8@0.1-1.5 1x8@.1-1, 1x8@.-1".split()
+    ],
+    Wrong("--crops=65x8@0.1-1", "expected at most 64 views of at most 8192 pixels in --crops, got 65x8"),
+    Wrong("--crops=1x8193@0.1-1", "expected at most 64 views of at most 8192 pixels in --crops, got 1x8193"),
+    Wrong("--crops=1x8@0.1-1,1x4@0.1-1 --blur_sigma=1,5", r"expected --blur_sigma=.* side of a view \(4\), got"),
+    Wrong("--rand_augment=5,0.5", "expected --rand_augment=OPERATIONS,MAGNITUDE, OPERATIONS 0 to 4 .* got"),
+    Wrong("--rand_augment=1.5,0.5", "expected --rand_augment=OPERATIONS,MAGNITUDE, OPERATIONS 0 to 4 .* got"),
+    Wrong("--rand_augment=2,0.9", "expected --jitter_probability, .* 0 with --rand_augment, got 0.8"),
+    Wrong("--max_broken=1.01", "expected 0 <= --max_broken <= 1, got 1.01"),
     Wrong("--output_dir=", "expected a folder in --output_dir, got ''"),
     Wrong("--dataset=", "expected a folder in --dataset, got ''"),
     absl("--epochs=many", "flag --epochs=many: invalid literal"),
@@ -143,6 +154,10 @@ COMBINATIONS = [
     Wrong("--warmup_epochs=120", r"expected 0 <= --warmup_epochs < --epochs \(120\), got 120"),
     Wrong("--epochs=2 --warmup_epochs=3", r"expected 0 <= --warmup_epochs < --epochs \(2\), got 3"),
     Wrong("--keep_checkpoint_every=15", r"expected --keep_checkpoint_every to be a multiple of .* \(10\), got 15"),
+    Wrong(
+        "--augmentation=randaugment --jitter_probability=0 --jit_compile",
+        "expected --augment_on=host with --rand_augment and --jit_compile, got device",
+    ),
     Wrong("--optimizer=lamb --precision=float16", "expected --precision=bfloat16 or float32 with .*, got float16"),
     Wrong("--optimizer=lamb", "expected tensorflow-addons .* got none .*no Keras", {"PYTHONPATH": "INPUTS/addons"}),
 ]
@@ -226,6 +241,9 @@ DATA = [
     ),
     Wrong("--dataset=INPUTS/other_val", "expected the classes in '.*val' to be among the training set's 2, got 'wolf'"),
     Wrong("--dataset=INPUTS/empty_val", r"expected images \(.jpg, .*\) in '.*val', got none: check the path"),
+    Wrong("--dataset=INPUTS/packed", "expected .*packed.* got"),
+    Wrong("--dataset=tfds:no_such_data_set", "expected .*no_such_data_set.* got"),
+    Wrong("--dataset=tfds:", "expected .* got"),
     Wrong("--eval_dataset=INPUTS/missing", "expected a folder of images at '.*missing', got nothing there"),
     Wrong("--eval_dataset=INPUTS/file", "expected a folder of images at '.*file', got a file there"),
     Wrong("--eval_dataset=INPUTS/empty", r"expected images \(.jpg, .*\) in '.*empty', got none"),
@@ -265,6 +283,7 @@ def inputs(tmp_path_factory):
         "text/a.jpg": b"this is no picture",
         "page/a.png": b"<!DOCTYPE html>",
         "no_bytes/a.png": b"",
+        "packed/dataset.json": b"{",
         **dict.fromkeys(["one/0.png", "locked_file/cat/0.png", "locked_folder/cat/0.png"], PNG),
         **{f"images/{name}/{i}.png": PNG for name in ("cat", "dog") for i in range(6)},
         **{f"{data}/train/{name}/0.png": PNG for data in ("other_val", "empty_val") for name in ("cat", "dog")},

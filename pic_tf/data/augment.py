@@ -6,8 +6,10 @@ augmentation is a pure function of (seed, step).
 """
 
 import dataclasses
+import functools
 import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +18,7 @@ MEAN = (0.485, 0.456, 0.406)  # ImageNet's channel means and standard deviations
 STDDEV = (0.229, 0.224, 0.225)
 AUGMENT_RANDOMS = 10  # uniform numbers an image uses here, see `Augmentation.__call__`
 _ORDERS = np.array(list(itertools.permutations(range(4))), np.int32)  # [24, 4]
+_BLOCK = 32  # rows of a plane that are blurred in one product
 _HUE = 3  # number of the hue step among brightness, contrast, saturation, hue
 
 Planes = list[tf.Tensor]  # red, green, blue: three float32 [B, H, W] in [0, 1]
@@ -31,6 +34,7 @@ class Augmentation:
         hue (shift U(-s, s) in turns, s <= 0.5).
       jitter_probability: of the four colour changes, which come in random order.
       grayscale_probability: of dropping colour.
+      grayscale_first: whether that comes before the colour changes, or after them.
       blur_probability: of a Gaussian blur.
       blur_sigma: least and largest standard deviation of the blur in pixels.
 
@@ -44,6 +48,7 @@ class Augmentation:
     grayscale_probability: float = 0.2
     blur_probability: float = 0.5
     blur_sigma: tuple[float, float] = (0.1, 2.0)
+    grayscale_first: bool = False
 
     def __call__(self, images: tf.Tensor, random: tf.Tensor) -> tf.Tensor:
         """Augment and normalise a batch.
@@ -57,20 +62,17 @@ class Augmentation:
           float32 [B, H, W, 3], normalised by ImageNet's channel means and standard deviations.
         """
         flip, order, jitter, *strengths, gray, blurred, sigma = tf.unstack(random, AUGMENT_RANDOMS, axis=1)
+        gray = gray < self.grayscale_probability
         planes = _to_planes(images)
+        if self.grayscale_first:
+            planes = self._drop_colour(planes, gray)
         if self.jitter_probability > 0 and any(self.jitter):
             on = jitter < self.jitter_probability
-            factors = [
-                tf.where(on, _between(u, max(0.0, 1.0 - s), 1.0 + s), 1.0)
-                for u, s in zip(strengths[:3], self.jitter[:3])
-            ]
-            shift = tf.where(on, _between(strengths[3], -self.jitter[3], self.jitter[3]), 0.0)
-            orders = tf.gather(_ORDERS, tf.minimum(tf.cast(order * 24.0, tf.int32), 23))
-            planes = colour_jitter(planes, orders, factors, shift)
-        if self.grayscale_probability > 0:
-            gray = _per_image(gray < self.grayscale_probability)
-            luma = luminance(planes)
-            planes = [tf.where(gray, luma, plane) for plane in planes]
+            *factors, shift = self._strengths(strengths)
+            factors = [tf.where(on, factor, 1.0) for factor in factors]
+            planes = colour_jitter(planes, _drawn_order(order), factors, tf.where(on, shift, 0.0))
+        if not self.grayscale_first:
+            planes = self._drop_colour(planes, gray)
         if self.blur_probability > 0:
             sigma = _between(sigma, *self.blur_sigma)
             planes = gaussian_blur(planes, sigma, blurred < self.blur_probability, max_sigma=self.blur_sigma[1])
@@ -78,6 +80,68 @@ class Augmentation:
             flip = _per_image(flip < self.flip_probability)
             planes = [tf.where(flip, tf.reverse(plane, axis=[2]), plane) for plane in planes]
         return _normalise(planes)
+
+    def of_one(self, image: tf.Tensor, random: tf.Tensor) -> tf.Tensor:
+        """The same for one image, on CPUs: compiled by XLA, and only the changes that it draws are worked out.
+
+        Args:
+          image: uint8 [S, S, 3].
+          random: float32 [10], as a row of `__call__`'s.
+
+        Returns:
+          float32 [S, S, 3].
+        """
+        return _compiled(self)(image, random)
+
+    def _of_one(self, image: tf.Tensor, random: tf.Tensor) -> tf.Tensor:
+        flip, order, jitter, *strengths, gray, blurred, sigma = tf.unstack(random[:, None], AUGMENT_RANDOMS)
+        *factors, shift = self._strengths(strengths)
+        steps = tf.unstack(_drawn_order(order)[0])
+
+        def gray_if_drawn(planes: Planes) -> Planes:
+            return tf.cond(gray[0] < self.grayscale_probability, lambda: [luminance(planes)] * 3, lambda: planes)
+
+        def jittered(planes: Planes) -> Planes:
+            for step in steps:
+                changes = [
+                    functools.partial(change, planes, strength)
+                    for change, strength in zip((brightness, contrast, saturation, hue), (*factors, shift))
+                ]
+                planes = tf.switch_case(step, changes)
+            return planes
+
+        planes = _to_planes(image[None])
+        if self.grayscale_first:
+            planes = gray_if_drawn(planes)
+        planes = tf.cond(jitter[0] < self.jitter_probability, lambda: jittered(planes), lambda: planes)
+        if not self.grayscale_first:
+            planes = gray_if_drawn(planes)
+        sigma, on = _between(sigma, *self.blur_sigma), tf.constant([True])
+        planes = tf.cond(
+            blurred[0] < self.blur_probability,
+            lambda: gaussian_blur(planes, sigma, on, self.blur_sigma[1]),
+            lambda: planes,
+        )
+        planes = tf.cond(
+            flip[0] < self.flip_probability, lambda: [tf.reverse(p, axis=[2]) for p in planes], lambda: planes
+        )
+        return _normalise(planes)[0]
+
+    def _strengths(self, random: list[tf.Tensor]) -> list[tf.Tensor]:
+        """Three factors and a shift of hue, each [B], from uniform numbers."""
+        bounds = [*((max(0.0, 1.0 - s), 1.0 + s) for s in self.jitter[:3]), (-self.jitter[3], self.jitter[3])]
+        return [_between(u, *bound) for u, bound in zip(random, bounds)]
+
+    def _drop_colour(self, planes: Planes, gray: tf.Tensor) -> Planes:
+        if self.grayscale_probability == 0:
+            return planes
+        luma = luminance(planes)
+        return [tf.where(_per_image(gray), luma, plane) for plane in planes]
+
+
+@functools.cache
+def _compiled(augmentation: Augmentation) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    return tf.function(augmentation._of_one, jit_compile=True)
 
 
 def normalise(images: tf.Tensor) -> tf.Tensor:
@@ -126,7 +190,8 @@ def hue(planes: Planes, shift: tf.Tensor) -> Planes:
     sixths += _per_image(6.0 * shift)
 
     def channel(n: float) -> tf.Tensor:
-        k = tf.math.floormod(sixths + n, 6.0)
+        k = sixths + n
+        k -= 6.0 * tf.floor(k * (1 / 6))  # four times as fast as floormod on CPUs
         return value - chroma * tf.clip_by_value(tf.minimum(k, 4.0 - k), 0.0, 1.0)
 
     return [channel(5.0), channel(3.0), channel(1.0)]
@@ -172,10 +237,10 @@ def colour_jitter(planes: Planes, orders: tf.Tensor, factors: list[tf.Tensor], s
 
 
 def gaussian_blur(planes: Planes, sigma: tf.Tensor, on: tf.Tensor, max_sigma: float) -> Planes:
-    """Gaussian blur, edges repeated, as a product with a banded matrix from each side.
+    """Gaussian blur, edges repeated, as products with a banded matrix from both sides.
 
     out = T x T^T, T_ij = sum of exp(-d^2 / 2 sigma^2) over the taps |d| <= ceil(3 max_sigma) that
-    land on j from i, rows normalised.
+    land on j from i, rows normalised. T is taken a block of rows at a time, and of each only where it is not 0.
 
     Args:
       planes: three float32 [B, S, S].
@@ -186,18 +251,36 @@ def gaussian_blur(planes: Planes, sigma: tf.Tensor, on: tf.Tensor, max_sigma: fl
     Returns:
       Three float32 [B, S, S].
     """
-    radius = math.ceil(3 * max_sigma)
-    size = planes[0].shape[1]
-    taps = np.arange(-radius, radius + 1)
-    lands_on = np.clip(np.arange(size)[:, None] + taps, 0, size - 1)  # [S, taps]
-    band = np.zeros((len(taps), size, size), np.float32)
-    for t in range(len(taps)):
-        band[t, np.arange(size), lands_on[:, t]] = 1.0
-    weights = tf.exp(-0.5 * tf.square(taps.astype(np.float32) / sigma[:, None]))
+    radius, size = math.ceil(3 * max_sigma), planes[0].shape[1]
+    block = min(_BLOCK, size)
+    taps = np.arange(-radius, radius + 1, dtype=np.float32)
+    weights = tf.exp(-0.5 * tf.square(taps / sigma[:, None]))
     weights /= tf.reduce_sum(weights, axis=1, keepdims=True)
     weights = tf.where(on[:, None], weights, (taps == 0).astype(np.float32))
-    matrix = tf.reshape(weights @ band.reshape(len(taps), -1), [-1, size, size])
-    return [tf.matmul(matrix @ plane, matrix, transpose_b=True) for plane in planes]
+    # Row i of the band takes block + 2 radius pixels to pixel i of a block: the same for every block.
+    band = np.zeros((len(taps), block, block + 2 * radius), np.float32)
+    for t in range(len(taps)):
+        band[t, np.arange(block), np.arange(block) + t] = 1.0
+    band = tf.reshape(weights @ band.reshape(len(taps), -1), [-1, block, block + 2 * radius])
+
+    def vertically(plane: tf.Tensor) -> tf.Tensor:
+        plane = tf.concat([plane[:, :1]] * radius + [plane] + [plane[:, -1:]] * radius, axis=1)
+        blocks = []
+        for start in range(0, size, block):
+            first = min(start, size - block)  # the last block may reach back into the one before
+            blocks.append((band @ plane[:, first : first + block + 2 * radius])[:, start - first :])
+        return tf.concat(blocks, axis=1)
+
+    def horizontally(plane: tf.Tensor) -> tf.Tensor:
+        plane = tf.concat([plane[..., :1]] * radius + [plane] + [plane[..., -1:]] * radius, axis=2)
+        blocks = []
+        for start in range(0, size, block):
+            first = min(start, size - block)
+            part = plane[..., first : first + block + 2 * radius]
+            blocks.append(tf.matmul(part, band, transpose_b=True)[..., start - first :])
+        return tf.concat(blocks, axis=2)
+
+    return [horizontally(vertically(plane)) for plane in planes]
 
 
 def _blend(planes: Planes, target: tf.Tensor | float, factor: tf.Tensor) -> Planes:
@@ -212,6 +295,11 @@ def _to_planes(images: tf.Tensor) -> Planes:
 
 def _normalise(planes: Planes) -> tf.Tensor:
     return tf.stack([(p - m) * (1 / s) for p, m, s in zip(planes, MEAN, STDDEV)], axis=-1)
+
+
+def _drawn_order(random: tf.Tensor) -> tf.Tensor:
+    """One of the 24 orders of the four colour changes: float32 [B] -> int32 [B, 4]."""
+    return tf.gather(_ORDERS, tf.minimum(tf.cast(random * 24.0, tf.int32), 23))
 
 
 def _between(random: tf.Tensor, low: float, high: float) -> tf.Tensor:

@@ -10,13 +10,13 @@ import struct
 import numpy as np
 import tensorflow as tf
 
+from pic_tf.data.headers import JPEG_START, PNG_START, declared_size, first_frame, starts_with
+
 # Where PIL raises DecompressionBombError: 2 * PIL.Image.MAX_IMAGE_PIXELS.
 # https://pillow.readthedocs.io/en/stable/reference/Image.html#PIL.Image.open
 MAX_PIXELS = 178_956_970
-_JPEG_START, _GIF_START = b"\xff\xd8\xff", b"GIF8"
-_PNG_START = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR"  # width and height follow
 # The first 24 bytes of a PNG that is surely small enough, as integers: their least and their largest values.
-_SMALL_PNG = [(*struct.unpack(">4i", _PNG_START), side, side) for side in (1, math.isqrt(MAX_PIXELS))]
+_SMALL_PNG = [(*struct.unpack(">4i", PNG_START), side, side) for side in (1, math.isqrt(MAX_PIXELS))]
 _PNG_TEXTS = (b"zTXt", b"iTXt")  # the chunks that hold compressed text
 # Deflate grows at most 1032-fold (https://zlib.net/zlib_tech.html): the texts in a shorter PNG cannot take more memory
 # than the pixels of the largest image.
@@ -25,16 +25,17 @@ _MOST_CHUNKS = 1000  # that are looked at in the graph
 
 
 def check_size(shape: tf.Tensor) -> tf.Operation:
-    """An operation that fails for too large an image; decode only after it.
+    """An operation that fails for too large an image, or one of no size; decode only after it.
 
     Args:
       shape: int32 [2], height and width in pixels.
 
     Raises:
-      tf.errors.InvalidArgumentError: at run time, for more than MAX_PIXELS.
+      tf.errors.InvalidArgumentError: at run time, for more than MAX_PIXELS or none.
     """
     expected = f"expected an image of at most {MAX_PIXELS:,} pixels, got height and width"
-    return tf.debugging.Assert(tf.reduce_prod(tf.cast(shape, tf.int64)) <= MAX_PIXELS, [expected, shape])
+    fits = tf.reduce_all(shape > 0) & (tf.reduce_prod(tf.cast(shape, tf.int64)) <= MAX_PIXELS)
+    return tf.debugging.Assert(fits, [expected, shape])
 
 
 # A graph even in eager mode, where Python's errors would come out as another kind.
@@ -54,7 +55,7 @@ def harmless(encoded: tf.Tensor) -> tf.Tensor:
     Raises:
       tf.errors.InvalidArgumentError: at run time, for more than MAX_PIXELS, or anything else than these formats.
     """
-    jpeg = tf.strings.substr(encoded, 0, len(_JPEG_START)) == _JPEG_START
+    jpeg = starts_with(encoded, JPEG_START)
     header = tf.io.decode_raw(encoded, tf.int32, little_endian=False, fixed_length=24)
     png = tf.reduce_all((header >= _SMALL_PNG[0]) & (header <= _SMALL_PNG[1]), axis=1)
     long_png = png & (tf.strings.length(encoded) > _SHORT_PNG)
@@ -67,23 +68,6 @@ def harmless(encoded: tf.Tensor) -> tf.Tensor:
         return tf.tensor_scatter_nd_update(encoded, rare, checked)
 
     return tf.cond(tf.reduce_all(ordinary), lambda: encoded, look_closer)
-
-
-def declared_size(encoded: bytes) -> tuple[int, int]:
-    """(width, height) in pixels that a JPEG, PNG or GIF (its first frame) declares; nothing is decoded.
-
-    Raises:
-      ValueError: for anything else.
-      tf.errors.InvalidArgumentError: for a JPEG without a size.
-    """
-    if encoded.startswith(_JPEG_START):
-        height, width, _ = tf.io.extract_jpeg_shape(encoded).numpy().tolist()
-        return width, height
-    if encoded.startswith(_PNG_START) and len(encoded) >= 24:
-        return struct.unpack_from(">II", encoded, 16)
-    if encoded.startswith(_GIF_START):
-        return struct.unpack_from("<HH", encoded, _first_frame(encoded)[0] + 5)
-    raise ValueError("expected a JPEG, PNG or GIF image, got something else")
 
 
 def _holds_texts(encoded: tf.Tensor, png: tf.Tensor) -> tf.Tensor:
@@ -112,7 +96,7 @@ def _harmless(images: np.ndarray) -> np.ndarray:
         width, height = declared_size(image)
         if width * height > MAX_PIXELS:
             raise ValueError(f"expected an image of at most {MAX_PIXELS:,} pixels, got {width} x {height}")
-    return np.array([_without_texts(x) if x.startswith(_PNG_START) else _one_frame(x) for x in images], object)
+    return np.array([_without_texts(x) if x.startswith(PNG_START) else _one_frame(x) for x in images], object)
 
 
 def _without_texts(png: bytes) -> bytes:
@@ -126,29 +110,4 @@ def _without_texts(png: bytes) -> bytes:
 
 
 def _one_frame(gif: bytes) -> bytes:
-    return gif[: _first_frame(gif)[1]] + b";"
-
-
-def _first_frame(gif: bytes) -> tuple[int, int]:
-    """Where the first frame of a GIF starts and ends.
-
-    Source: https://www.w3.org/Graphics/GIF/spec-gif89a.txt
-    """
-
-    def colours(flags: int) -> int:  # bytes of the table that these flags announce
-        return 3 << (flags & 7) + 1 if flags & 0x80 else 0
-
-    def past_blocks(at: int) -> int:  # each is a length and as many bytes; a length of 0 ends them
-        while gif[at]:
-            at += 1 + gif[at]
-        return at + 1
-
-    try:
-        start = 13 + colours(gif[10])
-        while gif[start : start + 1] == b"!":  # an extension
-            start = past_blocks(start + 2)
-        if gif[start : start + 1] == b",":
-            return start, past_blocks(start + 10 + colours(gif[start + 9]) + 1)
-    except IndexError:
-        pass
-    raise ValueError("expected a GIF with a whole frame, got none")
+    return gif[: first_frame(gif)[1]] + b";"

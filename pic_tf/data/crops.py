@@ -1,6 +1,9 @@
 """On the host: decode, crop and resize. torchvision's RandomResizedCrop law, PIL's bilinear filter."""
 
+import dataclasses
 import math
+import re
+from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -9,6 +12,50 @@ from pic_tf.data import bombs
 CROP_RANDOMS = 22  # uniform numbers a random crop uses: 10 areas, 10 aspect ratios, row, column
 _TRIES = 10
 _CHROMA_MARGIN = 2  # pixels decoded around a JPEG window so that subsampled chroma sees its neighbours
+
+
+@dataclasses.dataclass(frozen=True)
+class Crop:
+    """Random crops of one kind that a step takes of each image.
+
+    Attributes:
+      size: side of a view in pixels.
+      scale: least and largest area of the window as a share of the image.
+      count: how many, >= 1.
+
+    Source: several sizes at once (multi-crop): SwAV (https://arxiv.org/abs/2006.09882), Section 3.2.
+    """
+
+    size: int
+    scale: tuple[float, float] = (0.08, 1.0)
+    count: int = 1
+
+
+def parse_crops(text: str) -> tuple[Crop, ...]:
+    """Read crops from a text like "1x160@0.14-1.0,3x96@0.08-0.14": COUNTxSIZE@LEAST-LARGEST for each kind.
+
+    Raises:
+      ValueError: for another form, or numbers out of range.
+    """
+    crops = []
+    for part in text.split(","):
+        found = re.fullmatch(r"(\d{1,4})x(\d{1,4})@([\d.]+)-([\d.]+)", part.strip())
+        try:
+            count, size, least, largest = (kind(x) for kind, x in zip((int, int, float, float), found.groups()))
+        except (AttributeError, ValueError):
+            count = size = least = largest = 0
+        if not (count >= 1 and size >= 1 and 0 < least <= largest <= 1):
+            raise ValueError(
+                f"expected crops as COUNTxSIZE@LEAST-LARGEST with 0 < LEAST <= LARGEST <= 1, like 1x160@0.14-1.0,3x96"
+                f"@0.08-0.14, got {part!r}"
+            )
+        crops.append(Crop(size, (least, largest), count))
+    return tuple(crops)
+
+
+def total(crops: Sequence[Crop]) -> int:
+    """V, views of an image in a step."""
+    return sum(crop.count for crop in crops)
 
 
 def random_window(
@@ -94,55 +141,78 @@ def crop_arrays(images: tf.Tensor, windows: tf.Tensor, size: int) -> tf.Tensor:
     return _to_uint8(resized)
 
 
-def crop_encoded(encoded: tf.Tensor, window_of, size: int) -> tf.Tensor:
-    """Decode the window of one encoded image and resize it.
+def crop_encoded(encoded: tf.Tensor, height_width: tf.Tensor, windows: tf.Tensor, crops: Sequence[Crop]) -> list:
+    """Decode one encoded image once, as far as its windows reach, and resize each of them.
 
-    Of a JPEG only the window is decoded, bit for bit as PIL decodes it. The resize antialiases only
-    where it shrinks; elsewhere the two filters are the same.
+    Of a JPEG only the part that holds all windows is decoded, bit for bit as PIL decodes it. The resize antialiases
+    only where it shrinks; elsewhere the two filters are the same.
 
     Args:
       encoded: scalar string, the bytes of a JPEG, a PNG or a GIF (its first frame), from `bombs.harmless`.
-      window_of: (height int32 [1], width int32 [1]) -> int32 [1, 4] window.
-      size: output side in pixels.
+      height_width: int32 [2], its size in pixels (`headers.sizes`).
+      windows: int32 [V, 4], one a crop: top, left, height, width in pixels.
+      crops: what to make of them, V in all.
 
     Returns:
-      uint8 [size, size, 3].
+      uint8 [count, size, size, 3] of each of `crops`.
 
     Raises:
-      tf.errors.InvalidArgumentError: at run time, for bytes that cannot be decoded and for too large a JPEG.
+      tf.errors.InvalidArgumentError: at run time, for bytes that cannot be decoded and for too large an image.
     """
-    crop = tf.cond(
-        tf.io.is_jpeg(encoded),
-        lambda: _crop_jpeg(encoded, window_of),
-        lambda: _crop_other(encoded, window_of),
+    origin = tf.reduce_min(windows[:, :2], axis=0)
+    extent = tf.reduce_max(windows[:, :2] + windows[:, 2:], axis=0) - origin
+    with tf.control_dependencies([bombs.check_size(height_width)]):
+        image = tf.cond(
+            tf.io.is_jpeg(encoded),
+            lambda: _decode_jpeg(encoded, height_width, origin, extent),
+            lambda: _decode_other(encoded, origin, extent),
+        )
+    image.set_shape([None, None, 3])
+    corners = windows[:, :2] - origin
+    views = iter(
+        _resize(image[top : top + height, left : left + width], size)
+        for (top, left), (height, width), size in zip(
+            (tf.unstack(corner) for corner in tf.unstack(corners, total(crops))),
+            (tf.unstack(window) for window in tf.unstack(windows[:, 2:], total(crops))),
+            (crop.size for crop in crops for _ in range(crop.count)),
+        )
     )
-    shape = tf.shape(crop)
-    resized = tf.cond(
-        (shape[0] > size) | (shape[1] > size),
-        lambda: tf.image.resize(crop, [size, size], antialias=True),
-        lambda: tf.image.resize(crop, [size, size]),
-    )
-    return tf.ensure_shape(_to_uint8(resized), [size, size, 3])
+    return [tf.stack([next(views) for _ in range(crop.count)]) for crop in crops]
 
 
-def _crop_jpeg(encoded: tf.Tensor, window_of) -> tf.Tensor:
-    shape = tf.io.extract_jpeg_shape(encoded)
-    top, left, height, width = tf.unstack(window_of(shape[0:1], shape[1:2])[0])
+def _decode_jpeg(encoded: tf.Tensor, height_width: tf.Tensor, origin: tf.Tensor, extent: tf.Tensor) -> tf.Tensor:
     # A JPEG decoder smooths chroma across neighbours: decode some of them too, then cut them off.
-    top_margin, left_margin = tf.minimum(top, _CHROMA_MARGIN), tf.minimum(left, _CHROMA_MARGIN)
-    bottom = tf.minimum(top + height + _CHROMA_MARGIN, shape[0])
-    right = tf.minimum(left + width + _CHROMA_MARGIN, shape[1])
-    wide = [top - top_margin, left - left_margin, bottom - top + top_margin, right - left + left_margin]
-    with tf.control_dependencies([bombs.check_size(shape[:2])]):
-        decoded = tf.image.decode_and_crop_jpeg(encoded, tf.stack(wide), channels=3, dct_method="INTEGER_ACCURATE")
-    return decoded[top_margin : top_margin + height, left_margin : left_margin + width]
+    before = tf.minimum(origin, _CHROMA_MARGIN)
+    end = tf.minimum(origin + extent + _CHROMA_MARGIN, height_width)
+    window = tf.concat([origin - before, end - origin + before], axis=0)
+    decoded = tf.image.decode_and_crop_jpeg(encoded, window, channels=3, dct_method="INTEGER_ACCURATE")
+    return decoded[before[0] : before[0] + extent[0], before[1] : before[1] + extent[1]]
 
 
-def _crop_other(encoded: tf.Tensor, window_of) -> tf.Tensor:
+def _decode_other(encoded: tf.Tensor, origin: tf.Tensor, extent: tf.Tensor) -> tf.Tensor:
     image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-    shape = tf.shape(image)
-    top, left, height, width = tf.unstack(window_of(shape[0:1], shape[1:2])[0])
-    return image[top : top + height, left : left + width]
+    return image[origin[0] : origin[0] + extent[0], origin[1] : origin[1] + extent[1]]
+
+
+def _resize(image: tf.Tensor, size: int) -> tf.Tensor:
+    """uint8 [H, W, 3] -> uint8 [size, size, 3] by PIL's bilinear filter."""
+    shape = tf.shape(image)[:2]
+    # The ops themselves: `tf.image.resize` adds a dozen small ones, which count at 20,000 images a second.
+    resized = tf.cond(
+        tf.reduce_any(shape > size),
+        lambda: tf.raw_ops.ScaleAndTranslate(
+            images=image[None],
+            size=[size, size],
+            scale=size / tf.cast(shape, tf.float32),
+            translation=[0.0, 0.0],
+            kernel_type="triangle",
+            antialias=True,
+        ),
+        lambda: tf.raw_ops.ResizeBilinear(
+            images=tf.cast(image, tf.float32)[None], size=[size, size], half_pixel_centers=True
+        ),
+    )
+    return tf.ensure_shape(_to_uint8(resized[0]), [size, size, 3])
 
 
 def _filter_matrix(start: tf.Tensor, length: tf.Tensor, in_size: int, out_size: int) -> tf.Tensor:
@@ -166,4 +236,5 @@ def _uniform_integer(random: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
 
 
 def _to_uint8(image: tf.Tensor) -> tf.Tensor:
-    return tf.cast(tf.clip_by_value(tf.round(image), 0.0, 255.0), tf.uint8)
+    # Means of levels from 0 to 255 need no clipping: what rounding may add is far below half a level.
+    return tf.cast(tf.round(image), tf.uint8)

@@ -1,61 +1,92 @@
 """From steps to batches: ids -> images -> crops, every batch a pure function of (seed, step)."""
 
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Iterable, Sequence
 
 import tensorflow as tf
 
-from pic_tf.data import bombs, crops
+from pic_tf.data import bombs, headers
 from pic_tf.data.augment import AUGMENT_RANDOMS
+from pic_tf.data.broken import BrokenImages
+from pic_tf.data.crops import CROP_RANDOMS, Crop, central_window, crop_arrays, crop_encoded, random_window, total
 from pic_tf.data.order import SlidingWindow
 from pic_tf.data.sources import Source
 
 _READ_AHEAD = 4  # batches read at once
+_DECODED_AHEAD = 2  # batches decoded at once, each by all cores
+_NOTHING = b"GIF89a\1\0\1\0\0\0\0,\0\0\0\0\1\0\1\0\0\2\2D\1\0;"  # an image of one pixel
+
+OfOne = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 def pretraining_batches(
     source: Source,
     order: SlidingWindow,
     *,
-    image_size: int,
-    crop_scale: tuple[float, float],
+    crops: Sequence[Crop],
     seed: int,
     start_step: int,
     stop_step: int,
+    broken: BrokenImages | None = None,
+    augment: OfOne | None = None,
 ) -> tf.data.Dataset:
     """Batches of the steps start_step ... stop_step - 1.
+
+    An image that cannot be decoded gets weight 0 and, as its views, those of another one in the batch, so that
+    they are natural images all the same. One that cannot be read ends the batches.
 
     Args:
       source: the images.
       order: which instances each step visits.
-      image_size: side of a view in pixels.
-      crop_scale: least and largest area of a crop as a share of the image.
+      crops: what to make of each image.
       seed: of the crops and of the augmentation.
       start_step: first step.
       stop_step: one past the last step.
+      broken: where to take note of images that cannot be decoded.
+      augment: maps a view uint8 [size, size, 3] and its numbers float32 [10] to float32 [size, size, 3] here, on the
+        host (`Augmentation.of_one`); None where the model does so.
 
     Returns:
-      Dataset of ((views uint8 [B, size, size, 3], random float32 [B, 10]), instance_ids int64 [B]);
-      `random` drives `Augmentation`.
+      Dataset of (groups, instance_ids int64 [b], weights float32 [b]). Each of `crops` gives a group: (views uint8
+      [b n, size, size, 3], random float32 [b n, 10]), the n views of an image one after another, where `random` drives
+      an augmentation; with `augment` it is what that made of them, float32 [b n, size, size, 3].
     """
-    batch = order.batch_size // order.num_replicas
+    batch, count = order.batch_size // order.num_replicas, total(crops)
+    scales = [crop.scale for crop in crops for _ in range(crop.count)]
 
     def of_step(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         key = tf.stack([tf.constant(seed, tf.int64), step * order.num_replicas + order.replica])
-        random = tf.random.stateless_uniform([batch, crops.CROP_RANDOMS + AUGMENT_RANDOMS], key)
-        return order.instance_ids(step), random
+        random = tf.random.stateless_uniform([batch, count * (CROP_RANDOMS + AUGMENT_RANDOMS)], key)
+        return order.instance_ids(step), tf.reshape(random, [batch, count, CROP_RANDOMS + AUGMENT_RANDOMS])
 
-    def window_of(random: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-        return crops.random_window(random[:, : crops.CROP_RANDOMS], height, width, crop_scale)
+    def windows_of(random: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+        windows = [random_window(random[:, v, :CROP_RANDOMS], height, width, scale) for v, scale in enumerate(scales)]
+        return tf.stack(windows, axis=1)
+
+    def groups(views: tuple[tf.Tensor, ...], ids: tf.Tensor, weights: tf.Tensor, random: tf.Tensor):
+        views = [_image_after_image(v) for v in _replace(views, weights)]
+        if augment:
+            return tuple(views), ids, weights
+        random = tf.split(random[:, :, CROP_RANDOMS:], [crop.count for crop in crops], axis=1)
+        return tuple((v, _image_after_image(r)) for v, r in zip(views, random)), ids, weights
+
+    def augmented(views: list[tf.Tensor], random: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        drawn = iter(tf.unstack(random[:, CROP_RANDOMS:], count))
+        return tuple(tf.stack([augment(view, next(drawn)) for view in tf.unstack(group)]) for group in views)
 
     steps = tf.data.Dataset.range(start_step, stop_step).map(of_step, num_parallel_calls=tf.data.AUTOTUNE)
-    views = _crop(steps, source, window_of, image_size, batch, drop_remainder=True)
-    return views.map(lambda view, ids, random: ((view, random[:, crops.CROP_RANDOMS :]), ids)).prefetch(
-        tf.data.AUTOTUNE
-    )
+    batches = _crop(steps, source, windows_of, crops, broken, augmented if augment else None)
+    return batches.map(groups, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
 def evaluation_batches(
-    source: Source, instance_ids, *, image_size: int, crop_fraction: float, batch_size: int = 256
+    source: Source,
+    instance_ids,
+    *,
+    image_size: int,
+    crop_fraction: float,
+    batch_size: int = 256,
+    broken: BrokenImages | None = None,
 ) -> tf.data.Dataset:
     """Central views of some instances, in the order given.
 
@@ -65,80 +96,142 @@ def evaluation_batches(
       image_size: side of a view in pixels.
       crop_fraction: side of the centred square as a share of the short side, in (0, 1].
       batch_size: images a batch; the last batch may be smaller.
+      broken: where to take note of images that cannot be decoded; their views are black.
 
     Returns:
       Dataset of uint8 [b, size, size, 3].
     """
 
-    def window_of(_, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-        return crops.central_window(height, width, crop_fraction)
+    def windows_of(_, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+        return central_window(height, width, crop_fraction)[:, None]
 
     ids = tf.data.Dataset.from_tensor_slices(tf.cast(instance_ids, tf.int64)).batch(batch_size)
-    # Nothing is random here; one unused number, because tf.data crashes when it unbatches empty tensors.
     no_random = ids.map(lambda ids: (ids, tf.zeros([tf.size(ids), 1])))
-    views = _crop(no_random, source, window_of, image_size, batch_size, drop_remainder=False)
-    return views.map(lambda view, *_: view).prefetch(tf.data.AUTOTUNE)
+    batches = _crop(no_random, source, windows_of, [Crop(image_size)], broken)
+    return batches.map(lambda views, *_: views[0][:, 0]).prefetch(tf.data.AUTOTUNE)
 
 
-def find_undecodable(source: Source, instance_ids: Iterable[int]) -> ValueError | None:
-    """TensorFlow does not say which file it could not read or decode; this looks for it, one by one.
+def find_unreadable(source: Source, instance_ids: Iterable[int]) -> ValueError | None:
+    """TensorFlow does not always say which image it could not read; this looks for it, one by one.
 
     Args:
       source: the images.
       instance_ids: where to look.
 
     Returns:
-      An error that names the first such file, or None where all are well.
+      An error that names the first such image, or None where all are well.
     """
-
-    def whole(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-        return tf.stack([tf.zeros_like(height), tf.zeros_like(width), height, width], axis=1)
-
     for instance_id in instance_ids:
-        name, ids = source.path(instance_id), tf.constant([instance_id], tf.int64)
         try:
-            record = source.read(ids)
-            if record.dtype != tf.string:
-                continue
-            width, height = bombs.declared_size(record[0].numpy())
-            if width * height > bombs.MAX_PIXELS:
-                return ValueError(
-                    f"expected an image of at most {bombs.MAX_PIXELS:,} pixels in {name!r}, got {width} x {height}: "
-                    "remove or replace it"
-                )
-            crops.crop_encoded(bombs.harmless(record)[0], whole, size=1)
-        except (tf.errors.OpError, ValueError):
-            return ValueError(f"expected an image in {name!r}, got one that cannot be read: remove or replace it")
+            source.read(tf.constant([instance_id], tf.int64))
+        except (tf.errors.OpError, OSError, ValueError) as error:
+            return ValueError(
+                f"expected an image in {source.path(instance_id)!r}, got one that cannot be read "
+                f"({str(error).splitlines()[0]}): remove or replace it"
+            )
     return None
-
-
-def _read(source: Source, instance_ids: tf.Tensor) -> tf.Tensor:
-    """`source.read`, safe to decode."""
-    images = source.read(instance_ids)
-    return bombs.harmless(images) if images.dtype == tf.string else images
 
 
 def _crop(
     batches: tf.data.Dataset,
     source: Source,
-    window_of: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor],
-    image_size: int,
-    batch_size: int,
-    drop_remainder: bool,
+    windows_of: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor],
+    crops: Sequence[Crop],
+    broken: BrokenImages | None,
+    change: Callable[[list[tf.Tensor], tf.Tensor], tuple[tf.Tensor, ...]] | None = None,
 ) -> tf.data.Dataset:
-    """(ids, random) -> (views, ids, random), by the batch for arrays, by the image for encoded ones."""
+    """(ids, random) -> (views, ids, weights, random), a batch at a time.
 
-    def crop_arrays(images: tf.Tensor, ids: tf.Tensor, random: tf.Tensor):
+    `views` are uint8 [b, n, size, size, 3] of each kind of crop, `weights` float32 [b], 0 for broken images.
+    `windows_of` maps (random, height int32 [b], width int32 [b]) to int32 [b, V, 4]; `change` maps the views of an image
+    and its random numbers to other views.
+    """
+    broken = BrokenImages(source) if broken is None else broken
+
+    def cut_arrays(images: tf.Tensor, ids: tf.Tensor, random: tf.Tensor):
         count, height, width = (tf.shape(images)[i] for i in range(3))
-        windows = window_of(random, tf.fill([count], height), tf.fill([count], width))
-        return crops.crop_arrays(images, windows, image_size), ids, random
+        windows = windows_of(random, tf.fill([count], height), tf.fill([count], width))
+        windows = tf.split(windows, [crop.count for crop in crops], axis=1)
+        views = [
+            tf.stack([crop_arrays(images, w, crop.size) for w in tf.unstack(of_crop, crop.count, axis=1)], axis=1)
+            for crop, of_crop in zip(crops, windows)
+        ]
+        return tuple(views), ids, tf.ones_like(ids, tf.float32), random
 
-    def crop_encoded(encoded: tf.Tensor, instance_id: tf.Tensor, random: tf.Tensor):
-        view = crops.crop_encoded(encoded, lambda height, width: window_of(random[None], height, width), image_size)
-        return view, instance_id, random
+    def with_windows(encoded: tf.Tensor, ids: tf.Tensor, random: tf.Tensor):
+        known = tf.ensure_shape(tf.numpy_function(broken.known, [ids], tf.bool, stateful=True), ids.shape)
+        encoded = tf.where(known, _NOTHING, encoded)
+        sizes = headers.sizes(encoded)
+        windows = windows_of(random, *tf.unstack(tf.maximum(sizes, 1), axis=1))
+        return encoded, sizes, windows, ids, tf.cast(~known, tf.float32), random
 
-    records = batches.map(lambda ids, random: (_read(source, ids), ids, random), num_parallel_calls=_READ_AHEAD)
+    def change_each(views, ids: tf.Tensor, weights: tf.Tensor, random: tf.Tensor) -> tf.data.Dataset:
+        changed = tf.data.Dataset.from_tensor_slices((views, random)).map(change, num_parallel_calls=os.cpu_count())
+        return changed.batch(ids.shape[0], drop_remainder=True).map(lambda *views: (views, ids, weights, random))
+
+    records = batches.map(lambda ids, random: (source.read(ids), ids, random), num_parallel_calls=_READ_AHEAD)
     if records.element_spec[0].dtype != tf.string:
-        return records.map(crop_arrays, num_parallel_calls=tf.data.AUTOTUNE)
-    views = records.unbatch().map(crop_encoded, num_parallel_calls=tf.data.AUTOTUNE)
-    return views.batch(batch_size, drop_remainder=drop_remainder)
+        cut = records.map(cut_arrays, num_parallel_calls=tf.data.AUTOTUNE)
+        return cut.flat_map(change_each) if change else cut
+    return records.map(with_windows, num_parallel_calls=_READ_AHEAD).interleave(
+        lambda *batch: _decode(*batch, crops, broken, change or (lambda views, _: tuple(views))),
+        cycle_length=_DECODED_AHEAD,
+        num_parallel_calls=_DECODED_AHEAD,
+        deterministic=True,
+    )
+
+
+def _decode(
+    encoded, sizes, windows, ids, weights, random, crops: Sequence[Crop], broken: BrokenImages, change
+) -> tf.data.Dataset:
+    """A data set of this one batch: all its images at once, or, where that fails, one by one."""
+    cores, number = os.cpu_count(), tf.size(ids, tf.int64)
+
+    def cut(encoded: tf.Tensor, size: tf.Tensor, windows: tf.Tensor, random: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return change(crop_encoded(encoded, size, windows, crops), random)
+
+    def cut_or_black(encoded: tf.Tensor, *rest: tf.Tensor) -> tf.data.Dataset:
+        one = tf.data.Dataset.from_tensors((encoded, *rest))
+        good = one.map(lambda encoded, *rest: (cut(bombs.harmless(encoded[None])[0], *rest), True)).ignore_errors()
+        black = tf.nest.map_structure(lambda spec: tf.zeros(spec.shape, spec.dtype), good.element_spec[0])
+        return good.concatenate(tf.data.Dataset.from_tensors((black, False))).take(1)
+
+    def note(fine, ids, encoded):
+        broken.add(ids[~fine], encoded[~fine])
+        return fine.astype("float32")
+
+    def with_weights(views: tuple[tf.Tensor, ...], fine: tf.Tensor):
+        noted = tf.numpy_function(note, [fine, ids, encoded], tf.float32, stateful=True)
+        return views, ids, weights * tf.ensure_shape(noted, weights.shape), random
+
+    batch = tf.data.Dataset.from_tensors((encoded, sizes, windows, random))
+    harmless = batch.map(lambda encoded, *rest: (bombs.harmless(encoded), *rest)).unbatch()
+    together = harmless.map(cut, num_parallel_calls=cores).batch(number).ignore_errors()
+    each = batch.unbatch().interleave(cut_or_black, cycle_length=cores, num_parallel_calls=cores, deterministic=True)
+    batches = together.map(lambda *views: (views, ids, weights, random)).concatenate(
+        each.batch(number).map(with_weights)
+    )
+    return batches.take(1).map(lambda views, *rest: (tuple(_with_length(v, ids.shape[0]) for v in views), *rest))
+
+
+def _replace(views: tuple[tf.Tensor, ...], weights: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """Views [b, ...] of weight 0 become those of the images of weight 1, one after another; black if there are none."""
+
+    def chosen() -> tuple[tf.Tensor, ...]:
+        fine = tf.where(weights > 0)[:, 0]
+        rank = tf.cumsum(tf.cast(weights == 0, tf.int64), exclusive=True)
+        other = tf.gather(fine, rank % tf.size(fine, tf.int64))
+        source = tf.where(weights > 0, tf.range(tf.size(weights, tf.int64)), other)
+        return tuple(tf.gather(v, source) for v in views)
+
+    some = tf.reduce_any(weights > 0) & tf.reduce_any(weights == 0)
+    return tf.cond(some, chosen, lambda: views)
+
+
+def _image_after_image(x: tf.Tensor) -> tf.Tensor:
+    """[b, n, ...] -> [b n, ...]."""
+    return tf.reshape(x, [x.shape[0] * x.shape[1], *x.shape[2:]])
+
+
+def _with_length(x: tf.Tensor, length: int | None) -> tf.Tensor:
+    return tf.ensure_shape(x, [length, *x.shape[1:]])

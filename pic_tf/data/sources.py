@@ -12,7 +12,6 @@ import tensorflow as tf
 # Not BMP: TensorFlow reads its palettes as gray levels.
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8")
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".gif")
-_EVALUATION_FOLDERS = ("val", "validation", "test")
 _MAX_CHECKED = 10_000  # files whose first bytes are looked at before a run starts
 
 
@@ -136,22 +135,26 @@ class FolderSource:
         return tf.map_fn(tf.io.read_file, files, fn_output_signature=tf.string)
 
 
-def open_folder(folder: str | os.PathLike, class_names: tuple[str, ...] = (), seed: int = 0) -> FolderSource:
+def open_folder(
+    folder: str | os.PathLike, class_names: tuple[str, ...] = (), seed: int = 0, max_broken: float = 0.01
+) -> FolderSource:
     """List a folder of images and check that they are images.
 
-    The first bytes of every file (of 10,000 drawn by `seed` where there are more) must be those of
-    a JPEG, PNG or GIF. Hidden files and files with other extensions are passed over.
+    The first bytes of the files (of 10,000 drawn by `seed` where there are more) must be those of a JPEG, PNG or GIF,
+    but for a few: those turn out to be broken when their turn comes. Hidden files and files with other extensions are
+    passed over.
 
     Args:
       folder: path of the folder.
       class_names: classes that its class folders must be among, to number the labels by; () for its own.
       seed: which files to check where there are too many to check all.
+      max_broken: share of the files that may begin otherwise.
 
     Returns:
       The source.
 
     Raises:
-      ValueError: a missing or empty folder, a file that is not what its name says, or a class that
+      ValueError: a missing or empty folder, files that are not what their names say, or a class that
         is not among `class_names`.
     """
     root = pathlib.Path(folder)
@@ -164,6 +167,7 @@ def open_folder(folder: str | os.PathLike, class_names: tuple[str, ...] = (), se
     checked = range(len(paths))
     if len(paths) > _MAX_CHECKED:
         checked = np.random.default_rng(seed).choice(len(paths), _MAX_CHECKED, replace=False)
+    others = []
     for i in checked:
         try:
             with open(root / paths[i], "rb") as file:
@@ -173,10 +177,14 @@ def open_folder(folder: str | os.PathLike, class_names: tuple[str, ...] = (), se
                 f"expected a readable image at {str(root / paths[i])!r}, got {error.strerror}: remove or replace it"
             ) from error
         if not head.startswith(_MAGIC):
-            raise ValueError(
-                f"expected a JPEG, PNG or GIF image in {str(root / paths[i])!r}, got a file that starts with "
-                f"{head!r}: remove or replace it"
-            )
+            others.append((paths[i], head))
+    if len(others) > max_broken * len(checked):
+        path, head = others[0]
+        raise ValueError(
+            f"expected a JPEG, PNG or GIF image in {str(root / path)!r}, got a file that starts with {head!r}, as "
+            f"{len(others):,} of {len(checked):,} do not begin as images: remove or replace them, or allow more "
+            "(--max_broken)"
+        )
     tops = [path.split(os.sep)[0] if os.sep in path else "" for path in paths]
     found = sorted(set(tops))
     if "" in found or (len(found) < 2 and not class_names):
@@ -234,34 +242,3 @@ def digits(split: str) -> ArraySource:
     shuffled = np.random.default_rng(0).permutation(len(images))
     part = shuffled[:1500] if split == "train" else shuffled[1500:]
     return ArraySource(images[part], data.target[part], tuple(str(c) for c in range(10)), f"digits ({split})")
-
-
-def open_dataset(dataset: str, eval_dataset: str = "") -> tuple[Source, Source | None]:
-    """The training images and the held-out ones that flags name.
-
-    `dataset` is "digits" or a folder. A folder with a `train` folder inside is read from there, and
-    its `val`, `validation` or `test` folder becomes the held-out set unless `eval_dataset` names another.
-
-    Args:
-      dataset: "digits" or a path.
-      eval_dataset: "" or a path.
-
-    Returns:
-      (training source, held-out source or None).
-
-    Raises:
-      ValueError: where a folder is missing, empty or holds something else, or where the held-out
-        set has a class that the training set has not.
-    """
-    held_out = None
-    if dataset == "digits":
-        train, held_out = digits("train"), digits("held_out")
-    else:
-        root = pathlib.Path(dataset)
-        split = (root / "train").is_dir()
-        train = open_folder(root / "train" if split else root)
-        if split and not eval_dataset:
-            eval_dataset = next((str(root / name) for name in _EVALUATION_FOLDERS if (root / name).is_dir()), "")
-    if eval_dataset:
-        held_out = open_folder(eval_dataset, train.class_names)
-    return train, held_out

@@ -7,7 +7,8 @@ import tensorflow as tf
 import tf_keras as keras
 from tqdm import tqdm
 
-from pic_tf.data.pipeline import evaluation_batches, find_undecodable
+from pic_tf.data.broken import BrokenImages
+from pic_tf.data.pipeline import evaluation_batches, find_unreadable
 from pic_tf.data.sources import Source
 from pic_tf.evals.features import inference, raw_pixels
 from pic_tf.evals.knn import knn_accuracy
@@ -22,6 +23,7 @@ class KnnMonitor(keras.callbacks.Callback):
       chief: whether this worker evaluates; the others only take part in reading the weights.
       train: labelled training images, the bank.
       held_out: labelled images to classify.
+      broken: where training images that cannot be decoded are noted; they have no vote. Held-out ones are left out.
       every: epochs between two evaluations; the last epoch is always evaluated.
       epochs: epochs of the run.
       image_size: side of a view in pixels.
@@ -29,6 +31,7 @@ class KnnMonitor(keras.callbacks.Callback):
       images: at most so many images of each, drawn by `seed`.
       k: neighbours that vote.
       temperature: of their votes.
+      max_broken: share of the held-out images that may be broken.
       seed: of the draw.
 
     Attributes:
@@ -36,7 +39,7 @@ class KnnMonitor(keras.callbacks.Callback):
       random_init: accuracy with the backbone as it is at construction, before it learns.
 
     Raises:
-      ValueError: for an image that cannot be read.
+      ValueError: for an image that cannot be read, or too many that cannot be decoded.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class KnnMonitor(keras.callbacks.Callback):
         chief: bool,
         train: Source,
         held_out: Source,
+        broken: BrokenImages,
         *,
         every: int,
         epochs: int,
@@ -54,19 +58,22 @@ class KnnMonitor(keras.callbacks.Callback):
         images: int,
         k: int,
         temperature: float,
+        max_broken: float,
         seed: int,
     ):
         super().__init__()
         self._backbone, self._evaluated, self._chief = backbone, evaluated, chief
         self._features = inference(evaluated)
         self._every, self._epochs, self._k, self._temperature = every, epochs, k, temperature
+        self._broken, self._max_broken = (broken, BrokenImages(held_out)), max_broken
         self._images, self._batches, self._labels = [], [], []
-        for source in (train, held_out):
+        for source, broken in zip((train, held_out), self._broken):
             ids = np.arange(len(source))
             if len(ids) > images:
                 ids = np.sort(np.random.default_rng(seed).choice(ids, images, replace=False))
             self._images.append((source, ids))
-            self._batches.append(evaluation_batches(source, ids, image_size=image_size, crop_fraction=eval_crop))
+            batches = evaluation_batches(source, ids, image_size=image_size, crop_fraction=eval_crop, broken=broken)
+            self._batches.append(batches)
             self._labels.append(source.labels[ids])
         copy_weights(backbone, evaluated)
         self.raw_pixels = self._accuracy(raw_pixels) if chief else float("nan")
@@ -89,11 +96,19 @@ class KnnMonitor(keras.callbacks.Callback):
         try:
             bank, queries = (features(batches) for batches in self._batches)
         except tf.errors.OpError as error:
-            broken = next(filter(None, (find_undecodable(*images) for images in self._images)), None)
-            if broken is None:
+            unreadable = next(filter(None, (find_unreadable(*images) for images in self._images)), None)
+            if unreadable is None:
                 raise
-            raise broken from error
-        return knn_accuracy(bank, self._labels[0], queries, self._labels[1], self._k, self._temperature)
+            raise unreadable from error
+        of_held_out = self._broken[1]
+        for line in of_held_out.new():
+            tqdm.write(f"broken held-out image, left out: {line}", file=sys.stderr)
+        of_held_out.check(self._max_broken)
+        whole = [~broken.known(ids) for broken, (_, ids) in zip(self._broken, self._images)]
+        (bank, bank_labels), (queries, labels) = (
+            (values[fine], of_values[fine]) for values, of_values, fine in zip((bank, queries), self._labels, whole)
+        )
+        return knn_accuracy(bank, bank_labels, queries, labels, self._k, self._temperature)
 
 
 def copy_weights(trained: keras.Model, plain: keras.Model) -> None:

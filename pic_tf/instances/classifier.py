@@ -120,7 +120,7 @@ class InstanceClassifier(keras.layers.Layer):
 
         Args:
           instance_ids: int64 [b], this replica's own ids in [0, N), b <= K / R, as `checks` checks; one that comes
-            twice gets one slot.
+            twice gets one slot, and -1 one that stays empty.
           optimizer: catches returning rows up.
 
         Returns:
@@ -133,16 +133,17 @@ class InstanceClassifier(keras.layers.Layer):
         """
         if self.store is None:
             types = {"fetched": tf.bool, "returning": tf.bool, "norm": tf.float32, "gap": tf.int64, "floored": tf.bool}
-            return instance_ids // self.num_replicas, {name: tf.zeros([0], dtype) for name, dtype in types.items()}
+            nothing = {name: tf.zeros([0], dtype) for name, dtype in types.items()}
+            return tf.maximum(instance_ids, 0) // self.num_replicas, nothing
         size = tf.shape(instance_ids, out_type=tf.int64)[0]
         batch = tf.sort(instance_ids)
-        first = tf.concat([[True], batch[1:] != batch[:-1]], axis=0)  # not a repetition
+        first = tf.concat([[True], batch[1:] != batch[:-1]], axis=0) & (batch >= 0)  # not a repetition
         slots = (self.head + tf.range(size)) % self.slots  # the oldest; batch[i] moves to slots[i]
 
         # Where the ring has the batch's ids: each slot looks itself up among the b sorted ids.
         ids = tf.identity(self.ids)
         rank = tf.minimum(tf.searchsorted(batch, ids, out_type=tf.int64), size - 1)
-        revisited = tf.gather(batch, rank) == ids  # bool [K]
+        revisited = (tf.gather(batch, rank) == ids) & (ids >= 0)  # bool [K]
         slot_numbers = tf.range(self.slots, dtype=tf.int64)
         found = tf.math.unsorted_segment_max(tf.where(revisited, slot_numbers, _NOBODY), rank, size)
         hit = found >= 0
@@ -159,7 +160,7 @@ class InstanceClassifier(keras.layers.Layer):
             replicas.gather_rows(self.momentum_ring, slots),
             tf.identity(optimizer.iterations),
         )
-        weights, momentum, since = self.store.read(batch // self.num_replicas)
+        weights, momentum, since = self.store.read(tf.maximum(batch, 0) // self.num_replicas)
         if self.weight_correction:
             weights, momentum = optimizer.caught_up_rows(weights, momentum, since)
         fetched = first & ~hit

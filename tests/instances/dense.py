@@ -18,14 +18,17 @@ class DensePIC:
         self.views = []  # batches of instance ids, the newest last
         self.recent = None
 
-    def step(self, x, ids, rate):
-        """One update; returns mean loss and accuracy before it."""
+    def step(self, x, ids, rate, weights=None):
+        """One update; returns mean loss and accuracy before it. An image of weight 0 is as if it had not come."""
+        b = len(ids)
+        if weights is not None:
+            x, ids = x[weights > 0], ids[weights > 0]
         self.views.append(set(ids))
         self.recent = np.zeros(len(self.rows), bool)
         if self.k == len(self.rows):
             self.recent[:] = True
         else:
-            self.recent[list(set().union(*self.views[-(self.k // len(ids)) :]))] = True
+            self.recent[list(set().union(*self.views[-(self.k // b) :]))] = True
 
         z = x.astype(np.float64) @ self.encoder
         unit_z, z_length = (z, None) if self.dot else _unit(z)
@@ -37,7 +40,7 @@ class DensePIC:
         accuracy = np.mean(log_p.argmax(1) == ids)
         of_logits = np.exp(log_p)
         of_logits[np.arange(len(ids)), ids] -= 1
-        of_logits /= len(ids) * self.tau
+        of_logits /= b * self.tau
         of_z, of_w = of_logits @ unit_w, of_logits.T @ unit_z
         if not self.dot:
             of_z = (of_z - unit_z * np.sum(unit_z * of_z, 1, keepdims=True)) / z_length

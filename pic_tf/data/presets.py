@@ -1,0 +1,108 @@
+"""Published augmentations, with their numbers and where these come from."""
+
+import dataclasses
+
+from pic_tf.data.augment import Augmentation
+from pic_tf.data.rand_augment import RandAugment
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """Settings that one name stands for; those of `Augmentation` and of the crop.
+
+    Attributes:
+      crop_scale: least and largest area of a crop, share of the image.
+      flip_probability, jitter, jitter_probability, grayscale_probability, grayscale_first, blur_probability,
+        blur_sigma: see `Augmentation`.
+      rand_augment: (operations an image, magnitude in [0, 1]) of `RandAugment`; (0, 0) for none.
+    """
+
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    flip_probability: float = 0.5
+    jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    jitter_probability: float = 0.0
+    grayscale_probability: float = 0.0
+    grayscale_first: bool = False
+    blur_probability: float = 0.0
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    rand_augment: tuple[float, float] = (0.0, 0.0)
+
+
+def simclr() -> Preset:
+    """SimCLR's augmentation, which PIC uses: strong colours, grayscale and blur.
+
+    Source: https://arxiv.org/abs/2002.05709, Appendix A (strength 1); PIC, Section 4.1. The range of sigma and the
+    blur's probability are the same there.
+    """
+    return Preset(
+        crop_scale=(0.08, 1.0),
+        jitter=(0.8, 0.8, 0.8, 0.2),
+        jitter_probability=0.8,
+        grayscale_probability=0.2,
+        blur_probability=0.5,
+        blur_sigma=(0.1, 2.0),
+    )
+
+
+def mocov2() -> Preset:
+    """MoCo v2's augmentation: larger crops and half the jitter of SimCLR's.
+
+    Source: https://arxiv.org/abs/2003.04297, Section 3, and `aug_plus` of its published code.
+    """
+    return Preset(
+        crop_scale=(0.2, 1.0),
+        jitter=(0.4, 0.4, 0.4, 0.1),
+        jitter_probability=0.8,
+        grayscale_probability=0.2,
+        blur_probability=0.5,
+        blur_sigma=(0.1, 2.0),
+    )
+
+
+def instdisc() -> Preset:
+    """Instance discrimination's augmentation (also MoCo v1's): grayscale, then jitter of every image, no blur.
+
+    Source: https://arxiv.org/abs/1805.01978 and its published code; https://arxiv.org/abs/1911.05722, Section 3.3.
+    """
+    return Preset(
+        crop_scale=(0.2, 1.0),
+        jitter=(0.4, 0.4, 0.4, 0.4),
+        jitter_probability=1.0,
+        grayscale_probability=0.2,
+        grayscale_first=True,
+    )
+
+
+def crop_flip() -> Preset:
+    """Crops and mirror images alone: the weak augmentation of supervised training.
+
+    Source: https://arxiv.org/abs/1409.4842, Section 6 (8 to 100 % of the area, aspect 3/4 to 4/3).
+    """
+    return Preset(crop_scale=(0.08, 1.0))
+
+
+def randaugment() -> Preset:
+    """Crops, mirror images, and RandAugment with N = 2, M = 9, by keras-cv's operations.
+
+    Source: https://arxiv.org/abs/1909.13719, Section 4.3 (ResNet-50 on ImageNet).
+    """
+    return Preset(crop_scale=(0.08, 1.0), rand_augment=(2.0, 0.9))
+
+
+PRESETS = {preset.__name__: preset for preset in (simclr, mocov2, instdisc, crop_flip, randaugment)}
+
+
+def augmentation_of(preset: Preset) -> Augmentation | RandAugment:
+    """What is done to a view after its crop."""
+    operations, magnitude = preset.rand_augment
+    if operations:
+        return RandAugment(preset.flip_probability, int(operations), magnitude)
+    return Augmentation(
+        preset.flip_probability,
+        preset.jitter,
+        preset.jitter_probability,
+        preset.grayscale_probability,
+        preset.blur_probability,
+        preset.blur_sigma,
+        preset.grayscale_first,
+    )
