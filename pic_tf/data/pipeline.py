@@ -143,8 +143,8 @@ def _crop(
     """(ids, random) -> (views, ids, weights, random), a batch at a time.
 
     `views` are uint8 [b, n, size, size, 3] of each kind of crop, `weights` float32 [b], 0 for broken images.
-    `windows_of` maps (random, height int32 [b], width int32 [b]) to int32 [b, V, 4]; `change` maps the views of an image
-    and its random numbers to other views.
+    `windows_of` maps (random, height int32 [b], width int32 [b]) to int32 [b, V, 4]; `change` maps the views and the
+    random numbers of one image to other views.
     """
     broken = BrokenImages(source) if broken is None else broken
 

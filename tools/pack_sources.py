@@ -1,0 +1,219 @@
+"""What there is to pack: a folder of files, a zip file with a list of labels, or a prepared TFDS data set."""
+
+import functools
+import io
+import os
+import pathlib
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from typing import Any, BinaryIO, NamedTuple
+
+import tensorflow as tf
+
+from pic_tf.data import bombs
+
+_EVALUATION_FOLDERS = ("val", "validation", "test")
+_LARGEST_FILE = 8 * bombs.MAX_PIXELS  # bytes: the largest image in four channels of 16 bits
+
+
+class Files(NamedTuple):
+    """Files to pack.
+
+    Attributes:
+      named: what each is called, and what `fetch` takes; in the order of their ids.
+      fetch: to a file's bytes, and the name of its class or "". It can be sent to other processes.
+      class_names: all there may be, in the order of their numbers.
+    """
+
+    named: list[tuple[str, Any]]
+    fetch: Callable[[Any], tuple[BinaryIO, str]]
+    class_names: tuple[str, ...]
+
+
+def open_source(source: str, label_map: str = "") -> dict[str, Files]:
+    """List what there is to pack.
+
+    Args:
+      source: a folder of images; one with `train` and `val`, `validation` or `test` inside; one with train.zip,
+        train_map.txt, val.zip and val_map.txt; a zip file; or tfds:NAME or tfds:NAME:SPLIT.
+      label_map: for a zip file, the text file with a line NAME<tab>LABEL for each image.
+
+    Returns:
+      The files, by the sub-folder of the packed data set that they belong to: "train" and "val", or "".
+
+    Raises:
+      ValueError: where it is none of these, or nothing is in it.
+    """
+    path = pathlib.Path(source)
+    if source.startswith("tfds:"):
+        parts = _tfds(source.removeprefix("tfds:"))
+    elif label_map or path.is_file():
+        parts = {"": _zip(path, pathlib.Path(label_map)) if label_map else _without_labels(path)}
+    elif (path / "train.zip").is_file():
+        found = [part for part in ("train", "val") if (path / f"{part}.zip").is_file()]
+        parts = {part: _zip(path / f"{part}.zip", path / f"{part}_map.txt") for part in found}
+    elif (path / "train").is_dir():
+        parts = {"train": _folder(path / "train")}
+        held_out = next((path / name for name in _EVALUATION_FOLDERS if (path / name).is_dir()), None)
+        if held_out:
+            parts["val"] = _folder(held_out)
+    else:
+        parts = {"": _folder(path)}
+    for part, files in parts.items():
+        if not files.named:
+            raise ValueError(f"expected images in {source!r}, got no files{part and ' in ' + part}: check the path")
+    return parts
+
+
+def _folder(root: pathlib.Path) -> Files:
+    if not root.is_dir():
+        raise ValueError(f"expected a folder, a zip file or tfds:NAME, got nothing at {str(root)!r}: check the path")
+    names = _names_below(root)
+    class_names = sorted({_first_folder(name) for name in names} - {""})
+    return Files([(name, name) for name in names], functools.partial(_fetch_file, root), tuple(class_names))
+
+
+def _names_below(root: pathlib.Path) -> list[str]:
+    """Sorted relative paths of all files that are not hidden; a folder that links lead to twice is read once."""
+    names, seen = [], set()
+
+    def refuse(error: OSError) -> None:
+        raise ValueError(
+            f"expected a readable folder at {error.filename!r}, got {error.strerror}: change its mode or remove it"
+        ) from error
+
+    for directory, folders, files in os.walk(root, onerror=refuse, followlinks=True):
+        real = os.path.realpath(directory)
+        folders[:] = [] if real in seen else [f for f in folders if not f.startswith(".")]
+        if real in seen:
+            continue
+        seen.add(real)
+        inside = os.path.relpath(directory, root)
+        names += [os.path.normpath(os.path.join(inside, f)) for f in files if not f.startswith(".")]
+    return sorted(names)
+
+
+def _first_folder(name: str) -> str:
+    return name.split(os.sep)[0] if os.sep in name else ""
+
+
+def _fetch_file(root: pathlib.Path, name: str) -> tuple[BinaryIO, str]:
+    status = os.stat(root / name)
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+        raise ValueError("not a file")
+    _check_size(status.st_size)
+    return open(root / name, "rb"), _first_folder(name)
+
+
+class _Member(NamedTuple):
+    """A file in a zip file; passed to the workers, so that not every one has to read the archive's whole directory."""
+
+    offset: int
+    compressed: int
+    size: int
+    method: int
+    checksum: int
+    label: str
+
+
+def _zip(path: pathlib.Path, label_map: pathlib.Path) -> Files:
+    labels = _labels(label_map)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            infos = {info.filename: info for info in archive.infolist() if not info.is_dir()}
+    except (OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"expected a zip file at {str(path)!r}, got {error}: check the path") from error
+    named = []
+    for name in sorted(infos.keys() | labels.keys()):
+        if any(part.startswith(".") for part in name.split("/")):
+            continue
+        if name not in infos:
+            key = f"in {label_map.name}, but not in {path.name}"
+        elif name not in labels:
+            key = f"in {path.name}, but not in {label_map.name}"
+        else:
+            x = infos[name]
+            key = _Member(x.header_offset, x.compress_size, x.file_size, x.compress_type, x.CRC, labels[name])
+        named.append((name, key))
+    class_names = sorted(set(labels.values()), key=int)
+    return Files(named, functools.partial(_fetch_member, path), tuple(class_names))
+
+
+def _without_labels(path: pathlib.Path) -> Files:
+    raise ValueError(f"expected --map with the zip file {str(path)!r}, got none: name its list of labels")
+
+
+def _labels(path: pathlib.Path) -> dict[str, str]:
+    """name -> label."""
+    labels = {}
+    try:
+        lines = path.read_text("utf-8", "surrogateescape").split("\n")
+    except OSError as error:
+        raise ValueError(f"expected a list of labels at {str(path)!r}, got {error.strerror}: check the path") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        name, _, label = line.rstrip("\r").rpartition("\t")
+        if not (name and label.isascii() and label.isdigit()) or labels.get(name, label) != label:
+            raise ValueError(
+                f"expected NAME<tab>NUMBER in line {number} of {str(path)!r}, each name once, got {line[:80]!r}: "
+                "correct the list"
+            )
+        labels[name] = label
+    return {name: str(int(label)) for name, label in labels.items()}
+
+
+def _fetch_member(path: pathlib.Path, key: _Member | str) -> tuple[BinaryIO, str]:
+    if isinstance(key, str):
+        raise ValueError(key)
+    _check_size(max(key.size, key.compressed))
+    with open(path, "rb") as file:
+        file.seek(key.offset)
+        name, extra = struct.unpack_from("<HH", file.read(30), 26)  # lengths in the header before the file
+        file.seek(name + extra, os.SEEK_CUR)
+        content = file.read(key.compressed)
+    if key.method == zipfile.ZIP_DEFLATED:
+        content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, key.size + 1)
+    if len(content) != key.size or zlib.crc32(content) != key.checksum:
+        raise ValueError(f"damaged in {path.name}, or packed in a way that is not read (method {key.method})")
+    return io.BytesIO(content), key.label
+
+
+def _tfds(text: str) -> dict[str, Files]:
+    from pic_tf.data import tfds_source
+
+    name, split = tfds_source.parse(text)
+    if split is not None:
+        return {"": _tfds_split(name, split)}
+    held_out = tfds_source.held_out_split(name)
+    splits = {"train": "train"} | ({"val": held_out} if held_out else {})
+    return {part: _tfds_split(name, split) for part, split in splits.items()}
+
+
+def _tfds_split(name: str, split: str) -> Files:
+    source = _opened(name, split)
+    prefix = os.path.join(source.folder, "")  # the folder may move
+    named = [(source.path(i).removeprefix(prefix), i) for i in range(len(source))]
+    return Files(named, functools.partial(_fetch_record, name, split), tuple(source.class_names))
+
+
+@functools.cache
+def _opened(name: str, split: str) -> Any:
+    from pic_tf.data import tfds_source
+
+    return tfds_source.open_tfds(name, split)
+
+
+def _fetch_record(name: str, split: str, instance_id: int) -> tuple[BinaryIO, str]:
+    source = _opened(name, split)
+    content = source.read(tf.constant([instance_id], tf.int64))[0].numpy()
+    label = -1 if source.labels is None else int(source.labels[instance_id])
+    return io.BytesIO(content), source.class_names[label] if label >= 0 else ""
+
+
+def _check_size(size: int) -> None:
+    if size > _LARGEST_FILE:
+        raise ValueError(f"expected at most {_LARGEST_FILE:,} bytes, got {size:,}")
