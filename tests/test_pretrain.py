@@ -299,7 +299,7 @@ def test_one_percent_of_the_images_broken_in_eight_ways(tmp_path, capsys):
         6: "65,535 x 65,535 pixels, more than 178,956,970",
     }
     said = capsys.readouterr().err
-    assert all(said.count(f"{rows[i]['image']}: {rows[i]['reason']}") == 1 for i in rows)
+    assert all(said.count(f"{rows[i]['image']!r}: {rows[i]['reason']}") == 1 for i in rows)
     assert [float(row["left_out"]) for row in metrics_of(tmp_path / "run")] == [8, 8]
     # Where a run goes on, the list is kept and nothing is said again.
     assert run(dataclasses.replace(settings, epochs=3), allow_changed_flags=True).finished

@@ -6,6 +6,7 @@ import os
 import pathlib
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
@@ -14,7 +15,8 @@ from tf_keras.protobuf import saved_metadata_pb2
 
 from pic_tf import config, pretrain, validation
 from pic_tf.config import Config
-from pic_tf.data.pipeline import find_undecodable
+from pic_tf.data.broken import BrokenImages
+from pic_tf.data.pipeline import find_unreadable
 from pic_tf.data.sources import Source, open_folder
 from tests.test_pretrain import one_epoch, picture_folder
 
@@ -400,6 +402,16 @@ def test_the_listing_sees_every_change(tmp_path):
 def test_a_broken_file_is_named_in_one_line(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(b"\xff\xd8\xff")
-    said = str(find_undecodable(open_folder(tmp_path), [0]))
-    assert said == f"expected an image in {str(path)!r}, got one that cannot be read: remove or replace it"
+    source = open_folder(tmp_path)
+    broken = BrokenImages(source, tmp_path / "broken.csv")
+    broken.add(np.array([0]), np.array([path.read_bytes()], object))
+    (said,) = broken.new()
+    assert said == f"{str(path)!r}: its header is damaged" and said.isprintable()
+    assert BrokenImages(source, tmp_path / "broken.csv").reasons == {0: "its header is damaged"}
+    with pytest.raises(ValueError) as error:
+        broken.check(0.01)
+    assert repr(str(path)) in str(error.value) and str(error.value).isprintable()
+    path.unlink()
+    said = str(find_unreadable(source, [0]))
+    assert said.startswith(f"expected an image in {str(path)!r}, got one that cannot be read (")
     assert said.isprintable()

@@ -1,7 +1,6 @@
 """Images that cannot be decoded: known by id, each with its reason."""
 
 import csv
-import os
 import pathlib
 import threading
 
@@ -81,7 +80,7 @@ class BrokenImages:
         if fresh and self.path is not None:
             with replaced(self.path, newline="", errors="surrogateescape") as file:
                 csv.writer(file).writerows([COLUMNS, *rows])
-        return [f"{os.fsencode(image).decode(errors='replace')}: {why}" for _, image, why in fresh]
+        return [f"{image!r}: {why}" for _, image, why in fresh]
 
 
 def reason(encoded: bytes) -> str:

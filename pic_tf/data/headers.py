@@ -27,6 +27,7 @@ def sizes(encoded: tf.Tensor) -> tf.Tensor:
     head = tf.cast(tf.io.decode_raw(encoded, tf.uint8, fixed_length=24), tf.int32)
     png, jpeg = starts_with(encoded, PNG_START), starts_with(encoded, JPEG_START)
     of_png = tf.stack([_big_endian(head[:, 20:24]), _big_endian(head[:, 16:20])], axis=1)
+    of_png = tf.where(tf.strings.length(encoded)[:, None] >= 24, of_png, 0)
     found = tf.where(png[:, None], of_png, _jpeg_sizes(encoded, jpeg))
 
     def look_closer() -> tf.Tensor:  # in Python, which holds up other threads: only what is rare
@@ -111,7 +112,7 @@ def _jpeg_sizes(encoded: tf.Tensor, jpeg: tf.Tensor) -> tf.Tensor:
         # C4, C8 and CC, between the kinds of frames, are none.
         frame = segment & (kind < 0xD0) & ((kind % 4 != 0) | (kind == 0xC0))
         size = tf.stack([_big_endian(head[:, 5:7]), _big_endian(head[:, 7:9])], axis=1)
-        found = tf.where((searching & frame)[:, None], size, found)
+        found = tf.where((searching & frame & (at + _FRAME <= end))[:, None], size, found)
         at = tf.minimum(at + tf.cast(tf.where(fill, 1, 2 + length), tf.int64), end)
         return at, searching & (segment | fill) & ~frame & (at < end), found
 

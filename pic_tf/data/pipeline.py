@@ -127,7 +127,7 @@ def find_unreadable(source: Source, instance_ids: Iterable[int]) -> ValueError |
         except (tf.errors.OpError, OSError, ValueError) as error:
             return ValueError(
                 f"expected an image in {source.path(instance_id)!r}, got one that cannot be read "
-                f"({str(error).splitlines()[0]}): remove or replace it"
+                f"({_first_line(error)}): remove or replace it"
             )
     return None
 
@@ -212,6 +212,11 @@ def _decode(
         each.batch(number).map(with_weights)
     )
     return batches.take(1).map(lambda views, *rest: (tuple(_with_length(v, ids.shape[0]) for v in views), *rest))
+
+
+def _first_line(error: Exception) -> str:
+    """What a terminal can show of an error that may quote a file's name."""
+    return "".join(c if c.isprintable() else "?" for c in (str(error).splitlines() or [type(error).__name__])[0])
 
 
 def _replace(views: tuple[tf.Tensor, ...], weights: tf.Tensor) -> tuple[tf.Tensor, ...]:

@@ -137,9 +137,13 @@ def test_colour_jitter_takes_the_steps_in_each_of_the_24_orders():
     assert len(np.unique(np.round(same.reshape(24, -1), 4), axis=0)) >= 12
 
 
-@pytest.mark.parametrize("max_sigma", [0.5, 2.0, 3.4])
-def test_gaussian_blur_against_scipy(max_sigma):
-    images = natural_images(6, 16, 16)
+@pytest.mark.parametrize(
+    ("max_sigma", "size"),
+    [(0.5, 16), (2.0, 16), (3.4, 16), (2.0, 5), (2.0, 31), (2.0, 32), (2.0, 33), (2.0, 64), (2.0, 75), (2.0, 224)],
+)
+def test_gaussian_blur_against_scipy(max_sigma, size):
+    """Sides below, at and above the 32 rows that are blurred at once, and no multiples of them."""
+    images = natural_images(6, size, size)
     sigma = np.linspace(0.1, max_sigma, 6).astype(np.float32)
     got = augment.gaussian_blur(planes_of(images), tf.constant(sigma), tf.fill([6], True), max_sigma)
     for b in range(6):
@@ -209,6 +213,8 @@ def reference(image, random, settings):
     flip, order, jitter, *strengths, gray, blurred, sigma = (float(u) for u in random)
     x = image / 255
     luma = np.array([0.299, 0.587, 0.114])
+    if settings.grayscale_first and gray < settings.grayscale_probability:
+        x = np.repeat((x @ luma)[..., None], 3, axis=-1)
     if jitter < settings.jitter_probability:
         factors = [max(0, 1 - s) + (1 + s - max(0, 1 - s)) * u for u, s in zip(strengths, settings.jitter[:3])]
         shift = settings.jitter[3] * (2 * strengths[3] - 1)
@@ -219,7 +225,7 @@ def reference(image, random, settings):
             else:
                 target = [0.0, (x @ luma).mean(), (x @ luma)[..., None]][step]
                 x = np.clip(factors[step] * x + (1 - factors[step]) * target, 0, 1)
-    if gray < settings.grayscale_probability:
+    if not settings.grayscale_first and gray < settings.grayscale_probability:
         x = np.repeat((x @ luma)[..., None], 3, axis=-1)
     if blurred < settings.blur_probability:
         low, high = settings.blur_sigma
@@ -238,15 +244,18 @@ def reference(image, random, settings):
         Augmentation(jitter=(0.4, 0.4, 0.4, 0.1)),  # MoCo v2
         Augmentation(jitter=(1.5, 0.3, 0.0, 0.5), jitter_probability=1.0, blur_sigma=(0.5, 1.0)),
         Augmentation(0.3, (0.0, 0.0, 0.6, 0.0), 0.5, 0.0, 0.0),
+        Augmentation(0.5, (0.4, 0.4, 0.4, 0.4), 1.0, 0.5, 0.0, grayscale_first=True),  # instance discrimination
     ],
 )
 def test_whole_augmentation_against_float64(settings):
-    """Which number drives what, and in which sequence the steps come."""
+    """Which number drives what, and in which sequence the steps come; of a batch, and of one image on the host."""
     images, random = natural_images(24, 12, 12), uniform(24, seed=3)
     got = settings(tf.constant(images), random)
     expected = np.stack([reference(image, u, settings) for image, u in zip(images, random.numpy())])
     # float32 roundings of some 1e-6, times 1 / stddev = 4.5 and the strengths
     np.testing.assert_allclose(got, expected, atol=5e-5)
+    one_by_one = tf.stack([settings.of_one(tf.constant(image), u) for image, u in zip(images, random)])
+    np.testing.assert_allclose(one_by_one, expected, atol=5e-5)
 
 
 def test_eager_graph_and_dataset_agree():

@@ -12,7 +12,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pic_tf.data import bombs, crops, pipeline
+from pic_tf.data import bombs, crops, headers, pipeline
+from pic_tf.data.broken import BrokenImages, reason
 from pic_tf.data.order import epoch_order
 from pic_tf.data.sources import open_folder
 from tests.test_pretrain import one_epoch, picture_folder, run
@@ -95,7 +96,9 @@ def corner(height, width):
 
 
 def crop(encoded, window_of):
-    return crops.crop_encoded(bombs.harmless(encoded[None])[0], window_of, SIZE)
+    size = headers.sizes(encoded[None])[0]
+    windows = window_of(size[:1], size[1:])
+    return crops.crop_encoded(bombs.harmless(encoded[None])[0], size, windows, [crops.Crop(SIZE)])[0][0]
 
 
 crop_in_graph = tf.function(crop)
@@ -229,44 +232,49 @@ def fourth_of_eight(tmp_path_factory):
     for i, picture in enumerate(pictures(8)):
         picture.save(folder / f"{i}.png")
     source, order = open_folder(folder), epoch_order(8, 4, seed=0)
-    views = pipeline.pretraining_batches(
-        source, order, image_size=SIZE, crop_scale=(0.2, 1.0), seed=0, start_step=0, stop_step=2
-    )
-    central = pipeline.evaluation_batches(source, np.arange(8), image_size=SIZE, crop_fraction=0.875)
-    return source, folder / "3.png", (views, central)
+
+    def batches(broken):
+        kind = [crops.Crop(SIZE, (0.2, 1.0))]
+        views = pipeline.pretraining_batches(
+            source, order, crops=kind, seed=0, start_step=0, stop_step=2, broken=broken
+        )
+        central = pipeline.evaluation_batches(source, np.arange(8), image_size=SIZE, crop_fraction=0.875, broken=broken)
+        return views, central
+
+    return source, folder / "3.png", batches
 
 
 @pytest.mark.parametrize("name", TOO_LARGE)
-def test_the_file_is_named_without_decoding_it(fourth_of_eight, monkeypatch, name):
-    (source, path, datasets), (encoded, size) = fourth_of_eight, TOO_LARGE[name]
+def test_it_is_left_out_with_its_size(fourth_of_eight, name):
+    (source, path, batches), (encoded, size) = fourth_of_eight, TOO_LARGE[name]
     path.write_bytes(encoded)
-    for batches in datasets:
-        with pytest.raises(tf.errors.InvalidArgumentError):
-            list(batches)
-    assert pipeline.find_undecodable(source, [0, 1, 2]) is None
-    monkeypatch.delattr(crops, "crop_encoded")
-    assert str(pipeline.find_undecodable(source, [3])) == (
-        f"expected an image of at most 178,956,970 pixels in {str(path)!r}, got {size}: remove or replace it"
-    )
+    width, height = (f"{int(x):,}" for x in size.split(" x "))
+    for number in range(2):
+        broken = BrokenImages(source)
+        assert len(list(batches(broken)[number])) == 2 - number
+        assert broken.reasons == {3: f"{width} x {height} pixels, more than 178,956,970"}
+    assert reason(encoded) == broken.reasons[3]
 
 
 def test_a_picture_that_hides_texts_or_frames_passes(fourth_of_eight):
-    source, path, datasets = fourth_of_eight
+    source, path, batches = fourth_of_eight
     for encoded in (png(9, 9, after=text() * 150), gif(frame(10, 10), frame(65_535, 65_535, 100))):
         path.write_bytes(encoded)
-        assert [len(list(batches)) for batches in datasets] == [2, 1]
-        assert pipeline.find_undecodable(source, range(8)) is None
+        broken = BrokenImages(source)
+        assert [len(list(dataset)) for dataset in batches(broken)] == [2, 1] and not broken.reasons
 
 
 MEMORY = """
 import json, pathlib, re, sys
 import tensorflow as tf
-from pic_tf.data import bombs, crops
+from pic_tf.data import bombs, crops, headers
 
 @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
 def crop(path):
-    encoded = bombs.harmless([tf.io.read_file(path)])[0]
-    return crops.crop_encoded(encoded, lambda height, width: [[0 * height[0], 0 * height[0], height[0], width[0]]], 8)
+    encoded = tf.io.read_file(path)
+    size = headers.sizes([encoded])[0]
+    whole = tf.concat([0 * size, size], axis=0)[None]
+    return crops.crop_encoded(bombs.harmless([encoded])[0], size, whole, [crops.Crop(8)])
 
 def peak():  # MB; getrusage would count what the parent had
     return int(re.search("VmHWM:\\s+(\\d+) kB", pathlib.Path("/proc/self/status").read_text())[1]) / 1024
@@ -320,6 +328,4 @@ def test_a_run_names_the_bomb(tmp_path, part, number):
     path.write_bytes(jpeg(50_000, 50_000))
     with pytest.raises(ValueError) as error:
         run(one_epoch(folder, tmp_path / "run", knn_every=1))
-    assert str(error.value) == (
-        f"expected an image of at most 178,956,970 pixels in {str(path)!r}, got 50000 x 50000: remove or replace it"
-    )
+    assert f"{str(path)!r} (50,000 x 50,000 pixels, more than 178,956,970)" in str(error.value)

@@ -9,7 +9,8 @@ import tensorflow as tf
 from PIL import Image
 from scipy import stats
 
-from pic_tf.data import crops
+from pic_tf.data import crops, headers
+from pic_tf.data.crops import Crop
 
 SIZE = 16  # of the crops here, in pixels
 
@@ -37,7 +38,8 @@ def pil_crop(image, window, size):
 
 @tf.function
 def crop_encoded(encoded, window):
-    return crops.crop_encoded(encoded, lambda height, width: window[None], SIZE)
+    size = headers.sizes(encoded[None])[0]
+    return crops.crop_encoded(encoded, size, window[None], [Crop(SIZE)])[0][0]
 
 
 def cut_out(encoded, window):
@@ -244,15 +246,72 @@ def test_grayscale_jpeg_gives_three_equal_channels():
     assert (view == view[..., :1]).all() and view.std() > 5
 
 
+def test_sixteen_bits_a_channel_give_the_upper_eight():
+    """What a viewer shows; PIL's own conversion to RGB would clip. Both channels of a PNG made by hand."""
+    levels = np.random.default_rng(12).integers(0, 2**16, [20, 24], np.uint16)
+    buffer = io.BytesIO()
+    Image.fromarray(levels).save(buffer, "PNG")
+    view = cut_out(buffer.getvalue(), (2, 3, SIZE, SIZE))
+    np.testing.assert_array_equal(view, np.repeat((levels[2:18, 3:19] >> 8)[..., None], 3, axis=-1))
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 300), (300, 1)])
+def test_the_smallest_images(height, width):
+    encoded, decoded = encode(natural_image(np.random.default_rng(13), height, width), "PNG")
+    window = (0, 0, height, width)
+    assert np.abs(cut_out(encoded, window) - pil_crop(decoded, window, SIZE)).max() <= ONE_LEVEL
+
+
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG"])
-def test_window_function_is_given_the_size_of_the_image(file_format):
-    encoded, decoded = encode(natural_image(np.random.default_rng(9), 24, 40), file_format)
+def test_several_crops_of_one_decoding_are_those_of_their_own(file_format):
+    """Bit for bit, whatever the box around all windows is: its border must not show in a JPEG's chroma."""
+    encoded, _ = encode(natural_image(np.random.default_rng(9), 90, 120), file_format)
+    kinds = [Crop(SIZE, count=2), Crop(8, count=3)]
+    windows = [(3, 5, 40, 31), (50, 60, 17, 59), (11, 70, 30, 30), (70, 7, 16, 16), (41, 33, 1, 9)]
+    size = headers.sizes(tf.constant([encoded]))[0]
+    got = crops.crop_encoded(tf.constant(encoded), size, tf.constant(windows), kinds)
+    assert [x.shape for x in got] == [(2, SIZE, SIZE, 3), (3, 8, 8, 3)]
+    alone = [
+        crops.crop_encoded(tf.constant(encoded), size, tf.constant([window]), [Crop(side)])[0][0]
+        for window, side in zip(windows, (SIZE, SIZE, 8, 8, 8))
+    ]
+    for view, expected in zip([*got[0], *got[1]], alone):
+        np.testing.assert_array_equal(view, expected)
 
-    def right_bottom_corner(height, width):
-        return tf.stack([height - SIZE, width - SIZE, tf.fill([1], SIZE), tf.fill([1], SIZE)], axis=1)
 
-    view = crops.crop_encoded(tf.constant(encoded), right_bottom_corner, SIZE)
-    np.testing.assert_array_equal(view, decoded[24 - SIZE :, 40 - SIZE :])
+def test_real_photographs_decode_as_pil_decodes_them(real_photographs):
+    """Windows of the output's size in 200 photographs: no resize, the very pixels; eager = graph = data set."""
+    rng, side = np.random.default_rng(11), 32
+    paths = sorted(real_photographs.iterdir())
+    records = [path.read_bytes() for path in paths]
+    decoded = [np.asarray(Image.open(path).convert("RGB")) for path in paths]
+    windows = np.array(
+        [[*(rng.integers(0, n - side + 1) for n in image.shape[:2]), side, side] for image in decoded], np.int32
+    )
+
+    def cut(record, window):
+        return crops.crop_encoded(record, headers.sizes(record[None])[0], window[None], [Crop(side)])[0][0]
+
+    batches = tf.data.Dataset.from_tensor_slices((records, windows)).map(cut, num_parallel_calls=4)
+    in_graph = tf.function(cut)
+    for i, (view, image, (top, left, _, _)) in enumerate(zip(batches.as_numpy_iterator(), decoded, windows)):
+        np.testing.assert_array_equal(view, image[top : top + side, left : left + side], str(paths[i]))
+        np.testing.assert_array_equal(view, in_graph(tf.constant(records[i]), tf.constant(windows[i])))
+        if i < 20:
+            np.testing.assert_array_equal(view, cut(tf.constant(records[i]), tf.constant(windows[i])))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1x224@0.08-1.0", (Crop(224, (0.08, 1.0), 1),)),
+        ("1x160@0.14-1.0,3x96@0.08-0.14", (Crop(160, (0.14, 1.0), 1), Crop(96, (0.08, 0.14), 3))),
+        ("2x32@0.2-0.2", (Crop(32, (0.2, 0.2), 2),)),
+    ],
+)
+def test_crops_are_read_from_a_text(text, expected):
+    assert crops.parse_crops(text) == expected
+    assert crops.total(expected) == sum(crop.count for crop in expected)
 
 
 @pytest.mark.parametrize("broken", ["text", "truncated JPEG", "truncated PNG"])

@@ -1,6 +1,7 @@
 """Batches against crops made one by one with PIL, and as a pure function of (seed, step)."""
 
 import math
+import pathlib
 
 import numpy as np
 import pytest
@@ -8,12 +9,16 @@ import tensorflow as tf
 from PIL import Image
 
 from pic_tf.data import pipeline
-from pic_tf.data.crops import CROP_RANDOMS
+from pic_tf.data.augment import Augmentation
+from pic_tf.data.broken import BrokenImages
+from pic_tf.data.crops import CROP_RANDOMS, Crop
 from pic_tf.data.order import SlidingWindow, epoch_order
 from pic_tf.data.sources import ArraySource, open_folder
 
 SIZE = 12  # of the views in pixels
 SCALE = (0.2, 1.0)
+ONE = (Crop(SIZE, SCALE),)
+SEVERAL = (Crop(SIZE, SCALE, 2), Crop(8, (0.05, 0.2), 3))
 COUNT = 21  # images
 ORDER = SlidingWindow(COUNT, batch_size=4, window_size=12, window_stride=4, seed=5)
 
@@ -51,30 +56,38 @@ def image_of(source, instance_id):
     return np.asarray(Image.open(source.path(instance_id)).convert("RGB"))
 
 
-def batches(source, start=0, stop=12, order=ORDER, seed=7, threads=0):
-    """[(views, random, ids)] of the steps start ... stop - 1 as arrays."""
+def all_batches(source, start=0, stop=12, order=ORDER, seed=7, threads=0, crops=ONE, **options):
+    """[(groups, ids, weights)] of the steps start ... stop - 1 as arrays."""
     dataset = pipeline.pretraining_batches(
-        source, order, image_size=SIZE, crop_scale=SCALE, seed=seed, start_step=start, stop_step=stop
+        source, order, crops=crops, seed=seed, start_step=start, stop_step=stop, **options
     )
     if threads:
         options = tf.data.Options()
         options.threading.private_threadpool_size = threads
         dataset = dataset.with_options(options)
-    return [(views, random, ids) for (views, random), ids in dataset.as_numpy_iterator()]
+    return list(dataset.as_numpy_iterator())
+
+
+def batches(source, *arguments, **options):
+    """[(views, random, ids)] of the one crop, every image of weight 1."""
+    result = []
+    for ((views, random),), ids, weights in all_batches(source, *arguments, **options):
+        assert (weights == 1).all()
+        result.append((views, random, ids))
+    return result
 
 
 def assert_same_bits(one, other):
     assert len(one) == len(other) > 0
     for a, b in zip(one, other):
-        for x, y in zip(a, b):
-            np.testing.assert_array_equal(x, y)
+        tf.nest.map_structure(np.testing.assert_array_equal, a, b)
 
 
-def window_from(random, height, width):
+def window_from(random, height, width, scale=SCALE):
     """torchvision's RandomResizedCrop (get_params) from given numbers: areas, aspects, row, column."""
     low, high = math.log(3 / 4), math.log(4 / 3)
     for u, v in zip(random[:10], random[10:20]):
-        area = height * width * (SCALE[0] + (SCALE[1] - SCALE[0]) * u)
+        area = height * width * (scale[0] + (scale[1] - scale[0]) * u)
         aspect = math.exp(low + (high - low) * v)
         w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < w <= width and 0 < h <= height:
@@ -102,15 +115,15 @@ def test_views_are_the_crops_of_their_instances(source):
 
 
 def test_element_spec_is_static(source):
-    dataset = pipeline.pretraining_batches(
-        source, ORDER, image_size=SIZE, crop_scale=SCALE, seed=0, start_step=0, stop_step=3
-    )
+    dataset = pipeline.pretraining_batches(source, ORDER, crops=SEVERAL, seed=0, start_step=0, stop_step=3)
     assert dataset.element_spec == (
-        (tf.TensorSpec([4, SIZE, SIZE, 3], tf.uint8), tf.TensorSpec([4, 10], tf.float32)),
+        (
+            (tf.TensorSpec([8, SIZE, SIZE, 3], tf.uint8), tf.TensorSpec([8, 10], tf.float32)),
+            (tf.TensorSpec([12, 8, 8, 3], tf.uint8), tf.TensorSpec([12, 10], tf.float32)),
+        ),
         tf.TensorSpec([4], tf.int64),
+        tf.TensorSpec([4], tf.float32),
     )
-    (views, random), ids = next(iter(dataset))
-    assert views.shape == (4, SIZE, SIZE, 3) and random.shape == (4, 10) and ids.shape == (4,)
 
 
 def test_start_at_a_step_equals_skipping_the_steps_before(source):
@@ -124,9 +137,7 @@ def test_number_of_threads_changes_nothing(source):
 
 
 def test_second_iteration_repeats_the_first(source):
-    dataset = pipeline.pretraining_batches(
-        source, ORDER, image_size=SIZE, crop_scale=SCALE, seed=0, start_step=2, stop_step=6
-    )
+    dataset = pipeline.pretraining_batches(source, ORDER, crops=SEVERAL, seed=0, start_step=2, stop_step=6)
     for one, other in zip(dataset, dataset):
         tf.nest.map_structure(np.testing.assert_array_equal, one, other)
 
@@ -171,34 +182,140 @@ def test_evaluation_keeps_the_order_and_the_last_images(source, fraction):
         assert np.abs(view - expected).max() <= 1  # PIL's rounding between its passes
 
 
-def write_folder(root, broken=None, content=b""):
-    """Six good PNG and JPEG files, or one of them spoilt."""
+def write_folder(root):
+    """Six PNG and JPEG files."""
     rng = np.random.default_rng(2)
     for i in range(6):
         path = root / f"{i}.{'png' if i % 2 else 'jpg'}"
         Image.fromarray(natural_image(rng, 40, 40)).save(path)
-        if i == broken:
-            whole = path.read_bytes()
-            path.write_bytes(content or whole[: len(whole) // 2])
     return open_folder(root)
 
 
-@pytest.mark.parametrize("broken", [2, 3])
-def test_broken_file_stops_the_batches_and_is_named(tmp_path, broken):
-    """A JPEG and a PNG of which half is lost: their first bytes are right, so only decoding finds out."""
-    source, order = write_folder(tmp_path, broken), epoch_order(6, 2, seed=1)
-    with pytest.raises(tf.errors.InvalidArgumentError):
-        batches(source, 0, 3, order)
-    assert repr(str(tmp_path / source.paths[broken])) in str(pipeline.find_undecodable(source, range(6)))
+def test_several_views_of_an_image_are_the_crops_of_their_own_numbers(source):
+    """Image after image, kind after kind, each from 32 numbers of its own."""
+    for step, (groups, ids, _) in enumerate(all_batches(source, stop=3, crops=SEVERAL)):
+        numbers = tf.random.stateless_uniform([4, 5, 32], tf.constant([7, step], tf.int64)).numpy()
+        for (views, random), crop, first in zip(groups, SEVERAL, (0, 2)):
+            own = numbers[:, first : first + crop.count].reshape(-1, 32)
+            np.testing.assert_array_equal(random, own[:, CROP_RANDOMS:])
+            for view, instance_id, u in zip(views, np.repeat(ids, crop.count), own.astype(np.float64)):
+                image = image_of(source, instance_id)
+                window = window_from(u, *image.shape[:2], crop.scale)
+                assert (
+                    np.abs(view - pil_crop(image, *window, crop.size)).max() <= 1
+                )  # PIL's rounding between its passes
+        two = groups[0][0].reshape(4, 2, SIZE, SIZE, 3)
+        assert (two[:, 0] != two[:, 1]).any(axis=(1, 2, 3)).all()
 
 
-def test_file_that_vanished_is_named(tmp_path):
+@pytest.mark.parametrize(
+    "change", [{"crops": SEVERAL}, {"augment": True}, {"crops": SEVERAL, "augment": True}], ids=str
+)
+def test_restart_and_threads_change_nothing_for_other_inputs(source, change):
+    if "augment" in change:
+        change = {**change, "augment": Augmentation().of_one}
+    whole = all_batches(source, stop=6, **change)
+    assert_same_bits(all_batches(source, 4, 6, **change), whole[4:])
+    assert_same_bits(all_batches(source, stop=6, threads=1, **change), whole)
+
+
+def test_augmentation_on_the_host_is_that_on_the_device(source):
+    augmentation = Augmentation()
+    device, host = (all_batches(source, stop=2, crops=SEVERAL, augment=a) for a in (None, augmentation.of_one))
+    for (groups, *rest), (views, *same) in zip(device, host):
+        assert_same_bits(rest, same)
+        for group, on_host in zip(groups, views):
+            # XLA may sum and divide in another sequence: float32 roundings of some 1e-6, times 1 / stddev = 4.5.
+            np.testing.assert_allclose(on_host, augmentation(*group), atol=5e-5)
+
+
+BREAK = {
+    "jpg": [lambda x: x[: len(x) // 2], lambda x: x[:30], lambda _: b""],
+    "png": [lambda x: x[: len(x) // 2], lambda x: x[:70] + bytes(9) + x[79:], lambda _: b"text", lambda _: b"GIF89a"],
+}
+
+
+@pytest.fixture(scope="module")
+def good_and_broken(folder_source, tmp_path_factory):
+    """The folder, and a copy of it in which seven of 21 images are broken, each in another way."""
+    root = tmp_path_factory.mktemp("broken")
+    ways = {"jpg": iter(BREAK["jpg"]), "png": iter(BREAK["png"])}
+    broken = []
+    for i in range(COUNT):
+        name = folder_source.paths[i]
+        content = pathlib.Path(folder_source.path(i)).read_bytes()
+        way = next(ways[name[-3:]], None) if i % 3 == 0 or i > 14 else None
+        if way:
+            content = way(content)
+            broken.append(i)
+        (root / name).write_bytes(content)
+    assert len(broken) == 7
+    return folder_source, open_folder(root, max_broken=1.0), broken
+
+
+@pytest.mark.parametrize(
+    "change", [{}, {"crops": SEVERAL}, {"augment": Augmentation().of_one}], ids=["one", "crops", "host"]
+)
+def test_broken_images_get_weight_zero_and_touch_nothing_else(good_and_broken, change):
+    good, source, broken = good_and_broken
+    noted = BrokenImages(source)
+    expected = all_batches(good, **change)
+    got = all_batches(source, broken=noted, **change)
+    for (views, ids, weights), (those, same, ones) in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(ids, same)
+        np.testing.assert_array_equal(weights, ~np.isin(ids, broken))
+        assert (ones == 1).all()
+        fine = np.flatnonzero(weights)
+        for one, other in zip(tf.nest.flatten(views), tf.nest.flatten(those)):
+            count = len(one) // len(ids)
+            one, other = (x.reshape(len(ids), count, *x.shape[1:]) for x in (one, other))
+            np.testing.assert_array_equal(one[fine], other[fine])
+            if one.ndim == 5:  # views: those of an image of the batch stand in
+                for i in np.flatnonzero(weights == 0):
+                    assert not len(fine) or any((one[i] == one[j]).all() for j in fine)
+    assert sorted(noted.reasons) == broken
+    # They are known now, and decoded no more; nothing else changes, wherever a run starts again.
+    before = dict(noted.reasons)
+    assert_same_bits(all_batches(source, broken=noted, **change), got)
+    assert_same_bits(all_batches(source, 5, broken=BrokenImages(source), **change), got[5:])
+    assert noted.reasons == before
+
+
+def test_a_batch_of_broken_images_is_black(tmp_path):
+    source = write_folder(tmp_path)
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"text")
+    (((views, _),), _, weights) = all_batches(source, 0, 1, epoch_order(6, 2, seed=1))[0]
+    assert (weights == 0).all() and (views == 0).all()
+
+
+def test_evaluation_of_broken_images(good_and_broken):
+    good, source, broken = good_and_broken
+    noted = BrokenImages(source)
+    views, expected = (
+        np.concatenate(
+            list(
+                pipeline.evaluation_batches(
+                    images, np.arange(COUNT), image_size=SIZE, crop_fraction=1.0, batch_size=4, broken=noted
+                ).as_numpy_iterator()
+            )
+        )
+        for images in (source, good)
+    )
+    fine = ~noted.known(np.arange(COUNT))
+    assert np.flatnonzero(~fine).tolist() == broken
+    np.testing.assert_array_equal(views[fine], expected[fine])
+
+
+def test_file_that_vanished_ends_the_batches_and_is_named(tmp_path):
     source = write_folder(tmp_path)
     (tmp_path / "4.jpg").unlink()
-    assert repr(str(tmp_path / "4.jpg")) in str(pipeline.find_undecodable(source, [5, 4, 3]))
-    assert pipeline.find_undecodable(source, [5, 3]) is None
+    with pytest.raises(tf.errors.OpError):
+        all_batches(source, 0, 3, epoch_order(6, 2, seed=1))
+    assert repr(str(tmp_path / "4.jpg")) in str(pipeline.find_unreadable(source, [5, 4, 3]))
+    assert pipeline.find_unreadable(source, [5, 3]) is None
 
 
 def test_nothing_is_named_where_all_is_well(tmp_path, array_source):
-    assert pipeline.find_undecodable(write_folder(tmp_path), range(6)) is None
-    assert pipeline.find_undecodable(array_source, range(len(array_source))) is None
+    assert pipeline.find_unreadable(write_folder(tmp_path), range(6)) is None
+    assert pipeline.find_unreadable(array_source, range(len(array_source))) is None
