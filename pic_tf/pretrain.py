@@ -279,7 +279,7 @@ def _train(
     if chief:
         _check_room(output, config.keep_checkpoints, plan.checkpoint_size(config, plain, model.projection))
     broken = BrokenImages(train, output / _broken_file(strategy))
-    knn = _knn_monitor(config, model, plain, chief, train, held_out, broken)
+    knn = _knn_monitor(config, model, plain, chief, train, held_out)
     total, per_epoch = plan.total_steps(config), plan.steps_per_epoch(config)
     kept_for_good = config.keep_checkpoint_every * per_epoch
     checkpoints = Checkpoints(output / CHECKPOINTS, model, config.keep_checkpoints, kept_for_good)
@@ -466,13 +466,7 @@ def _broken_file(strategy: tf.distribute.Strategy) -> str:
 
 
 def _knn_monitor(
-    config: Config,
-    model: PIC,
-    plain: keras.Model,
-    chief: bool,
-    train: Source,
-    held_out: Source | None,
-    broken: BrokenImages,
+    config: Config, model: PIC, plain: keras.Model, chief: bool, train: Source, held_out: Source | None
 ) -> KnnMonitor | None:
     if not config.knn_every:
         return None
@@ -491,7 +485,6 @@ def _knn_monitor(
         chief,
         train,
         held_out,
-        broken,
         every=config.knn_every,
         epochs=config.epochs,
         image_size=config.image_size,

@@ -3,6 +3,7 @@
     python tools/benchmark.py head        # a step without the backbone: PIC against the full soft-max
     python tools/benchmark.py replicas    # the same on several replicas, and a model of 8 to 1024 accelerators
     python tools/benchmark.py checkpoint  # how long training waits for a checkpoint, and what it takes
+    python tools/benchmark.py input --images=FOLDER  # an image on the host, against torchvision and albumentations
 
 Variants that are compared take turns, one step each, in one process (`replicas`: one process for each
 number of them); medians over the rounds are reported. Peak memory is that of a process of its own for
@@ -30,6 +31,7 @@ if __name__ in ("__main__", "__mp_main__"):  # the second in the processes start
     import_tensorflow()
 
 import benchmark_checkpoint
+import benchmark_input
 import benchmark_replicas
 import tensorflow as tf
 from benchmark_step import TEMPERATURE, TRAINING_STEPS, Sizes, fail, pic_step
@@ -191,7 +193,12 @@ def head() -> None:
         print(f"{what}: {value}, target {target}: {'met' if met else 'NOT met'} (by CPU time {by_cpu})")
 
 
-BENCHMARKS = {"head": head, "replicas": benchmark_replicas.replicas, "checkpoint": benchmark_checkpoint.checkpoint}
+BENCHMARKS = {
+    "head": head,
+    "replicas": benchmark_replicas.replicas,
+    "checkpoint": benchmark_checkpoint.checkpoint,
+    "input": benchmark_input.input_,
+}
 
 
 def checked_counts(sizes: Sizes) -> list[int]:
@@ -228,6 +235,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("dense_repeats", 3, "rounds with the full soft-max")
     benchmark_replicas.define_flags()
     benchmark_checkpoint.define_flags()
+    benchmark_input.define_flags()
 
 
 def main(arguments: list[str]) -> None:

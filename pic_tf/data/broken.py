@@ -12,6 +12,7 @@ from pic_tf.data.sources import Source
 from pic_tf.replaced_file import replaced
 
 COLUMNS = ("id", "image", "reason")
+_DAMAGED = "cut off, or damaged inside"
 
 
 class BrokenImages:
@@ -28,7 +29,9 @@ class BrokenImages:
 
     def __init__(self, source: Source, path: pathlib.Path | None = None):
         self._source, self.path, self._lock = source, path, threading.Lock()
-        self._here: set[int] = set()  # found by this process: a file that was mended since is decoded again
+        # Found by this process, whatever the window: a file that was mended since is decoded again. Of a JPEG that is
+        # cut off, some windows can be decoded: these it does not count, or a run would depend on what it saw before.
+        self._hopeless: set[int] = set()
         self.reasons: dict[int, str] = {}
         if path is not None and path.exists():
             with open(path, newline="", errors="surrogateescape") as file:
@@ -39,15 +42,17 @@ class BrokenImages:
         return len(self.reasons)
 
     def known(self, instance_ids: np.ndarray) -> np.ndarray:
-        """bool [b], which of int64 [b] ids this process has found broken."""
-        return np.array([int(i) in self._here for i in instance_ids], bool)
+        """bool [b], which of int64 [b] ids need not be tried again, because no window of them can be decoded."""
+        return np.array([int(i) in self._hopeless for i in instance_ids], bool)
 
     def add(self, instance_ids: np.ndarray, encoded: np.ndarray) -> None:
         """Take note of broken images: int64 [n] ids and their bytes."""
         for instance_id, image in zip(instance_ids, encoded):
+            why = reason(image)
             with self._lock:
-                self._here.add(int(instance_id))
-                self.reasons.setdefault(int(instance_id), reason(image))
+                if why != _DAMAGED or not image.startswith(headers.JPEG_START):
+                    self._hopeless.add(int(instance_id))
+                self.reasons.setdefault(int(instance_id), why)
 
     def check(self, most: float, count: int | None = None) -> None:
         """See that no larger a share of the images is broken than `most`.
@@ -99,4 +104,4 @@ def reason(encoded: bytes) -> str:
         return "its header is damaged"
     if height * width > bombs.MAX_PIXELS:
         return f"{width:,} x {height:,} pixels, more than {bombs.MAX_PIXELS:,}"
-    return "cut off, or damaged inside"
+    return _DAMAGED

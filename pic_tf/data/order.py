@@ -87,16 +87,31 @@ class SlidingWindow:
         Returns:
           int64 [B / R], each in [0, N), all different, all with `id % R == replica`.
         """
-        step = tf.cast(step, tf.int64)
+        own = self._shuffle(self.positions(step), self._num_own, _PERMUTATION, 0)
+        return own * self.num_replicas + self.replica
+
+    def positions(self, step: tf.Tensor | int) -> tf.Tensor:
+        """Where in the permutation of this replica's instances those visited at `step` are.
+
+        Args:
+          step: scalar integer >= 0.
+
+        Returns:
+          int64 [B / R].
+        """
+        step, own = tf.cast(step, tf.int64), self._num_own
         batch = self.batch_size // self.num_replicas
-        own = -(-(self.num_instances - self.replica) // self.num_replicas)  # how many ids are r mod R
         window = own if self.window_size == self.num_instances else self.window_size // self.num_replicas
         stride = own if self.window_stride == self.num_instances else self.window_stride // self.num_replicas
 
         n, k = step // self.steps_per_window, step % self.steps_per_window
         shuffled = self._shuffle(k * batch + tf.range(batch, dtype=tf.int64), window, _WINDOW, n)
-        position = (n * stride + shuffled) % own
-        return self._shuffle(position, own, _PERMUTATION, 0) * self.num_replicas + self.replica
+        return (n * stride + shuffled) % own
+
+    @property
+    def _num_own(self) -> int:
+        """How many ids are r mod R."""
+        return -(-(self.num_instances - self.replica) // self.num_replicas)
 
     def _shuffle(self, index: tf.Tensor, size: int, stream: int, window: tf.Tensor | int) -> tf.Tensor:
         """Where a seeded permutation of [0, size) sends `index` (int64 [b])."""

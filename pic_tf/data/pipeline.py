@@ -206,7 +206,8 @@ def _decode(
 
     batch = tf.data.Dataset.from_tensors((encoded, sizes, windows, random))
     harmless = batch.map(lambda encoded, *rest: (bombs.harmless(encoded), *rest)).unbatch()
-    together = harmless.map(cut, num_parallel_calls=cores).batch(number).ignore_errors()
+    # Without its remainder: after an error that would be a batch as well, of the images behind the broken one.
+    together = harmless.map(cut, num_parallel_calls=cores).batch(number, drop_remainder=True).ignore_errors()
     each = batch.unbatch().interleave(cut_or_black, cycle_length=cores, num_parallel_calls=cores, deterministic=True)
     batches = together.map(lambda *views: (views, ids, weights, random)).concatenate(
         each.batch(number).map(with_weights)

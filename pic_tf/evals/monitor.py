@@ -23,7 +23,6 @@ class KnnMonitor(keras.callbacks.Callback):
       chief: whether this worker evaluates; the others only take part in reading the weights.
       train: labelled training images, the bank.
       held_out: labelled images to classify.
-      broken: where training images that cannot be decoded are noted; they have no vote. Held-out ones are left out.
       every: epochs between two evaluations; the last epoch is always evaluated.
       epochs: epochs of the run.
       image_size: side of a view in pixels.
@@ -31,7 +30,7 @@ class KnnMonitor(keras.callbacks.Callback):
       images: at most so many images of each, drawn by `seed`.
       k: neighbours that vote.
       temperature: of their votes.
-      max_broken: share of the held-out images that may be broken.
+      max_broken: share of either's images that may be broken; those are left out.
       seed: of the draw.
 
     Attributes:
@@ -49,7 +48,6 @@ class KnnMonitor(keras.callbacks.Callback):
         chief: bool,
         train: Source,
         held_out: Source,
-        broken: BrokenImages,
         *,
         every: int,
         epochs: int,
@@ -65,7 +63,8 @@ class KnnMonitor(keras.callbacks.Callback):
         self._backbone, self._evaluated, self._chief = backbone, evaluated, chief
         self._features = inference(evaluated)
         self._every, self._epochs, self._k, self._temperature = every, epochs, k, temperature
-        self._broken, self._max_broken = (broken, BrokenImages(held_out)), max_broken
+        # Lists of its own: what it leaves out must not depend on the windows that training has seen.
+        self._broken, self._max_broken = (BrokenImages(train), BrokenImages(held_out)), max_broken
         self._images, self._batches, self._labels = [], [], []
         for source, broken in zip((train, held_out), self._broken):
             ids = np.arange(len(source))
@@ -100,11 +99,11 @@ class KnnMonitor(keras.callbacks.Callback):
             if unreadable is None:
                 raise
             raise unreadable from error
-        of_held_out = self._broken[1]
-        for line in of_held_out.new():
-            tqdm.write(f"broken held-out image, left out: {line}", file=sys.stderr)
-        of_held_out.check(self._max_broken)
-        whole = [~broken.known(ids) for broken, (_, ids) in zip(self._broken, self._images)]
+        for broken in self._broken:
+            for line in broken.new():
+                tqdm.write(f"kNN: broken image, left out: {line}", file=sys.stderr)
+            broken.check(self._max_broken)
+        whole = [~np.isin(ids, list(broken.reasons)) for broken, (_, ids) in zip(self._broken, self._images)]
         (bank, bank_labels), (queries, labels) = (
             (values[fine], of_values[fine]) for values, of_values, fine in zip((bank, queries), self._labels, whole)
         )

@@ -10,6 +10,8 @@ from PIL import Image
 
 from pic_tf.data import headers
 
+in_graph = tf.function(headers.sizes, input_signature=[tf.TensorSpec([None], tf.string)])
+
 
 def encode(size, file_format, mode="RGB", **options):
     buffer = io.BytesIO()
@@ -39,25 +41,38 @@ IMAGES = {
 }
 
 
+SMALL = encode((30, 40), "JPEG")
+FRAME = SMALL.index(b"\xff\xc0\0")  # where its frame header starts
+
+
+def sizes(images):
+    """int [b][2], height and width of a list of bytes."""
+    return in_graph(tf.constant(images, tf.string)).numpy().tolist()
+
+
+def after_start(jpeg, more):
+    """A JPEG with `more` before its first segment."""
+    return jpeg[:2] + more + jpeg[2:]
+
+
 def test_sizes_are_pils():
     """All in one batch, and each alone."""
     expected = [Image.open(io.BytesIO(image)).size[::-1] for image in IMAGES.values()]
-    got = headers.sizes(tf.constant(list(IMAGES.values()))).numpy()
-    assert dict(zip(IMAGES, map(tuple, got))) == dict(zip(IMAGES, expected))
+    assert dict(zip(IMAGES, map(tuple, sizes(list(IMAGES.values()))))) == dict(zip(IMAGES, expected))
     for image, size in zip(IMAGES.values(), expected):
-        assert tuple(tf.function(headers.sizes)(tf.constant([image])).numpy()[0]) == size
+        assert sizes([image]) == [list(size)]
 
 
 def test_the_largest_jpeg():
     """More than PIL would open."""
     largest = JPEG.replace(struct.pack(">HH", 45, 61), b"\xff\xff\xff\xff", 1)
-    assert headers.sizes(tf.constant([largest])).numpy().tolist() == [[65535, 65535]]
+    assert sizes([largest]) == [[65535, 65535]]
 
 
 def test_real_photographs(real_photographs):
     records = [path.read_bytes() for path in sorted(real_photographs.iterdir())]
     expected = [Image.open(io.BytesIO(record)).size[::-1] for record in records]
-    np.testing.assert_array_equal(headers.sizes(tf.constant(records)), expected)
+    np.testing.assert_array_equal(sizes(records), expected)
 
 
 @pytest.mark.parametrize(
@@ -74,15 +89,157 @@ def test_real_photographs(real_photographs):
         headers.PNG_START[:12],
         headers.PNG_START + b"\xff" * 8,
     ],
-    ids=repr,
+    ids="empty text start end pixels filling short gif png-start png-none".split(),
 )
 def test_bytes_without_a_size(nothing):
-    assert (headers.sizes(tf.constant([nothing, JPEG])).numpy()[0] <= 0).all()
-    assert tuple(headers.sizes(tf.constant([JPEG, nothing])).numpy()[0]) == (45, 61)
+    for images in ([nothing, JPEG], [JPEG, nothing]):
+        found = dict(zip(images, sizes(images)))
+        assert max(found[nothing]) <= 0 and found[JPEG] == [45, 61]
 
 
 def test_any_beginning_of_an_image_has_its_size_or_none():
     for image in (IMAGES["progressive JPEG"], IMAGES["RGB PNG"], IMAGES["GIF"]):
         size = Image.open(io.BytesIO(image)).size[::-1]
-        got = headers.sizes(tf.constant([image[:n] for n in range(len(image))])).numpy()
-        assert {tuple(x) for x in got if (x > 0).all()} <= {size}
+        got = sizes([image[:n] for n in range(len(image))])
+        assert {tuple(x) for x in got if min(x) > 0} <= {size}
+
+
+def test_eager_graph_and_data_set_agree():
+    images = [SMALL, encode((9, 3), "PNG"), encode((2, 8), "GIF", "P"), b"text", b""]
+    expected = [[40, 30], [3, 9], [8, 2], [0, 0], [0, 0]]
+    dataset = tf.data.Dataset.from_tensors(tf.constant(images)).map(headers.sizes)
+    assert dataset.element_spec == tf.TensorSpec([5, 2], tf.int32)
+    assert sizes(images) == headers.sizes(tf.constant(images)).numpy().tolist() == expected
+    assert next(iter(dataset)).numpy().tolist() == expected
+    assert in_graph(tf.constant([], tf.string)).shape == (0, 2)
+
+
+def with_exif(jpeg, thumbnail):
+    """The JPEG with what a camera writes: that the picture is turned, and a small JPEG of it."""
+    first = struct.pack("<HHHIII", 1, 0x0112, 3, 1, 6, 26)
+    second = struct.pack("<HHHIIHHIII", 2, 0x0201, 4, 1, 56, 0x0202, 4, 1, len(thumbnail), 0)
+    return after_start(jpeg, segment(0xE1, b"Exif\0\0II*\0\x08\0\0\0" + first + second + thumbnail))
+
+
+@pytest.mark.parametrize(
+    "encoded",
+    [
+        with_exif(SMALL, THUMBNAIL),
+        SMALL[:FRAME] + b"\xff" * 20 + SMALL[FRAME:],
+        after_start(SMALL, b"".join(b"\xff" * n + segment(0xE0 + n, b"ab") for n in range(16))),
+        after_start(SMALL, segment(0xE5, b"")),
+        after_start(SMALL, segment(0xE2, bytes(65_533))),
+        after_start(SMALL, segment(0xED, b"a") * 900),
+        after_start(SMALL, segment(0xDD, b"\0\4")),  # a restart interval
+        SMALL + b"junk" + THUMBNAIL,
+    ],
+    ids="exif fill-before-frame fill-everywhere empty longest many restart behind".split(),
+)
+def test_whatever_comes_before_the_frame_header(encoded):
+    """As PIL and TensorFlow's own reader of headers."""
+    assert sizes([encoded]) == [[40, 30]]
+    assert Image.open(io.BytesIO(encoded)).size == (30, 40)
+    assert tf.io.extract_jpeg_shape(encoded).numpy().tolist() == [40, 30, 3]
+
+
+def test_every_kind_of_frame_and_nothing_else():
+    """ITU-T T.81, Table B.1: C0 to CF but for C4 (Huffman tables), C8 (reserved) and CC (arithmetic conditioning)."""
+    images = [SMALL[: FRAME + 1] + bytes([kind]) + SMALL[FRAME + 2 :] for kind in range(256)]
+    frames = [kind for kind, size in enumerate(sizes(images)) if size == [40, 30]]
+    assert frames == [0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF]
+
+
+def test_every_truncation_of_a_jpeg_and_a_gif():
+    """The size from the byte on that completes it, nothing before: not the thumbnail's, no half of a number."""
+    jpeg, gif = with_exif(encode((300, 400), "JPEG"), THUMBNAIL), encode((300, 400), "GIF", "P")
+    complete = jpeg.index(b"\xff\xc0\0", jpeg.index(THUMBNAIL) + len(THUMBNAIL)) + 9
+    expected = [[400, 300] if n >= complete else [0, 0] for n in range(len(jpeg))]
+    assert sizes([jpeg[:n] for n in range(len(jpeg))]) == expected
+    # A GIF's frame ends before the last byte, which ends the file.
+    assert sizes([gif[:n] for n in range(len(gif))]) == [[0, 0]] * (len(gif) - 1) + [[400, 300]]
+
+
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "GIF"])
+def test_damaged_bytes_never_raise(name):
+    """600 overwritten, cut off or made up; a JPEG has the size that TensorFlow reads, or none."""
+    rng = np.random.default_rng(4)
+    whole = encode((30, 40), name, "P" if name == "GIF" else "RGB")
+    damaged = [whole[:3] + rng.bytes(200) for _ in range(60)]
+    for i in range(540):
+        data = bytearray(whole)
+        data[3:] = np.where(
+            rng.random(len(data) - 3) < 0.01, rng.integers(0, 256, len(data) - 3), list(data[3:])
+        ).tolist()
+        damaged.append(bytes(data[: rng.integers(len(data))] if i % 3 == 0 else data))
+    got = sizes(damaged)
+    assert len(got) == 600
+    compared = 0
+    for data, size in zip(damaged, got if name == "JPEG" else []):
+        try:
+            expected = tf.io.extract_jpeg_shape(data).numpy()[:2].tolist()
+        except tf.errors.InvalidArgumentError:
+            continue
+        assert size in (expected, [0, 0])  # a decoder may read on where no segment starts
+        compared += any(size)
+    assert compared > 50 or name != "JPEG"
+
+
+def test_headers_without_an_end_do_not_hold_up():
+    """A megabyte of filling bytes or of empty segments has no size, and the image beside it has its own."""
+    start = b"\xff\xd8\xff"
+    endless = [
+        start + b"\xff" * 10**6,
+        start + b"\xe0\0\2\xff" * 250_000,
+        after_start(SMALL, segment(0xED, b"") * 1000),
+    ]
+    assert sizes([*endless, start + b"\xe0\0\0", start + b"\xe0\xff\xff", SMALL]) == [[0, 0]] * 5 + [[40, 30]]
+
+
+def png(width, height):
+    """The start of a PNG."""
+    return b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR" + struct.pack(">II", width, height)
+
+
+def test_pngs_of_any_size():
+    pairs = [(width, height) for width in (1, 2**16, 2**31 - 1) for height in (1, 2**16, 2**31 - 1)]
+    assert sizes([png(*pair) for pair in pairs]) == [[height, width] for width, height in pairs]
+    for side in (0, 2**31, 2**32 - 1):  # none, or more than 31 bits hold
+        assert all(min(size) <= 0 for size in sizes([png(side, 7), png(7, side)]))
+    for pair in [*pairs, (2**32 - 1, 2**31)]:
+        assert headers.declared_size(png(*pair)) == pair
+
+
+def gif(*parts, flags=0x80):
+    """A GIF of those parts behind its screen, of another size, and a table of two colours."""
+    return b"GIF89a" + struct.pack("<HHBBB", 99, 88, flags, 0, 0) + bytes(6 * (flags >> 7)) + b"".join(parts) + b";"
+
+
+def gif_frame(width, height, flags=0):
+    table = bytes(3 * 2 ** (1 + (flags & 7))) if flags & 0x80 else b""
+    return b"," + struct.pack("<HHHHB", 0, 0, width, height, flags) + table + b"\2" + b"\2\x4c\1" + b"\0"
+
+
+@pytest.mark.parametrize(
+    ("encoded", "expected"),
+    [
+        (gif(gif_frame(5, 7)), (5, 7)),
+        (gif(gif_frame(5, 7), flags=0), (5, 7)),
+        (gif(gif_frame(5, 7, 0x87), gif_frame(300, 1)), (5, 7)),  # with a table of 256 colours of its own
+        (gif(b"!\xf9\4\0\0\0\0\0", b"!\xfe\3,;!\1,\0", gif_frame(65_535, 256)), (65_535, 256)),  # behind extensions
+        (gif(), None),
+        (gif(b"!\xfe\0"), None),
+        (gif(b"?", gif_frame(5, 7)), None),
+        (gif(gif_frame(5, 7))[:-2], None),  # the end of the frame is lost
+        (b"GIF87a", None),
+        (b"BM" + bytes(60), None),
+        (png(5, 7)[:23], None),
+        (b"", None),
+    ],
+)
+def test_declared_size_is_that_of_the_first_frame(encoded, expected):
+    if expected is None:
+        with pytest.raises(ValueError, match=r"expected a (JPEG, PNG or GIF image|GIF with a whole frame), got"):
+            headers.declared_size(encoded)
+    else:
+        assert headers.declared_size(encoded) == expected
+    assert sizes([encoded]) == [list(expected[::-1]) if expected else [0, 0]]

@@ -1,0 +1,133 @@
+"""The other side of `benchmark.py input`: torchvision, albumentations and Pillow, in a process without TensorFlow.
+
+Reads lines "VARIANT<tab>IMAGES" and answers each with "CPU_SECONDS ELAPSED_SECONDS".
+"""
+
+import glob
+import random
+import resource
+import sys
+import time
+
+import albumentations
+import cv2
+import numpy as np
+import torch
+from PIL import Image, ImageFilter
+
+# A torchvision that was built for another torch lacks these two operators, without which it does not even load.
+operators = torch.library.Library("torchvision", "DEF")
+for name in ("nms", "qnms"):
+    operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+import torchvision
+from torchvision import transforms
+
+MEAN, STDDEV = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+WORKERS = 2
+
+
+def pil_blur(image: Image.Image) -> Image.Image:
+    """As MoCo's and SimCLR's published PyTorch recipes blur."""
+    return image.filter(ImageFilter.GaussianBlur(random.uniform(0.1, 2.0)))
+
+
+def chain(size: int, scale: tuple[float, float], blur) -> transforms.Compose:
+    """SimCLR's augmentation in torchvision."""
+    return transforms.Compose(
+        [
+            transforms.RandomResizedCrop(size, scale),
+            transforms.RandomHorizontalFlip(),
+            transforms.RandomApply([transforms.ColorJitter(0.8, 0.8, 0.8, 0.2)], 0.8),
+            transforms.RandomGrayscale(0.2),
+            transforms.RandomApply([blur], 0.5),
+            transforms.ToTensor(),
+            transforms.Normalize(MEAN, STDDEV),
+        ]
+    )
+
+
+def albumentations_chain() -> albumentations.Compose:
+    """The same in albumentations."""
+    jitter = albumentations.ColorJitter((0.2, 1.8), (0.2, 1.8), (0.2, 1.8), (-0.2, 0.2), p=0.8)
+    return albumentations.Compose(
+        [
+            albumentations.RandomResizedCrop((224, 224), (0.08, 1.0)),
+            albumentations.HorizontalFlip(),
+            jitter,
+            albumentations.ToGray(p=0.2),
+            albumentations.GaussianBlur(blur_limit=0, sigma_limit=(0.1, 2.0), p=0.5),
+            albumentations.Normalize(MEAN, STDDEV),
+        ]
+    )
+
+
+class Images(torch.utils.data.Dataset):
+    """`count` files, over and over, each through `load`."""
+
+    def __init__(self, files: list[str], count: int, load):
+        self.files, self.count, self.load = files, count, load
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, i: int):
+        return self.load(self.files[i % len(self.files)])
+
+
+def through(*pipelines: transforms.Compose):
+    def load(file: str):
+        image = Image.open(file).convert("RGB")
+        return [pipeline(image) for pipeline in pipelines]
+
+    return load
+
+
+def with_albumentations(file: str):
+    image = cv2.cvtColor(cv2.imread(file), cv2.COLOR_BGR2RGB)
+    return torch.from_numpy(np.ascontiguousarray(albumentations_chain.made(image=image)["image"].transpose(2, 0, 1)))
+
+
+def decode_alone(file: str) -> int:
+    return np.asarray(Image.open(file).convert("RGB")).shape[0]
+
+
+def seconds() -> tuple[float, float]:
+    """CPU seconds of this process and of its children that have ended; time."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(u.ru_utime + u.ru_stime for u in used), time.perf_counter()
+
+
+def main() -> None:
+    originals, packed = (sorted(glob.glob(f"{folder}/*")) for folder in sys.argv[1:3])
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    albumentations_chain.made = albumentations_chain()
+    pil = chain(224, (0.08, 1.0), transforms.Lambda(pil_blur))
+    own = chain(224, (0.08, 1.0), transforms.GaussianBlur(23, (0.1, 2.0)))
+    small = chain(96, (0.08, 0.14), transforms.Lambda(pil_blur))
+    several = through(chain(160, (0.14, 1.0), transforms.Lambda(pil_blur)), small, small, small)
+    variants = {
+        "torchvision": (through(pil), originals),
+        "torchvision, packed": (through(pil), packed),
+        "torchvision, its own blur": (through(own), originals),
+        "torchvision, its own blur, packed": (through(own), packed),
+        "torchvision, multi-crop, packed": (several, packed),
+        "albumentations": (with_albumentations, originals),
+        "albumentations, packed": (with_albumentations, packed),
+        "Pillow, decoding alone": (decode_alone, originals),
+        "Pillow, decoding alone, packed": (decode_alone, packed),
+    }
+    versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}, albumentations"
+    print(f"{versions} {albumentations.__version__}\t" + "\t".join(variants), flush=True)
+    for line in sys.stdin:
+        name, count = line.rstrip("\n").split("\t")
+        load, files = variants[name]
+        cpu, wall = seconds()
+        for _ in torch.utils.data.DataLoader(Images(files, int(count), load), 50, num_workers=WORKERS):
+            pass
+        after_cpu, after = seconds()
+        print(after_cpu - cpu, after - wall, flush=True)
+
+
+if __name__ == "__main__":
+    main()
