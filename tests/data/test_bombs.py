@@ -225,43 +225,31 @@ def test_python_is_called_without_state():
     assert "PyFuncStateless" in found and not found & {"PyFunc", "EagerPyFunc"}
 
 
-@pytest.fixture(scope="module")
-def fourth_of_eight(tmp_path_factory):
-    """A folder of 8 images, the path of the fourth, and batches of views, made at random and for evaluation."""
-    folder = tmp_path_factory.mktemp("images")
-    for i, picture in enumerate(pictures(8)):
-        picture.save(folder / f"{i}.png")
-    source, order = open_folder(folder), epoch_order(8, 4, seed=0)
-
-    def batches(broken):
-        kind = [crops.Crop(SIZE, (0.2, 1.0))]
-        views = pipeline.pretraining_batches(
-            source, order, crops=kind, seed=0, start_step=0, stop_step=2, broken=broken
-        )
-        central = pipeline.evaluation_batches(source, np.arange(8), image_size=SIZE, crop_fraction=0.875, broken=broken)
-        return views, central
-
-    return source, folder / "3.png", batches
+def noted_in(folder, contents):
+    """Reasons by id of what the pipeline leaves out of a folder, for views made at random and for evaluation."""
+    for i, encoded in enumerate(contents):
+        (folder / f"{i:02d}.png").write_bytes(encoded)
+    source, order = open_folder(folder, max_broken=1.0), epoch_order(len(contents), len(contents) // 2, seed=0)
+    at_random, central = BrokenImages(source), BrokenImages(source)
+    kind = [crops.Crop(SIZE, (0.2, 1.0))]
+    views = pipeline.pretraining_batches(source, order, crops=kind, seed=0, start_step=0, stop_step=2, broken=at_random)
+    squares = pipeline.evaluation_batches(
+        source, np.arange(len(contents)), image_size=SIZE, crop_fraction=0.875, broken=central
+    )
+    assert [len(list(dataset)) for dataset in (views, squares)] == [2, 1]
+    return at_random.reasons, central.reasons
 
 
-@pytest.mark.parametrize("name", TOO_LARGE)
-def test_it_is_left_out_with_its_size(fourth_of_eight, name):
-    (source, path, batches), (encoded, size) = fourth_of_eight, TOO_LARGE[name]
-    path.write_bytes(encoded)
-    width, height = (f"{int(x):,}" for x in size.split(" x "))
-    for number in range(2):
-        broken = BrokenImages(source)
-        assert len(list(batches(broken)[number])) == 2 - number
-        assert broken.reasons == {3: f"{width} x {height} pixels, more than 178,956,970"}
-    assert reason(encoded) == broken.reasons[3]
-
-
-def test_a_picture_that_hides_texts_or_frames_passes(fourth_of_eight):
-    source, path, batches = fourth_of_eight
-    for encoded in (png(9, 9, after=text() * 150), gif(frame(10, 10), frame(65_535, 65_535, 100))):
-        path.write_bytes(encoded)
-        broken = BrokenImages(source)
-        assert [len(list(dataset)) for dataset in batches(broken)] == [2, 1] and not broken.reasons
+def test_bombs_are_left_out_with_their_sizes(tmp_path):
+    """Among pictures, and some that hide texts or frames, which pass."""
+    hidden = [png(9, 9, after=text() * 150), gif(frame(10, 10), frame(65_535, 65_535, 100))]
+    good = [encode([picture], "PNG") for picture in pictures(7)] + hidden
+    expected = {}
+    for i, (encoded, size) in enumerate(TOO_LARGE.values(), len(good)):
+        width, height = (f"{int(x):,}" for x in size.split(" x "))
+        expected[i] = f"{width} x {height} pixels, more than 178,956,970"
+        assert reason(encoded) == expected[i]
+    assert noted_in(tmp_path, good + [encoded for encoded, _ in TOO_LARGE.values()]) == (expected, expected)
 
 
 MEMORY = """
