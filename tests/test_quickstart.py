@@ -53,7 +53,8 @@ def test_the_export_has_what_was_learned(quickstart):
 def test_its_output_is_the_plan_the_bar_and_nothing_else(quickstart):
     _, ended = quickstart
     names = [line.split()[0] for line in ended.stdout.splitlines() if not line.startswith(" ")]
-    assert names == "images views length order negatives backbone head learning devices norm memory output done:".split()
+    plan = "images views length order negatives backbone head learning devices norm memory output"
+    assert names == [*plan.split(), "done:"]
     for line in re.split(r"[\r\n]+", ended.stderr):
         assert not line.strip() or re.match(r" *\d+%\||epoch \d+: loss ", line.strip()), line
 
