@@ -98,7 +98,10 @@ class Others:
     def turn(self, name: str) -> Turn:
         def turn(images: int) -> tuple[float, float]:
             print(f"{name}\t{images}", file=self._process.stdin, flush=True)
-            return tuple(map(float, self._process.stdout.readline().split()))
+            answer = self._process.stdout.readline().split()
+            if len(answer) != 2:
+                fail(f"expected the other libraries to read all images, got an end in {name!r}: remove broken images")
+            return float(answer[0]), float(answer[1])
 
         return turn
 
@@ -162,15 +165,16 @@ def input_() -> None:
             "TensorFlow, decoding alone, packed": decoding_alone(packed, b),
         }
         others = Others(values.torch_python, pathlib.Path(values.images), root / "files")
-        if not others.names:
+        missing = [library for library in ("torchvision", "albumentations") if library not in others.names]
+        if missing:
             print(
-                "torchvision and albumentations are left out: pip install torch torchvision albumentations, here or in "
+                f"{' and '.join(missing)} left out: pip install torch torchvision albumentations, here or in "
                 "an environment that --torch_python names"
             )
         turns |= {name: others.turn(name) for name in others.names}
         print(
-            f"input: {len(originals):,} images of {values.images}, B {b}, TensorFlow {tf.__version__}, "
-            f"{others.versions}, {os.cpu_count()} CPU cores",
+            f"input: {len(originals):,} images of {values.images}, B {b}, {os.cpu_count()} CPU cores, "
+            + ", ".join(filter(None, (f"TensorFlow {tf.__version__}", others.versions))),
             flush=True,
         )
         timings = {name: [] for name in turns}

@@ -9,18 +9,26 @@ import resource
 import sys
 import time
 
-import albumentations
-import cv2
 import numpy as np
 import torch
 from PIL import Image, ImageFilter
 
-# A torchvision that was built for another torch lacks these two operators, without which it does not even load.
-operators = torch.library.Library("torchvision", "DEF")
-for name in ("nms", "qnms"):
-    operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-import torchvision
+try:
+    import torchvision
+except RuntimeError:
+    # Built for another torch, it lacks these two operators, without which it does not even load. Where it has them,
+    # defining them before it does would end the process.
+    operators = torch.library.Library("torchvision", "DEF")
+    for name in ("nms", "qnms"):
+        operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    import torchvision
 from torchvision import transforms
+
+try:
+    import albumentations
+    import cv2
+except ImportError:
+    albumentations = None  # its rows are left out
 
 MEAN, STDDEV = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 WORKERS = 2
@@ -46,7 +54,7 @@ def chain(size: int, scale: tuple[float, float], blur) -> transforms.Compose:
     )
 
 
-def albumentations_chain() -> albumentations.Compose:
+def albumentations_chain():
     """The same in albumentations."""
     jitter = albumentations.ColorJitter((0.2, 1.8), (0.2, 1.8), (0.2, 1.8), (-0.2, 0.2), p=0.8)
     return albumentations.Compose(
@@ -100,8 +108,6 @@ def seconds() -> tuple[float, float]:
 def main() -> None:
     originals, packed = (sorted(glob.glob(f"{folder}/*")) for folder in sys.argv[1:3])
     torch.set_num_threads(1)
-    cv2.setNumThreads(0)
-    albumentations_chain.made = albumentations_chain()
     pil = chain(224, (0.08, 1.0), transforms.Lambda(pil_blur))
     own = chain(224, (0.08, 1.0), transforms.GaussianBlur(23, (0.1, 2.0)))
     small = chain(96, (0.08, 0.14), transforms.Lambda(pil_blur))
@@ -112,18 +118,26 @@ def main() -> None:
         "torchvision, its own blur": (through(own), originals),
         "torchvision, its own blur, packed": (through(own), packed),
         "torchvision, multi-crop, packed": (several, packed),
-        "albumentations": (with_albumentations, originals),
-        "albumentations, packed": (with_albumentations, packed),
         "Pillow, decoding alone": (decode_alone, originals),
         "Pillow, decoding alone, packed": (decode_alone, packed),
     }
-    versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}, albumentations"
-    print(f"{versions} {albumentations.__version__}\t" + "\t".join(variants), flush=True)
+    versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}"
+    if albumentations:
+        cv2.setNumThreads(0)
+        albumentations_chain.made = albumentations_chain()
+        versions += f", albumentations {albumentations.__version__}"
+        variants["albumentations"] = with_albumentations, originals
+        variants["albumentations, packed"] = with_albumentations, packed
+    print("\t".join([versions, *variants]), flush=True)
     for line in sys.stdin:
         name, count = line.rstrip("\n").split("\t")
         load, files = variants[name]
         cpu, wall = seconds()
-        for _ in torch.utils.data.DataLoader(Images(files, int(count), load), 50, num_workers=WORKERS):
+        # Forked, so that their CPU time is that of children, which end with the loop.
+        loader = torch.utils.data.DataLoader(
+            Images(files, int(count), load), 50, num_workers=WORKERS, multiprocessing_context="fork"
+        )
+        for _ in loader:
             pass
         after_cpu, after = seconds()
         print(after_cpu - cpu, after - wall, flush=True)

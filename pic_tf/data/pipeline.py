@@ -142,6 +142,8 @@ def _crop(
 ) -> tf.data.Dataset:
     """(ids, random) -> (views, ids, weights, random), a batch at a time.
 
+    Python is called as if it had no state: a deterministic run would otherwise do one batch after the other.
+
     `views` are uint8 [b, n, size, size, 3] of each kind of crop, `weights` float32 [b], 0 for broken images.
     `windows_of` maps (random, height int32 [b], width int32 [b]) to int32 [b, V, 4]; `change` maps the views and the
     random numbers of one image to other views.
@@ -159,7 +161,7 @@ def _crop(
         return tuple(views), ids, tf.ones_like(ids, tf.float32), random
 
     def with_windows(encoded: tf.Tensor, ids: tf.Tensor, random: tf.Tensor):
-        known = tf.ensure_shape(tf.numpy_function(broken.known, [ids], tf.bool, stateful=True), ids.shape)
+        known = tf.ensure_shape(tf.numpy_function(broken.known, [ids], tf.bool, stateful=False), ids.shape)
         encoded = tf.where(known, _NOTHING, encoded)
         sizes = headers.sizes(encoded)
         windows = windows_of(random, *tf.unstack(tf.maximum(sizes, 1), axis=1))
@@ -201,7 +203,7 @@ def _decode(
         return fine.astype("float32")
 
     def with_weights(views: tuple[tf.Tensor, ...], fine: tf.Tensor):
-        noted = tf.numpy_function(note, [fine, ids, encoded], tf.float32, stateful=True)
+        noted = tf.numpy_function(note, [fine, ids, encoded], tf.float32, stateful=False)
         return views, ids, weights * tf.ensure_shape(noted, weights.shape), random
 
     batch = tf.data.Dataset.from_tensors((encoded, sizes, windows, random))

@@ -8,6 +8,7 @@ import dataclasses
 import os
 import pathlib
 import sys
+import warnings
 
 from absl import app, flags, logging
 
@@ -28,6 +29,9 @@ from pic_tf.data.sources import Source
 
 _GAP = 4  # pixels between two views
 _MOST_POINTS = 200_000  # that a picture can show
+_MOST_PIXELS = 50_000_000  # of a sheet
+_DPI, _LEFT, _TOP = 130, 300, 40  # of the picture; room for titles in pixels
+_LEAST_ROW = 40  # pixels a row, for its title
 
 
 def sheet(source: Source, preset: Preset, crops: tuple[Crop, ...], count: int, views: int, seed: int) -> np.ndarray:
@@ -42,7 +46,7 @@ def sheet(source: Source, preset: Preset, crops: tuple[Crop, ...], count: int, v
       seed: of the draw, the crops and the augmentation.
 
     Returns:
-      float32 [H, W, 3] in [0, 1]; smaller views lie in the corners of their cells.
+      float32 [H, W, 3] in [0, 1]; smaller views have narrower columns.
     """
     augmentation, side = augmentation_of(preset), max(crop.size for crop in crops)
     order = epoch_order(len(source), count, seed)
@@ -55,11 +59,16 @@ def sheet(source: Source, preset: Preset, crops: tuple[Crop, ...], count: int, v
             augmented = augmentation(images, random).numpy() * STDDEV + MEAN
             of_image = augmented.reshape(count, crop.count, crop.size, crop.size, 3)
             columns += [of_image[:, i] for i in range(crop.count)]
-    cells = np.ones([count, len(columns), side + _GAP, side + _GAP, 3], np.float32)
-    for i, column in enumerate(columns):
-        cells[:, i, : column.shape[1], : column.shape[2]] = column
-    rows = cells.transpose(0, 2, 1, 3, 4).reshape(count * (side + _GAP), -1, 3)
-    return np.clip(rows[:-_GAP, :-_GAP], 0.0, 1.0)
+    strips = [_with_margin(column, side) for column in columns]
+    return np.clip(np.concatenate(strips, axis=1)[:-_GAP, :-_GAP], 0.0, 1.0)
+
+
+def _with_margin(column: np.ndarray, side: int) -> np.ndarray:
+    """[count, s, s, 3] -> [count (side + gap), s + gap, 3], white below and at the right of each."""
+    count, size = column.shape[:2]
+    cells = np.ones([count, side + _GAP, size + _GAP, 3], np.float32)
+    cells[:, :size, :size] = column
+    return cells.reshape(-1, size + _GAP, 3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,17 +90,21 @@ def visits(order: SlidingWindow, steps: int) -> np.ndarray:
 
 
 def save_sheet(picture: np.ndarray, titles: list[str], title: str, path: pathlib.Path) -> None:
-    """Write a `sheet` with a title above and the rows' titles at the left."""
+    """Write a `sheet`, pixel by pixel, with a title above and the rows' titles at the left."""
     import matplotlib.pyplot as plt
 
     height, width = picture.shape[:2]
-    figure, axis = plt.subplots(figsize=(2.6 + 9 * width / 1000, 0.5 + 9 * height / 1000), layout="constrained")
-    axis.imshow(picture, interpolation="nearest")
-    axis.set_yticks((np.arange(len(titles)) + 0.5) * (height + _GAP) / len(titles), titles, fontsize=7)
+    zoom = -(-_LEAST_ROW * len(titles) // height)  # whole, so that all pixels stay equal
+    figure = plt.figure(figsize=((_LEFT + zoom * width + 10) / _DPI, (_TOP + zoom * height + 10) / _DPI), dpi=_DPI)
+    whole = figure.get_figwidth() * _DPI, figure.get_figheight() * _DPI
+    axis = figure.add_axes((_LEFT / whole[0], 10 / whole[1], zoom * width / whole[0], zoom * height / whole[1]))
+    axis.imshow(picture, interpolation="nearest", aspect="auto")
+    # As they are: "$" would begin a formula.
+    axis.set_yticks((np.arange(len(titles)) + 0.5) * height / len(titles), titles, fontsize=7, parse_math=False)
     axis.set_xticks([])
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
-    axis.set_title(title, fontsize=9)
+    figure.text(10 / whole[0], 1 - 10 / whole[1], title, fontsize=9, va="top", parse_math=False)
     _save(figure, path)
 
 
@@ -113,18 +126,26 @@ def _save(figure, path: pathlib.Path) -> None:
     import matplotlib.pyplot as plt
 
     aside = path.with_suffix(".partial.png")
-    figure.savefig(aside, dpi=130)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in letters that matplotlib's font lacks
+        figure.savefig(aside, dpi=_DPI)
     plt.close(figure)
     os.replace(aside, path)
 
 
 def _shortened(text: str, most: int = 24) -> str:
+    text = "".join(c if c.isprintable() else "?" for c in text)
     return text if len(text) <= most else f"{text[: most - 9]}...{text[-6:]}"
 
 
 def _draw_sheet(values: flags.FlagValues) -> None:
     preset = PRESETS[values.augmentation]()
     crops = parse_crops(values.crops) if values.crops else (Crop(values.image_size, preset.crop_scale),)
+    pixels = values.count * (1 + values.views) * max(crop.size for crop in crops) ** 2
+    if pixels > _MOST_PIXELS:
+        raise ValueError(
+            f"expected at most {_MOST_PIXELS:,} pixels, got {pixels:,}: lower --count, --views or the size of views"
+        )
     source = open_source(values.images)
     count = min(values.count, len(source))
     picture = sheet(source, preset, crops, count, values.views, values.seed)
@@ -141,7 +162,7 @@ def _draw_order(values: flags.FlagValues) -> None:
     if values.window_size:
         window, stride = values.window_size, default_stride(values.window_size)
     order = SlidingWindow(n, b, window, values.window_stride or stride, values.seed)
-    steps = int(values.epochs * (n // b))
+    steps = values.epochs * (n // b)
     if steps * b > _MOST_POINTS:
         raise ValueError(
             f"expected at most {_MOST_POINTS:,} visits to draw, got {steps * b:,}: lower --num_instances or --epochs"
@@ -165,6 +186,9 @@ def main(arguments: list[str]) -> None:
             raise ValueError(f"expected flags only, got {arguments[1]!r}: write --flag=value")
         if bool(values.output) != bool(values.images) or not (values.output or values.order_output):
             raise ValueError("expected --images and --output, or --order_output, got less: see --help")
+        for output in filter(None, (values.output, values.order_output)):
+            if not (output.endswith(".png") and pathlib.Path(output).absolute().parent.is_dir()):
+                raise ValueError(f"expected a PNG file in a folder that is there, got {output!r}: name another one")
         if values.output:
             _draw_sheet(values)
         if values.order_output:
@@ -187,7 +211,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("batch_size", 40, "order: images a step, B", lower_bound=1)
     flags.DEFINE_integer("window_size", 0, "order: W in images; 0 for what training would take", lower_bound=0)
     flags.DEFINE_integer("window_stride", 0, "order: S in images; 0 for what training would take", lower_bound=0)
-    flags.DEFINE_float("epochs", 10.0, "order: how long to draw, in epochs", lower_bound=0.1)
+    flags.DEFINE_integer("epochs", 10, "order: how long to draw, in epochs", lower_bound=1)
 
 
 if __name__ == "__main__":

@@ -291,6 +291,14 @@ def test_broken_images_get_weight_zero_and_touch_nothing_else(good_and_broken, c
     assert noted.reasons == before
 
 
+def test_python_is_called_without_state(folder_source):
+    """A stateful call would make tf.data do the batches of a deterministic run one after the other."""
+    dataset = pipeline.pretraining_batches(folder_source, ORDER, crops=SEVERAL, seed=0, start_step=0, stop_step=2)
+    graph = tf.compat.v1.GraphDef.FromString(dataset._as_serialized_graph().numpy())
+    ops = {node.op for function in graph.library.function for node in function.node_def}
+    assert "PyFuncStateless" in ops and not ops & {"PyFunc", "EagerPyFunc"}
+
+
 def test_a_batch_of_broken_images_is_black(tmp_path):
     source = write_folder(tmp_path)
     for path in tmp_path.iterdir():

@@ -22,17 +22,18 @@ def test_a_sheet_without_changes_is_made_of_the_images(source):
     preset = preview.Preset(crop_scale=(1.0, 1.0), flip_probability=0.0)
     crops = (Crop(24, (1.0, 1.0)), Crop(12, (1.0, 1.0)))
     picture = preview.sheet(source, preset, crops, count=3, views=4, seed=1)
-    side = 24 + preview._GAP
-    assert picture.shape == (3 * side - preview._GAP, 5 * side - preview._GAP, 3)
+    side, small = 24 + preview._GAP, 12 + preview._GAP
+    assert picture.shape == (3 * side - preview._GAP, 3 * side + 2 * small - preview._GAP, 3)
     for row, i in enumerate(epoch_order(9, 3, 1).instance_ids(0).numpy()):
         image = source.images[i]
         cell = picture[row * side : row * side + 24]
-        np.testing.assert_allclose(cell[:, :24], image / 255, atol=1e-6)
-        # Aspect ratios are drawn, so windows of a square image fall back to its whole after ten tries, if at all.
-        assert cell[:, side : side + 24].std() > 0.1
-        assert (
-            picture[row * side + 12 : row * side + 24, 2 * side : 2 * side + 12] == 1
-        ).all()  # a small view's margin
+        half = np.asarray(Image.fromarray(image).resize((12, 12), Image.Resampling.BILINEAR))
+        # No window of the whole area but the whole fits into a square. Views: float32 to and from normalised values.
+        for start in (0, side, 2 * side + small):
+            np.testing.assert_allclose(cell[:, start : start + 24], image / 255, atol=1e-6)
+        for start in (2 * side, 3 * side + small):
+            np.testing.assert_allclose(cell[:12, start : start + 12], half / 255, atol=1.01 / 255)  # rounded by each
+            assert (cell[12:, start : start + 12] == 1).all()  # the margin
 
 
 def test_a_sheet_shows_what_the_pipeline_gives(source):
@@ -63,3 +64,15 @@ def test_pictures_are_written(tmp_path):
     preview.save_sheet(np.zeros([52, 80, 3]), ["one", "two"], "title", tmp_path / "sheet.png")
     assert min(Image.open(tmp_path / name).size[0] for name in ("order.png", "sheet.png")) > 200
     assert sorted(p.name for p in tmp_path.iterdir()) == ["order.png", "sheet.png"]
+
+
+def test_a_sheet_is_drawn_pixel_by_pixel_beside_any_names(tmp_path):
+    """Names with formulas, line ends and letters that the font lacks; none reaches the edge of the picture."""
+    sheet = np.random.default_rng(1).integers(0, 256, [120, 90, 3]) / 255
+    names = [preview._shortened(name) for name in ("a$x_$b.jpg", "\u732b\n\u5199\x1b[31m.jpg", "W" * 40)]
+    preview.save_sheet(sheet, names, "$title_$", tmp_path / "sheet.png")
+    got = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB")) / 255
+    left, bottom = preview._LEFT, got.shape[0] - 10
+    np.testing.assert_allclose(got[bottom - 120 : bottom, left : left + 90], sheet, atol=1 / 255)  # rounded to bytes
+    edges = got[0], got[-1], got[:, 0], got[:, -1]
+    assert all((edge == 1).all() for edge in edges) and got[:, : left - 10].min() < 0.5
