@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import os
 import pathlib
+import re
 import shutil
 import signal
 import time
@@ -181,7 +182,8 @@ def test_imagenet_recipes_print_their_plan_without_data(path):
     settings, train, held_out = pretrain.open_data(config.from_flagfile(str(path)), plan_only=True)
     assert train is held_out is None
     text = pretrain.describe(settings, ONE)
-    epochs = int(path.stem.split("_")[1].removesuffix("ep"))
+    epochs = int(re.search(r"_(\d+)ep", path.stem)[1])
+    assert ("3 of 96 px, 8% to 14% of the image; they do not move the rows" in text) == ("multicrop" in path.stem)
     assert f"= {epochs * 2502:,} steps" in text and "23,508,032" in text
     if "epoch_order" in path.stem or "full" in path.stem:
         assert "every image comes once" in text
@@ -190,8 +192,8 @@ def test_imagenet_recipes_print_their_plan_without_data(path):
     assert ("all (full soft-max)" in text) == ("full" in path.stem)
 
 
-def test_there_are_seven_imagenet_recipes():
-    assert len(list(CONFIGS.glob("in1k_*.flags"))) == 7
+def test_there_are_nine_imagenet_recipes():
+    assert len(list(CONFIGS.glob("in1k_*.flags"))) == 9
 
 
 def picture_folder(folder, count=40, size=24):
