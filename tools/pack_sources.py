@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 import tensorflow as tf
 
 from pic_tf.data import bombs
+from pic_tf.data.sources import files_below
 
 _EVALUATION_FOLDERS = ("val", "validation", "test")
 _LARGEST_FILE = 8 * bombs.MAX_PIXELS  # bytes: the largest image in four channels of 16 bits
@@ -71,29 +72,9 @@ def open_source(source: str, label_map: str = "") -> dict[str, Files]:
 def _folder(root: pathlib.Path) -> Files:
     if not root.is_dir():
         raise ValueError(f"expected a folder, a zip file or tfds:NAME, got nothing at {str(root)!r}: check the path")
-    names = _names_below(root)
+    names = files_below(root)
     class_names = sorted({_first_folder(name) for name in names} - {""})
     return Files([(name, name) for name in names], functools.partial(_fetch_file, root), tuple(class_names))
-
-
-def _names_below(root: pathlib.Path) -> list[str]:
-    """Sorted relative paths of all files that are not hidden; a folder that links lead to twice is read once."""
-    names, seen = [], set()
-
-    def refuse(error: OSError) -> None:
-        raise ValueError(
-            f"expected a readable folder at {error.filename!r}, got {error.strerror}: change its mode or remove it"
-        ) from error
-
-    for directory, folders, files in os.walk(root, onerror=refuse, followlinks=True):
-        real = os.path.realpath(directory)
-        folders[:] = [] if real in seen else [f for f in folders if not f.startswith(".")]
-        if real in seen:
-            continue
-        seen.add(real)
-        inside = os.path.relpath(directory, root)
-        names += [os.path.normpath(os.path.join(inside, f)) for f in files if not f.startswith(".")]
-    return sorted(names)
 
 
 def _first_folder(name: str) -> str:

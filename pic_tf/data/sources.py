@@ -161,7 +161,7 @@ def open_folder(
     if not root.is_dir():
         what = "a file" if root.exists() else "nothing"
         raise ValueError(f"expected a folder of images at {str(root)!r}, got {what} there: check the path")
-    paths = _image_paths(root)
+    paths = [path for path in files_below(root) if path.lower().endswith(_EXTENSIONS)]
     if not paths:
         raise ValueError(f"expected images ({', '.join(_EXTENSIONS)}) in {str(root)!r}, got none: check the path")
     checked = range(len(paths))
@@ -201,8 +201,12 @@ def open_folder(
     return FolderSource(str(root), tuple(paths), labels, names, str(root))
 
 
-def _image_paths(root: pathlib.Path) -> list[str]:
-    """Sorted relative paths of the image files below a folder; a folder that links lead to twice is read once."""
+def files_below(root: pathlib.Path) -> list[str]:
+    """Sorted relative paths of all files that are not hidden; a folder that links lead to twice is read once.
+
+    Raises:
+      ValueError: for a folder that cannot be read.
+    """
     paths, seen = [], set()
 
     def refuse(error: OSError) -> None:
@@ -217,8 +221,7 @@ def _image_paths(root: pathlib.Path) -> list[str]:
             continue
         seen.add(real)
         inside = os.path.relpath(directory, root)
-        images = [f for f in files if f.lower().endswith(_EXTENSIONS) and not f.startswith(".")]
-        paths += [os.path.normpath(os.path.join(inside, f)) for f in images]
+        paths += [os.path.normpath(os.path.join(inside, f)) for f in files if not f.startswith(".")]
     return sorted(paths)
 
 
