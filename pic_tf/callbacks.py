@@ -21,9 +21,8 @@ from pic_tf.histogram import buckets
 from pic_tf.replaced_file import replaced
 from pic_tf.replicas import assign_to, numbers_of_workers
 
-COLUMNS = (
-    "epoch step loss accuracy live_rows row_norm floored left_out skipped learning_rate images_per_second knn".split()
-)
+COLUMNS = "epoch step loss accuracy live_rows row_norm floored left_out skipped learning_rate images_per_second".split()
+COLUMNS += ["knn", "probe"]
 _AGREE_EVERY = 16  # calls between two exchanges among workers about a signal, or broken images
 _MOST_LINES = 20  # on the terminal about broken images
 

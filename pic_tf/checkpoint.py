@@ -157,6 +157,8 @@ def named_variables(model: PIC) -> Iterator[tuple[str, tf.Variable]]:
     roots = {"backbone": model.backbone, "projection": model.projection, "optimizer": model.optimizer}
     if model.backbone_optimizer:
         roots["backbone_optimizer"] = model.backbone_optimizer
+    if model.probe:
+        roots["probe"] = model.probe
     roots |= {f"metrics/{metric.name}": metric for metric in model.metrics}
     roots |= {"guard/skipped": model.skipped, "guard/last_skipped": model.last_skipped}
     seen = set()

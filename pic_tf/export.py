@@ -4,8 +4,10 @@ python -m pic_tf.export --run=runs/pic --output=backbone
 """
 
 import os
+import pathlib
 import shutil
 import sys
+from typing import Any
 
 from absl import app, flags, logging
 
@@ -18,20 +20,32 @@ import tensorflow as tf
 import tf_keras as keras
 
 from pic_tf.data.augment import MEAN, STDDEV
+from pic_tf.model_card import model_card, write_card
 
 
-def export_backbone(backbone: keras.Model, path: str | os.PathLike, image_size: int | None = None) -> None:
+def export_backbone(
+    backbone: keras.Model,
+    path: str | os.PathLike,
+    image_size: int | None = None,
+    *,
+    trained_size: int | None = None,
+    eval_crop: float = 1.0,
+    training: dict[str, Any] | None = None,
+) -> None:
     """Write the backbone as a SavedModel that takes plain images in [0, 1].
 
     The channel normalisation it was trained with is inside. The signature `serving_default` maps
     `images` to `features`. As a reusable SavedModel, `hub.KerasLayer(path, trainable=True)`
     fine-tunes it: variables, trainable variables and the training flag are there, and batch
-    normalisation updates its statistics.
+    normalisation updates its statistics. A model card in it (model_card.json, model_card.md) says what it is.
 
     Args:
       backbone: Keras model, normalised images -> features [B, C] or maps [B, h, w, C], which are averaged.
       path: folder to write; one that is there already is replaced once the new one is complete.
       image_size: side in pixels that the signature asks for; None for any.
+      trained_size: side in pixels of the views it was trained on, for the model card; None for `image_size`.
+      eval_crop: side of the central crop for evaluation, share of the short side, for the model card.
+      training: how it was trained, for the model card; anything JSON can hold.
 
     Raises:
       ValueError: where something else than an export is at `path`.
@@ -60,6 +74,8 @@ def export_backbone(backbone: keras.Model, path: str | os.PathLike, image_size: 
     aside = f"{path}.partial"
     shutil.rmtree(aside, ignore_errors=True)
     model.save(aside, save_format="tf", include_optimizer=False, signatures={"serving_default": serve})
+    card = model_card(backbone, features.shape[-1], trained_size or image_size, eval_crop, training)
+    write_card(pathlib.Path(aside), card)
     # Moved out of the way as a whole: a folder that is half deleted would be nobody's export.
     old = f"{path}.old.partial"
     shutil.rmtree(old, ignore_errors=True)

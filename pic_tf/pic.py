@@ -6,6 +6,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from pic_tf import replicas
+from pic_tf.evals.probe import LinearProbe
 from pic_tf.histogram import LogHistogram
 from pic_tf.instances.classifier import InstanceClassifier
 from pic_tf.models.projection import projection_head
@@ -43,6 +44,8 @@ class PIC(keras.Model):
       small_crops_move_rows: whether the views of all groups move the instance weights, or those of the first alone,
         while the others only look for their rows.
       seed: of the initial instance weights.
+      probe: a `LinearProbe` on the backbone's features that learns from labelled images which the batches bring
+        along; it changes nothing else.
 
     Attributes:
       row_norms: `LogHistogram` over the epoch of the norms of rows that came from the store, before the floor.
@@ -79,10 +82,11 @@ class PIC(keras.Model):
         augment: Callable[..., tf.Tensor | tuple[tf.Tensor, ...]] | None = None,
         small_crops_move_rows: bool = False,
         seed: int = 0,
+        probe: LinearProbe | None = None,
         name: str = "pic",
     ):
         super().__init__(name=name)
-        self.backbone = backbone
+        self.backbone, self.probe = backbone, probe
         feature_dim = self._feature_dim()
         if head == "none":
             embedding_dim = feature_dim
@@ -115,7 +119,7 @@ class PIC(keras.Model):
 
     def _shown_metrics(self) -> list[keras.metrics.Metric]:
         means = [self.mean_loss, self.mean_accuracy, self.mean_row_norm, self.mean_live_rows]
-        return [*means, self.sum_floored, self.sum_left_out]
+        return [*means, self.sum_floored, self.sum_left_out, *([self.probe.accuracy] if self.probe else [])]
 
     def compile(
         self, optimizer: LazySGD, backbone_optimizer: keras.optimizers.Optimizer | None = None, **kwargs
@@ -188,23 +192,24 @@ class PIC(keras.Model):
           data: (images, instance_ids integer [b]) or (images, instance_ids, weights float [b]), this replica's,
             b = B / R. `images` are what `augment` takes, or the backbone: [b n, ...], the n views of each image one
             after another, or a tuple of such groups. An image of weight 0 counts as not visited: its views have no
-            loss and its row does not come to the ring.
+            loss and its row does not come to the ring. With a probe, a fourth element: (images as the backbone takes
+            them [p, ...], labels [p], weights [p]), labelled images for it.
 
         Returns:
           loss, accuracy (own instance first among the live ones, of views that move rows), row_norm (of the rows that
           came from the store) and live_rows, means over the epoch; floored, how often the floor lifted a row in the
           epoch; left_out, how many images had weight 0 in it; skipped, steps skipped so far; learning_rate of this
-          step.
+          step; probe_accuracy on the probe's own batches.
         """
-        images, instance_ids, weights = _unpack(data)
+        images, instance_ids, weights, labelled = _unpack(data, self.probe is not None)
         instance_ids = tf.cast(instance_ids, tf.int64)
         # Every change of state waits for the batch: where a finite data set ends, or an image cannot be read, ops
         # that need no batch (step counter, history) would otherwise run once more. XLA would drop the checks.
         with tf.control_dependencies([instance_ids, *self.classifier.checks(instance_ids)]):
             weights = tf.ones_like(instance_ids, tf.float32) if weights is None else tf.cast(weights, tf.float32)
-            return self._update_function(images, tf.identity(instance_ids), tf.identity(weights))
+            return self._update_function(images, tf.identity(instance_ids), tf.identity(weights), labelled)
 
-    def _update(self, images, instance_ids: tf.Tensor, weights: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _update(self, images, instance_ids: tf.Tensor, weights: tf.Tensor, labelled) -> dict[str, tf.Tensor]:
         """The step itself; reads as in the paper."""
         images = images if self.augment is None else self.augment(images)
         groups = images if isinstance(images, (tuple, list)) else [images]
@@ -232,6 +237,10 @@ class PIC(keras.Model):
         *gradients, row_gradient = gradients
         self._apply_gradients(gradients, variables, finite)
         self.classifier.apply_gradient(row_gradient, rows, self.lazy_sgd)
+
+        if self.probe:
+            probe_images, labels, probe_weights = labelled
+            self.probe.learn(self.features(probe_images), labels, probe_weights)
 
         live = tf.reduce_sum(tf.cast(self.classifier.ids >= 0, tf.float32)) * replicas.count()
         taken, correct = tf.cast(finite, tf.float32), results[0][1]
@@ -323,12 +332,13 @@ def _of_views(values: tf.Tensor, views: tf.Tensor) -> tf.Tensor:
     return tf.repeat(values, tf.shape(views)[0] // tf.size(values))
 
 
-def _unpack(data) -> tuple:
-    """(images, instance_ids, weights or None)."""
-    if not isinstance(data, tuple) or len(data) not in (2, 3):
+def _unpack(data, probed: bool) -> tuple:
+    """(images, instance_ids, weights or None, labelled images for the probe or None)."""
+    lengths = (4,) if probed else (2, 3)
+    if not isinstance(data, tuple) or len(data) not in lengths:
         got = f"a tuple of {len(data)}" if isinstance(data, tuple) else type(data).__name__
-        raise ValueError(
-            f"expected batches of (images, instance_ids) or (images, instance_ids, weights), got {got}: number your "
-            "images from 0 to N - 1"
-        )
-    return data if len(data) == 3 else (*data, None)
+        expected = "(images, instance_ids) or (images, instance_ids, weights)"
+        if probed:
+            expected = "(images, instance_ids, weights, labelled images) for a model with a probe"
+        raise ValueError(f"expected batches of {expected}, got {got}: number your images from 0 to N - 1")
+    return (*(*data, None)[:3], data[3] if probed else None)

@@ -32,6 +32,8 @@ def plot_training(metrics: pathlib.Path, picture: pathlib.Path, references: dict
     figure, axes = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 3.4), layout="constrained")
     for axis, (name, title) in zip(axes, panels):
         axis.plot(*series(name), marker="o" if name == "knn" else None, markersize=4, color="tab:blue")
+        if name == "knn" and series("probe")[0]:
+            axis.plot(*series("probe"), marker="s", markersize=4, color="tab:purple", label="linear probe")
         axis.set_title(title)
         axis.set_xlabel("step")
         axis.grid(alpha=0.3)

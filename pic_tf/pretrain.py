@@ -18,12 +18,14 @@ from pic_tf.callbacks import BrokenWatch, EventFiles, Interrupted, KeepState, Me
 from pic_tf.checkpoint import Checkpoints, metric_variables
 from pic_tf.config import Config
 from pic_tf.data.broken import BrokenImages
+from pic_tf.data.crops import Crop
 from pic_tf.data.datasets import open_dataset
 from pic_tf.data.order import SlidingWindow
-from pic_tf.data.pipeline import find_unreadable, pretraining_batches
+from pic_tf.data.pipeline import find_unreadable, labelled_batches, pretraining_batches
 from pic_tf.data.presets import augmentation_of
 from pic_tf.data.sources import Source
 from pic_tf.evals.monitor import KnnMonitor, copy_weights
+from pic_tf.evals.probe import LinearProbe
 from pic_tf.export import export_backbone
 from pic_tf.lock import exclusive
 from pic_tf.models.projection import projection_head
@@ -64,7 +66,7 @@ class Result:
 
 def open_data(
     config: Config, num_replicas: int = 1, plan_only: bool = False
-) -> tuple[Config, Source | None, Source | None]:
+) -> tuple[Config, Source | None, tuple[Source, Source | None] | None]:
     """Open the data sets and fill in what depends on them.
 
     What is left open is taken from the run in the output folder, if there is one to go on with.
@@ -75,7 +77,8 @@ def open_data(
       plan_only: take --num_instances where there is no data.
 
     Returns:
-      (resolved configuration, training source, held-out source); no sources where `plan_only` went without.
+      (resolved configuration, training images, (images whose labels the monitors use, held-out ones or None)); no
+      images where `plan_only` went without.
 
     Raises:
       ValueError: for data or a setting that cannot be used.
@@ -86,17 +89,40 @@ def open_data(
     if plan_only and config.num_instances and not (config.dataset == "digits" or os.path.isdir(config.dataset)):
         return validation.resolve(config, config.num_instances, num_replicas), None, None
     train, held_out = open_dataset(config.dataset, config.eval_dataset, config.max_broken)
-    for source in (train, held_out):
+    labelled = train
+    if config.labelled_dataset:
+        # Their classes number the held-out images too.
+        labelled, held_out = open_dataset(config.labelled_dataset, config.eval_dataset, config.max_broken)
+    if config.probe_batch_size:
+        _check_probe(config, labelled, held_out, num_replicas)
+    for source in (train, labelled, held_out):
         if source and source.folder and _resolved(config.output_dir).is_relative_to(_resolved(source.folder)):
             raise ValueError(
                 f"expected --output_dir outside the folder of images {source.folder!r}, got {config.output_dir!r}: its "
                 "pictures would be taken for images"
             )
-    return validation.resolve(config, len(train), num_replicas), train, held_out
+    return validation.resolve(config, len(train), num_replicas), train, (labelled, held_out)
 
 
-def build_model(config: Config, strategy: tf.distribute.Strategy) -> PIC:
-    """The compiled model that a resolved configuration describes; its initial weights follow from the seed."""
+def _check_probe(config: Config, labelled: Source, held_out: Source | None, num_replicas: int) -> None:
+    size = config.probe_batch_size
+    if labelled.labels is None or held_out is None or held_out.labels is None or not config.knn_every:
+        raise ValueError(
+            "expected labelled images, held-out ones and --knn_every for the linear probe (--probe_batch_size), got "
+            "not all of them: name --labelled_dataset and --eval_dataset"
+        )
+    if size > len(labelled) or size % num_replicas:
+        raise ValueError(
+            f"expected --probe_batch_size of at most the {len(labelled)} labelled images, a multiple of the "
+            f"{num_replicas} replicas, got {size}"
+        )
+
+
+def build_model(config: Config, strategy: tf.distribute.Strategy, probe_classes: int = 0) -> PIC:
+    """The compiled model that a resolved configuration describes; its initial weights follow from the seed.
+
+    With `probe_classes` it has a linear probe for so many classes.
+    """
     keras.utils.set_random_seed(config.seed)
     keras.mixed_precision.set_global_policy(_POLICIES[config.precision])
     augmentation = augmentation_of(config.preset())
@@ -104,8 +130,12 @@ def build_model(config: Config, strategy: tf.distribute.Strategy) -> PIC:
     rate = plan.learning_rates(config)
     lars = config.lars_trust_coefficient if config.optimizer == "lars" else None
     with strategy.scope():
+        backbone = resnet(config.depth, config.stem, config.width)
+        probe = None
+        if probe_classes:
+            probe = LinearProbe(backbone.output_shape[-1], probe_classes, config.probe_learning_rate)
         model = PIC(
-            resnet(config.depth, config.stem, config.width),
+            backbone,
             config.num_instances,
             config.num_negatives,
             config.head,
@@ -118,6 +148,7 @@ def build_model(config: Config, strategy: tf.distribute.Strategy) -> PIC:
             augment=(lambda groups: tuple(augmentation(*group) for group in groups)) if on_device else None,
             small_crops_move_rows=config.small_crops_move_rows,
             seed=config.seed,
+            probe=probe,
         )
         model.compile(
             LazySGD(rate, config.momentum, config.weight_decay, plan.total_steps(config), trust_coefficient=lars),
@@ -182,7 +213,7 @@ def make_output_folder(config: Config) -> pathlib.Path:
 def run(
     config: Config,
     train: Source,
-    held_out: Source | None,
+    monitored: tuple[Source, Source | None],
     strategy: tf.distribute.Strategy,
     allow_changed_flags: bool = False,
 ) -> Result:
@@ -191,7 +222,7 @@ def run(
     Args:
       config: resolved configuration.
       train: training images.
-      held_out: labelled images for the kNN monitor, or None.
+      monitored: images whose labels the monitors use, and held-out ones or None.
       strategy: from `set_up_tensorflow`. With several workers each calls this; the first one writes.
       allow_changed_flags: go on with a run that began with other flags, where its state fits.
 
@@ -208,7 +239,7 @@ def run(
     try:
         with exclusive(output / LOCK_FILE) if is_chief(strategy) else contextlib.nullcontext():
             found = _state_to_go_on_with(config, train, strategy, allow_changed_flags)
-            return _train(config, train, held_out, strategy, found)
+            return _train(config, train, monitored, strategy, found)
     except _LOST as error:
         if not several_workers(strategy):
             raise
@@ -269,17 +300,19 @@ def _state_to_go_on_with(
 def _train(
     config: Config,
     train: Source,
-    held_out: Source | None,
+    monitored: tuple[Source, Source | None],
     strategy: tf.distribute.Strategy,
     found: pathlib.Path | None,
 ) -> Result:
     """Train from the state found, or from the start."""
     output, chief, alone = pathlib.Path(config.output_dir), is_chief(strategy), not several_workers(strategy)
-    model, plain = build_model(config, strategy), plain_backbone(config)
+    labelled = monitored[0]
+    probe_classes = len(labelled.class_names) if config.probe_batch_size else 0
+    model, plain = build_model(config, strategy, probe_classes), plain_backbone(config)
     if chief:
         _check_room(output, config.keep_checkpoints, plan.checkpoint_size(config, plain, model.projection))
     broken = BrokenImages(train, output / _broken_file(strategy))
-    knn = _knn_monitor(config, model, plain, chief, train, held_out)
+    knn = _knn_monitor(config, model, plain, chief, *monitored)
     total, per_epoch = plan.total_steps(config), plan.steps_per_epoch(config)
     kept_for_good = config.keep_checkpoint_every * per_epoch
     checkpoints = Checkpoints(output / CHECKPOINTS, model, config.keep_checkpoints, kept_for_good)
@@ -303,6 +336,22 @@ def _train(
             augment=on_host,
         )
 
+    def with_labelled(replica: int, start_step: int, stop_step: int) -> tf.data.Dataset:
+        of_run = batches(replica, start_step, stop_step)
+        if not model.probe:
+            return of_run
+        n, replicas = len(labelled), strategy.num_replicas_in_sync
+        of_probe = labelled_batches(
+            labelled,
+            SlidingWindow(n, config.probe_batch_size, n, n, config.seed + 1, replica, replicas),
+            crop=Crop(config.image_size, config.crop_scale),
+            seed=config.seed + 1,  # other crops than those of training
+            start_step=start_step,
+            stop_step=stop_step,
+            broken=BrokenImages(labelled),
+        )
+        return tf.data.Dataset.zip((of_run, of_probe)).map(lambda run, probe: (*run, probe))
+
     bar = ProgressBar(total, step, config.batch_size, chief)
     reports, most = output / NAN_REPORTS, config.max_skipped_steps
     guard = NanGuard(config.on_nan, most, reports, train, batches, plan.learning_rates(config), chief)
@@ -319,7 +368,7 @@ def _train(
         epoch, done = divmod(step, per_epoch)
         epochs = epoch + 1 if done else config.epochs
         model.fit(
-            distribute(strategy, lambda replica, _: batches(replica, step, epochs * per_epoch)),
+            distribute(strategy, lambda replica, _: with_labelled(replica, step, epochs * per_epoch)),
             initial_epoch=epoch,
             epochs=epochs,
             steps_per_epoch=per_epoch - done,
@@ -358,7 +407,7 @@ def _train(
         return Result(total, True, None)
     references = {"raw pixels": knn.raw_pixels, "random init": knn.random_init} if knn else {}
     plot_training(output / METRICS_FILE, output / PICTURE, references)
-    export_backbone(plain, output / EXPORT)
+    _export(config, plain, output / EXPORT, total)
     return Result(total, True, output / EXPORT)
 
 
@@ -388,8 +437,16 @@ def export_run(run_dir: str, path: str) -> int:
     model, plain = build_model(config, tf.distribute.get_strategy()), plain_backbone(config)
     step = Checkpoints(checkpoints, model).restore(found)
     copy_weights(model.backbone, plain)
-    export_backbone(plain, path)
+    _export(config, plain, path, step)
     return step
+
+
+def _export(config: Config, plain: keras.Model, path: str | os.PathLike, step: int) -> None:
+    """Export the backbone, with a card of what decided its training."""
+    flags = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.metadata["trajectory"]}
+    training = {"step": step, "total_steps": plan.total_steps(config), "flags": flags}
+    size = max(view.size for view in config.views())
+    export_backbone(plain, path, trained_size=size, eval_crop=config.eval_crop, training=training)
 
 
 def set_up_tensorflow(config: Config) -> tf.distribute.Strategy:
@@ -466,16 +523,16 @@ def _broken_file(strategy: tf.distribute.Strategy) -> str:
 
 
 def _knn_monitor(
-    config: Config, model: PIC, plain: keras.Model, chief: bool, train: Source, held_out: Source | None
+    config: Config, model: PIC, plain: keras.Model, chief: bool, labelled: Source, held_out: Source | None
 ) -> KnnMonitor | None:
     if not config.knn_every:
         return None
-    if train.labels is None or held_out is None or held_out.labels is None:
+    if labelled.labels is None or held_out is None or held_out.labels is None:
         if not chief:
             return None
         print(
-            "kNN monitor: off, it needs training images in one folder a class and held-out ones likewise "
-            "(--eval_dataset, or train and val inside --dataset)",
+            "kNN monitor: off, it needs training images in one folder a class (or --labelled_dataset) and held-out "
+            "ones likewise (--eval_dataset, or train and val inside --dataset)",
             file=sys.stderr,
         )
         return None
@@ -483,7 +540,7 @@ def _knn_monitor(
         model.backbone,
         plain,
         chief,
-        train,
+        labelled,
         held_out,
         every=config.knn_every,
         epochs=config.epochs,
@@ -494,4 +551,5 @@ def _knn_monitor(
         temperature=config.knn_temperature,
         max_broken=config.max_broken,
         seed=config.seed,
+        probe=model.probe,
     )

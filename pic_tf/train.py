@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> None:
         config = configuration.from_flags()
         validation.check(config)
         strategy = pretrain.set_up_tensorflow(config)
-        config, train, held_out = pretrain.open_data(config, strategy.num_replicas_in_sync, plan_only)
+        config, train, monitored = pretrain.open_data(config, strategy.num_replicas_in_sync, plan_only)
         chief = is_chief(strategy)
         if not plan_only:
             pretrain.make_output_folder(config)
@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> None:
             print(pretrain.describe(config, strategy), flush=True)
         if plan_only:
             return
-        result = pretrain.run(config, train, held_out, strategy, flags.FLAGS.allow_changed_flags)
+        result = pretrain.run(config, train, monitored, strategy, flags.FLAGS.allow_changed_flags)
     except (ValueError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
     except (tf.errors.ResourceExhaustedError, MemoryError) as error:

@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import re
 import warnings
+from typing import Any
 
 from pic_tf.config import Config, kind_of
 from pic_tf.data.crops import Crop, total
@@ -16,12 +17,12 @@ _LIMITS = (
         "x >= 1",
         lambda x: x >= 1,
         "epochs batch_size window_size window_stride width hidden_dim embedding_dim image_size knn_k knn_images "
-        "checkpoint_every keep_checkpoints max_skipped_steps steps_per_execution",
+        "checkpoint_every keep_checkpoints max_skipped_steps steps_per_execution eval_every",
     ),
     (
         "x >= 0",
         lambda x: x >= 0,
-        "seed num_instances num_negatives knn_every keep_checkpoint_every intra_op_threads replicas",
+        "seed num_instances num_negatives knn_every keep_checkpoint_every intra_op_threads replicas probe_batch_size",
     ),
     (
         "0 <= x <= 1",
@@ -29,10 +30,14 @@ _LIMITS = (
         "flip_probability jitter_probability grayscale_probability blur_probability max_broken",
     ),
     ("0 <= x < 1", lambda x: 0 <= x < 1, "momentum"),
-    ("0 < x <= 1", lambda x: 0 < x <= 1, "eval_crop"),
+    ("0 < x <= 1", lambda x: 0 < x <= 1, "eval_crop label_fraction layer_decay"),
     # What is worked out from these has to fit into float32.
-    ("0 <= x <= 1e6", lambda x: 0 <= x <= 1e6, "min_row_norm final_learning_rate weight_decay"),
-    ("0 < x <= 1e6", lambda x: 0 < x <= 1e6, "learning_rate lars_trust_coefficient lamb_learning_rate"),
+    ("0 <= x <= 1e6", lambda x: 0 <= x <= 1e6, "min_row_norm final_learning_rate weight_decay backbone_rate"),
+    (
+        "0 < x <= 1e6",
+        lambda x: 0 < x <= 1e6,
+        "learning_rate lars_trust_coefficient lamb_learning_rate probe_learning_rate",
+    ),
     ("1e-4 <= x <= 1e6", lambda x: 1e-4 <= x <= 1e6, "temperature knn_temperature"),
     # Beyond any use; TensorFlow would look for room for very long, or the process be killed.
     ("x <= 1e6", lambda x: x <= 1e6, "epochs"),
@@ -126,6 +131,39 @@ def _nearest(value: int, divisor: int) -> str:
     return " or ".join(str(x) for x in (value // divisor * divisor, (value // divisor + 1) * divisor) if x)
 
 
+def check_ranges(settings: Any) -> None:
+    """Check what holds for each setting by itself.
+
+    Args:
+      settings: dataclass whose fields were made by `pic_tf.config.setting`.
+
+    Raises:
+      ValueError: for a setting out of its range.
+    """
+    for limit, holds, names in _LIMITS:
+        for name in names.split():
+            value = getattr(settings, name, None)
+            if value is not None and not holds(value):
+                raise ValueError(f"expected {limit.replace('x', f'--{name}', 1)}, got {value}")
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        choices = field.metadata["choices"]
+        if choices and value not in choices:
+            raise ValueError(f"expected --{field.name} to be one of {', '.join(choices)}, got {value!r}")
+        if kind_of(field) is int and value is not None and value > _LARGEST:
+            raise ValueError(f"expected --{field.name} <= {_LARGEST}, got {value}")
+        if kind_of(field) is str and _UNSAFE.search(value):
+            raise ValueError(
+                f"expected --{field.name} in one line of text that ends in no space, got {value!r}: rename the folder"
+            )
+
+
+def check_crop_scale(scale: tuple[float, ...]) -> None:
+    """Raise ValueError unless `scale` is (least, largest) area of a crop."""
+    if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
+        raise ValueError(f"expected --crop_scale=LEAST,LARGEST with 0 < LEAST <= LARGEST <= 1, got {scale}")
+
+
 def check(config: Config) -> None:
     """Check every setting that can be checked without the data.
 
@@ -135,27 +173,10 @@ def check(config: Config) -> None:
     Raises:
       ValueError: for a setting out of its range.
     """
-    for limit, holds, names in _LIMITS:
-        for name in names.split():
-            value = getattr(config, name)
-            if value is not None and not holds(value):
-                raise ValueError(f"expected {limit.replace('x', f'--{name}', 1)}, got {value}")
-    for field in dataclasses.fields(Config):
-        value = getattr(config, field.name)
-        choices = field.metadata["choices"]
-        if choices and value not in choices:
-            raise ValueError(f"expected --{field.name} to be one of {', '.join(choices)}, got {value!r}")
-        if kind_of(field) is int and value is not None and value > _LARGEST:
-            raise ValueError(f"expected --{field.name} <= {_LARGEST}, got {value}")
+    check_ranges(config)
     for name in ("dataset", "output_dir"):
         if not getattr(config, name):
             raise ValueError(f"expected a folder in --{name}, got '': a variable of the shell may be unset")
-    for field in dataclasses.fields(Config):
-        value = getattr(config, field.name)
-        if kind_of(field) is str and _UNSAFE.search(value):
-            raise ValueError(
-                f"expected --{field.name} in one line of text that ends in no space, got {value!r}: rename the folder"
-            )
     if config.replicas > config.batch_size:
         raise ValueError(f"expected --replicas of at most --batch_size ({config.batch_size}), got {config.replicas}")
     if not 0 <= (config.warmup_epochs or 0) < config.epochs:
@@ -183,8 +204,7 @@ def check(config: Config) -> None:
 def _check_views(config: Config) -> None:
     preset = config.preset()
     scale, sigma, jitter, rand_augment = preset.crop_scale, preset.blur_sigma, preset.jitter, preset.rand_augment
-    if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
-        raise ValueError(f"expected --crop_scale=LEAST,LARGEST with 0 < LEAST <= LARGEST <= 1, got {scale}")
+    check_crop_scale(scale)
     try:
         views = config.views() if config.crops else (Crop(config.image_size),)
     except ValueError as error:

@@ -221,6 +221,7 @@ LAYERS = {
     *("MaxPooling2D", "ReLU", "Rescaling", "ZeroPadding2D"),
 }
 FILES = {"saved_model.pb", "keras_metadata.pb", "fingerprint.pb", "variables.index", "variables.data-00000-of-00001"}
+FILES |= {"model_card.json", "model_card.md"}  # text
 
 
 def strange_parts(path: pathlib.Path) -> set[str]:

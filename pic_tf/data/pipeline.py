@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 import tensorflow as tf
 
 from pic_tf.data import bombs, headers
-from pic_tf.data.augment import AUGMENT_RANDOMS
+from pic_tf.data.augment import AUGMENT_RANDOMS, normalise
 from pic_tf.data.broken import BrokenImages
 from pic_tf.data.crops import CROP_RANDOMS, Crop, central_window, crop_arrays, crop_encoded, random_window, total
 from pic_tf.data.order import SlidingWindow
@@ -77,6 +77,37 @@ def pretraining_batches(
     steps = tf.data.Dataset.range(start_step, stop_step).map(of_step, num_parallel_calls=tf.data.AUTOTUNE)
     batches = _crop(steps, source, windows_of, crops, broken, augmented if augment else None)
     return batches.map(groups, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def labelled_batches(
+    source: Source,
+    order: SlidingWindow,
+    *,
+    crop: Crop,
+    seed: int,
+    start_step: int,
+    stop_step: int,
+    broken: BrokenImages,
+) -> tf.data.Dataset:
+    """Randomly cropped images with their labels, for a classifier that learns beside the network.
+
+    Args:
+      source: labelled images.
+      order: which of them each step visits.
+      crop: what to make of each.
+      seed: of the crops.
+      start_step: first step.
+      stop_step: one past the last step.
+      broken: where to take note of images that cannot be decoded; they get weight 0.
+
+    Returns:
+      Dataset of (normalised views float32 [b, size, size, 3], labels int64 [b], weights float32 [b]).
+    """
+    labels = tf.constant(source.labels, tf.int64)
+    batches = pretraining_batches(
+        source, order, crops=[crop], seed=seed, start_step=start_step, stop_step=stop_step, broken=broken
+    )
+    return batches.map(lambda groups, ids, weights: (normalise(groups[0][0]), tf.gather(labels, ids), weights))
 
 
 def evaluation_batches(

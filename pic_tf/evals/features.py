@@ -1,11 +1,22 @@
-"""Features of a data set, from a backbone or as raw pixels."""
+"""Features of a data set, from a backbone or as raw pixels, kept on disk."""
 
-from collections.abc import Callable
+import hashlib
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import tensorflow as tf
+from tqdm import tqdm
 
 from pic_tf.data.augment import normalise
+from pic_tf.data.broken import BrokenImages
+from pic_tf.data.pipeline import evaluation_batches, find_unreadable
+from pic_tf.data.sources import FolderSource, Source
+from pic_tf.evals.exported import Exported
+from pic_tf.replaced_file import replaced
 
 _RAW_SIZE = 32  # pixels; 20,000 views of it are 245 MB
 
@@ -36,11 +47,100 @@ def raw_pixels(batches: tf.data.Dataset) -> np.ndarray:
     Returns:
       float32 [n, 3 min(H, 32) min(W, 32)].
     """
+    return np.concatenate([_pixels(images) for images in batches])
 
-    def pixels(images: tf.Tensor) -> np.ndarray:
-        images = normalise(images)
-        if max(images.shape[1:3]) > _RAW_SIZE:
-            images = tf.image.resize(images, [_RAW_SIZE, _RAW_SIZE], antialias=True)
-        return images.numpy().reshape(len(images), -1)
 
-    return np.concatenate([pixels(images) for images in batches])
+def cached_features(
+    exported: Exported | None,
+    source: Source,
+    *,
+    image_size: int,
+    eval_crop: float,
+    max_broken: float,
+    cache: pathlib.Path,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features of the central views of all images, from the cache where they are there already.
+
+    Args:
+      exported: the backbone; None for raw pixels.
+      source: N images.
+      image_size: side of a view in pixels.
+      eval_crop: side of the centred square, share of the short side.
+      max_broken: share of the images that may be broken.
+      cache: folder; features are kept there under a key of the backbone's weights, the images and the views.
+
+    Returns:
+      (float32 [N, C] mapped from a file, bool [N] whether an image could be decoded; the features of others mean
+      nothing).
+
+    Raises:
+      ValueError: for an image that cannot be read, or too many that cannot be decoded.
+      OSError: where the cache cannot be written.
+    """
+    key = {
+        "backbone": exported.fingerprint if exported else "raw pixels",
+        "images": source.fingerprint(),
+        "files": _state_of_files(source),
+        "image_size": image_size,
+        "eval_crop": eval_crop,
+        "tensorflow": tf.__version__,
+    }
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
+    file, whole = cache / f"{name}.npy", cache / f"{name}.decoded.npy"
+    if not (file.exists() and whole.exists()):
+        cache.mkdir(parents=True, exist_ok=True)
+        broken, ids = BrokenImages(source), np.arange(len(source))
+        batches = evaluation_batches(source, ids, image_size=image_size, crop_fraction=eval_crop, broken=broken)
+        features = map(_of_unit_range(exported.network()) if exported else _pixels, batches)
+        try:
+            _write_rows(file, features, len(source), f"features of {source.name}")
+        except tf.errors.OpError as error:
+            raise (find_unreadable(source, ids) or error) from error
+        for line in broken.new():
+            tqdm.write(f"broken image, left out: {line}", file=sys.stderr)
+        broken.check(max_broken)
+        with replaced(whole, "wb") as f:
+            np.save(f, ~np.isin(ids, list(broken.reasons)))
+    return np.load(file, mmap_mode="r", allow_pickle=False), np.load(whole, allow_pickle=False)
+
+
+def _pixels(images: tf.Tensor) -> np.ndarray:
+    images = normalise(images)
+    if max(images.shape[1:3]) > _RAW_SIZE:
+        images = tf.image.resize(images, [_RAW_SIZE, _RAW_SIZE], antialias=True)
+    return images.numpy().reshape(len(images), -1)
+
+
+def _of_unit_range(network: Callable[..., tf.Tensor]) -> Callable[[tf.Tensor], np.ndarray]:
+    """uint8 images -> features of an export, which takes images in [0, 1]."""
+
+    @tf.function(reduce_retracing=True)
+    def features(images: tf.Tensor) -> tf.Tensor:
+        return network(tf.cast(images, tf.float32) / 255, training=False)
+
+    return lambda images: features(images).numpy()
+
+
+def _write_rows(path: pathlib.Path, parts: Iterable[np.ndarray], count: int, what: str) -> None:
+    """An .npy file of `count` rows that come in parts; only one part is in memory."""
+    first, aside, rows = 0, path.with_suffix(".partial"), None
+    with tqdm(total=count, desc=what, unit=" images", mininterval=0.5 if sys.stderr.isatty() else 30.0) as bar:
+        for part in parts:
+            if rows is None:
+                rows = np.lib.format.open_memmap(aside, "w+", np.float32, (count, part.shape[1]))
+            rows[first : first + len(part)] = part
+            first += len(part)
+            bar.update(len(part))
+    rows.flush()
+    os.replace(aside, path)
+
+
+def _state_of_files(source: Source) -> str:
+    """Changes where a file does: the fingerprint of a folder is of names alone. Other sources know their contents."""
+    if not isinstance(source, FolderSource):
+        return ""
+    digest = hashlib.sha256()
+    for i in range(len(source)):
+        status = os.stat(source.path(i))
+        digest.update(b"%d %d\n" % (status.st_size, status.st_mtime_ns))
+    return digest.hexdigest()

@@ -12,16 +12,18 @@ from pic_tf.data.pipeline import evaluation_batches, find_unreadable
 from pic_tf.data.sources import Source
 from pic_tf.evals.features import inference, raw_pixels
 from pic_tf.evals.knn import knn_accuracy
+from pic_tf.evals.probe import LinearProbe
 
 
 class KnnMonitor(keras.callbacks.Callback):
-    """Weighted kNN accuracy on held-out images. Adds `knn` to the logs of the epochs it runs in.
+    """Weighted kNN accuracy on held-out images, and that of a linear probe. Adds `knn` and `probe` to the logs of the
+    epochs it runs in.
 
     Args:
       backbone: the network being trained.
       evaluated: a network alike on one device and in float32, which gets its weights to be evaluated.
       chief: whether this worker evaluates; the others only take part in reading the weights.
-      train: labelled training images, the bank.
+      labelled: labelled images, the bank.
       held_out: labelled images to classify.
       every: epochs between two evaluations; the last epoch is always evaluated.
       epochs: epochs of the run.
@@ -32,6 +34,7 @@ class KnnMonitor(keras.callbacks.Callback):
       temperature: of their votes.
       max_broken: share of either's images that may be broken; those are left out.
       seed: of the draw.
+      probe: a classifier that learns beside the network; None for none.
 
     Attributes:
       raw_pixels: accuracy with normalised pixels as features.
@@ -46,7 +49,7 @@ class KnnMonitor(keras.callbacks.Callback):
         backbone: keras.Model,
         evaluated: keras.Model,
         chief: bool,
-        train: Source,
+        labelled: Source,
         held_out: Source,
         *,
         every: int,
@@ -58,15 +61,16 @@ class KnnMonitor(keras.callbacks.Callback):
         temperature: float,
         max_broken: float,
         seed: int,
+        probe: LinearProbe | None = None,
     ):
         super().__init__()
         self._backbone, self._evaluated, self._chief = backbone, evaluated, chief
-        self._features = inference(evaluated)
+        self._features, self._probe = inference(evaluated), probe
         self._every, self._epochs, self._k, self._temperature = every, epochs, k, temperature
         # Lists of its own: what it leaves out must not depend on the windows that training has seen.
-        self._broken, self._max_broken = (BrokenImages(train), BrokenImages(held_out)), max_broken
+        self._broken, self._max_broken = (BrokenImages(labelled), BrokenImages(held_out)), max_broken
         self._images, self._batches, self._labels = [], [], []
-        for source, broken in zip((train, held_out), self._broken):
+        for source, broken in zip((labelled, held_out), self._broken):
             ids = np.arange(len(source))
             if len(ids) > images:
                 ids = np.sort(np.random.default_rng(seed).choice(ids, images, replace=False))
@@ -75,8 +79,8 @@ class KnnMonitor(keras.callbacks.Callback):
             self._batches.append(batches)
             self._labels.append(source.labels[ids])
         copy_weights(backbone, evaluated)
-        self.raw_pixels = self._accuracy(raw_pixels) if chief else float("nan")
-        self.random_init = self._accuracy(self._features) if chief else float("nan")
+        self.raw_pixels = self._accuracies(raw_pixels)["knn"] if chief else float("nan")
+        self.random_init = self._accuracies(self._features)["knn"] if chief else float("nan")
 
     def on_epoch_end(self, epoch: int, logs: dict) -> None:
         if (epoch + 1) % self._every and epoch + 1 != self._epochs:
@@ -84,14 +88,15 @@ class KnnMonitor(keras.callbacks.Callback):
         copy_weights(self._backbone, self._evaluated)
         if not self._chief:
             return
-        logs["knn"] = self._accuracy(self._features)
+        logs |= self._accuracies(self._features, self._probe)
+        probe = f", linear probe {logs['probe']:.4f}" if self._probe else ""
         tqdm.write(
-            f"epoch {epoch + 1}: loss {float(logs['loss']):.3f}, kNN {logs['knn']:.4f} "
+            f"epoch {epoch + 1}: loss {float(logs['loss']):.3f}{probe}, kNN {logs['knn']:.4f} "
             f"(random initialisation {self.random_init:.4f}, raw pixels {self.raw_pixels:.4f})",
             file=sys.stderr,
         )
 
-    def _accuracy(self, features) -> float:
+    def _accuracies(self, features, probe: LinearProbe | None = None) -> dict[str, float]:
         try:
             bank, queries = (features(batches) for batches in self._batches)
         except tf.errors.OpError as error:
@@ -107,7 +112,8 @@ class KnnMonitor(keras.callbacks.Callback):
         (bank, bank_labels), (queries, labels) = (
             (values[fine], of_values[fine]) for values, of_values, fine in zip((bank, queries), self._labels, whole)
         )
-        return knn_accuracy(bank, bank_labels, queries, labels, self._k, self._temperature)
+        found = {"knn": knn_accuracy(bank, bank_labels, queries, labels, self._k, self._temperature)}
+        return found | ({"probe": probe.accuracy_on(queries, labels)} if probe else {})
 
 
 def copy_weights(trained: keras.Model, plain: keras.Model) -> None:

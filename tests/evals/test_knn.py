@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from pic_tf.evals import knn
 from pic_tf.evals.features import inference, raw_pixels
 from pic_tf.evals.knn import knn_accuracy
 from pic_tf.models.resnet import resnet
@@ -33,6 +34,25 @@ def test_accuracy(k, temperature):
     accuracy = knn_accuracy(bank, bank_labels, queries, query_labels, k, temperature)
     assert accuracy == looped(bank, bank_labels, queries, query_labels, k, temperature)
     assert 0.3 < accuracy < 1
+
+
+def test_nearest_in_blocks_equals_a_sort_of_all_cosines(monkeypatch):
+    """Blocks smaller than k, a bank that is no multiple of them, and equal rows on both sides of their border."""
+    monkeypatch.setattr(knn, "_BANK", 7)
+    monkeypatch.setattr(knn, "_QUERIES", 4)
+    rng = np.random.default_rng(0)
+    bank = rng.normal(size=(45, 5)).astype(np.float32)
+    bank[[3, 6, 7, 20, 44]] = bank[3]  # bit for bit the same, so their cosines are too
+    queries = np.concatenate([bank[[3]], rng.normal(size=(10, 5)).astype(np.float32)])
+    cosines, rows = knn.nearest(bank, queries, 10)
+    exact = (queries.astype(np.float64) @ bank.T.astype(np.float64)) / (
+        np.linalg.norm(queries, axis=1)[:, None] * np.linalg.norm(bank, axis=1)
+    )
+    np.testing.assert_allclose(cosines, -np.sort(-exact, axis=1)[:, :10], atol=1e-6)  # a few roundings of float32
+    assert rows[0, :5].tolist() == [3, 6, 7, 20, 44]  # the first ones first among equals
+    for found, query in zip(rows, exact):
+        assert len(set(found)) == 10
+        np.testing.assert_allclose(np.sort(query[found]), np.sort(query)[-10:], atol=1e-6)
 
 
 def test_raw_pixels_of_large_views_are_shrunk():

@@ -1,0 +1,183 @@
+"""An evaluation from its settings to its report."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+
+from pic_tf.data.datasets import open_dataset
+from pic_tf.data.sources import Source
+from pic_tf.evals.exported import Exported
+from pic_tf.evals.features import cached_features
+from pic_tf.evals.knn import nearest, vote
+from pic_tf.evals.logistic import logistic_regression
+from pic_tf.evals.report import Report, report, write_report
+from pic_tf.evals.settings import PIXELS, Settings
+from pic_tf.evals.subset import Subset, listed, stratified
+from pic_tf.evals.supervised import Training, train_classifier
+
+_FEATURES = "features"  # folder of the cache
+_QUERIES = 1024  # images that vote at once
+
+
+def open_labelled(settings: Settings) -> tuple[Source, Source]:
+    """The labelled images to learn from and those to classify.
+
+    Args:
+      settings: the settings.
+
+    Returns:
+      (training source, held-out source), with labels.
+
+    Raises:
+      ValueError: for images that cannot be used, or have no labels.
+    """
+    train, held_out = open_dataset(settings.dataset, settings.eval_dataset, settings.max_broken)
+    if train.labels is None:
+        raise ValueError(
+            f"expected labelled images for --protocol={settings.protocol}, got none in {settings.dataset!r}: put them "
+            "into one folder a class"
+        )
+    if held_out is None or held_out.labels is None:
+        raise ValueError(
+            f"expected labelled held-out images, got none for {settings.dataset!r}: put train and val inside it, or "
+            "name --eval_dataset"
+        )
+    return train, held_out
+
+
+def evaluate(
+    settings: Settings, exported: Exported | None, train: Source, held_out: Source, strategy: tf.distribute.Strategy
+) -> Report:
+    """Judge a backbone by a protocol, and write what was found.
+
+    Args:
+      settings: resolved settings.
+      exported: the backbone; None for raw pixels.
+      train: labelled images to learn from.
+      held_out: labelled images to classify.
+      strategy: devices for training.
+
+    Returns:
+      The report; its files are in the output folder.
+
+    Raises:
+      ValueError: for images that cannot be used.
+      FloatingPointError: where a loss is not finite.
+      OSError: where the output folder cannot be written.
+    """
+    labelled = _labelled(settings, train)
+    protocol = {"knn": _knn, "linear": _linear, "finetune": _fine_tune}[settings.protocol]
+    what, predictions, whole, more = protocol(settings, exported, train, held_out, labelled, strategy)
+    share = "" if len(labelled) == len(train) else f", {len(labelled) / len(train):.2g} of the labels"
+    found = report(
+        what + share,
+        exported.name if exported else "raw pixels",
+        len(labelled),
+        predictions[whole],
+        held_out.labels[whole],
+        train.class_names,
+        {"model": settings.model, **more, "flags": dataclasses.asdict(settings)},
+    )
+    write_report(found, pathlib.Path(settings.output_dir), _file_name(settings))
+    return found
+
+
+def _labelled(settings: Settings, train: Source) -> np.ndarray:
+    """int64 ids of the training images whose labels may be used."""
+    if settings.label_ids:
+        return listed(settings.label_ids, train)
+    return stratified(train.labels, settings.label_fraction, settings.seed)
+
+
+def _knn(settings: Settings, exported, train, held_out, labelled, strategy):
+    (bank, known), (queries, whole) = (_features(settings, exported, source) for source in (train, held_out))
+    labelled = labelled[known[labelled]]
+    bank = bank if len(labelled) == len(train) else bank[labelled]
+    cosines, rows = nearest(bank, queries, settings.knn_k, "nearest neighbours")
+    labels, classes = train.labels[labelled], len(train.class_names)
+    predictions = []
+    for start in range(0, len(queries), _QUERIES):
+        part = slice(start, start + _QUERIES)
+        votes = vote(cosines[part], labels[rows[part]], classes, settings.knn_temperature)
+        predictions.append(_most_likely(votes))
+    return f"kNN, k {settings.knn_k}", np.concatenate(predictions), whole, {}
+
+
+def _linear(settings: Settings, exported, train, held_out, labelled, strategy):
+    if settings.solver == "sgd":
+        return _train("linear", settings, exported, train, held_out, labelled, strategy)
+    (features, known), (queries, whole) = (_features(settings, exported, source) for source in (train, held_out))
+    labelled = labelled[known[labelled]]
+    probabilities, strength = logistic_regression(features[labelled], train.labels[labelled], queries, settings.seed)
+    return "linear, L-BFGS", _most_likely(probabilities), whole, {"strength": strength}
+
+
+def _fine_tune(settings: Settings, exported, train, held_out, labelled, strategy):
+    return _train("fine-tuned", settings, exported, train, held_out, labelled, strategy)
+
+
+def _train(what: str, settings: Settings, exported, train, held_out, labelled, strategy):
+    training = Training(
+        fine_tune=settings.protocol == "finetune",
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        backbone_rate=settings.backbone_rate,
+        layer_decay=settings.layer_decay,
+        warmup_epochs=settings.warmup_epochs,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        crop_scale=settings.crop_scale,
+        flip_probability=settings.flip_probability,
+        image_size=settings.image_size,
+        eval_crop=settings.eval_crop,
+        eval_every=settings.eval_every,
+        max_broken=settings.max_broken,
+        seed=settings.seed,
+    )
+    output = pathlib.Path(settings.output_dir)
+    output.mkdir(parents=True, exist_ok=True)
+    predictions, whole, accuracies = train_classifier(
+        exported,
+        train if len(labelled) == len(train) else Subset(train, labelled),
+        held_out,
+        len(train.class_names),
+        training,
+        strategy,
+        output / f"{_file_name(settings)}.state.npz",
+    )
+    best = max(accuracies, key=accuracies.get)
+    more = {"best_epoch": best, "best_top1": accuracies[best], "top1_by_epoch": accuracies}
+    return f"{what}, {settings.epochs} epochs", predictions, whole, more
+
+
+def _features(settings: Settings, exported: Exported | None, source: Source) -> tuple[np.ndarray, np.ndarray]:
+    return cached_features(
+        exported,
+        source,
+        image_size=settings.image_size,
+        eval_crop=settings.eval_crop,
+        max_broken=settings.max_broken,
+        cache=pathlib.Path(settings.output_dir) / _FEATURES,
+    )
+
+
+def _most_likely(scores: np.ndarray) -> np.ndarray:
+    """int64 [n, 5] classes of the highest scores [n, classes], the first classes first among equals."""
+    return np.argsort(-scores, axis=1, kind="stable")[:, :5]
+
+
+def _file_name(settings: Settings) -> str:
+    """Of the results: evaluations that differ in more than details do not overwrite each other."""
+    parts = [settings.protocol]
+    if settings.model == PIXELS:
+        parts.append("pixels")
+    if settings.protocol == "linear":
+        parts.append(settings.solver)
+    if settings.label_ids:
+        parts.append(pathlib.Path(settings.label_ids).stem)
+    elif settings.label_fraction < 1:
+        parts.append(f"{100 * settings.label_fraction:g}pct")
+    return "_".join(parts)

@@ -1,0 +1,107 @@
+"""Some of a source's images: those whose labels a protocol may use."""
+
+import dataclasses
+import hashlib
+import os
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+
+from pic_tf.data.sources import Source
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Subset:
+    """A source of some images of another one, in the order given.
+
+    Attributes:
+      source: the other one.
+      ids: int64 [n], which.
+    """
+
+    source: Source
+    ids: np.ndarray
+
+    @property
+    def name(self) -> str:
+        return f"{len(self)} of {self.source.name}"
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        return None if self.source.labels is None else self.source.labels[self.ids]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.source.class_names
+
+    @property
+    def folder(self) -> str:
+        return self.source.folder
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def path(self, instance_id: int) -> str:
+        """What to call an instance in messages."""
+        return self.source.path(int(self.ids[instance_id]))
+
+    def fingerprint(self) -> str:
+        """Of the source and the choice."""
+        return hashlib.sha256(self.source.fingerprint().encode() + self.ids.tobytes()).hexdigest()
+
+    def read(self, instance_ids: tf.Tensor) -> tf.Tensor:
+        """Images of int64 [b] ids, as the source has them."""
+        return self.source.read(tf.gather(tf.constant(self.ids, tf.int64), instance_ids))
+
+
+def stratified(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Draw a share of the images of every class, at least one.
+
+    Args:
+      labels: int64 [N].
+      fraction: share in (0, 1].
+      seed: of the draw.
+
+    Returns:
+      int64 [n] ids in rising order.
+    """
+    rng, chosen = np.random.default_rng(seed), []
+    for label in np.unique(labels):
+        ids = np.flatnonzero(labels == label)
+        chosen.append(rng.permutation(ids)[: max(1, round(fraction * len(ids)))])
+    return np.sort(np.concatenate(chosen))
+
+
+def listed(path: str | os.PathLike, source: Source) -> np.ndarray:
+    """The images that a text file names, one a line, by their file names: the published lists of SimCLR are such files.
+
+    Args:
+      path: the text file.
+      source: where to find them; the folders in front of a name need not be in the list.
+
+    Returns:
+      int64 [n] ids in rising order.
+
+    Raises:
+      ValueError: for a list that cannot be read, or a name that is not there, or there twice.
+    """
+    try:
+        names = [line.strip() for line in pathlib.Path(path).read_text().splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"expected a text file with an image's name in each line in --label_ids, got {error}"
+        ) from error
+    ids: dict[str, list[int]] = {}
+    for i in range(len(source)):
+        ids.setdefault(os.path.basename(source.path(i)), []).append(i)
+    for name in names:
+        found = ids.get(os.path.basename(name), [])
+        if len(found) != 1:
+            raise ValueError(
+                f"expected each name in {str(path)!r} to be that of one image of {source.name}, got {name!r}, which is "
+                f"that of {len(found)}: use the list of this data set, or --label_fraction"
+            )
+    if not names:
+        raise ValueError(f"expected names of images in {str(path)!r}, got an empty file")
+    return np.unique([ids[os.path.basename(name)][0] for name in names])

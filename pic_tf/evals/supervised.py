@@ -1,0 +1,164 @@
+"""Linear evaluation and fine-tuning: train a classifier on a backbone, and say what it gets right."""
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+
+from pic_tf.callbacks import BrokenWatch, ProgressBar
+from pic_tf.data.broken import BrokenImages
+from pic_tf.data.crops import Crop
+from pic_tf.data.order import SlidingWindow
+from pic_tf.data.pipeline import evaluation_batches, find_unreadable, pretraining_batches
+from pic_tf.data.sources import Source
+from pic_tf.evals.classifier import Classifier
+from pic_tf.evals.each_epoch import EachEpoch
+from pic_tf.evals.exported import Exported
+from pic_tf.optim.lazy_sgd import LazySGD
+from pic_tf.optim.schedules import WarmupCosine
+from pic_tf.replicas import distribute
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """How a classifier is trained.
+
+    Attributes:
+      fine_tune: whether the backbone is trained along.
+      epochs: of the training images.
+      batch_size: images a step, over all replicas.
+      learning_rate: of the classifier, for 256 images a step.
+      backbone_rate: rate of the backbone as a share of it.
+      layer_decay: see `layer_rates`.
+      warmup_epochs: of linear warm-up.
+      momentum: m.
+      weight_decay: lambda.
+      crop_scale: least and largest area of a random crop, share of the image.
+      flip_probability: of mirroring an image.
+      image_size: side of a view in pixels.
+      eval_crop: side of the central crop of held-out images, share of the short side.
+      eval_every: epochs between two evaluations; the last is always evaluated.
+      max_broken: share of the images that may be broken.
+      seed: of the order, the crops and the classifier's first weights.
+    """
+
+    fine_tune: bool
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    backbone_rate: float
+    layer_decay: float
+    warmup_epochs: float
+    momentum: float
+    weight_decay: float
+    crop_scale: tuple[float, float]
+    flip_probability: float
+    image_size: int
+    eval_crop: float
+    eval_every: int
+    max_broken: float
+    seed: int
+
+
+def train_classifier(
+    exported: Exported,
+    train: Source,
+    held_out: Source,
+    classes: int,
+    training: Training,
+    strategy: tf.distribute.Strategy,
+    state: pathlib.Path,
+) -> tuple[np.ndarray, np.ndarray, dict[int, float]]:
+    """Train on labelled images; go on where an interrupted training of the same settings has left off.
+
+    Args:
+      exported: the backbone to begin with.
+      train: labelled images to train on.
+      held_out: labelled images to classify.
+      classes: number of classes.
+      training: the settings.
+      strategy: devices.
+      state: file for the state after each epoch; removed at the end.
+
+    Returns:
+      (int32 [n, 5] most likely classes of the held-out images after the last epoch, bool [n] which of them could be
+      decoded, accuracy by epoch).
+
+    Raises:
+      ValueError: for images that cannot be used.
+      FloatingPointError: where the loss is not finite.
+    """
+    n, batch = len(train), min(training.batch_size, len(train))
+    batch = batch // strategy.num_replicas_in_sync * strategy.num_replicas_in_sync
+    if not batch:
+        raise ValueError(f"expected at least one training image a replica ({strategy.num_replicas_in_sync}), got {n}")
+    steps = n // batch
+    total = training.epochs * steps
+    peak = training.learning_rate * batch / 256
+    warmup = min(round(training.warmup_epochs * steps), total - 1)
+    with strategy.scope():
+        model = Classifier(
+            exported.network(),
+            exported.card["feature_dim"],
+            train.labels,
+            classes,
+            fine_tune=training.fine_tune,
+            layer_decay=training.layer_decay,
+            backbone_rate=training.backbone_rate,
+            weight_decay=training.weight_decay,
+            flip_probability=training.flip_probability,
+            seed=training.seed,
+        )
+        model.compile(LazySGD(WarmupCosine(peak, total, warmup, 0.0), training.momentum, 0.0, total))
+    broken, broken_held_out, everything = BrokenImages(train), BrokenImages(held_out), np.arange(len(held_out))
+    views = evaluation_batches(
+        held_out, everything, image_size=training.image_size, crop_fraction=training.eval_crop, broken=broken_held_out
+    )
+    settings = dataclasses.asdict(training) | {
+        "backbone": exported.fingerprint,
+        "train": train.fingerprint(),
+        "held_out": held_out.fingerprint(),
+        "batch_size": batch,
+    }
+    each_epoch = EachEpoch(
+        views,
+        held_out.labels,
+        broken_held_out,
+        training.max_broken,
+        training.eval_every,
+        training.epochs,
+        state,
+        json.loads(json.dumps(settings)),
+    )
+    each_epoch.restore(model)
+
+    def batches(replica: int, replicas: int) -> tf.data.Dataset:
+        return pretraining_batches(
+            train,
+            SlidingWindow(n, batch, n, n, training.seed, replica, replicas),
+            crops=[Crop(training.image_size, training.crop_scale)],
+            seed=training.seed,
+            start_step=each_epoch.done * steps,
+            stop_step=total,
+            broken=broken,
+        )
+
+    bar = ProgressBar(total, each_epoch.done * steps, batch)
+    try:
+        with contextlib.closing(bar):
+            model.fit(
+                distribute(strategy, batches),
+                initial_epoch=each_epoch.done,
+                epochs=training.epochs,
+                steps_per_epoch=steps,
+                callbacks=[bar, BrokenWatch(broken, training.max_broken), each_epoch],
+                verbose=0,
+            )
+    except tf.errors.OpError as error:
+        unreadable = find_unreadable(train, range(n)) or find_unreadable(held_out, everything)
+        raise (unreadable or error) from error
+    state.unlink(missing_ok=True)
+    return each_epoch.predictions, each_epoch.whole(), each_epoch.accuracies

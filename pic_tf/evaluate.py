@@ -1,0 +1,63 @@
+"""Judge an exported backbone by the protocols of the literature.
+
+    python -m pic_tf.evaluate --protocol=knn --model=RUN --dataset=FOLDER
+    python -m pic_tf.evaluate --protocol=linear --model=RUN --dataset=FOLDER
+    python -m pic_tf.evaluate --protocol=finetune --model=RUN --dataset=FOLDER --label_fraction=0.01
+    python -m pic_tf.evaluate --protocol=knn --model=pixels --dataset=FOLDER
+
+It prints a row of a table. In the output folder: the numbers as JSON, a picture of what is taken for what, and the
+features, which the next evaluation of the same backbone finds there. An interrupted training goes on with the same
+command.
+"""
+
+import sys
+
+from absl import app, flags, logging
+
+if __name__ == "__main__":
+    from pic_tf.quiet import import_tensorflow
+
+    import_tensorflow()
+
+import tensorflow as tf
+
+from pic_tf import config as configuration
+from pic_tf.evals import settings as evaluation
+from pic_tf.evals.exported import open_exported
+from pic_tf.evals.protocols import evaluate, open_labelled
+from pic_tf.evals.report import HEADER
+from pic_tf.strategy import open_strategy
+from pic_tf.train import parse
+
+
+def main(arguments: list[str]) -> None:
+    logging.set_verbosity(logging.ERROR)  # TensorFlow reports its own doings through absl
+    try:
+        if arguments[1:]:  # "--epochs 3 4" leaves "4" over
+            raise ValueError(f"expected flags only, got {arguments[1]!r}: write --flag=value")
+        settings = configuration.from_flags(settings=evaluation.Settings)
+        exported = None if settings.model == evaluation.PIXELS else open_exported(settings.model)
+        settings = evaluation.resolve(settings, exported)
+        if settings.intra_op_threads:
+            tf.config.threading.set_intra_op_parallelism_threads(settings.intra_op_threads)
+        tf.config.experimental.enable_op_determinism()
+        tf.keras.utils.set_random_seed(settings.seed)
+        strategy = open_strategy(settings.strategy, settings.replicas)
+        found = evaluate(settings, exported, *open_labelled(settings), strategy)
+    except (ValueError, FloatingPointError) as error:
+        sys.exit(f"error: {error}")
+    except (tf.errors.ResourceExhaustedError, MemoryError):
+        sys.exit("error: expected the evaluation to fit into memory, got no room: lower --batch_size or --image_size")
+    except OSError as error:
+        sys.exit(f"error: expected to write to {settings.output_dir!r}, got {error}: make room, or name another folder")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    print(HEADER)
+    print(found.line())
+    print(f"results in {settings.output_dir}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    configuration.define_flags(settings=evaluation.Settings)
+    flags.adopt_module_key_flags(configuration)  # so that --help shows them
+    app.run(main, flags_parser=parse)

@@ -1,0 +1,82 @@
+"""What an export says of itself: model_card.json for programs, model_card.md for people."""
+
+import json
+import pathlib
+from typing import Any
+
+import tensorflow as tf
+import tf_keras as keras
+
+from pic_tf import __version__
+from pic_tf.data.augment import MEAN, STDDEV
+
+FORMAT_VERSION, JSON_FILE, TEXT_FILE = 1, "model_card.json", "model_card.md"
+
+
+def model_card(
+    backbone: keras.Model,
+    feature_dim: int,
+    image_size: int | None = None,
+    eval_crop: float = 1.0,
+    training: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The card of a backbone; the same for equal runs, so it holds no time.
+
+    Args:
+      backbone: the network.
+      feature_dim: C.
+      image_size: side in pixels of the views it was trained on; None where that is not known.
+      eval_crop: side of the central crop that its evaluation took, share of the short side.
+      training: how it was trained, anything JSON can hold; None where that is not known.
+
+    Returns:
+      The card, as JSON can hold it.
+    """
+    return {
+        "format_version": FORMAT_VERSION,
+        "pic_tf_version": __version__,
+        "tensorflow_version": tf.__version__,
+        "backbone": {"name": backbone.name, "parameters": backbone.count_params()},
+        "feature_dim": feature_dim,
+        "channels": 3,
+        "image_size": image_size,
+        "eval_crop": eval_crop,
+        "preprocessing": {"range": [0.0, 1.0], "mean": list(MEAN), "stddev": list(STDDEV), "inside": True},
+        "training": training,
+    }
+
+
+def write_card(folder: pathlib.Path, card: dict[str, Any]) -> None:
+    """Write both files into an export that is not in its place yet."""
+    (folder / JSON_FILE).write_text(json.dumps(card, indent=1) + "\n")
+    (folder / TEXT_FILE).write_text(_as_text(card))
+
+
+def _as_text(card: dict[str, Any]) -> str:
+    network = card["backbone"]
+    size = f"{card['image_size']} pixels" if card["image_size"] else "not recorded"
+    lines = [
+        f"# {network['name']}, pretrained without labels",
+        "",
+        f"Made by pic_tf {card['pic_tf_version']} with TensorFlow {card['tensorflow_version']}.",
+        "",
+        f"- parameters: {network['parameters']:,}; features: {card['feature_dim']}",
+        "- input: RGB images float32 [b, H, W, 3] in [0, 1]; the normalisation by channel is inside",
+        f"- side of a training view: {size}; central crop in evaluation: {card['eval_crop']} of the short side",
+    ]
+    if card["training"]:
+        lines += ["", "## Training", ""]
+        lines += [f"- {name}: {value}" for name, value in card["training"].items() if not isinstance(value, dict)]
+        for name, values in card["training"].items():
+            if isinstance(values, dict):
+                lines += ["", f"### {name}", "", *(f"- {key}: {value}" for key, value in values.items())]
+    lines += [
+        "",
+        "## Use",
+        "",
+        "```python",
+        "import tensorflow_hub as hub",
+        "",
+        'hub.KerasLayer("THIS FOLDER", trainable=True)',
+    ]
+    return "\n".join([*lines, "```", ""])
