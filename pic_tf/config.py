@@ -81,7 +81,11 @@ class Config:
         "imagenet", "first layers: 7 x 7 stride 2 and pooling, or 3 x 3 for 8 to 64 pixels", ("imagenet", "small")
     )
     width: int = setting(64, "channels of the first stage; 64 is the published network")
-    head: str = setting("mlp", "projection head", HEADS)
+    head: str = setting(
+        "mlp",
+        "projection head; mlp_bn, with batch normalisation, is not the paper's but makes short runs faster",
+        HEADS,
+    )
     hidden_dim: int = setting(2048, "width of the mlp head's hidden layer")
     embedding_dim: int = setting(128, "size of an embedding and of an instance row, D; with --head=none the features'")
 

@@ -2,18 +2,21 @@
 
 import tf_keras as keras
 
-HEADS = ("mlp", "linear", "none")
+HEADS = ("mlp", "mlp_bn", "linear", "none")
 
 
 def projection_head(
     kind: str = "mlp", feature_dim: int = 2048, hidden_dim: int = 2048, embedding_dim: int = 128
 ) -> keras.Model:
-    """z = W2 relu(W1 h + b1) + b2 (mlp), z = W h + b (linear) or z = h (none).
+    """z = W2 relu(W1 h + b1) + b2 (mlp), BN(W2 relu(BN(W1 h + b1)) + b2) (mlp_bn), W h + b (linear) or h (none).
+
+    The normalised head is not in the paper; it is for short trainings, which it makes faster. It takes off what the
+    embeddings of a young network have in common.
 
     Args:
-      kind: "mlp", "linear" or "none".
+      kind: "mlp", "mlp_bn", "linear" or "none".
       feature_dim: C, size of the features.
-      hidden_dim: width of the mlp's hidden layer.
+      hidden_dim: width of the hidden layer of the mlp heads.
       embedding_dim: D, size of the embedding; not used by "none", whose D is C.
 
     Returns:
@@ -22,7 +25,8 @@ def projection_head(
     Raises:
       ValueError: for another kind.
 
-    Source: paper, Section 2.1 and Table 1 (two-layer FC head, no batch normalisation).
+    Source: paper, Section 2.1 and Table 1 (two-layer FC head, no batch normalisation). Normalised heads: SimSiam
+    (https://arxiv.org/abs/2011.10566), Section 3; MoCo v3 (https://arxiv.org/abs/2104.02057), Section 3.
     """
     if kind not in HEADS:
         raise ValueError(f"expected head to be one of {', '.join(HEADS)}, got {kind!r}")
@@ -30,8 +34,17 @@ def projection_head(
     x = features
     if kind == "mlp":
         x = keras.layers.Dense(hidden_dim, "relu", kernel_initializer=_uniform(), name="hidden")(x)
+    if kind == "mlp_bn":
+        x = keras.layers.Dense(hidden_dim, kernel_initializer=_uniform(), name="hidden")(x)
+        x = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name="hidden_bn")(x)
+        x = keras.layers.ReLU(name="hidden_relu")(x)
     if kind != "none":
         x = keras.layers.Dense(embedding_dim, kernel_initializer=_uniform(), name="embedding")(x)
+    if kind == "mlp_bn":
+        norm = keras.layers.BatchNormalization(
+            momentum=0.9, epsilon=1e-5, center=False, scale=False, name="embedding_bn"
+        )
+        x = norm(x)
     return keras.Model(features, x, name="projection")
 
 
