@@ -150,7 +150,7 @@ def test_what_a_run_leaves(uninterrupted):
         for event in tf.compat.v1.train.summary_iterator(str(file))
         for value in event.summary.value
     }
-    assert tags == set(callbacks.COLUMNS) - {"epoch", "step"} | {"row_norms", "row_gaps"}
+    assert tags == set(callbacks.COLUMNS) - {"epoch", "step", "probe"} | {"row_norms", "row_gaps"}
     again = config.from_flagfile(str(output / pretrain.FLAGS_FILE))
     assert again == validation.resolve(uninterrupted, 1500)
     assert not list(output.glob("*.partial*"))

@@ -244,6 +244,14 @@ DATA = [
     Wrong("--dataset=INPUTS/packed", "expected .*packed.* got"),
     Wrong("--dataset=tfds:no_such_data_set", "expected a data set that TensorFlow Datasets knows, .* got 'no_su"),
     Wrong("--dataset=tfds:", "expected .* got"),
+    Wrong("--labelled_dataset=INPUTS/missing", "expected a folder of images at '.*missing', got nothing there"),
+    Wrong(
+        "--probe_batch_size=2000",
+        "expected --probe_batch_size of at most the 1500 labelled images, a multiple of the 1",
+    ),
+    Wrong(
+        "--probe_batch_size=8 --knn_every=0", "expected labelled images, held-out ones and --knn_every for the linear"
+    ),
     Wrong("--eval_dataset=INPUTS/missing", "expected a folder of images at '.*missing', got nothing there"),
     Wrong("--eval_dataset=INPUTS/file", "expected a folder of images at '.*file', got a file there"),
     Wrong("--eval_dataset=INPUTS/empty", r"expected images \(.jpg, .*\) in '.*empty', got none"),
