@@ -25,7 +25,8 @@ setup(
         "matplotlib",  # training.png
         "numpy",
         "pillow",  # tools/pack.py decodes and shrinks with it: every format, and torchvision's filter
-        "scikit-learn",  # the digits data set of the quickstart
+        "safetensors",  # tools/convert_weights.py: weights to and from PyTorch without PyTorch
+        "scikit-learn",  # the digits data set of the quickstart; logistic regression of the evaluations
         "tensorboard",  # event files, and the viewer that reads them; TensorFlow 2.21 no longer brings it
         "tensorflow>=2.15.1,<2.22",
         "tensorflow-datasets",  # data sets by name
@@ -41,6 +42,7 @@ setup(
             "setuptools<81",  # tensorflow-hub imports pkg_resources
             "tensorflow-hub",  # fine-tunes our exports as its users do
         ],
+        "torch": ["torch>=2.5"],  # tools/convert_weights.py reads and writes .pth; safe_globals came with 2.5
         "cuda": ["tensorflow[and-cuda]"],  # the CUDA libraries as pip packages
         # tensorflow-addons reached its end of life in May 2024 and cannot be imported with TensorFlow
         # 2.16 or later, so it is never required; this line pins the last releases it works with.

@@ -56,7 +56,7 @@ def _as_text(card: dict[str, Any]) -> str:
     network = card["backbone"]
     size = f"{card['image_size']} pixels" if card["image_size"] else "not recorded"
     lines = [
-        f"# {network['name']}, pretrained without labels",
+        f"# {network['name']}{', pretrained without labels' if card['training'] else ''}",
         "",
         f"Made by pic_tf {card['pic_tf_version']} with TensorFlow {card['tensorflow_version']}.",
         "",
