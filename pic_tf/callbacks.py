@@ -18,6 +18,7 @@ from tqdm import tqdm
 from pic_tf.checkpoint import Checkpoints, metric_variables
 from pic_tf.data.broken import BrokenImages
 from pic_tf.histogram import buckets
+from pic_tf.progress import drawing_interval
 from pic_tf.replaced_file import replaced
 from pic_tf.replicas import assign_to, numbers_of_workers
 
@@ -53,8 +54,7 @@ class ProgressBar(keras.callbacks.Callback):
                 initial=self._done,
                 unit="step",
                 disable=self._hidden,
-                # A log file gets a line every half minute, a terminal a live bar.
-                mininterval=0.5 if sys.stderr.isatty() else 30.0,
+                mininterval=drawing_interval(),
                 bar_format="{percentage:3.0f}%|{bar:20}| step {n}/{total} [{elapsed}, {remaining} left{postfix}]",
             )
 

@@ -7,6 +7,7 @@ import os
 import pathlib
 import shutil
 import sys
+from types import ModuleType
 from typing import Any
 
 from absl import app, flags, logging
@@ -21,6 +22,15 @@ import tf_keras as keras
 
 from pic_tf.data.augment import MEAN, STDDEV
 from pic_tf.model_card import model_card, write_card
+
+
+def normalisation_layer(keras: ModuleType = keras) -> keras.layers.Layer:
+    """Images in [0, 1] -> what a backbone takes: (x - mean) / deviation by channel.
+
+    Args:
+      keras: the Keras of the model that it is for.
+    """
+    return keras.layers.Rescaling([1 / s for s in STDDEV], [-m / s for m, s in zip(MEAN, STDDEV)], name="normalise")
 
 
 def export_backbone(
@@ -58,7 +68,7 @@ def export_backbone(
         raise ValueError(f"expected a new folder or an older export at {path!r}, got something else: name another")
     shape = [image_size, image_size, 3]
     images = keras.Input(shape, name="images")
-    scale = keras.layers.Rescaling([1 / s for s in STDDEV], [-m / s for m, s in zip(MEAN, STDDEV)], name="normalise")
+    scale = normalisation_layer()
     # A flat model: its variables and names are the backbone's own.
     features = backbone(scale(images))
     if features.shape.rank == 4:

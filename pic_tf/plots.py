@@ -1,11 +1,11 @@
 """training.png: loss, kNN accuracy and learning rate against the step."""
 
-import os
 import pathlib
 
 import matplotlib
 
 from pic_tf.callbacks import read_metrics
+from pic_tf.replaced_file import replaced
 
 
 def plot_training(metrics: pathlib.Path, picture: pathlib.Path, references: dict[str, float]) -> None:
@@ -41,7 +41,6 @@ def plot_training(metrics: pathlib.Path, picture: pathlib.Path, references: dict
             for (label, value), color in zip(references.items(), ("tab:orange", "tab:green")):
                 axis.axhline(value, linestyle="--", color=color, label=f"{label} {value:.3f}")
             axis.legend(loc="best", fontsize="small")
-    aside = picture.with_suffix(".partial.png")
-    figure.savefig(aside, dpi=120)
+    with replaced(picture, "wb") as file:
+        figure.savefig(file, format="png", dpi=120)
     plt.close(figure)
-    os.replace(aside, picture)

@@ -24,6 +24,7 @@ from pic_tf.data.order import SlidingWindow
 from pic_tf.data.pipeline import find_unreadable, labelled_batches, pretraining_batches
 from pic_tf.data.presets import augmentation_of
 from pic_tf.data.sources import Source
+from pic_tf.evals.exported import CHECKPOINTS, EXPORT
 from pic_tf.evals.monitor import KnnMonitor, copy_weights
 from pic_tf.evals.probe import LinearProbe
 from pic_tf.export import export_backbone
@@ -42,7 +43,7 @@ from pic_tf.strategy import is_chief, open_strategy, several_workers
 
 _READ_AHEAD = 64  # more batches than the input pipeline prepares in advance
 FLAGS_FILE, METRICS_FILE, PICTURE, LOCK_FILE = "flags.txt", "metrics.csv", "training.png", ".lock"
-CHECKPOINTS, EXPORT, NAN_REPORTS = "checkpoints", "backbone", "nan_reports"
+NAN_REPORTS = "nan_reports"
 _IMAGES_FILE = "images.json"  # beside a checkpoint: which images the rows belong to
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 # What the others see of a worker that is gone.

@@ -50,7 +50,7 @@ def write(
         for name, text in texts.items():
             with _written(aside / name) as file:
                 file.write(text.encode())
-        sums = "".join(f"{_checksum(path)}  {path.name}\n" for path in sorted(aside.iterdir()))
+        sums = "".join(f"{sha256_of(path)}  {path.name}\n" for path in sorted(aside.iterdir()))
         with _written(aside / SUMS) as file:
             file.write(sums.encode())
         _keep(aside)
@@ -83,7 +83,7 @@ def damage(path: pathlib.Path) -> str | None:
         if lines[-1] or _VARIABLES not in expected or set(expected) | {SUMS} != names:
             return f"its files are not those that {SUMS} names"
         for name, checksum in expected.items():
-            if _checksum(path / name) != checksum:
+            if sha256_of(path / name) != checksum:
                 return f"{name} is not as it was written"
     except (FileNotFoundError, IsADirectoryError, ValueError) as error:
         return f"it cannot be read ({error})"
@@ -174,7 +174,8 @@ def _keep(directory: pathlib.Path) -> None:
         os.close(descriptor)
 
 
-def _checksum(path: pathlib.Path) -> str:
+def sha256_of(path: pathlib.Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits; only a block of it is in memory."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):

@@ -40,8 +40,7 @@ import safetensors.numpy
 import tensorflow as tf
 import tf_keras
 
-from pic_tf.data.augment import MEAN, STDDEV
-from pic_tf.export import export_backbone
+from pic_tf.export import export_backbone, normalisation_layer
 from pic_tf.models.torch_weights import Parts, backbone_of, head_of, parts_of, state_of, unnested
 from pic_tf.replaced_file import replaced
 
@@ -149,9 +148,8 @@ def keras_model(state: dict[str, np.ndarray], image_size: int | None = None):
     """
     keras = _keras3()
     images = keras.Input([image_size, image_size, 3], name="images")
-    scale = keras.layers.Rescaling([1 / s for s in STDDEV], [-m / s for m, s in zip(MEAN, STDDEV)], name="normalise")
     backbone = backbone_of(state, keras)
-    return keras.Model(images, backbone(scale(images)), name="pic_backbone")
+    return keras.Model(images, backbone(normalisation_layer(keras)(images)), name="pic_backbone")
 
 
 def _keras3():

@@ -11,7 +11,6 @@ encoder on the same views in the same order, with another norm floor.
 """
 
 import itertools
-import os
 import pathlib
 import sys
 
@@ -29,6 +28,7 @@ from long_run_toy import Arm, Measurement, Problem
 
 from pic_tf.config import Config
 from pic_tf.plan import resting_steps
+from pic_tf.replaced_file import replaced
 from pic_tf.validation import resolve
 
 MEASUREMENTS = 8  # a sweep
@@ -128,10 +128,9 @@ def plot(arms: dict[str, list[Measurement]], problem: Problem, picture: pathlib.
     norms.margins(y=0.15)  # room for the legend below the curves
     norms.legend(fontsize="small", loc="lower center", ncols=3)
     accuracy.legend(fontsize="small", loc="center right")
-    aside = picture.with_suffix(".partial.png")
-    figure.savefig(aside, dpi=110)
+    with replaced(picture, "wb") as file:
+        figure.savefig(file, format="png", dpi=110)
     plt.close(figure)
-    os.replace(aside, picture)
 
 
 def floor_of(text: str) -> float | None:

@@ -2,10 +2,12 @@
 
 import csv
 import pathlib
+import sys
 import threading
 
 import numpy as np
 import tensorflow as tf
+from tqdm import tqdm
 
 from pic_tf.data import bombs, headers
 from pic_tf.data.sources import Source
@@ -53,6 +55,24 @@ class BrokenImages:
                 if why != _DAMAGED or not image.startswith(headers.JPEG_START):
                     self._hopeless.add(int(instance_id))
                 self.reasons.setdefault(int(instance_id), why)
+
+    def whole(self, instance_ids: np.ndarray) -> np.ndarray:
+        """bool [n], which of int64 [n] ids are not known to be broken."""
+        return ~np.isin(instance_ids, list(self.reasons))
+
+    def tell(self, most: float, prefix: str = "") -> None:
+        """Write a line for each image found since the last call, and see that there are not too many.
+
+        Args:
+          most: share of the images that may be broken.
+          prefix: what the lines begin with.
+
+        Raises:
+          ValueError: where more are.
+        """
+        for line in self.new():
+            tqdm.write(f"{prefix}broken image, left out: {line}", file=sys.stderr)
+        self.check(most)
 
     def check(self, most: float, count: int | None = None) -> None:
         """See that no larger a share of the images is broken than `most`.

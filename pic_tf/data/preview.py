@@ -26,6 +26,7 @@ from pic_tf.data.order import SlidingWindow, default_stride, default_window, epo
 from pic_tf.data.pipeline import evaluation_batches, pretraining_batches
 from pic_tf.data.presets import PRESETS, Preset, augmentation_of
 from pic_tf.data.sources import Source
+from pic_tf.replaced_file import replaced
 
 _GAP = 4  # pixels between two views
 _MOST_POINTS = 200_000  # that a picture can show
@@ -125,12 +126,11 @@ def save_order(orders: dict[str, np.ndarray], path: pathlib.Path) -> None:
 def _save(figure, path: pathlib.Path) -> None:
     import matplotlib.pyplot as plt
 
-    aside = path.with_suffix(".partial.png")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in letters that matplotlib's font lacks
-        figure.savefig(aside, dpi=_DPI)
+        with replaced(path, "wb") as file:
+            figure.savefig(file, format="png", dpi=_DPI)
     plt.close(figure)
-    os.replace(aside, path)
 
 
 def _shortened(text: str, most: int = 24) -> str:

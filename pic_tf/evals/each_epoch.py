@@ -28,14 +28,16 @@ class EachEpoch(keras.callbacks.Callback):
       max_broken: share of them that may be.
       every: epochs between two evaluations.
       epochs: of the whole training; the last is evaluated in any case.
-      path: of the file; None for none.
-      settings: what the file has to agree with.
+      path: of the file.
+      settings: what the file has to agree with; anything JSON can hold.
 
     Attributes:
       done: epochs trained.
       accuracies: accuracy by epoch.
       predictions: int32 [n, 5] most likely classes after the last epoch evaluated, or None.
     """
+
+    _supports_tf_logs = True  # the loss is fetched from the device only where it is looked at
 
     def __init__(
         self,
@@ -45,22 +47,18 @@ class EachEpoch(keras.callbacks.Callback):
         max_broken: float,
         every: int,
         epochs: int,
-        path: pathlib.Path | None,
+        path: pathlib.Path,
         settings: dict[str, Any],
     ):
         super().__init__()
         self._views, self._labels, self._broken, self._max_broken = views, labels, broken, max_broken
-        self._every, self._epochs, self._path, self._settings = (
-            every,
-            epochs,
-            path,
-            json.dumps(settings, sort_keys=True),
-        )
+        self._every, self._epochs, self._path = every, epochs, path
+        self._settings = json.dumps(settings, sort_keys=True)
         self.done, self.accuracies, self.predictions = 0, {}, None
 
     def restore(self, model: Classifier) -> None:
         """Bring the model to the state in the file, if it holds one of the same settings."""
-        if self._path is None or not self._path.exists():
+        if not self._path.exists():
             return
         try:
             with np.load(self._path, allow_pickle=False) as file:
@@ -80,7 +78,7 @@ class EachEpoch(keras.callbacks.Callback):
 
     def whole(self) -> np.ndarray:
         """bool [n], which held-out images could be decoded."""
-        return ~np.isin(np.arange(len(self._labels)), list(self._broken.reasons))
+        return self._broken.whole(np.arange(len(self._labels)))
 
     def on_train_batch_end(self, batch: int, logs: dict) -> None:
         if batch % _LOOK_EVERY == 0:
@@ -91,7 +89,7 @@ class EachEpoch(keras.callbacks.Callback):
         self.done = epoch + 1
         if self.done % self._every == 0 or self.done == self._epochs:
             self._evaluate(logs)
-        if self._path is not None and self.done < self._epochs:
+        if self.done < self._epochs:
             self._save()
 
     def _check(self, logs: dict) -> None:
@@ -100,9 +98,7 @@ class EachEpoch(keras.callbacks.Callback):
 
     def _evaluate(self, logs: dict) -> None:
         self.predictions = self.model.predict(self._views, verbose=0)
-        for line in self._broken.new():
-            tqdm.write(f"broken image, left out: {line}", file=sys.stderr)
-        self._broken.check(self._max_broken)
+        self._broken.tell(self._max_broken)
         right = (self.predictions[:, 0] == self._labels)[self.whole()]
         self.accuracies[self.done] = float(right.mean())
         tqdm.write(

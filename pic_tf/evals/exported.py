@@ -10,10 +10,10 @@ from typing import Any
 import tensorflow as tf
 
 from pic_tf.model_card import FORMAT_VERSION, JSON_FILE
+from pic_tf.state_files import sha256_of
 
 _GRAPH = "saved_model.pb"
-_RUN_EXPORT = "backbone"  # where a finished run leaves its export
-_BLOCK = 2**20  # bytes read at once
+CHECKPOINTS, EXPORT = "checkpoints", "backbone"  # where a run leaves its states, and at its end its export
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,11 +56,11 @@ def open_exported(path: str | os.PathLike) -> Exported:
       ValueError: where there is none, or one that this version cannot use.
     """
     folder = pathlib.Path(path)
-    if not (folder / _GRAPH).is_file() and (folder / _RUN_EXPORT / _GRAPH).is_file():
-        folder = folder / _RUN_EXPORT
+    if not (folder / _GRAPH).is_file() and (folder / EXPORT / _GRAPH).is_file():
+        folder = folder / EXPORT
     if not (folder / _GRAPH).is_file():
         advice = "name a SavedModel, or the folder of a run that has finished"
-        if (folder / "checkpoints").is_dir():
+        if (folder / CHECKPOINTS).is_dir():
             advice = (
                 f"the run is not finished; python -m pic_tf.export --run={path} --output=FOLDER exports it as it is"
             )
@@ -84,9 +84,5 @@ def open_exported(path: str | os.PathLike) -> Exported:
 
 
 def _fingerprint(folder: pathlib.Path) -> str:
-    digest = hashlib.sha256()
-    for path in (folder / _GRAPH, *sorted((folder / "variables").iterdir())):
-        with open(path, "rb") as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
-    return digest.hexdigest()
+    files = (folder / _GRAPH, *sorted((folder / "variables").iterdir()))
+    return hashlib.sha256("".join(map(sha256_of, files)).encode()).hexdigest()

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import pathlib
-import sys
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -16,6 +15,7 @@ from pic_tf.data.broken import BrokenImages
 from pic_tf.data.pipeline import evaluation_batches, find_unreadable
 from pic_tf.data.sources import FolderSource, Source
 from pic_tf.evals.exported import Exported
+from pic_tf.progress import drawing_interval
 from pic_tf.replaced_file import replaced
 
 _RAW_SIZE = 32  # pixels; 20,000 views of it are 245 MB
@@ -31,11 +31,8 @@ def inference(backbone: Callable[..., tf.Tensor]) -> Callable[[tf.data.Dataset],
       Function from a data set of uint8 [b, H, W, 3] to float32 [n, C]; it is compiled once.
     """
 
-    @tf.function(reduce_retracing=True)
-    def features(images: tf.Tensor) -> tf.Tensor:
-        return tf.cast(backbone(normalise(images), training=False), tf.float32)
-
-    return lambda batches: np.concatenate([features(images).numpy() for images in batches])
+    features = _compiled(backbone, normalise)
+    return lambda batches: np.concatenate([features(images) for images in batches])
 
 
 def raw_pixels(batches: tf.data.Dataset) -> np.ndarray:
@@ -91,16 +88,14 @@ def cached_features(
         cache.mkdir(parents=True, exist_ok=True)
         broken, ids = BrokenImages(source), np.arange(len(source))
         batches = evaluation_batches(source, ids, image_size=image_size, crop_fraction=eval_crop, broken=broken)
-        features = map(_of_unit_range(exported.network()) if exported else _pixels, batches)
+        features = map(_compiled(exported.network(), _unit_range) if exported else _pixels, batches)
         try:
             _write_rows(file, features, len(source), f"features of {source.name}")
         except tf.errors.OpError as error:
             raise (find_unreadable(source, ids) or error) from error
-        for line in broken.new():
-            tqdm.write(f"broken image, left out: {line}", file=sys.stderr)
-        broken.check(max_broken)
+        broken.tell(max_broken)
         with replaced(whole, "wb") as f:
-            np.save(f, ~np.isin(ids, list(broken.reasons)))
+            np.save(f, broken.whole(ids))
     return np.load(file, mmap_mode="r", allow_pickle=False), np.load(whole, allow_pickle=False)
 
 
@@ -111,12 +106,19 @@ def _pixels(images: tf.Tensor) -> np.ndarray:
     return images.numpy().reshape(len(images), -1)
 
 
-def _of_unit_range(network: Callable[..., tf.Tensor]) -> Callable[[tf.Tensor], np.ndarray]:
-    """uint8 images -> features of an export, which takes images in [0, 1]."""
+def _unit_range(images: tf.Tensor) -> tf.Tensor:
+    """As an export takes them: in [0, 1]."""
+    return tf.cast(images, tf.float32) / 255
+
+
+def _compiled(
+    network: Callable[..., tf.Tensor], prepared: Callable[[tf.Tensor], tf.Tensor]
+) -> Callable[[tf.Tensor], np.ndarray]:
+    """uint8 images -> features of the prepared images, float32."""
 
     @tf.function(reduce_retracing=True)
     def features(images: tf.Tensor) -> tf.Tensor:
-        return network(tf.cast(images, tf.float32) / 255, training=False)
+        return tf.cast(network(prepared(images), training=False), tf.float32)
 
     return lambda images: features(images).numpy()
 
@@ -124,7 +126,7 @@ def _of_unit_range(network: Callable[..., tf.Tensor]) -> Callable[[tf.Tensor], n
 def _write_rows(path: pathlib.Path, parts: Iterable[np.ndarray], count: int, what: str) -> None:
     """An .npy file of `count` rows that come in parts; only one part is in memory."""
     first, aside, rows = 0, path.with_suffix(".partial"), None
-    with tqdm(total=count, desc=what, unit=" images", mininterval=0.5 if sys.stderr.isatty() else 30.0) as bar:
+    with tqdm(total=count, desc=what, unit=" images", mininterval=drawing_interval()) as bar:
         for part in parts:
             if rows is None:
                 rows = np.lib.format.open_memmap(aside, "w+", np.float32, (count, part.shape[1]))

@@ -1,10 +1,10 @@
 """Weighted nearest-neighbour classification in feature space."""
 
-import sys
-
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
+
+from pic_tf.progress import drawing_interval
 
 _QUERIES, _BANK = 1024, 16384  # rows compared at once: 64 MiB of cosines, whatever the number of images
 
@@ -27,7 +27,7 @@ def nearest(bank: np.ndarray, queries: np.ndarray, k: int, progress: str = "") -
     best = np.full([len(queries), k], -np.inf, np.float32)
     rows = np.zeros([len(queries), k], np.int64)
     blocks = range(0, len(bank), _BANK)
-    for first in tqdm(blocks, progress, disable=not progress, mininterval=0.5 if sys.stderr.isatty() else 30.0):
+    for first in tqdm(blocks, progress, disable=not progress, mininterval=drawing_interval()):
         block = _normalised(bank[first : first + _BANK])
         for start in range(0, len(queries), _QUERIES):
             part = slice(start, start + _QUERIES)
@@ -59,6 +59,40 @@ def vote(cosines: np.ndarray, labels: np.ndarray, classes: int, temperature: flo
     return votes
 
 
+def most_likely(scores: np.ndarray) -> np.ndarray:
+    """int64 [n, 5] classes of the highest scores [n, classes], the first classes first among equals."""
+    return np.argsort(-scores, axis=1, kind="stable")[:, :5]
+
+
+def knn_predictions(
+    bank: np.ndarray,
+    bank_labels: np.ndarray,
+    queries: np.ndarray,
+    classes: int,
+    k: int,
+    temperature: float,
+    progress: str = "",
+) -> np.ndarray:
+    """The classes that most of the k nearest neighbours vote for.
+
+    Args:
+      bank: float32 [n, C] features of labelled images.
+      bank_labels: int64 [n].
+      queries: float32 [q, C].
+      classes: number of classes.
+      k: neighbours that vote; at most n are taken.
+      temperature: T of their votes.
+      progress: as of `nearest`.
+
+    Returns:
+      int64 [q, 5], the most likely class first.
+    """
+    cosines, rows = nearest(bank, queries, k, progress)
+    parts = [slice(start, start + _QUERIES) for start in range(0, len(queries), _QUERIES)]
+    votes = (vote(cosines[part], bank_labels[rows[part]], classes, temperature) for part in parts)
+    return np.concatenate([most_likely(of_part) for of_part in votes])
+
+
 def knn_accuracy(
     bank: np.ndarray,
     bank_labels: np.ndarray,
@@ -83,13 +117,8 @@ def knn_accuracy(
     Source: see `vote`; k = 20 and T = 0.07 on ImageNet are common since.
     """
     classes = int(max(bank_labels.max(), query_labels.max())) + 1
-    cosines, rows = nearest(bank, queries, k)
-    right = 0
-    for start in range(0, len(queries), _QUERIES):
-        part = slice(start, start + _QUERIES)
-        votes = vote(cosines[part], bank_labels[rows[part]], classes, temperature)
-        right += int(np.sum(votes.argmax(1) == query_labels[part]))
-    return right / len(queries)
+    predictions = knn_predictions(bank, bank_labels, queries, classes, k, temperature)
+    return int(np.sum(predictions[:, 0] == query_labels)) / len(queries)
 
 
 def _normalised(features: np.ndarray) -> tf.Tensor:

@@ -1,12 +1,12 @@
 """Logistic regression on features that do not change: a linear probe in seconds."""
 
-import sys
-
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
+
+from pic_tf.progress import drawing_interval
 
 _STRENGTHS = tuple(10.0**e for e in range(-5, 2))  # inverse regularisation C of scikit-learn, smallest first
 _MAX_ITERATIONS = 1000
@@ -56,7 +56,7 @@ def _best_strength(x: np.ndarray, labels: np.ndarray, seed: int) -> float:
     )
     if len(np.unique(fit_labels)) < 2:
         return 1.0
-    bar = tqdm(_STRENGTHS, "logistic regression", mininterval=0.5 if sys.stderr.isatty() else 30.0)
+    bar = tqdm(_STRENGTHS, "logistic regression", mininterval=drawing_interval())
     scores = [_fit(fit, fit_labels, strength).score(check, check_labels) for strength in bar]
     return _STRENGTHS[int(np.argmax(scores))]  # the strongest regularisation among equals
 

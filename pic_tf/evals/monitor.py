@@ -105,10 +105,8 @@ class KnnMonitor(keras.callbacks.Callback):
                 raise
             raise unreadable from error
         for broken in self._broken:
-            for line in broken.new():
-                tqdm.write(f"kNN: broken image, left out: {line}", file=sys.stderr)
-            broken.check(self._max_broken)
-        whole = [~np.isin(ids, list(broken.reasons)) for broken, (_, ids) in zip(self._broken, self._images)]
+            broken.tell(self._max_broken, "kNN: ")
+        whole = [broken.whole(ids) for broken, (_, ids) in zip(self._broken, self._images)]
         (bank, bank_labels), (queries, labels) = (
             (values[fine], of_values[fine]) for values, of_values, fine in zip((bank, queries), self._labels, whole)
         )

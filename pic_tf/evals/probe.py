@@ -36,8 +36,7 @@ class LinearProbe(keras.layers.Layer):
 
     def call(self, features: tf.Tensor) -> tf.Tensor:
         """float32 [b, classes] logits of features [b, C]."""
-        scaled = (features - self.mean) * tf.math.rsqrt(self.variance + _EPSILON)
-        return tf.matmul(scaled, self.kernel) + self.bias
+        return self._logits(self._scaled(features))
 
     def learn(self, features: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> None:
         """One update; in several replicas all make the same one, from the images of all.
@@ -54,11 +53,11 @@ class LinearProbe(keras.layers.Layer):
         # The scaling is of the running statistics, those of this batch included.
         for statistic, now in ((self.mean, mean), (self.variance, square)):
             _assign(statistic, _STATISTICS * statistic + (1 - _STATISTICS) * now)
-        logits = self(features)
+        scaled = self._scaled(features)
+        logits = self._logits(scaled)
         probabilities = tf.nn.softmax(logits)
         # The gradient of the mean cross-entropy, written out: softmax - one-hot.
         error = (probabilities - tf.one_hot(labels, logits.shape[-1])) * (weights / count)[:, None]
-        scaled = (features - self.mean) * tf.math.rsqrt(self.variance + _EPSILON)
         self._move(self.kernel, self.kernel_momentum, tf.matmul(scaled, error, transpose_a=True))
         self._move(self.bias, self.bias_momentum, tf.reduce_sum(error, 0))
         self.accuracy.update_state(tf.argmax(logits, 1) == labels, weights)
@@ -66,6 +65,12 @@ class LinearProbe(keras.layers.Layer):
     def accuracy_on(self, features: np.ndarray, labels: np.ndarray) -> float:
         """Share of features [n, C] whose class, of labels int64 [n], is found."""
         return float(np.mean(np.argmax(self(tf.constant(features)).numpy(), 1) == labels))
+
+    def _scaled(self, features: tf.Tensor) -> tf.Tensor:
+        return (features - self.mean) * tf.math.rsqrt(self.variance + _EPSILON)
+
+    def _logits(self, scaled: tf.Tensor) -> tf.Tensor:
+        return tf.matmul(scaled, self.kernel) + self.bias
 
     def _move(self, weight: tf.Variable, momentum: tf.Variable, gradient: tf.Tensor) -> None:
         tf.raw_ops.ResourceApplyMomentum(

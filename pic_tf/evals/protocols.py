@@ -10,7 +10,7 @@ from pic_tf.data.datasets import open_dataset
 from pic_tf.data.sources import Source
 from pic_tf.evals.exported import Exported
 from pic_tf.evals.features import cached_features
-from pic_tf.evals.knn import nearest, vote
+from pic_tf.evals.knn import knn_predictions, most_likely
 from pic_tf.evals.logistic import logistic_regression
 from pic_tf.evals.report import Report, report, write_report
 from pic_tf.evals.settings import PIXELS, Settings
@@ -18,7 +18,6 @@ from pic_tf.evals.subset import Subset, listed, stratified
 from pic_tf.evals.supervised import Training, train_classifier
 
 _FEATURES = "features"  # folder of the cache
-_QUERIES = 1024  # images that vote at once
 
 
 def open_labelled(settings: Settings) -> tuple[Source, Source]:
@@ -95,14 +94,16 @@ def _knn(settings: Settings, exported, train, held_out, labelled, strategy):
     (bank, known), (queries, whole) = (_features(settings, exported, source) for source in (train, held_out))
     labelled = labelled[known[labelled]]
     bank = bank if len(labelled) == len(train) else bank[labelled]
-    cosines, rows = nearest(bank, queries, settings.knn_k, "nearest neighbours")
-    labels, classes = train.labels[labelled], len(train.class_names)
-    predictions = []
-    for start in range(0, len(queries), _QUERIES):
-        part = slice(start, start + _QUERIES)
-        votes = vote(cosines[part], labels[rows[part]], classes, settings.knn_temperature)
-        predictions.append(_most_likely(votes))
-    return f"kNN, k {settings.knn_k}", np.concatenate(predictions), whole, {}
+    predictions = knn_predictions(
+        bank,
+        train.labels[labelled],
+        queries,
+        len(train.class_names),
+        settings.knn_k,
+        settings.knn_temperature,
+        "nearest neighbours",
+    )
+    return f"kNN, k {settings.knn_k}", predictions, whole, {}
 
 
 def _linear(settings: Settings, exported, train, held_out, labelled, strategy):
@@ -111,7 +112,7 @@ def _linear(settings: Settings, exported, train, held_out, labelled, strategy):
     (features, known), (queries, whole) = (_features(settings, exported, source) for source in (train, held_out))
     labelled = labelled[known[labelled]]
     probabilities, strength = logistic_regression(features[labelled], train.labels[labelled], queries, settings.seed)
-    return "linear, L-BFGS", _most_likely(probabilities), whole, {"strength": strength}
+    return "linear, L-BFGS", most_likely(probabilities), whole, {"strength": strength}
 
 
 def _fine_tune(settings: Settings, exported, train, held_out, labelled, strategy):
@@ -119,24 +120,8 @@ def _fine_tune(settings: Settings, exported, train, held_out, labelled, strategy
 
 
 def _train(what: str, settings: Settings, exported, train, held_out, labelled, strategy):
-    training = Training(
-        fine_tune=settings.protocol == "finetune",
-        epochs=settings.epochs,
-        batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
-        backbone_rate=settings.backbone_rate,
-        layer_decay=settings.layer_decay,
-        warmup_epochs=settings.warmup_epochs,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
-        crop_scale=settings.crop_scale,
-        flip_probability=settings.flip_probability,
-        image_size=settings.image_size,
-        eval_crop=settings.eval_crop,
-        eval_every=settings.eval_every,
-        max_broken=settings.max_broken,
-        seed=settings.seed,
-    )
+    names = [field.name for field in dataclasses.fields(Training) if field.name != "fine_tune"]
+    training = Training(settings.protocol == "finetune", **{name: getattr(settings, name) for name in names})
     output = pathlib.Path(settings.output_dir)
     output.mkdir(parents=True, exist_ok=True)
     predictions, whole, accuracies = train_classifier(
@@ -162,11 +147,6 @@ def _features(settings: Settings, exported: Exported | None, source: Source) -> 
         max_broken=settings.max_broken,
         cache=pathlib.Path(settings.output_dir) / _FEATURES,
     )
-
-
-def _most_likely(scores: np.ndarray) -> np.ndarray:
-    """int64 [n, 5] classes of the highest scores [n, classes], the first classes first among equals."""
-    return np.argsort(-scores, axis=1, kind="stable")[:, :5]
 
 
 def _file_name(settings: Settings) -> str:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import pathlib
 from typing import Any
 
@@ -125,10 +124,9 @@ def _draw(found: Report, path: pathlib.Path) -> None:
         axis.set_ylim(0, 1)
         axis.grid(alpha=0.3)
     axis.set_title(f"{found.protocol}: {found.backbone}, top-1 {found.top1:.4f}", fontsize=10)
-    aside = path.with_suffix(".partial.png")
-    figure.savefig(aside, dpi=120)
+    with replaced(path, "wb") as file:
+        figure.savefig(file, format="png", dpi=120)
     plt.close(figure)
-    os.replace(aside, path)
 
 
 def _draw_confusion(axis, found: Report) -> None:

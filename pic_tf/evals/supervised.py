@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import pathlib
 
 import numpy as np
@@ -131,7 +130,7 @@ def train_classifier(
         training.eval_every,
         training.epochs,
         state,
-        json.loads(json.dumps(settings)),
+        settings,
     )
     each_epoch.restore(model)
 
