@@ -131,7 +131,7 @@ def test_a_disk_that_fails_says_nothing_about_a_state(tmp_path, monkeypatch):
     def fails(*_):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(state_files, "_checksum", fails)
+    monkeypatch.setattr(state_files, "sha256_of", fails)
     with pytest.raises(OSError, match="Input/output error"):
         state_files.newest(tmp_path)
 
