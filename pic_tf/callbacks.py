@@ -7,7 +7,7 @@ import pathlib
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -165,6 +165,12 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, str]]:
     """Rows of metrics.csv as text, '' where an epoch has no such number."""
     with open(path, newline="") as file:
         return list(csv.DictReader(file))
+
+
+def last_figures(path: pathlib.Path, names: Sequence[str]) -> dict[str, float]:
+    """The newest number of each name in metrics.csv, without those that were never measured."""
+    rows = read_metrics(path) if path.exists() else []
+    return {name: float(row[name]) for row in rows for name in names if row[name]}
 
 
 class RowHealth(keras.callbacks.Callback):

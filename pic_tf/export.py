@@ -21,6 +21,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from pic_tf.data.augment import MEAN, STDDEV
+from pic_tf.data.crops import central_view
 from pic_tf.model_card import model_card, write_card
 
 
@@ -45,16 +46,20 @@ def export_backbone(
     """Write the backbone as a SavedModel that takes plain images in [0, 1].
 
     The channel normalisation it was trained with is inside. The signature `serving_default` maps
-    `images` to `features`. As a reusable SavedModel, `hub.KerasLayer(path, trainable=True)`
-    fine-tunes it: variables, trainable variables and the training flag are there, and batch
-    normalisation updates its statistics. A model card in it (model_card.json, model_card.md) says what it is.
+    `images` to `features`; the signature `encoded`, there where a size is known, maps `encoded`, the bytes of
+    JPEG or PNG files, to `features` of their central views, as evaluations see them. As a reusable SavedModel,
+    `hub.KerasLayer(path, trainable=True)` fine-tunes it: variables, trainable variables and the training flag
+    are there, and batch normalisation updates its statistics. In Keras 3 it is
+    `keras.layers.TFSMLayer(path, "serving_default", "training")`; the signature `training` is that mode of it.
+    A model card in it (model_card.json, model_card.md) says what it is.
 
     Args:
       backbone: Keras model, normalised images -> features [B, C] or maps [B, h, w, C], which are averaged.
       path: folder to write; one that is there already is replaced once the new one is complete.
       image_size: side in pixels that the signature asks for; None for any.
-      trained_size: side in pixels of the views it was trained on, for the model card; None for `image_size`.
-      eval_crop: side of the central crop for evaluation, share of the short side, for the model card.
+      trained_size: side in pixels of the views it was trained on, to which encoded images are brought; None for
+        `image_size`.
+      eval_crop: side of the central crop of encoded images and in evaluations, share of the short side.
       training: how it was trained, for the model card; anything JSON can hold.
 
     Raises:
@@ -66,7 +71,7 @@ def export_backbone(
     older = os.path.exists(os.path.join(path, "saved_model.pb"))
     if os.path.exists(path) and not older and not (os.path.isdir(path) and not os.listdir(path)):
         raise ValueError(f"expected a new folder or an older export at {path!r}, got something else: name another")
-    shape = [image_size, image_size, 3]
+    shape, view_size = [image_size, image_size, 3], image_size or trained_size
     images = keras.Input(shape, name="images")
     scale = normalisation_layer()
     # A flat model: its variables and names are the backbone's own.
@@ -77,13 +82,21 @@ def export_backbone(
     features = keras.layers.Activation("linear", dtype="float32", name="float32")(features)
     model = keras.Model(images, features, name="pic_backbone")
 
-    @tf.function(input_signature=[tf.TensorSpec([None, *shape], tf.float32, name="images")])
-    def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"features": model(images, training=False)}
+    def of_images(training: bool) -> tf.types.experimental.GenericFunction:
+        signature = [tf.TensorSpec([None, *shape], tf.float32, name="images")]
+        return tf.function(lambda images: {"features": model(images, training=training)}, signature)
 
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="encoded")])
+    def serve_encoded(encoded: tf.Tensor) -> dict[str, tf.Tensor]:
+        view = tf.TensorSpec([view_size, view_size, 3], tf.uint8)
+        views = tf.map_fn(lambda image: central_view(image, eval_crop, view_size), encoded, fn_output_signature=view)
+        return {"features": model(tf.cast(views, tf.float32) / 255, training=False)}
+
+    signatures = {"serving_default": of_images(False), "training": of_images(True)}
+    signatures |= {"encoded": serve_encoded} if view_size else {}
     aside = f"{path}.partial"
     shutil.rmtree(aside, ignore_errors=True)
-    model.save(aside, save_format="tf", include_optimizer=False, signatures={"serving_default": serve})
+    model.save(aside, save_format="tf", include_optimizer=False, signatures=signatures)
     card = model_card(backbone, features.shape[-1], trained_size or image_size, eval_crop, training)
     write_card(pathlib.Path(aside), card)
     # Moved out of the way as a whole: a folder that is half deleted would be nobody's export.
@@ -99,15 +112,18 @@ def main(_) -> None:
     logging.set_verbosity(logging.ERROR)  # TensorFlow reports its own doings through absl
     from pic_tf import pretrain  # brings in everything else, which a library user of this file does not need
 
-    run, output = flags.FLAGS.run, flags.FLAGS.output
+    output, untrained = flags.FLAGS.output, flags.FLAGS.untrained
     try:
-        step = pretrain.export_run(run, output)
+        step = pretrain.export_run(flags.FLAGS.run, output, untrained)
     except ValueError as error:
         sys.exit(f"error: {error}")
-    print(f"backbone after {step:,} steps written to {output}")
+    print(f"backbone {f'after {step:,} steps' if step else 'at its random initialisation'} written to {output}")
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("run", None, "output folder of a training run", required=True)
     flags.DEFINE_string("output", None, "folder to write the SavedModel to; replaced if it is there", required=True)
+    flags.DEFINE_bool(
+        "untrained", False, "export the network as it was at random initialisation, a baseline for evaluations"
+    )
     app.run(main)

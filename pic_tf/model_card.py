@@ -27,7 +27,8 @@ def model_card(
       feature_dim: C.
       image_size: side in pixels of the views it was trained on; None where that is not known.
       eval_crop: side of the central crop that its evaluation took, share of the short side.
-      training: how it was trained, anything JSON can hold; None where that is not known.
+      training: how it was trained, anything JSON can hold, `step` 0 where it is at its random initialisation; None
+        where that is not known.
 
     Returns:
       The card, as JSON can hold it.
@@ -52,11 +53,17 @@ def write_card(folder: pathlib.Path, card: dict[str, Any]) -> None:
     (folder / TEXT_FILE).write_text(_as_text(card))
 
 
+def title(card: dict[str, Any]) -> str:
+    """What to call a backbone."""
+    name, training = card["backbone"]["name"], card["training"]
+    return f"{name}, random initialisation" if training and training.get("step") == 0 else name
+
+
 def _as_text(card: dict[str, Any]) -> str:
-    network = card["backbone"]
+    network, training = card["backbone"], card["training"]
     size = f"{card['image_size']} pixels" if card["image_size"] else "not recorded"
     lines = [
-        f"# {network['name']}{', pretrained without labels' if card['training'] else ''}",
+        f"# {title(card)}{', pretrained without labels' if training and training.get('step') else ''}",
         "",
         f"Made by pic_tf {card['pic_tf_version']} with TensorFlow {card['tensorflow_version']}.",
         "",
@@ -64,10 +71,10 @@ def _as_text(card: dict[str, Any]) -> str:
         "- input: RGB images float32 [b, H, W, 3] in [0, 1]; the normalisation by channel is inside",
         f"- side of a training view: {size}; central crop in evaluation: {card['eval_crop']} of the short side",
     ]
-    if card["training"]:
+    if training:
         lines += ["", "## Training", ""]
-        lines += [f"- {name}: {value}" for name, value in card["training"].items() if not isinstance(value, dict)]
-        for name, values in card["training"].items():
+        lines += [f"- {name}: {value}" for name, value in training.items() if not isinstance(value, dict)]
+        for name, values in training.items():
             if isinstance(values, dict):
                 lines += ["", f"### {name}", "", *(f"- {key}: {value}" for key, value in values.items())]
     lines += [

@@ -14,7 +14,7 @@ import tf_keras as keras
 
 from pic_tf import config as configuration
 from pic_tf import plan, state_files, validation
-from pic_tf.callbacks import BrokenWatch, EventFiles, Interrupted, KeepState, MetricsFile, ProgressBar, RowHealth
+from pic_tf.callbacks import BrokenWatch, EventFiles, Interrupted, KeepState, MetricsFile, ProgressBar, RowHealth, last_figures
 from pic_tf.checkpoint import Checkpoints, metric_variables
 from pic_tf.config import Config
 from pic_tf.data.broken import BrokenImages
@@ -44,6 +44,7 @@ from pic_tf.strategy import is_chief, open_strategy, several_workers
 _READ_AHEAD = 64  # more batches than the input pipeline prepares in advance
 FLAGS_FILE, METRICS_FILE, PICTURE, LOCK_FILE = "flags.txt", "metrics.csv", "training.png", ".lock"
 NAN_REPORTS = "nan_reports"
+FIGURES = ("epoch", "loss", "accuracy", "knn", "probe")  # of the model card: what equal runs have in common
 _IMAGES_FILE = "images.json"  # beside a checkpoint: which images the rows belong to
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 # What the others see of a worker that is gone.
@@ -408,19 +409,20 @@ def _train(
         return Result(total, True, None)
     references = {"raw pixels": knn.raw_pixels, "random init": knn.random_init} if knn else {}
     plot_training(output / METRICS_FILE, output / PICTURE, references)
-    _export(config, plain, output / EXPORT, total)
+    _export(config, plain, output / EXPORT, total, output / METRICS_FILE)
     return Result(total, True, output / EXPORT)
 
 
-def export_run(run_dir: str, path: str) -> int:
+def export_run(run_dir: str, path: str, untrained: bool = False) -> int:
     """Export the backbone of a run's newest checkpoint.
 
     Args:
       run_dir: output folder of the run.
       path: folder to write the SavedModel to.
+      untrained: export it as it was before the first step instead.
 
     Returns:
-      The step of the checkpoint.
+      The step of the checkpoint; 0 for the untrained one.
 
     Raises:
       ValueError: where there is no run or no checkpoint.
@@ -436,16 +438,23 @@ def export_run(run_dir: str, path: str) -> int:
     config = configuration.from_flagfile(str(found / FLAGS_FILE))
     validation.check(config)
     model, plain = build_model(config, tf.distribute.get_strategy()), plain_backbone(config)
-    step = Checkpoints(checkpoints, model).restore(found)
+    step = 0 if untrained else Checkpoints(checkpoints, model).restore(found)
     copy_weights(model.backbone, plain)
-    _export(config, plain, path, step)
+    _export(config, plain, path, step, found / METRICS_FILE)
     return step
 
 
-def _export(config: Config, plain: keras.Model, path: str | os.PathLike, step: int) -> None:
-    """Export the backbone, with a card of what decided its training."""
+def _export(config: Config, plain: keras.Model, path: str | os.PathLike, step: int, metrics: pathlib.Path) -> None:
+    """Export the backbone, with a card of what decided its training and of the last figures."""
     flags = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.metadata["trajectory"]}
-    training = {"step": step, "total_steps": plan.total_steps(config), "flags": flags}
+    training = {
+        "dataset": pathlib.Path(config.dataset).name,
+        "images": config.num_instances,
+        "step": step,
+        "total_steps": plan.total_steps(config),
+        "figures": last_figures(metrics, FIGURES) if step else {},
+        "flags": flags,
+    }
     size = max(view.size for view in config.views())
     export_backbone(plain, path, trained_size=size, eval_crop=config.eval_crop, training=training)
 

@@ -1,12 +1,17 @@
 """The exported backbone in the hands of its users."""
 
+import io
+import os
 import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_hub as hub
 import tf_keras as keras
+from PIL import Image
 
 from pic_tf.data.augment import normalise
 from pic_tf.export import export_backbone
@@ -70,6 +75,73 @@ def test_hub_without_training_leaves_it_alone(exported):
     np.testing.assert_array_equal(layer(images, training=True), layer(images, training=False))
     for value, variable in zip(before, layer.variables):
         np.testing.assert_array_equal(variable, value)
+
+
+# Another process with Keras 3 alone; the labels say which pictures are darker.
+USE_TFSM_LAYER = """
+import sys
+import numpy as np
+import keras
+
+path, arrays = sys.argv[1:]
+images = np.random.default_rng(0).uniform(size=(32, 16, 16, 3)).astype(np.float32)
+layer = keras.layers.TFSMLayer(path, "serving_default", "training")
+np.save(arrays, layer(images)["features"])
+classifier = keras.Sequential([layer, keras.layers.Lambda(lambda x: x["features"]), keras.layers.Dense(2, "softmax")])
+classifier.compile(keras.optimizers.SGD(0.05), "sparse_categorical_crossentropy")
+labels = np.arange(32) % 2
+images[labels == 1] *= 0.5
+before = [np.array(w) for w in layer.weights]
+print(*classifier.fit(images, labels, batch_size=16, epochs=6, verbose=0).history["loss"])
+print(sum(not np.array_equal(a, w) for a, w in zip(before, layer.weights)), len(before))
+assert not any(name.split(".")[0] in ("pic_tf", "tf_keras") for name in sys.modules)
+"""
+
+
+def test_keras_3_fine_tunes_it(exported, tmp_path):
+    backbone, path = exported
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("TF_USE", "PYTHONPATH"))}
+    ended = subprocess.run(
+        [sys.executable, "-c", USE_TFSM_LAYER, path, tmp_path / "features.npy"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    images = np.random.default_rng(0).uniform(size=(32, 16, 16, 3)).astype(np.float32)
+    expected = backbone(normalise(tf.constant(images * 255)), training=False)
+    # Float32 on both sides, normalised by x / s - m / s there and (x - m) / s here.
+    np.testing.assert_allclose(np.load(tmp_path / "features.npy"), expected, rtol=1e-4, atol=1e-5)
+    *_, losses, moved = ended.stdout.splitlines()
+    losses = [float(loss) for loss in losses.split()]
+    assert losses[-1] < 0.7 * losses[0]
+    assert moved == "100 100"  # 60 weights and 40 batch statistics
+
+
+def test_serves_encoded_images(tmp_path):
+    """A JPEG, a PNG and a gray JPEG of different sizes against PIL and the float signature."""
+    keras.utils.set_random_seed(0)
+    export_backbone(resnet(18, "small", 4), tmp_path / "backbone", trained_size=16, eval_crop=0.875)
+    generator, encoded, views = np.random.default_rng(0), [], []
+    for kind, mode, (height, width) in (("JPEG", "RGB", (40, 64)), ("PNG", "RGB", (17, 16)), ("JPEG", "L", (50, 30))):
+        coarse = Image.fromarray(generator.integers(0, 256, (5, 4, 3), dtype=np.uint8)).convert(mode)
+        buffer = io.BytesIO()
+        coarse.resize((width, height), Image.BICUBIC).save(buffer, kind, **({"quality": 90} if kind == "JPEG" else {}))
+        encoded.append(buffer.getvalue())
+        side = round(min(height, width) * 0.875)
+        top, left = (height - side) // 2, (width - side) // 2
+        decoded = Image.open(buffer).convert("RGB").crop((left, top, left + side, top + side))
+        views.append(np.asarray(decoded.resize((16, 16), Image.BILINEAR)))
+    signatures = tf.saved_model.load(str(tmp_path / "backbone")).signatures
+    features = signatures["encoded"](encoded=tf.constant(encoded))["features"]
+    expected = signatures["serving_default"](images=tf.constant(np.stack(views) / 255, tf.float32))["features"]
+    # PIL resizes with 8-bit arithmetic: some pixels differ by one level of 255, which the features follow.
+    np.testing.assert_allclose(features, expected, atol=0.02 * np.abs(expected).max())
+    # Other images are further off, so that the tolerance tells something.
+    assert np.abs(expected[0] - expected[1]).max() > 0.1 * np.abs(expected).max()
+
+
+def test_encoded_images_need_a_size(exported):
+    _, path = exported
+    assert set(tf.saved_model.load(path).signatures) == {"serving_default", "training"}
 
 
 def test_replaces_an_older_export_as_a_whole(exported, tmp_path):

@@ -180,6 +180,30 @@ def crop_encoded(encoded: tf.Tensor, height_width: tf.Tensor, windows: tf.Tensor
     return [tf.stack([next(views) for _ in range(crop.count)]) for crop in crops]
 
 
+def central_view(encoded: tf.Tensor, fraction: float, size: int) -> tf.Tensor:
+    """The centred square of one encoded image, resized: what evaluations look at, without any Python.
+
+    Args:
+      encoded: scalar string, the bytes of a JPEG, a PNG, a GIF (its first frame) or a BMP.
+      fraction: side of the square, share of the image's short side, in (0, 1].
+      size: output side in pixels.
+
+    Returns:
+      uint8 [size, size, 3].
+
+    Raises:
+      tf.errors.InvalidArgumentError: at run time, for bytes that cannot be decoded.
+    """
+    image = tf.cond(
+        tf.io.is_jpeg(encoded),
+        lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE"),
+        lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
+    )
+    shape = tf.shape(image)
+    top, left, side, _ = tf.unstack(central_window(shape[:1], shape[1:2], fraction)[0])
+    return _resize(image[top : top + side, left : left + side], size)
+
+
 def _decode_jpeg(encoded: tf.Tensor, height_width: tf.Tensor, origin: tf.Tensor, extent: tf.Tensor) -> tf.Tensor:
     # A JPEG decoder smooths chroma across neighbours: decode some of them too, then cut them off.
     before = tf.minimum(origin, _CHROMA_MARGIN)

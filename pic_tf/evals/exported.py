@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from pic_tf.model_card import FORMAT_VERSION, JSON_FILE
+from pic_tf.model_card import FORMAT_VERSION, JSON_FILE, title
 from pic_tf.state_files import sha256_of
 
 _GRAPH = "saved_model.pb"
@@ -33,7 +33,7 @@ class Exported:
     @property
     def name(self) -> str:
         """What to call it in tables."""
-        return self.card["backbone"]["name"]
+        return title(self.card)
 
     def network(self) -> Any:
         """Load it: a callable float32 [b, H, W, 3] in [0, 1], training: bool -> float32 [b, C], with its variables.
