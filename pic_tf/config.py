@@ -2,11 +2,12 @@
 
 import dataclasses
 import os
+import sys
 import types
 import typing
 from typing import Any
 
-from absl import flags
+from absl import app, flags
 
 from pic_tf.data.crops import Crop, parse_crops
 from pic_tf.data.presets import PRESETS, Preset
@@ -235,6 +236,14 @@ def define_flags(values: flags.FlagValues = flags.FLAGS, settings: type = Config
             define[kind_of(field)](field.name, default, help, flag_values=values)
 
 
+def parse(arguments: list[str]) -> list[str]:
+    """absl's own parser of a command line, which does not foresee a flag file that is no text."""
+    try:
+        return app.parse_flags_with_usage(arguments)
+    except UnicodeDecodeError as error:
+        sys.exit(f"error: expected text in --flagfile, got {error}: check the path")
+
+
 def from_flags(values: flags.FlagValues = flags.FLAGS, settings: type = Config) -> Any:
     """The configuration that the command line asks for.
 
@@ -272,11 +281,12 @@ def to_flagfile(config: Config) -> str:
     return "".join(lines)
 
 
-def from_flagfile(path: str) -> Config:
-    """The configuration that `to_flagfile` wrote.
+def from_flagfile(path: str, settings: type = Config) -> Any:
+    """The configuration that a flag file describes.
 
     Args:
-      path: a flag file.
+      path: a flag file, e.g. as `to_flagfile` wrote it.
+      settings: `Config`, or another dataclass of settings.
 
     Returns:
       The configuration.
@@ -285,14 +295,14 @@ def from_flagfile(path: str) -> Config:
       ValueError: if it cannot be read or parsed.
     """
     values = flags.FlagValues()
-    define_flags(values)
+    define_flags(values, settings)
     try:
         _, *rest = values(["", f"--flagfile={os.path.abspath(path)}"])  # absl would take a ~ at the start for a home
     except (flags.Error, UnicodeDecodeError) as error:
         raise ValueError(f"expected a flag file of this version at {path!r}, got {error}") from error
     if rest:
         raise ValueError(f"expected a flag file of this version at {path!r}, got {rest[0]!r} in it")
-    return from_flags(values)
+    return from_flags(values, settings)
 
 
 def changed(old: Config, new: Config) -> list[str]:

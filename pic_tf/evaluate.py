@@ -27,7 +27,6 @@ from pic_tf.evals.exported import open_exported
 from pic_tf.evals.protocols import evaluate, open_labelled
 from pic_tf.evals.report import HEADER
 from pic_tf.strategy import open_strategy
-from pic_tf.train import parse
 
 
 def main(arguments: list[str]) -> None:
@@ -60,4 +59,4 @@ def main(arguments: list[str]) -> None:
 if __name__ == "__main__":
     configuration.define_flags(settings=evaluation.Settings)
     flags.adopt_module_key_flags(configuration)  # so that --help shows them
-    app.run(main, flags_parser=parse)
+    app.run(main, flags_parser=configuration.parse)

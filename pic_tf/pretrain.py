@@ -14,7 +14,16 @@ import tf_keras as keras
 
 from pic_tf import config as configuration
 from pic_tf import plan, state_files, validation
-from pic_tf.callbacks import BrokenWatch, EventFiles, Interrupted, KeepState, MetricsFile, ProgressBar, RowHealth, last_figures
+from pic_tf.callbacks import (
+    BrokenWatch,
+    EventFiles,
+    Interrupted,
+    KeepState,
+    MetricsFile,
+    ProgressBar,
+    RowHealth,
+    last_figures,
+)
 from pic_tf.checkpoint import Checkpoints, metric_variables
 from pic_tf.config import Config
 from pic_tf.data.broken import BrokenImages

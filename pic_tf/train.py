@@ -72,14 +72,6 @@ def main(arguments: list[str]) -> None:
         print(f"done: backbone in {result.export}, curves in {config.output_dir}/{pretrain.PICTURE}")
 
 
-def parse(arguments: list[str]) -> list[str]:
-    """absl's own parser, which does not foresee a flag file that is no text."""
-    try:
-        return app.parse_flags_with_usage(arguments)
-    except UnicodeDecodeError as error:
-        sys.exit(f"error: expected text in --flagfile, got {error}: check the path")
-
-
 if __name__ == "__main__":
     configuration.define_flags()
     flags.adopt_module_key_flags(configuration)  # so that --help shows them
@@ -87,4 +79,4 @@ if __name__ == "__main__":
     flags.DEFINE_bool(
         "allow_changed_flags", False, "go on with the run in --output_dir although flags that change it differ"
     )
-    app.run(main, flags_parser=parse)
+    app.run(main, flags_parser=configuration.parse)
