@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from pic_tf import replicas, state_files
 from pic_tf.instances.rows import Rows, collect, place
-from pic_tf.optim.history import resized
+from pic_tf.optim.history import ProductHistory, resized
 from pic_tf.pic import PIC
 from pic_tf.strategy import is_chief
 
@@ -150,6 +150,14 @@ class Checkpoints:
             for name, variable in named_variables(self._model)
             if name.startswith(_LOCAL) and variable.synchronization == own
         }
+
+
+def history_of(path: pathlib.Path) -> ProductHistory:
+    """The product history of a state on disk."""
+    variables = state_files.read_variables(path)
+    history = ProductHistory(int(variables[_CAPACITY]))
+    history.products.assign(variables[_PRODUCTS])
+    return history
 
 
 def named_variables(model: PIC) -> Iterator[tuple[str, tf.Variable]]:

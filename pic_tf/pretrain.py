@@ -54,7 +54,7 @@ _READ_AHEAD = 64  # more batches than the input pipeline prepares in advance
 FLAGS_FILE, METRICS_FILE, PICTURE, LOCK_FILE = "flags.txt", "metrics.csv", "training.png", ".lock"
 NAN_REPORTS = "nan_reports"
 FIGURES = ("epoch", "loss", "accuracy", "knn", "probe")  # of the model card: what equal runs have in common
-_IMAGES_FILE = "images.json"  # beside a checkpoint: which images the rows belong to
+IMAGES_FILE = "images.json"  # beside a checkpoint: which images the rows belong to
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 # What the others see of a worker that is gone.
 _LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError)
@@ -288,8 +288,8 @@ def _state_to_go_on_with(
             f"expected --output_dir {config.output_dir!r} to be one folder for all workers, got none of its "
             f"checkpoint of step {step:,} here: use a disk that all share"
         )
-    images = json.loads(state_files.read_text(path, _IMAGES_FILE))
-    if images != _identity(train):
+    images = json.loads(state_files.read_text(path, IMAGES_FILE))
+    if images != identity(train):
         raise ValueError(
             f"expected the {images['count']:,} images of the run in {config.output_dir!r}, got {len(train):,} of which "
             "some have other names or places: their rows would go to the wrong images; bring the old ones back, or "
@@ -367,8 +367,8 @@ def _train(
     reports, most = output / NAN_REPORTS, config.max_skipped_steps
     guard = NanGuard(config.on_nan, most, reports, train, batches, plan.learning_rates(config), chief)
     every = config.checkpoint_every
-    images = json.dumps(_identity(train))  # once: it looks at every name, or pixel
-    state = KeepState(checkpoints, every, lambda: _texts(config, images), within_epoch, guard.look, alone)
+    images = json.dumps(identity(train))  # once: it looks at every name, or pixel
+    state = KeepState(checkpoints, every, lambda: texts_beside(config, images), within_epoch, guard.look, alone)
     files = [MetricsFile(output / METRICS_FILE)] if chief else []
     if config.tensorboard:
         files += [RowHealth(), *([EventFiles(output / "tensorboard")] if chief else [])]
@@ -521,17 +521,17 @@ def _begin_files(config: Config, output: pathlib.Path, found: pathlib.Path | Non
             file.write(state_files.read_text(found, METRICS_FILE))
 
 
-def _texts(config: Config, images: str) -> dict[str, str]:
+def texts_beside(config: Config, images: str) -> dict[str, str]:
     """What is kept beside a checkpoint, so that it needs nothing else."""
     metrics = pathlib.Path(config.output_dir) / METRICS_FILE
     return {
         FLAGS_FILE: configuration.to_flagfile(config),
         METRICS_FILE: metrics.read_text() if metrics.exists() else "",
-        _IMAGES_FILE: images,
+        IMAGES_FILE: images,
     }
 
 
-def _identity(train: Source) -> dict[str, str | int]:
+def identity(train: Source) -> dict[str, str | int]:
     """Which images the ids stand for."""
     return {"count": len(train), "fingerprint": train.fingerprint()}
 
