@@ -44,6 +44,8 @@ class PIC(keras.Model):
       small_crops_move_rows: whether the views of all groups move the instance weights, or those of the first alone,
         while the others only look for their rows.
       seed: of the initial instance weights.
+      rows_on_device: resting rows of a replica that are on its device, where a `Pager` keeps the others in host memory
+        or on disk; None for all of them.
       probe: a `LinearProbe` on the backbone's features that learns from labelled images which the batches bring
         along; it changes nothing else.
 
@@ -82,6 +84,7 @@ class PIC(keras.Model):
         augment: Callable[..., tf.Tensor | tuple[tf.Tensor, ...]] | None = None,
         small_crops_move_rows: bool = False,
         seed: int = 0,
+        rows_on_device: int | None = None,
         probe: LinearProbe | None = None,
         name: str = "pic",
     ):
@@ -100,6 +103,7 @@ class PIC(keras.Model):
             weight_correction,
             min_row_norm,
             seed,
+            rows_on_device,
         )
         self.augment, self.small_crops_move_rows = augment, small_crops_move_rows
         self.mean_loss = keras.metrics.Mean("loss")

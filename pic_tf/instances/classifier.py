@@ -8,7 +8,7 @@ import tf_keras as keras
 
 from pic_tf import replicas
 from pic_tf.instances.loss import SIMILARITIES, instance_softmax
-from pic_tf.instances.store import DeviceStore, initialise_rows
+from pic_tf.instances.store import Store, initialise
 from pic_tf.optim.lazy_sgd import LazySGD
 
 _NOBODY = np.int64(-1)  # id of an empty slot
@@ -50,6 +50,8 @@ class InstanceClassifier(keras.layers.Layer):
         departure from the paper: a row that rested long enough shrinks to nothing, its cosine gradient
         grows as 1 / |w| and would throw it to a norm where it freezes. Cosine logits do not change.
       seed: of the initial weights.
+      rows_on_device: resting rows of a replica that are on its device at a time, where a `Pager` brings those that
+        the sliding window needs; None for all of them.
 
     Attributes, one of each in every replica:
       weights_ring: float32 [K / R, D], w.
@@ -74,6 +76,7 @@ class InstanceClassifier(keras.layers.Layer):
         weight_correction: bool = True,
         min_row_norm: float | None = None,
         seed: int = 0,
+        rows_on_device: int | None = None,
         name: str = "instances",
     ):
         super().__init__(name=name, dtype="float32")  # whatever the precision of the backbone
@@ -92,7 +95,7 @@ class InstanceClassifier(keras.layers.Layer):
         self.temperature, self.similarity = temperature, similarity
         self.weight_correction = weight_correction
         self.min_row_norm = default_floor(embedding_dim, similarity) if min_row_norm is None else min_row_norm
-        self.seed = seed
+        self.seed, self.rows_on_device = seed, rows_on_device
 
         self.num_replicas = replicas.count()
         if num_negatives % self.num_replicas and num_negatives != num_instances:
@@ -101,16 +104,19 @@ class InstanceClassifier(keras.layers.Layer):
                 f"use {max(num_negatives // self.num_replicas, 1) * self.num_replicas}"
             )
         full = num_negatives == num_instances
+        if full and rows_on_device is not None:
+            raise ValueError("expected num_negatives < num_instances with rows_on_device, got all: no row rests then")
         own = -(-num_instances // self.num_replicas)  # instances of a replica; one less in some
         self.slots = own if full else num_negatives // self.num_replicas
-        self.store = None if full else DeviceStore(own, embedding_dim)
+        paged, places = rows_on_device is not None, rows_on_device or own
+        self.store = None if full else Store(places, embedding_dim, _INITIAL_STDDEV, seed, paged)
         shape = [self.slots, embedding_dim]
         self.weights_ring = replicas.local_variable(lambda: tf.zeros(shape), "weights_ring")
         self.momentum_ring = replicas.local_variable(lambda: tf.zeros(shape), "momentum_ring")
         self.ids = replicas.local_variable(lambda: tf.fill([self.slots], _NOBODY), "ids")
         self.head = replicas.local_variable(lambda: tf.constant(0, tf.int64), "head")
-        initialise_rows(self.weights_ring if full else self.store.weights, own, _INITIAL_STDDEV, seed)
         if full:
+            initialise(self.weights_ring, own, _INITIAL_STDDEV, seed)
             replicas.run(self._fill_slots)
 
     def admit(self, instance_ids: tf.Tensor, optimizer: LazySGD) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
@@ -160,7 +166,7 @@ class InstanceClassifier(keras.layers.Layer):
             replicas.gather_rows(self.momentum_ring, slots),
             tf.identity(optimizer.iterations),
         )
-        weights, momentum, since = self.store.read(tf.maximum(batch, 0) // self.num_replicas)
+        weights, momentum, since = self.store.read(batch // self.num_replicas)
         if self.weight_correction:
             weights, momentum = optimizer.caught_up_rows(weights, momentum, since)
         fetched = first & ~hit
@@ -208,7 +214,8 @@ class InstanceClassifier(keras.layers.Layer):
         optimizer.update(gradient, weights, self.weights_ring, self.momentum_ring)
 
     def get_config(self) -> dict:
-        names = "num_instances embedding_dim num_negatives temperature similarity weight_correction min_row_norm seed"
+        names = "num_instances embedding_dim num_negatives temperature similarity weight_correction min_row_norm seed "
+        names += "rows_on_device"
         return {"name": self.name} | {name: getattr(self, name) for name in names.split()}
 
     def checks(self, instance_ids: tf.Tensor) -> list[tf.Operation]:
@@ -221,6 +228,10 @@ class InstanceClassifier(keras.layers.Layer):
                 tf.size(instance_ids), self.slots, f"expected at most {self.slots} images a batch and replica, got more"
             ),
         ]
+        if self.rows_on_device is not None:
+            here = tf.reduce_all(self.store.has(instance_ids // count))
+            expected = "expected ids of the window whose rows the pager has brought, got"
+            checks.append(tf.debugging.Assert(here, [expected, instance_ids]))
         if count > 1:
             expected = f"expected ids with id % {count} == r in replica r (see pic_tf.distribute); got, in replica"
             own = tf.reduce_all(instance_ids % count == replicas.index())

@@ -8,6 +8,7 @@ import tensorflow as tf
 from pic_tf import replicas
 from pic_tf.instances.classifier import InstanceClassifier
 
+_NOBODY = np.int64(-1)
 _BLOCK = 65536  # rows that cross between host and device at once, over all replicas
 
 
@@ -141,8 +142,9 @@ def place(rows: Rows, classifier: InstanceClassifier, strategy: tf.distribute.St
         """Rows first ... of every replica; values [rows, R, ...]."""
 
         def on_replica() -> None:
-            own = (tf.gather(x, replicas.index(), axis=1) for x in (weights, momentum, stamp))
-            classifier.store.write(first + tf.range(stamp.shape[0], dtype=tf.int64), *own)
+            own = [tf.gather(x, replicas.index(), axis=1) for x in (weights, momentum, stamp)]
+            rows = first + tf.range(stamp.shape[0], dtype=tf.int64)
+            classifier.store.write(tf.where(own[-1] > 0, rows, _NOBODY), *own)  # the others are as they began
 
         strategy.run(on_replica)
 
