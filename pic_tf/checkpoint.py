@@ -11,12 +11,14 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from pic_tf import replicas, state_files
+from pic_tf.instances.pager import Pager
 from pic_tf.instances.rows import Rows, collect, place
 from pic_tf.optim.history import ProductHistory, resized
 from pic_tf.pic import PIC
 from pic_tf.strategy import is_chief
 
 _TABLES = ("weights", "momentum", "stamp", "ring")  # of `Rows`
+INSTANCES = "instance_ids"  # whose rows they are, where that is not all
 _HEAD, _CAPACITY = "ring/head", "optimizer/history/capacity"
 _STEP, _PRODUCTS = "optimizer/_iterations", "optimizer/history/products"
 _REPLICAS = "replicas/"  # values [R, ...], one a replica
@@ -38,9 +40,19 @@ class Checkpoints:
       model: a compiled model.
       keep: how many of the newest to keep.
       keep_every: also keep those of every so many steps; 0 for none.
+      pager: where rows rest elsewhere than on the device. Blocks on disk stay where they are: a checkpoint holds the
+        other rows, and the blocks that the oldest one needs are kept.
     """
 
-    def __init__(self, directory: str | os.PathLike, model: PIC, keep: int = 2, keep_every: int = 0):
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        model: PIC,
+        keep: int = 2,
+        keep_every: int = 0,
+        pager: Pager | None = None,
+    ):
+        self._pager = pager
         self._directory, self._model, self._strategy = pathlib.Path(directory), model, model.distribute_strategy
         self._keep, self._keep_every = keep, keep_every
         with self._strategy.scope():  # momentum must exist to be saved and restored
@@ -68,7 +80,11 @@ class Checkpoints:
             self.wait()
         except OSError as error:
             tqdm.write(f"no checkpoint written ({error}); training goes on", file=sys.stderr)
-        rows = collect(self._model.classifier, step, self._strategy)
+        rows = collect(self._model.classifier, step, self._strategy, self._pager.here() if self._pager else None)
+        if self._pager and self._pager.in_memory:
+            rows = self._pager.with_blocks(rows)
+        elif self._pager:
+            self._pager.flush()
         variables = {name: np.array(variable.numpy()) for name, variable in named_variables(self._model)}
         variables |= {_HEAD: np.array(rows.head), _CAPACITY: np.array(self._model.lazy_sgd.history.capacity)}
         local = self._local_variables()
@@ -76,6 +92,7 @@ class Checkpoints:
         variables |= {_REPLICAS + name: value for name, value in zip(local, values)}
         if is_chief(self._strategy):
             tables = {name: getattr(rows, name) for name in _TABLES}
+            tables |= {} if rows.instance_ids is None else {INSTANCES: rows.instance_ids}
             self._pending = self._writer.submit(self._write, step, variables, tables, texts())
         self._saved = step
 
@@ -98,11 +115,12 @@ class Checkpoints:
         """Wait for what is being written, whatever becomes of it."""
         self._writer.shutdown()
 
-    def restore(self, path: pathlib.Path) -> int:
+    def restore(self, path: pathlib.Path, with_rows: bool = True) -> int:
         """Bring a checkpoint back.
 
         Args:
           path: its folder.
+          with_rows: whether the instance rows are wanted, or the network alone.
 
         Returns:
           The number of steps taken by then.
@@ -118,8 +136,8 @@ class Checkpoints:
                 if values[name].shape != tuple(variable.shape):
                     raise ValueError(f"{name} {list(values[name].shape)} instead of {list(variable.shape)}")
                 variable.assign(values[name])
-            tables = {name: state_files.read_table(path, name) for name in _TABLES}
-            place(Rows(**tables, head=int(values[_HEAD])), self._model.classifier, self._strategy)
+            if with_rows:
+                self._restore_rows(path, int(values[_HEAD]))
             local = self._local_variables()
             own = [values.get(_REPLICAS + name, ()) for name in local]
             if all(len(value) == self._strategy.num_replicas_in_sync for value in own):
@@ -133,12 +151,32 @@ class Checkpoints:
         self._saved = self.step
         return self.step
 
+    def _restore_rows(self, path: pathlib.Path, head: int) -> None:
+        tables = {name: state_files.read_table(path, name) for name in _TABLES}
+        if state_files.has_table(path, INSTANCES):
+            tables[INSTANCES] = np.array(state_files.read_table(path, INSTANCES))
+        rows = Rows(**tables, head=head)
+        if self._pager:
+            if rows.instance_ids is None:
+                self._pager.fill(self.step, rows)
+            elif missing := self._pager.missing(self.step):
+                raise ValueError(
+                    f"{len(missing):,} blocks of rows are not there, the first of them number {missing[0]}; they need "
+                    f"the folder, and as many replicas, of that run"
+                )
+            self._pager.open(self.step)
+        elif rows.instance_ids is not None:
+            raise ValueError("its other rows are on disk, with --instance_store=disk")
+        place(rows, self._model.classifier, self._strategy)
+
     def _write(self, step: int, *state) -> None:
         state_files.write(self._directory, step, *state)
         try:
             state_files.remove(self._directory, self._keep, self._keep_every)
         except OSError as error:  # e.g. somebody reads one; the next time removes it
             tqdm.write(f"an old checkpoint is still there ({error})", file=sys.stderr)
+        if self._pager and not self._pager.in_memory:
+            self._pager.release(next(iter(state_files.states(self._directory))))
 
     def _local_variables(self) -> dict[str, tf.Variable]:
         """Of which each replica has its own value: batch statistics and running metrics."""

@@ -18,6 +18,7 @@ from pic_tf.strategy import STRATEGIES
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 OPTIMIZERS = ("sgd", "lars", "lamb")
+INSTANCE_STORES = ("device", "host", "disk")
 
 
 def setting(default: Any, help: str, choices: tuple[str, ...] | None = None, trajectory: bool = True) -> Any:
@@ -75,6 +76,20 @@ class Config:
     min_row_norm: float | None = setting(
         None,
         "rows fetched with a smaller norm are rescaled to it; 0 for never; default 0.01 sqrt(D), 0 for dot products",
+    )
+
+    instance_store: str = setting(
+        "device",
+        "where rows rest between visits: all on the device; or there only those of the window and two strides, the "
+        "others in host memory or on disk",
+        INSTANCE_STORES,
+        False,
+    )
+    rows_dir: str = setting(
+        "",
+        "with --instance_store=disk: folder for the rows, on each worker's own disk; '' for 'rows' in --output_dir",
+        None,
+        False,
     )
 
     backbone: str = setting("resnet50", "network to pretrain", tuple(f"resnet{depth}" for depth in DEPTHS))

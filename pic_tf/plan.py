@@ -8,8 +8,10 @@ import tf_keras as keras
 
 from pic_tf.config import Config
 from pic_tf.data.crops import total
+from pic_tf.data.order import SlidingWindow
 from pic_tf.data.presets import PRESETS
 from pic_tf.instances.classifier import default_floor
+from pic_tf.instances.pages import Pages
 from pic_tf.optim.schedules import WarmupCosine
 
 _FLOAT = 4  # bytes
@@ -84,6 +86,39 @@ def shrinking(config: Config) -> tuple[float, float]:
     return math.exp(change.min()), math.exp(change.mean())
 
 
+def rows_on_device(config: Config, num_replicas: int = 1) -> int | None:
+    """Resting rows that a replica has on its device; None for all of its own."""
+    return None if config.instance_store == "device" else _pages(config, num_replicas).places
+
+
+def rows_on_disk(config: Config) -> int:
+    """Bytes of the most rows that lie on disk at a time: all, and those that older checkpoints need.
+
+    N + (W moved since the oldest checkpoint) rows, never more than the run moves.
+    """
+    windows = total_steps(config) / (config.window_size // config.batch_size)
+    kept = (config.keep_checkpoints + 1) * config.checkpoint_every * steps_per_epoch(config)
+    since = kept / (config.window_size // config.batch_size)
+    rows = min(config.num_instances + since * config.window_stride, windows * config.window_stride)
+    return int(rows * _row_size(config))
+
+
+def _pages(config: Config, num_replicas: int) -> Pages:
+    order = SlidingWindow(
+        config.num_instances,
+        config.batch_size,
+        config.window_size,
+        config.window_stride,
+        num_replicas=num_replicas,
+    )
+    return Pages(order, config.num_negatives)
+
+
+def _row_size(config: Config) -> int:
+    """Bytes of a resting row: weights, momentum, stamp."""
+    return 2 * config.embedding_dim * _FLOAT + 8
+
+
 def memory(config: Config, backbone: keras.Model, head: keras.Model, num_replicas: int = 1) -> dict[str, int]:
     """Bytes on each device by part.
 
@@ -98,6 +133,7 @@ def memory(config: Config, backbone: keras.Model, head: keras.Model, num_replica
     """
     n, k, b, d = config.num_instances, config.num_negatives, config.batch_size, config.embedding_dim
     own_rows, own_slots, own_views = (-(-x // num_replicas) for x in (n, k, b))
+    own_rows = rows_on_device(config, num_replicas) or own_rows
     row = 2 * d * _FLOAT  # weights and momentum
     activation = _FLOAT if config.precision == "float32" else _FLOAT // 2
     return {
@@ -112,19 +148,22 @@ def memory(config: Config, backbone: keras.Model, head: keras.Model, num_replica
     }
 
 
-def checkpoint_size(config: Config, backbone: keras.Model, head: keras.Model) -> int:
-    """Bytes of a checkpoint: network and momentum, all rows with theirs, ring, history.
+def checkpoint_size(config: Config, backbone: keras.Model, head: keras.Model, num_replicas: int = 1) -> int:
+    """Bytes of a checkpoint: network and momentum, rows with theirs (all, or those not on disk), ring, history.
 
     Args:
       config: resolved configuration.
       backbone: the network.
       head: the projection head.
+      num_replicas: R.
 
     Returns:
       Bytes, to within a few percent; while it is written, rows take as much on the host.
     """
     network = backbone.count_params() + head.count_params()
-    rows = config.num_instances * (2 * config.embedding_dim * _FLOAT + 8)
+    rows = config.num_instances * _row_size(config)
+    if config.instance_store == "disk":
+        rows = rows_on_device(config, num_replicas) * num_replicas * (_row_size(config) + 8)
     return 2 * _FLOAT * network + rows + 8 * config.num_negatives + 64 * total_steps(config)
 
 
@@ -174,10 +213,27 @@ def describe(config: Config, backbone: keras.Model, head: keras.Model, devices: 
         *[("norm floor" if i == 0 else "", text) for i, text in enumerate(_norm_floor(config))],
         *[("memory" if i == 0 else "", f"{as_text(size):>9}  {part}") for i, (part, size) in enumerate(parts.items())],
         ("", f"{as_text(sum(parts.values())):>9}  in all{' on each replica' if num_replicas > 1 else ''}"),
+        *[("rows" if i == 0 else "", line) for i, line in enumerate(_resting_rows(config))],
         ("output", config.output_dir),
-        ("", f"{kept} checkpoints of {as_text(checkpoint_size(config, backbone, head))}"),
+        ("", f"{kept} checkpoints of {as_text(checkpoint_size(config, backbone, head, num_replicas))}"),
     ]
     return "\n".join(f"{name:<14} {text}" for name, text in rows)
+
+
+def _resting_rows(config: Config) -> list[str]:
+    """Where the rows are that are not on the device, and what moves."""
+    if config.instance_store == "device":
+        return []
+    steps = config.window_size // config.batch_size
+    block = config.window_stride * _row_size(config)
+    everything = config.num_instances * _row_size(config)
+    where = f"{as_text(everything)} in host memory"
+    if config.instance_store == "disk":
+        where = f"at most {as_text(rows_on_disk(config))} on disk, {as_text(everything)} for all of them"
+    return [
+        where,
+        f"every {steps:,} steps {as_text(block)} go there and as much comes back, {as_text(block / steps)} a step",
+    ]
 
 
 def _views(config: Config) -> list[str]:

@@ -37,6 +37,9 @@ from pic_tf.evals.exported import CHECKPOINTS, EXPORT
 from pic_tf.evals.monitor import KnnMonitor, copy_weights
 from pic_tf.evals.probe import LinearProbe
 from pic_tf.export import export_backbone
+from pic_tf.instances.blocks import Blocks
+from pic_tf.instances.pager import Pager
+from pic_tf.instances.pages import Pages
 from pic_tf.lock import exclusive
 from pic_tf.models.projection import projection_head
 from pic_tf.models.resnet import resnet
@@ -46,7 +49,7 @@ from pic_tf.optim.schedules import WarmupCosine
 from pic_tf.pic import PIC
 from pic_tf.plots import plot_training
 from pic_tf.replaced_file import replaced
-from pic_tf.replicas import distribute, numbers_of_workers, values_of
+from pic_tf.replicas import distribute, local_indices, numbers_of_workers, values_of
 from pic_tf.strategy import describe as describe_devices
 from pic_tf.strategy import is_chief, open_strategy, several_workers
 
@@ -159,6 +162,7 @@ def build_model(config: Config, strategy: tf.distribute.Strategy, probe_classes:
             augment=(lambda groups: tuple(augmentation(*group) for group in groups)) if on_device else None,
             small_crops_move_rows=config.small_crops_move_rows,
             seed=config.seed,
+            rows_on_device=plan.rows_on_device(config, strategy.num_replicas_in_sync),
             probe=probe,
         )
         model.compile(
@@ -320,14 +324,17 @@ def _train(
     labelled = monitored[0]
     probe_classes = len(labelled.class_names) if config.probe_batch_size else 0
     model, plain = build_model(config, strategy, probe_classes), plain_backbone(config)
+    pager = _pager(config, model, strategy)
     if chief:
-        _check_room(output, config.keep_checkpoints, plan.checkpoint_size(config, plain, model.projection))
+        _check_room(config, plan.checkpoint_size(config, plain, model.projection, strategy.num_replicas_in_sync))
     broken = BrokenImages(train, output / _broken_file(strategy))
     knn = _knn_monitor(config, model, plain, chief, *monitored)
     total, per_epoch = plan.total_steps(config), plan.steps_per_epoch(config)
     kept_for_good = config.keep_checkpoint_every * per_epoch
-    checkpoints = Checkpoints(output / CHECKPOINTS, model, config.keep_checkpoints, kept_for_good)
+    checkpoints = Checkpoints(output / CHECKPOINTS, model, config.keep_checkpoints, kept_for_good, pager)
     step = checkpoints.restore(found) if found else 0
+    if pager and not found:
+        pager.open(0)
     within_epoch = values_of(metric_variables(model), strategy) if step % per_epoch else []
     orders = [_order(config, replica, strategy) for replica in range(strategy.num_replicas_in_sync)]
     if chief:
@@ -372,7 +379,16 @@ def _train(
     files = [MetricsFile(output / METRICS_FILE)] if chief else []
     if config.tensorboard:
         files += [RowHealth(), *([EventFiles(output / "tensorboard")] if chief else [])]
-    callbacks = [bar, BrokenWatch(broken, config.max_broken, alone), guard, *([knn] if knn else []), *files, state]
+    # The rows of a window come before anything that keeps the state.
+    callbacks = [
+        bar,
+        *([pager] if pager else []),
+        BrokenWatch(broken, config.max_broken, alone),
+        guard,
+        *([knn] if knn else []),
+        *files,
+        state,
+    ]
 
     def fit(step: int) -> None:
         """The rest of an epoch that was interrupted, or all that is left."""
@@ -387,7 +403,11 @@ def _train(
             verbose=0,
         )
 
-    with contextlib.closing(checkpoints), contextlib.closing(bar), state:
+    with contextlib.ExitStack() as stack:
+        for thing in (pager, checkpoints, bar):
+            if thing:
+                stack.callback(thing.close)
+        stack.enter_context(state)
         try:
             while checkpoints.step < total:
                 fit(checkpoints.step)
@@ -447,7 +467,7 @@ def export_run(run_dir: str, path: str, untrained: bool = False) -> int:
     config = configuration.from_flagfile(str(found / FLAGS_FILE))
     validation.check(config)
     model, plain = build_model(config, tf.distribute.get_strategy()), plain_backbone(config)
-    step = 0 if untrained else Checkpoints(checkpoints, model).restore(found)
+    step = 0 if untrained else Checkpoints(checkpoints, model).restore(found, with_rows=False)
     copy_weights(model.backbone, plain)
     _export(config, plain, path, step, found / METRICS_FILE)
     return step
@@ -499,16 +519,49 @@ def _order(config: Config, replica: int, strategy: tf.distribute.Strategy) -> Sl
     )
 
 
-def _check_room(output: pathlib.Path, keep: int, size: int) -> None:
-    """Refuse a disk on which the checkpoints will not fit: those to keep, and one more while it is written."""
+def _pager(config: Config, model: PIC, strategy: tf.distribute.Strategy) -> Pager | None:
+    """What moves rows between the devices and where they rest."""
+    if config.instance_store == "device":
+        return None
+    in_memory = config.instance_store == "host"
+    if in_memory and several_workers(strategy):
+        raise ValueError("expected --instance_store=device or disk with several workers, got host: use disk")
+    count = strategy.num_replicas_in_sync
+    pages = [Pages(_order(config, replica, strategy), config.num_negatives) for replica in range(count)]
+    folders = [rows_folder(config) / f"replica-{replica:05d}-of-{count:05d}" for replica in local_indices(strategy)]
+    blocks = [Blocks(None if in_memory else folder) for folder in folders]
+    return Pager(model.classifier, pages, blocks, strategy, in_memory)
+
+
+def rows_folder(config: Config) -> pathlib.Path:
+    """Where rows on disk are."""
+    return pathlib.Path(config.rows_dir or pathlib.Path(config.output_dir) / "rows")
+
+
+def _check_room(config: Config, size: int) -> None:
+    """Refuse a disk on which the checkpoints, of `size` bytes, will not fit, or rows that rest on disk.
+
+    Those to keep count, and one more while it is written.
+    """
+    output, keep = pathlib.Path(config.output_dir), config.keep_checkpoints
     will_go = list(state_files.states(output / CHECKPOINTS).values())[-keep:]
-    there = [file.stat().st_size for path in will_go for file in path.iterdir()]
-    needed, free = (keep + 1) * size - sum(there), shutil.disk_usage(output).free
-    if needed > free:
-        raise ValueError(
-            f"expected {plan.as_text(needed)} free in {str(output)!r} for {keep + 1} checkpoints, got "
-            f"{plan.as_text(free)}: make room, keep fewer (--keep_checkpoints), or use another --output_dir"
-        )
+    checkpoints = (keep + 1) * size - sum(file.stat().st_size for path in will_go for file in path.iterdir())
+    needed = {output: checkpoints}
+    if config.instance_store == "disk":
+        folder = rows_folder(config)
+        folder.mkdir(parents=True, exist_ok=True)
+        there = sum(file.stat().st_size for file in folder.rglob("*.npz"))
+        rows = plan.rows_on_disk(config) - there
+        same = os.stat(folder).st_dev == os.stat(output).st_dev
+        needed = {output: checkpoints + rows} if same else needed | {folder: rows}
+    for folder, size in needed.items():
+        free = shutil.disk_usage(folder).free
+        if size > free:
+            rows = " and the rows" if config.instance_store == "disk" else ""
+            raise ValueError(
+                f"expected {plan.as_text(size)} free in {str(folder)!r} for {keep + 1} checkpoints{rows}, got "
+                f"{plan.as_text(free)}: make room, keep fewer (--keep_checkpoints), or use another --output_dir"
+            )
 
 
 def _begin_files(config: Config, output: pathlib.Path, found: pathlib.Path | None) -> None:

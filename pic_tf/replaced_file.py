@@ -8,12 +8,13 @@ from typing import IO
 
 
 @contextlib.contextmanager
-def replaced(path: pathlib.Path, mode: str = "w", **options) -> Iterator[IO]:
+def replaced(path: pathlib.Path, mode: str = "w", durable: bool = False, **options) -> Iterator[IO]:
     """Open a file beside `path`, which takes its place once it is complete.
 
     Args:
       path: the file to write.
       mode: as of `open`.
+      durable: whether its content is on the disk, not only on its way there, before it takes the place.
       **options: as of `open`.
 
     Raises:
@@ -22,4 +23,7 @@ def replaced(path: pathlib.Path, mode: str = "w", **options) -> Iterator[IO]:
     aside = path.with_suffix(".partial")
     with open(aside, mode, **options) as file:
         yield file
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
     os.replace(aside, path)

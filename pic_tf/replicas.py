@@ -112,6 +112,11 @@ def assign_to(variables: list[tf.Variable], values: list[np.ndarray], strategy: 
     assign()
 
 
+def local_indices(strategy: tf.distribute.Strategy) -> list[int]:
+    """Which replicas are this worker's, in the order of `strategy.experimental_local_results`."""
+    return [int(x) for x in strategy.experimental_local_results(tf.function(lambda: strategy.run(index))())]
+
+
 def numbers_of_workers(number: int, strategy: tf.distribute.Strategy) -> np.ndarray:
     """int64 [R], the number of each replica's worker, the first worker's first; every worker has to call it."""
 

@@ -151,6 +151,11 @@ def read_table(path: pathlib.Path, name: str) -> np.ndarray:
     return np.load(path / f"{name}.npy", mmap_mode="r", allow_pickle=False)
 
 
+def has_table(path: pathlib.Path, name: str) -> bool:
+    """Whether a state has that large array."""
+    return (path / f"{name}.npy").exists()
+
+
 def read_text(path: pathlib.Path, name: str) -> str:
     """A text file of a state."""
     return (path / name).read_text()

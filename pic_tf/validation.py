@@ -10,6 +10,7 @@ from pic_tf.config import Config, kind_of
 from pic_tf.data.crops import Crop, total
 from pic_tf.data.order import SlidingWindow, default_stride, default_window
 from pic_tf.instances.classifier import default_floor
+from pic_tf.instances.pages import Pages
 
 _LARGEST_VIEW, _MOST_VIEWS = 8192, 64  # pixels, views of an image in a step
 _LIMITS = (
@@ -109,6 +110,7 @@ def resolve(config: Config, num_instances: int, num_replicas: int = 1) -> Config
             f"expected --num_negatives to be a multiple of the {r} replicas, got {negatives}: use "
             f"{_nearest(negatives, r)}, or 0 for all"
         )
+    _check_store(config, n, window, stride, negatives, r)
     dim = config.embedding_dim
     if config.head == "none":
         dim = config.width * (32 if config.depth >= 50 else 8)
@@ -124,6 +126,28 @@ def resolve(config: Config, num_instances: int, num_replicas: int = 1) -> Config
         min_row_norm=floor,
         warmup_epochs=warmup,
     )
+
+
+def _check_store(config: Config, n: int, window: int, stride: int, negatives: int, r: int) -> None:
+    if config.instance_store == "device":
+        return
+    if negatives == n:
+        raise ValueError(
+            f"expected --instance_store=device with all images in the soft-max (--num_negatives), where no row rests, "
+            f"got {config.instance_store}"
+        )
+    fewest = SlidingWindow(n, config.batch_size, window, stride, replica=r - 1, num_replicas=r)  # rows of a replica
+    Pages(fewest, negatives)  # raises where the window needs all of them
+    if config.steps_per_execution > fewest.steps_per_window:
+        raise ValueError(
+            f"expected --steps_per_execution of at most the {fewest.steps_per_window} steps of a window with "
+            f"--instance_store={config.instance_store}, got {config.steps_per_execution}"
+        )
+    if config.instance_store == "disk" and config.keep_checkpoint_every:
+        raise ValueError(
+            f"expected --keep_checkpoint_every=0 with --instance_store=disk, got {config.keep_checkpoint_every}: rows "
+            "on disk are kept for the newest checkpoints only"
+        )
 
 
 def _nearest(value: int, divisor: int) -> str:

@@ -87,7 +87,18 @@ class SlidingWindow:
         Returns:
           int64 [B / R], each in [0, N), all different, all with `id % R == replica`.
         """
-        own = self._shuffle(self.positions(step), self._num_own, _PERMUTATION, 0)
+        return self.instances_at(self.positions(step))
+
+    def instances_at(self, positions: tf.Tensor) -> tf.Tensor:
+        """The permutation: which of this replica's instances are where.
+
+        Args:
+          positions: int64 [n], in [0, `own_instances`).
+
+        Returns:
+          int64 [n] ids, all different where the positions are.
+        """
+        own = self._shuffle(positions, self.own_instances, _PERMUTATION, 0)
         return own * self.num_replicas + self.replica
 
     def positions(self, step: tf.Tensor | int) -> tf.Tensor:
@@ -99,19 +110,28 @@ class SlidingWindow:
         Returns:
           int64 [B / R].
         """
-        step, own = tf.cast(step, tf.int64), self._num_own
-        batch = self.batch_size // self.num_replicas
-        window = own if self.window_size == self.num_instances else self.window_size // self.num_replicas
-        stride = own if self.window_stride == self.num_instances else self.window_stride // self.num_replicas
-
+        step, batch = tf.cast(step, tf.int64), self.batch_size // self.num_replicas
         n, k = step // self.steps_per_window, step % self.steps_per_window
-        shuffled = self._shuffle(k * batch + tf.range(batch, dtype=tf.int64), window, _WINDOW, n)
-        return (n * stride + shuffled) % own
+        shuffled = self._shuffle(k * batch + tf.range(batch, dtype=tf.int64), self.own_window, _WINDOW, n)
+        return (n * self.own_stride + shuffled) % self.own_instances
 
     @property
-    def _num_own(self) -> int:
+    def own_instances(self) -> int:
         """How many ids are r mod R."""
         return -(-(self.num_instances - self.replica) // self.num_replicas)
+
+    @property
+    def own_window(self) -> int:
+        """This replica's positions in a window."""
+        return self._share_of(self.window_size)
+
+    @property
+    def own_stride(self) -> int:
+        """By how many of them the window moves."""
+        return self._share_of(self.window_stride)
+
+    def _share_of(self, size: int) -> int:
+        return self.own_instances if size == self.num_instances else size // self.num_replicas
 
     def _shuffle(self, index: tf.Tensor, size: int, stream: int, window: tf.Tensor | int) -> tf.Tensor:
         """Where a seeded permutation of [0, size) sends `index` (int64 [b])."""

@@ -1,6 +1,7 @@
-"""All instance rows in one form that does not depend on the number of replicas, for checkpoints."""
+"""Instance rows in one form that does not depend on the number of replicas, for checkpoints."""
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -14,18 +15,22 @@ _BLOCK = 65536  # rows that cross between host and device at once, over all repl
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Rows:
-    """The rows of all N instances, wherever they are, and the ring.
+    """The rows of instances, wherever they are, and the ring.
+
+    They are those of all N instances; or, where the others lie on disk, of the n instances whose rows are on the
+    devices.
 
     Slot p of replica r is slot p R + r here, so with the same R, or a divisor of it, every row returns to its
     slot. With another R a replica takes its instances from the newest on until its slots are full; what finds
     no place rests in the store.
 
     Attributes:
-      weights: float32 [N, D], w.
-      momentum: float32 [N, D], u.
-      stamp: int64 [N], updates applied when the row was as it is here.
+      weights: float32 [n, D], w.
+      momentum: float32 [n, D], u.
+      stamp: int64 [n], updates applied when the row was as it is here.
       ring: int64 [slots of all replicas], whose rows are recent, -1 for an empty slot.
       head: the oldest slot of the ring.
+      instance_ids: int64 [n] in ascending order, whose rows these are; None for all.
     """
 
     weights: np.ndarray
@@ -33,31 +38,45 @@ class Rows:
     stamp: np.ndarray
     ring: np.ndarray
     head: int
+    instance_ids: np.ndarray | None = None
+
+    def index(self, instance_ids: np.ndarray) -> np.ndarray:
+        """Where the rows of these instances are; of an instance whose row is not here, of -1 too, anything."""
+        if self.instance_ids is None:
+            return instance_ids
+        return np.minimum(np.searchsorted(self.instance_ids, instance_ids), len(self.instance_ids) - 1)
 
 
-def collect(classifier: InstanceClassifier, step: int, strategy: tf.distribute.Strategy) -> Rows:
-    """Copy all rows to the host; every worker has to call it.
+def collect(
+    classifier: InstanceClassifier, step: int, strategy: tf.distribute.Strategy, here: list[np.ndarray] | None = None
+) -> Rows:
+    """Copy the rows of the devices to the host; every worker has to call it.
 
     Args:
       classifier: the layer.
       step: updates applied so far.
       strategy: in whose scope it was made.
+      here: where the store is paged, the row numbers on the device of each of all replicas, int64 [m], -1 for none.
 
     Returns:
-      The rows.
+      The rows, of all instances, or of those `here`.
     """
-    n, count, slots = classifier.num_instances, classifier.num_replicas, classifier.slots
-    weights, momentum = (np.empty([n, classifier.embedding_dim], np.float32) for _ in range(2))
+    count, slots = classifier.num_replicas, classifier.slots
+    instance_ids = None if here is None else np.sort(np.concatenate([_ids(rows) for rows in _parts(here)]))
+    n, dim = classifier.num_instances if here is None else len(instance_ids), classifier.embedding_dim
+    weights, momentum = (np.empty([n, dim], np.float32) for _ in range(2))
     stamp = np.full([n], step, np.int64)
+    state = Rows(weights, momentum, stamp, np.zeros(0, np.int64), 0, instance_ids)
 
-    @tf.function
+    @tf.function(reduce_retracing=True)
     def gathered(read, rows: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """What `read` gives for the same rows of every replica, [rows R, ...], row by row, then replica by replica."""
+        """What `read` gives for rows [m, R], a column a replica: [m R, ...], row by row, then replica by replica."""
 
         def on_replica():
+            own = read(tf.gather(rows, replicas.index(), axis=1))
             if count == 1:
-                return read(rows)
-            interleaved = [replicas.all_gather(x[None]) for x in read(rows)]
+                return own
+            interleaved = [replicas.all_gather(x[None]) for x in own]
             return [
                 tf.reshape(tf.transpose(x, [1, 0, *range(2, x.shape.rank)]), [-1, *x.shape[2:]]) for x in interleaved
             ]
@@ -68,25 +87,44 @@ def collect(classifier: InstanceClassifier, step: int, strategy: tf.distribute.S
         variables = classifier.ids, classifier.weights_ring, classifier.momentum_ring
         return tuple(replicas.gather_rows(variable, rows) for variable in variables)
 
-    def blocks(size: int):
-        each = max(_BLOCK // count, 1)
-        return (tf.range(first, min(first + each, size), dtype=tf.int64) for first in range(0, size, each))
-
     if classifier.store is not None:
-        own = -(-n // count)
-        for rows in blocks(own):
-            first = int(rows[0]) * count
-            last = min(first + len(rows) * count, n)
-            for table, values in zip((weights, momentum, stamp), gathered(classifier.store.read, rows)):
-                table[first:last] = values[: last - first]
-    ids = []
-    for rows in blocks(slots):
-        whose, w, u = (x.numpy() for x in gathered(ring, rows))
-        live = whose >= 0
-        weights[whose[live]], momentum[whose[live]], stamp[whose[live]] = w[live], u[live], step
-        ids.append(whose)
+        for rows in _parts(here) if here is not None else _all_rows(classifier):
+            some = rows.reshape(-1) >= 0
+            at = state.index(_ids(rows))
+            for table, values in zip((weights, momentum, stamp), gathered(classifier.store.read, tf.constant(rows))):
+                table[at] = values.numpy()[some]
+    whose = []
+    each = max(_BLOCK // count, 1)
+    for first in range(0, slots, each):
+        rows = np.arange(first, min(first + each, slots))
+        ids, w, u = (x.numpy() for x in gathered(ring, tf.constant(np.repeat(rows[:, None], count, axis=1))))
+        live = ids >= 0
+        at = state.index(ids[live])
+        weights[at], momentum[at], stamp[at] = w[live], u[live], step
+        whose.append(ids)
     # Equal in all replicas; read across them it is the first one's.
-    return Rows(weights, momentum, stamp, np.concatenate(ids), int(classifier.head.numpy()) * count)
+    return dataclasses.replace(state, ring=np.concatenate(whose), head=int(classifier.head.numpy()) * count)
+
+
+def _all_rows(classifier: InstanceClassifier) -> Iterator[np.ndarray]:
+    """Row numbers of all replicas, int64 [m, R], a part at a time; -1 where a replica has one row less."""
+    n, count = classifier.num_instances, classifier.num_replicas
+    each = max(_BLOCK // count, 1)
+    for first in range(0, -(-n // count), each):
+        rows = np.arange(first, min(first + each, -(-n // count)))[:, None]
+        yield np.where(rows * count + np.arange(count) < n, rows, _NOBODY)
+
+
+def _parts(here: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """The same of some rows."""
+    each = max(_BLOCK // len(here), 1)
+    for first in range(0, len(here[0]), each):
+        yield np.stack([rows[first : first + each] for rows in here], axis=1)
+
+
+def _ids(rows: np.ndarray) -> np.ndarray:
+    """int64 [n], the instances of row numbers [m, R] without -1."""
+    return (rows * rows.shape[1] + np.arange(rows.shape[1]))[rows >= 0]
 
 
 def norms(instance_ids: np.ndarray, classifier: InstanceClassifier, strategy: tf.distribute.Strategy) -> np.ndarray:
@@ -122,29 +160,28 @@ def place(rows: Rows, classifier: InstanceClassifier, strategy: tf.distribute.St
 
     Args:
       rows: as `collect` gave them.
-      classifier: the layer.
+      classifier: the layer; of a paged store, those of them that are to be on the device are put there.
       strategy: in whose scope it was made.
 
     Raises:
       ValueError: for rows of another number of instances or negatives, or of another size.
     """
-    expected = (classifier.num_instances, classifier.embedding_dim)
+    n, count = classifier.num_instances, classifier.num_replicas
+    expected = (n if rows.instance_ids is None else len(rows.instance_ids), classifier.embedding_dim)
     if rows.weights.shape != expected:
         raise ValueError(f"expected rows {list(expected)}, got {list(rows.weights.shape)}")
-    n, count = expected[0], classifier.num_replicas
     recent = min(len(rows.ring), n)  # with K = N the last slots may be empty
     if recent != classifier.num_negatives:
         raise ValueError(f"expected rows of {classifier.num_negatives} negatives, got rows of {recent}")
     ring, head = slots_of_replicas(rows.ring, rows.head, count, classifier.slots)
 
-    @tf.function
-    def rest(first: tf.Tensor, weights: tf.Tensor, momentum: tf.Tensor, stamp: tf.Tensor) -> None:
-        """Rows first ... of every replica; values [rows, R, ...]."""
+    @tf.function(reduce_retracing=True)
+    def rest(numbers: tf.Tensor, weights: tf.Tensor, momentum: tf.Tensor, stamp: tf.Tensor) -> None:
+        """Row numbers [m, R] of every replica; values [m, R, ...]."""
 
         def on_replica() -> None:
-            own = [tf.gather(x, replicas.index(), axis=1) for x in (weights, momentum, stamp)]
-            rows = first + tf.range(stamp.shape[0], dtype=tf.int64)
-            classifier.store.write(tf.where(own[-1] > 0, rows, _NOBODY), *own)  # the others are as they began
+            own, *values = (tf.gather(x, replicas.index(), axis=1) for x in (numbers, weights, momentum, stamp))
+            classifier.store.write(tf.where(values[-1] > 0, own, _NOBODY), *values)  # the others are as they began
 
         strategy.run(on_replica)
 
@@ -161,20 +198,27 @@ def place(rows: Rows, classifier: InstanceClassifier, strategy: tf.distribute.St
 
         strategy.run(on_replica)
 
-    each = max(_BLOCK // count, 1)
+    tables = rows.weights, rows.momentum, rows.stamp
     if classifier.store is not None:
-        for first in range(0, -(-n // count), each):
-            part = slice(first * count, (first + each) * count)
-            tables = [table[part] for table in (rows.weights, rows.momentum, rows.stamp)]
-            missing = -len(tables[0]) % count  # some replicas own one instance less
-            tables = [np.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1)) for x in tables]
-            rest(tf.constant(first, tf.int64), *(tf.constant(x.reshape(-1, count, *x.shape[1:])) for x in tables))
+        for numbers in _all_rows(classifier) if rows.instance_ids is None else _own(rows.instance_ids, count):
+            at = rows.index(np.maximum(numbers, 0) * count + np.arange(count))
+            at = np.where(numbers < 0, 0, at)
+            rest(tf.constant(numbers), *(tf.constant(table[at]) for table in tables))
+    each = max(_BLOCK // count, 1)
     for first in range(0, classifier.slots, each):
         ids = ring[:, first : first + each]
         live = (ids >= 0)[..., None]
-        weights, momentum = (np.where(live, table[ids], np.float32(0)) for table in (rows.weights, rows.momentum))
+        at = rows.index(np.maximum(ids, 0))
+        weights, momentum = (np.where(live, table[at], np.float32(0)) for table in tables[:2])
         go_round(tf.constant(first, tf.int64), *map(tf.constant, (ids, weights, momentum)))
     classifier.head.assign(head)
+
+
+def _own(instance_ids: np.ndarray, count: int) -> Iterator[np.ndarray]:
+    """Row numbers of each replica's of these instances, int64 [m, R], a part at a time; -1 where one has fewer."""
+    own = [instance_ids[instance_ids % count == replica] // count for replica in range(count)]
+    most = max(map(len, own))
+    return _parts([np.pad(rows, (0, most - len(rows)), constant_values=_NOBODY) for rows in own])
 
 
 def slots_of_replicas(ring: np.ndarray, head: int, count: int, slots: int) -> tuple[np.ndarray, int]:

@@ -56,11 +56,14 @@ class Store(tf.Module):
         new, instance_ids = stamp == 0, rows * self._replicas + replicas.index()
 
         def with_new() -> tf.Tensor:
-            first = initial_rows(instance_ids, weights.shape[1], self._stddev, self._seed)
-            return tf.where(new[:, None], first, weights)
+            return tf.where(new[:, None], self.first_weights(instance_ids), weights)
 
         # After the first sweep over all instances there are none.
         return tf.cond(tf.reduce_any(new), with_new, lambda: weights), momentum, stamp
+
+    def first_weights(self, instance_ids: tf.Tensor) -> tf.Tensor:
+        """float32 [b, D], what instances int64 [b] begin with."""
+        return initial_rows(instance_ids, self.weights.shape[1], self._stddev, self._seed)
 
     def write(self, rows: tf.Tensor, weights: tf.Tensor, momentum: tf.Tensor, stamp: tf.Tensor) -> None:
         """Put rows to rest.

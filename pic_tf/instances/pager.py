@@ -1,0 +1,227 @@
+"""Bring the rows that the sliding window needs to the device, and take away those that it has left."""
+
+import dataclasses
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from pic_tf import replicas
+from pic_tf.instances.blocks import Blocks
+from pic_tf.instances.classifier import InstanceClassifier
+from pic_tf.instances.pages import Pages
+from pic_tf.instances.rows import Rows
+
+TABLES = ("weights", "momentum", "stamp")
+_PART = 65536  # rows whose first weights are drawn at once
+
+
+class Pager(keras.callbacks.Callback):
+    """Moves rows between the device and blocks in host memory or on disk, a stride at a time.
+
+    When the window has moved on, the block behind it is copied to the host and the one that the next window will need
+    takes its place. A thread of its own writes the one and has read the other before, in the order in which they
+    were asked for, so that what is read has been written. Nothing is ever changed in place: a checkpoint needs no copy
+    of the blocks (`release` deletes those that no checkpoint needs). As a callback it follows `fit`.
+
+    Args:
+      classifier: whose store is paged; made in the strategy's scope.
+      pages: of each replica.
+      blocks: of each replica of this worker.
+      strategy: of the classifier.
+      in_memory: whether the blocks are in host memory, so that checkpoints have to hold them.
+    """
+
+    _supports_tf_logs = True  # it reads none, so none is fetched from the device
+
+    def __init__(
+        self,
+        classifier: InstanceClassifier,
+        pages: list[Pages],
+        blocks: list[Blocks],
+        strategy: tf.distribute.Strategy,
+        in_memory: bool,
+    ):
+        super().__init__()
+        self.in_memory, self._all_pages, self._blocks = in_memory, pages, blocks
+        self._pages = [pages[replica] for replica in replicas.local_indices(strategy)]
+        store = self._store = classifier.store
+        self._variables = [
+            dict(zip((*TABLES, "rows", "places"), variables))
+            for variables in zip(
+                *(strategy.experimental_local_results(getattr(store, name)) for name in (*TABLES, "rows", "places"))
+            )
+        ]
+        self._thread = ThreadPoolExecutor(1, "pager")
+        self._written: list[Future] = []
+        self._coming: Future | None = None
+        self._window = self._step = self._in_epoch = 0
+
+    def open(self, step: int) -> None:
+        """Begin at a step: nothing but untouched rows is on the device, and blocks that lie ahead are deleted.
+
+        Args:
+          step: the next one to take.
+        """
+        self._step, self._window = step, self._pages[0].window_of(step)
+        for pages, blocks, variables in zip(self._pages, self._blocks, self._variables):
+            needed = pages.needed(self._window)
+            blocks.remove([number for number in blocks.numbers() if number >= needed.stop])
+            for name in TABLES:
+                variables[name].assign(tf.zeros_like(variables[name]))
+            self._set_rows(pages, variables)
+        self._coming = self._thread.submit(self._read, self._window)
+
+    def missing(self, step: int) -> list[int]:
+        """Blocks that a run at this step needs and that are not there."""
+        missing = set()
+        for pages, blocks in zip(self._pages, self._blocks):
+            missing |= set(pages.needed(pages.window_of(step))) - set(blocks.numbers())
+        return sorted(missing)
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._in_epoch = 0
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        self._step += batch + 1 - self._in_epoch  # several where steps_per_execution says so
+        self._in_epoch = batch + 1
+        while self._window < self._pages[0].window_of(self._step):
+            self.turn()
+
+    def turn(self) -> None:
+        """Move on by one window; to be called between its last step and the last step of the next one.
+
+        Raises:
+          OSError: where a block could not be written or read.
+        """
+        coming = self._coming.result()
+        self._check_written(wait=False)
+        for pages, blocks, variables, arrived in zip(self._pages, self._blocks, self._variables, coming):
+            leaving = pages.here(self._window)[: pages.stride]
+            places = tf.range(leaving.start, leaving.stop, dtype=tf.int64) % pages.places
+            if leaving.start >= 0:
+                left = {name: replicas.gather_rows(variables[name], places).numpy() for name in TABLES}
+                number = leaving.start // pages.stride
+                self._written.append(self._thread.submit(blocks.write, number, left))
+            for name in TABLES:
+                replicas.scatter_rows(variables[name], places, tf.constant(arrived[name]))
+        self._window += 1
+        for pages, variables in zip(self._pages, self._variables):
+            self._set_rows(pages, variables)
+        self._coming = self._thread.submit(self._read, self._window)
+        if self.in_memory:
+            self.release(self._window * self._pages[0].order.steps_per_window)
+
+    def flush(self) -> None:
+        """Wait until everything that was to be written is.
+
+        Raises:
+          OSError: where something could not be.
+        """
+        self._check_written(wait=True)
+
+    def release(self, step: int) -> None:
+        """Delete blocks that nothing needs any more, off this thread.
+
+        Args:
+          step: of the oldest state to go back to.
+        """
+        for pages, blocks in zip(self._pages, self._blocks):
+            first = pages.needed(pages.window_of(step)).start
+            self._thread.submit(lambda b=blocks, f=first: b.remove([n for n in b.numbers() if n < f]))
+
+    def close(self) -> None:
+        """Wait for what is under way."""
+        self._thread.shutdown()
+
+    def here(self) -> list[np.ndarray]:
+        """int64 [m], the row numbers on the device of each of all replicas, -1 for none."""
+        numbers = []
+        for pages in self._all_pages:
+            here = pages.here(self._window)
+            rows = pages.rows(range(max(here.start, 0), here.stop))
+            numbers.append(np.pad(rows, (pages.places - len(rows), 0), constant_values=-1))
+        return numbers
+
+    def fill(self, step: int, rows: Rows) -> None:
+        """Write the blocks that a run at a step needs.
+
+        Args:
+          step: the next one to take.
+          rows: of all instances.
+        """
+        for pages, blocks in zip(self._pages, self._blocks):
+            for number in pages.needed(pages.window_of(step)):
+                ids = _ids(pages, number)
+                blocks.write(number, {name: np.array(getattr(rows, name)[ids]) for name in TABLES})
+
+    def with_blocks(self, rows: Rows) -> Rows:
+        """The rows of all instances, of which `rows` are those on the device, of all replicas."""
+        self.flush()
+        n, dim = self._pages[0].order.num_instances, rows.weights.shape[1]
+        weights, momentum, stamp = np.empty([n, dim], np.float32), np.zeros([n, dim], np.float32), np.zeros(n, np.int64)
+        for first in range(0, n, _PART):
+            ids = tf.range(first, min(first + _PART, n), dtype=tf.int64)
+            weights[first : first + len(ids)] = self._store.first_weights(ids)
+        for pages, blocks in zip(self._pages, self._blocks):
+            for number in pages.needed(self._window):  # in this order: what comes later is newer
+                block, ids = blocks.read(number), _ids(pages, number)
+                weights[ids], momentum[ids], stamp[ids] = (block[name] for name in TABLES)
+        at = rows.instance_ids
+        weights[at], momentum[at], stamp[at] = rows.weights, rows.momentum, rows.stamp
+        return dataclasses.replace(rows, weights=weights, momentum=momentum, stamp=stamp, instance_ids=None)
+
+    def _read(self, window: int) -> list[dict[str, np.ndarray]]:
+        """The blocks that come to the device after a window, of each replica."""
+        return [
+            read_block(pages, blocks, range(here.stop, here.stop + pages.stride), variables["weights"].shape[1])
+            for pages, blocks, variables in zip(self._pages, self._blocks, self._variables)
+            for here in [pages.here(window)]
+        ]
+
+    def _set_rows(self, pages: Pages, variables: dict[str, tf.Variable]) -> None:
+        """Tell the store which rows are here, sorted, and where."""
+        here = pages.here(self._window)
+        first = max(here.start, 0)
+        rows = np.full(pages.places, np.iinfo(np.int64).max)
+        rows[np.arange(first, here.stop) % pages.places] = pages.rows(range(first, here.stop))
+        places = np.argsort(rows)
+        variables["rows"].assign(rows[places])
+        variables["places"].assign(places)
+
+    def _check_written(self, wait: bool) -> None:
+        pending = []
+        for future in self._written:
+            if wait or future.done():
+                future.result()
+            else:
+                pending.append(future)
+        self._written = pending
+
+
+def _ids(pages: Pages, number: int) -> np.ndarray:
+    """int64 [S], whose rows a block holds."""
+    rows = pages.rows(range(number * pages.stride, (number + 1) * pages.stride))
+    return rows * pages.order.num_replicas + pages.order.replica
+
+
+def read_block(pages: Pages, blocks: Blocks, block: range, dim: int) -> dict[str, np.ndarray]:
+    """Rows as they were left one sweep ago; zeros, with stamp 0, where they were never visited.
+
+    Args:
+      pages: of the replica.
+      blocks: its blocks.
+      block: places of the endless sequence.
+      dim: D.
+
+    Returns:
+      weights float32 [n, D], momentum float32 [n, D], stamp int64 [n].
+    """
+    shapes = {"weights": ([dim], np.float32), "momentum": ([dim], np.float32), "stamp": ([], np.int64)}
+    rows = {name: np.zeros([len(block), *shape], dtype) for name, (shape, dtype) in shapes.items()}
+    for number, of_block, of_rows in pages.earlier(block):
+        earlier = blocks.read(number)
+        for name in TABLES:
+            rows[name][of_rows] = earlier[name][of_block]
+    return rows
