@@ -97,7 +97,7 @@ def export_backbone(
     aside = f"{path}.partial"
     shutil.rmtree(aside, ignore_errors=True)
     model.save(aside, save_format="tf", include_optimizer=False, signatures=signatures)
-    card = model_card(backbone, features.shape[-1], trained_size or image_size, eval_crop, training)
+    card = model_card(backbone, features.shape[-1], trained_size or image_size, eval_crop, training, image_size)
     write_card(pathlib.Path(aside), card)
     # Moved out of the way as a whole: a folder that is half deleted would be nobody's export.
     old = f"{path}.old.partial"

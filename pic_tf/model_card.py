@@ -19,6 +19,7 @@ def model_card(
     image_size: int | None = None,
     eval_crop: float = 1.0,
     training: dict[str, Any] | None = None,
+    input_size: int | None = None,
 ) -> dict[str, Any]:
     """The card of a backbone; the same for equal runs, so it holds no time.
 
@@ -29,6 +30,7 @@ def model_card(
       eval_crop: side of the central crop that its evaluation took, share of the short side.
       training: how it was trained, anything JSON can hold, `step` 0 where it is at its random initialisation; None
         where that is not known.
+      input_size: side in pixels of the only images that it takes; None for any.
 
     Returns:
       The card, as JSON can hold it.
@@ -41,6 +43,7 @@ def model_card(
         "feature_dim": feature_dim,
         "channels": 3,
         "image_size": image_size,
+        "input_size": input_size,
         "eval_crop": eval_crop,
         "preprocessing": {"range": [0.0, 1.0], "mean": list(MEAN), "stddev": list(STDDEV), "inside": True},
         "training": training,

@@ -4,6 +4,7 @@ import json
 import math
 import pathlib
 import sys
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,7 @@ class EachEpoch(keras.callbacks.Callback):
                 if str(file["settings"]) != self._settings:
                     return
                 arrays = {name: file[name] for name in file.files}
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(
                 f"expected the state of an interrupted evaluation in {str(self._path)!r}, got a file that cannot be "
                 f"read ({type(error).__name__}): remove it to begin anew"

@@ -13,6 +13,7 @@ from pic_tf.model_card import FORMAT_VERSION, JSON_FILE, title
 from pic_tf.state_files import sha256_of
 
 _GRAPH = "saved_model.pb"
+_ENTRIES = ("channels", "feature_dim", "image_size", "eval_crop", "training")  # of a card, that evaluations look at
 CHECKPOINTS, EXPORT = "checkpoints", "backbone"  # where a run leaves its states, and at its end its export
 
 
@@ -58,16 +59,19 @@ def open_exported(path: str | os.PathLike) -> Exported:
     folder = pathlib.Path(path)
     if not (folder / _GRAPH).is_file() and (folder / EXPORT / _GRAPH).is_file():
         folder = folder / EXPORT
-    if not (folder / _GRAPH).is_file():
+    if not (folder / _GRAPH).is_file() or not (folder / "variables").is_dir():
+        missing = "variables" if (folder / _GRAPH).is_file() else _GRAPH
         advice = "name a SavedModel, or the folder of a run that has finished"
         if (folder / CHECKPOINTS).is_dir():
             advice = (
                 f"the run is not finished; python -m pic_tf.export --run={path} --output=FOLDER exports it as it is"
             )
-        raise ValueError(f"expected an exported backbone at {str(path)!r}, got no {_GRAPH} there: {advice}")
+        raise ValueError(f"expected an exported backbone at {str(path)!r}, got no {missing} there: {advice}")
     try:
         card = json.loads((folder / JSON_FILE).read_text())
         version = card["format_version"]
+        if version == FORMAT_VERSION:
+            _ = card["backbone"]["name"], *(card[name] for name in _ENTRIES)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"expected {JSON_FILE} in the export {str(folder)!r}, got none that can be read ({type(error).__name__}): "

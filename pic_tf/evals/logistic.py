@@ -4,12 +4,14 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits  # scikit-learn requires it
 from tqdm import tqdm
 
 from pic_tf.progress import drawing_interval
 
 _STRENGTHS = tuple(10.0**e for e in range(-5, 2))  # inverse regularisation C of scikit-learn, smallest first
 _MAX_ITERATIONS = 1000
+_SMALL = 20_000_000  # numbers in the features that one thread does quickly
 
 
 def logistic_regression(
@@ -62,4 +64,6 @@ def _best_strength(x: np.ndarray, labels: np.ndarray, seed: int) -> float:
 
 
 def _fit(x: np.ndarray, labels: np.ndarray, strength: float) -> LogisticRegression:
-    return LogisticRegression(C=strength, max_iter=_MAX_ITERATIONS).fit(x, labels)
+    # Threads that wait for each other make small problems many times as slow, where other programs run.
+    with threadpool_limits(1 if x.size < _SMALL else None):
+        return LogisticRegression(C=strength, max_iter=_MAX_ITERATIONS).fit(x, labels)

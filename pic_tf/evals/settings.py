@@ -130,6 +130,12 @@ def resolve(settings: Settings, exported: Exported | None) -> Settings:
             f"expected --image_size, got none, and the model card of {exported.path!r} names none: give the side in "
             "pixels of the views it was trained on"
         )
+    takes, size = card.get("input_size"), chosen.get("image_size", settings.image_size)
+    if takes not in (None, size):
+        raise ValueError(f"expected --image_size={takes}, which {exported.path!r} was exported for, got {size}")
+    epochs = chosen.get("epochs", settings.epochs)
+    if epochs and not 0 <= settings.warmup_epochs < epochs:
+        raise ValueError(f"expected 0 <= --warmup_epochs < --epochs ({epochs}), got {settings.warmup_epochs}")
     if not settings.output_dir:
         chosen["output_dir"] = str(pathlib.Path(exported.path).parent / "evaluation") if exported else "runs/pixels"
     return dataclasses.replace(settings, **chosen)

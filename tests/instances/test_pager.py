@@ -1,0 +1,271 @@
+"""Rows in host memory and on disk are the rows on the device, bit for bit, whatever the window."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pic_tf.data.order import SlidingWindow
+from pic_tf.instances.blocks import Blocks
+from pic_tf.instances.pager import TABLES, Pager, read_block
+from pic_tf.instances.pages import Pages
+from pic_tf.instances.rows import collect, place
+from pic_tf.optim.schedules import WarmupCosine
+from tests.instances.test_ring import B, N, check, make, train_both
+from tests.processes import with_replicas
+
+STEPS = 160
+SCHEDULE = WarmupCosine(0.3, STEPS, 16)
+ENCODER = np.random.default_rng(0).normal(size=(12, 16)).astype(np.float32) / 4
+# Window, stride, K of N = 96 instances: 20 windows and more, so that every one of these wraps around.
+WINDOWS = {
+    "as usual": (32, 8, 24),
+    "K = W": (32, 8, 32),
+    "K > W": (16, 8, 40),
+    "S = W": (16, 16, 8),
+    "N is no multiple of S": (32, 7, 24),
+    "a window just small enough": (48, 16, 24),
+}
+
+
+def orders(window, stride, count=1):
+    return [SlidingWindow(N, B, window, stride, 3, replica, count) for replica in range(count)]
+
+
+def paged(window, stride, num_negatives, folder, strategy=None):
+    """A model, the dense reference, and the pager of the model; in host memory where there is no folder."""
+    strategy = strategy or tf.distribute.get_strategy()
+    count = strategy.num_replicas_in_sync
+    pages = [Pages(order, num_negatives) for order in orders(window, stride, count)]
+    with strategy.scope():
+        model, dense = make(num_negatives, SCHEDULE, rows_on_device=pages[0].places)
+    blocks = [Blocks(folder and folder / str(replica)) for replica in range(count)]
+    pager = Pager(model.classifier, pages, blocks, strategy, in_memory=folder is None)
+    pager.open(0)
+    return model, dense, pager
+
+
+def ids_of(window, stride, count=1):
+    """ids [T, B], those of replica 0 first."""
+    of_replicas = orders(window, stride, count)
+    return np.stack([np.concatenate([order.instance_ids(t).numpy() for order in of_replicas]) for t in range(STEPS)])
+
+
+def rates():
+    return [float(SCHEDULE(t)) for t in range(STEPS)]
+
+
+def rows_of(model, pager=None):
+    here = pager.here() if pager else None
+    rows = collect(model.classifier, int(model.lazy_sgd.iterations.numpy()), model.distribute_strategy, here)
+    return pager.with_blocks(rows) if pager else rows
+
+
+def assert_same_rows(one, other):
+    for name in ("weights", "momentum", "stamp", "ring", "head"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
+
+
+@pytest.mark.parametrize("case", WINDOWS)
+def test_all_stores_equal_dense_sgd_and_each_other(case, tmp_path):
+    window, stride, num_negatives = WINDOWS[case]
+    ids = ids_of(window, stride)
+    model, dense = make(num_negatives, SCHEDULE)
+    encoder = model.backbone.get_weights()
+    results, expected = train_both(model, dense, ids, rates())
+    check(model, dense, results, expected)
+    rows = rows_of(model)
+    assert len(set(rows.stamp)) > 3  # rows rest at different steps, or it would show nothing
+    for folder in (None, tmp_path) if case == "as usual" else (tmp_path,):
+        other, dense, pager = paged(window, stride, num_negatives, folder)
+        other.backbone.set_weights(encoder)
+        other_results, _ = train_both(other, dense, ids, rates(), [pager])
+        np.testing.assert_array_equal(other_results, results)
+        assert_same_rows(rows_of(other, pager), rows)
+        pager.close()
+    assert (tmp_path / "0").stat().st_size  # something did rest on disk
+    assert len(list((tmp_path / "0").glob("block-*.npz"))) > 3
+
+
+def test_compiled_by_xla_and_several_steps_at_once(tmp_path):
+    window, stride, num_negatives = WINDOWS["as usual"]
+    ids = ids_of(window, stride)
+    results = []
+    for together in (1, 3):  # 4 steps a window: an execution may begin in one and end in the next
+        model, _, pager = paged(window, stride, num_negatives, tmp_path / str(together))
+        model.backbone.set_weights([ENCODER])
+        model.compile(model.optimizer, jit_compile=True, steps_per_execution=together)
+        x = observations(ids)
+        data = tf.data.Dataset.from_tensor_slices((x, ids))
+        model.fit(data, epochs=1, steps_per_epoch=len(ids) - 1, verbose=0, callbacks=[pager])
+        results.append(rows_of(model, pager))
+        pager.close()
+    assert_same_rows(*results)
+
+
+def observations(ids):
+    rng = np.random.default_rng(1)
+    return (rng.normal(size=(N, 12))[ids] + 0.3 * rng.normal(size=(*ids.shape, 12))).astype(np.float32)
+
+
+def in_replicas(strategy, folder):
+    """Losses and rows of the device's store, and of the one on disk."""
+    window, stride, num_negatives = WINDOWS["as usual"]
+    ids, found = ids_of(window, stride, strategy.num_replicas_in_sync), []
+    for store in ("device", "disk"):
+        pager = None
+        if store == "disk":
+            model, dense, pager = paged(window, stride, num_negatives, folder, strategy)
+        else:
+            with strategy.scope():
+                model, dense = make(num_negatives, SCHEDULE)
+        model.backbone.set_weights([ENCODER])
+        results, _ = train_both(model, dense, ids, rates(), [pager] if pager else [], strategy)
+        found.append((results, rows_of(model, pager)))
+    return found
+
+
+def test_two_replicas(tmp_path):
+    (results, rows), (other_results, other_rows) = with_replicas(2, in_replicas, tmp_path)
+    np.testing.assert_array_equal(results, other_results)
+    assert_same_rows(rows, other_rows)
+    assert all(len(list((tmp_path / str(replica)).glob("block-*.npz"))) > 3 for replica in range(2))
+
+
+def test_rows_go_back_to_their_places_at_any_step(tmp_path):
+    """Collected from one store and placed into another, also into one on disk with its blocks as they were left."""
+    window, stride, num_negatives = WINDOWS["as usual"]
+    ids = ids_of(window, stride)[:75]
+    model, dense, pager = paged(window, stride, num_negatives, tmp_path)
+    model.backbone.set_weights([ENCODER])
+    train_both(model, dense, ids, rates(), [pager])
+    whole = rows_of(model, pager)
+    part = collect(model.classifier, 75, model.distribute_strategy, pager.here())
+    assert len(part.instance_ids) == 48 and not np.array_equal(part.weights[0], part.weights[1])
+    np.testing.assert_array_equal(part.weights, whole.weights[part.instance_ids])
+    pager.close()
+
+    again, _, its_pager = paged(window, stride, num_negatives, tmp_path)
+    assert its_pager.missing(75) == list(its_pager._pages[0].needed(18))  # `open(0)` began anew
+    its_pager.fill(75, whole)
+    its_pager.open(75)
+    place(part, again.classifier, again.distribute_strategy)
+    again.lazy_sgd.iterations.assign(75)
+    assert_same_rows(rows_of(again, its_pager), whole)
+    assert its_pager.missing(75) == []
+
+
+# --- what is where, by brute force ---
+
+
+def geometries():
+    rng = np.random.default_rng(0)
+    while True:
+        batch, count = int(rng.integers(1, 5)), int(rng.choice([1, 1, 2, 3]))
+        window = batch * count * int(rng.integers(1, 9))
+        stride = count * int(rng.integers(1, window // count + 1))
+        n = int(rng.integers(window, 6 * window + 20))
+        order = SlidingWindow(n, batch * count, window, stride, int(rng.integers(99)), int(rng.integers(count)), count)
+        negatives = count * int(rng.integers(batch, 2 * window + 1))
+        if negatives <= n:
+            yield order, negatives
+
+
+def test_what_is_on_the_device_by_brute_force():
+    """Every row that a step reads or writes is there, none twice; blocks hold what was last seen of each row."""
+    wrapped = tried = 0
+    for order, num_negatives in geometries():
+        try:
+            pages = Pages(order, num_negatives)
+        except ValueError:
+            continue
+        tried += 1
+        blocks, count = Blocks(), order.num_replicas
+        ring, head = [-1] * (num_negatives // count), 0
+        content = {int(i): (0, 0.0) for i in range(order.replica, order.num_instances, count)}  # stamp, a value
+        for step in range(4 * order.own_instances // (order.batch_size // count)):
+            window = pages.window_of(step)
+            here = pages.here(window)
+            if step and window != pages.window_of(step - 1):
+                left = pages.here(window - 1)[: pages.stride]
+                if left.start >= 0:
+                    ids = pages.rows(left) * count + order.replica
+                    stamps, values = zip(*(content[i] for i in ids.tolist()))
+                    block = {"stamp": np.array(stamps), "weights": np.array(values, np.float32)[:, None]}
+                    blocks.write(left.start // pages.stride, block | {"momentum": block["weights"]})
+            if step % order.steps_per_window == 0:
+                rows = pages.rows(range(max(here.start, 0), here.stop)) * count + order.replica
+                assert len(set(rows.tolist())) == len(rows)
+                coming = range(here.stop, here.stop + pages.stride)
+                found = read_block(pages, blocks, coming, 1)
+                for row, stamp, value in zip(pages.rows(coming), found["stamp"], found["weights"][:, 0]):
+                    assert (stamp, value) == content[int(row) * count + order.replica]
+                assert set(pages.needed(window)) <= set(blocks.numbers())
+            batch = order.instance_ids(step).numpy().tolist()
+            ring = [-1 if i in batch else i for i in ring]
+            for i in batch:
+                assert i in rows and (ring[head] in rows or ring[head] < 0)  # the one comes, the other goes
+                ring[head], head = i, (head + 1) % len(ring)
+            content |= {i: (step + 1, float(step + 1)) for i in batch}
+            wrapped += here.stop > order.own_instances
+        if tried == 25:
+            break
+    assert wrapped > 500
+
+
+def test_a_window_that_needs_nearly_all_rows_is_refused():
+    Pages(SlidingWindow(56, 8, 32, 8), 24)  # 32 + 3 * 8
+    with pytest.raises(ValueError, match=r"^expected at least 56 instances for rows in host memory or on disk .* got 55"):
+        Pages(SlidingWindow(55, 8, 32, 8), 24)
+
+
+# --- blocks ---
+
+
+def block(seed):
+    rng = np.random.default_rng(seed)
+    rows = {"weights": rng.normal(size=(5, 3)), "momentum": rng.normal(size=(5, 3)), "stamp": rng.integers(9, size=5)}
+    return {name: rows[name].astype(np.int64 if name == "stamp" else np.float32) for name in TABLES}
+
+
+def test_blocks(tmp_path):
+    for blocks in (Blocks(), Blocks(tmp_path / "rows")):
+        for number in (3, 12, 7):
+            blocks.write(number, block(number))
+        assert blocks.numbers() == [3, 7, 12]
+        for name in TABLES:
+            np.testing.assert_array_equal(blocks.read(7)[name], block(7)[name])
+        blocks.remove([3, 7])
+        assert blocks.numbers() == [12]
+    assert [path.name for path in (tmp_path / "rows").iterdir()] == ["block-000000000012.npz"]
+
+
+@pytest.mark.parametrize("damage", ["cut off", "a bit", "empty"])
+def test_a_damaged_block_is_named(tmp_path, damage):
+    blocks = Blocks(tmp_path)
+    blocks.write(4, block(0))
+    path = tmp_path / "block-000000000004.npz"
+    content = bytearray(path.read_bytes())
+    if damage == "a bit":
+        content[len(content) // 3] ^= 1
+    path.write_bytes({"cut off": content[:-100], "a bit": content, "empty": b""}[damage])
+    with pytest.raises(OSError, match=r"expected a block of rows in '.*block-000000000004\.npz', got damage"):
+        blocks.read(4)
+
+
+def test_half_a_block_is_none(tmp_path, monkeypatch):
+    blocks = Blocks(tmp_path)
+    blocks.write(4, block(0))
+    monkeypatch.setattr(np, "savez", lambda file, **_: file.write(b"half") and 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        blocks.write(5, block(1))
+    assert blocks.numbers() == [4]
+
+
+def test_a_block_that_cannot_be_written_ends_the_run(tmp_path):
+    window, stride, num_negatives = WINDOWS["as usual"]
+    model, _, pager = paged(window, stride, num_negatives, tmp_path)
+    pager._blocks[0].write = lambda *_: (_ for _ in ()).throw(OSError("no room"))
+    pager.turn()  # nothing has left yet
+    pager.turn()
+    with pytest.raises(OSError, match="no room"):
+        pager.flush()
