@@ -83,6 +83,11 @@ def open_rows(run_dir: str) -> tuple[InstanceRows, Config, pathlib.Path]:
     for bad, reason in damaged.items():
         print(f"damaged checkpoint {bad} passed over: {reason}", file=sys.stderr)
     config = configuration.from_flagfile(str(path / pretrain.FLAGS_FILE))
+    if state_files.has_table(path, checkpoint.INSTANCES):
+        raise ValueError(
+            f"expected rows of all images in {str(path)!r}, got those of a window: with --instance_store=disk the "
+            "others are not in the checkpoint"
+        )
     weights, momentum, stamp, ring = (
         state_files.read_table(path, name) for name in ("weights", "momentum", "stamp", "ring")
     )

@@ -214,7 +214,7 @@ def test_what_is_on_the_device_by_brute_force():
 
 def test_a_window_that_needs_nearly_all_rows_is_refused():
     Pages(SlidingWindow(56, 8, 32, 8), 24)  # 32 + 3 * 8
-    with pytest.raises(ValueError, match=r"^expected at least 56 instances for rows in host memory or on disk .* got 55"):
+    with pytest.raises(ValueError, match=r"^expected at least 56 instances for rows in host memory or .* got 55"):
         Pages(SlidingWindow(55, 8, 32, 8), 24)
 
 
@@ -246,7 +246,7 @@ def test_a_damaged_block_is_named(tmp_path, damage):
     path = tmp_path / "block-000000000004.npz"
     content = bytearray(path.read_bytes())
     if damage == "a bit":
-        content[len(content) // 3] ^= 1
+        content[content.find(block(0)["momentum"].tobytes()) + 7] ^= 1
     path.write_bytes({"cut off": content[:-100], "a bit": content, "empty": b""}[damage])
     with pytest.raises(OSError, match=r"expected a block of rows in '.*block-000000000004\.npz', got damage"):
         blocks.read(4)
@@ -263,7 +263,7 @@ def test_half_a_block_is_none(tmp_path, monkeypatch):
 
 def test_a_block_that_cannot_be_written_ends_the_run(tmp_path):
     window, stride, num_negatives = WINDOWS["as usual"]
-    model, _, pager = paged(window, stride, num_negatives, tmp_path)
+    _, _, pager = paged(window, stride, num_negatives, tmp_path)
     pager._blocks[0].write = lambda *_: (_ for _ in ()).throw(OSError("no room"))
     pager.turn()  # nothing has left yet
     pager.turn()

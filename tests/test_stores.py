@@ -1,0 +1,109 @@
+"""Whole runs with rows in host memory and on disk: the same as with all of them on the device, bit for bit."""
+
+import dataclasses
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+
+from pic_tf import pretrain, state_files
+from pic_tf.evals.instance_rows import open_rows
+from tests.test_kills import kill_and_resume
+from tests.test_pretrain import SMALL, metrics_of, run, signals_after, variables_of
+
+EPOCHS = 4  # of 23 steps; windows of 4 steps, so that the sweep of 47 strides is over before the second half
+SETTINGS = dataclasses.replace(
+    SMALL, epochs=EPOCHS, knn_every=0, tensorboard=False, window_size=256, window_stride=64, num_negatives=64
+)
+
+
+@pytest.fixture(scope="module")
+def on_device(tmp_path_factory):
+    """The settings and the last state of a run with all rows on the device."""
+    settings = dataclasses.replace(SETTINGS, output_dir=str(tmp_path_factory.mktemp("device")))
+    assert run(settings).finished
+    return settings, variables_of(settings.output_dir)
+
+
+def assert_same(output_dir, expected):
+    """The newest state of a run is the expected one; of its rows, those that are in it."""
+    got = variables_of(output_dir)
+    part = got.pop("instance_ids", slice(None))
+    assert got.keys() == expected.keys()
+    for name, value in expected.items():
+        rows = name in ("weights", "momentum", "stamp")
+        np.testing.assert_array_equal(got[name], value[part] if rows else value, err_msg=name)
+
+
+def test_interrupted_and_resumed_elsewhere(on_device, tmp_path, monkeypatch):
+    """Within a window, at its last step, and at last several steps at once, from which a window begins unnoticed."""
+    settings, expected = on_device
+    settings = dataclasses.replace(settings, output_dir=str(tmp_path))
+    signals_after(monkeypatch, 10, 30, 47)
+    for store, together, step in (("device", 1, 10), ("host", 1, 30), ("disk", 1, 47), ("disk", 3, 92)):
+        assert run(dataclasses.replace(settings, instance_store=store, steps_per_execution=together)).step == step
+    assert_same(tmp_path, expected)
+    assert metrics_of(tmp_path) == metrics_of(on_device[0].output_dir)
+    # What only older states would need is gone: the blocks of a sweep and of what has moved since the older state.
+    names = sorted(path.name for path in (tmp_path / "rows" / "replica-00000-of-00001").iterdir())
+    steps = sorted(state_files.states(tmp_path / "checkpoints"))
+    first = max((steps[0] // 4 + 1) * 64 + 256 - 1500, 0) // 64
+    assert names == [f"block-{number:012d}.npz" for number in range(first, 92 // 4 - 1)]
+    assert pretrain.export_run(str(tmp_path), str(tmp_path / "again")) == 92
+
+
+@pytest.fixture
+def stopped_on_disk(on_device, tmp_path, monkeypatch):
+    """Settings of a run with rows on disk that was stopped."""
+    settings = dataclasses.replace(on_device[0], instance_store="disk", output_dir=str(tmp_path / "run"))
+    signals_after(monkeypatch, 85)
+    assert not run(settings).finished
+    return settings
+
+
+def test_a_state_without_its_blocks_is_one_sentence(stopped_on_disk):
+    folder = pathlib.Path(stopped_on_disk.output_dir)
+    with pytest.raises(ValueError, match=r"does not fit \(its other rows are on disk, with --instance_store=disk\): use"):
+        run(dataclasses.replace(stopped_on_disk, instance_store="device"))
+    with pytest.raises(ValueError, match=r"^expected rows of all images in '.*', got those .* --instance_store=disk"):
+        open_rows(str(folder))
+    last = max((folder / "rows").rglob("*.npz"))
+    last.unlink()
+    number = int(last.stem.removeprefix("block-"))
+    with pytest.raises(ValueError, match=rf"1 blocks of rows are not there, the first of them number {number}; they"):
+        run(stopped_on_disk)
+    shutil.rmtree(folder / "rows")
+    with pytest.raises(ValueError, match=r"\d+ blocks of rows are not there"):
+        run(stopped_on_disk)
+
+
+def test_a_disk_without_room_is_found_before_it_is_full(on_device, tmp_path, monkeypatch):
+    settings = dataclasses.replace(on_device[0], instance_store="disk", output_dir=str(tmp_path))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100_000))
+    with pytest.raises(ValueError, match=r"^expected .* free in '.*' for 3 checkpoints and the rows, got 100 KB"):
+        run(settings)
+
+
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        ({"num_negatives": 0}, "expected --instance_store=device with all images in the soft-max"),
+        ({"window_size": 1408}, "expected at least 1,600 instances for rows in host memory or on disk"),
+        ({"steps_per_execution": 5}, "expected --steps_per_execution of at most the 4 steps of a window"),
+        ({"keep_checkpoint_every": 4}, "expected --keep_checkpoint_every=0 with --instance_store=disk, got 4"),
+    ],
+    ids=str,
+)
+def test_settings_that_do_not_fit(change, sentence):
+    settings = dataclasses.replace(SETTINGS, instance_store="disk", **change)
+    with pytest.raises(ValueError, match=sentence):
+        pretrain.open_data(settings)
+
+
+@pytest.mark.slow
+def test_killed_twenty_times(tmp_path):
+    """With SIGKILL, at any moment and while a checkpoint is written."""
+    flags = ("--epochs=8", "--width=4", "--hidden_dim=32", "--knn_every=0", "--checkpoint_every=1")
+    kill_and_resume(tmp_path, (*flags, "--instance_store=disk"), kills=20, seed=2, longest=15.0)
