@@ -91,15 +91,20 @@ def rows_on_device(config: Config, num_replicas: int = 1) -> int | None:
     return None if config.instance_store == "device" else _pages(config, num_replicas).places
 
 
-def rows_on_disk(config: Config) -> int:
-    """Bytes of the most rows that lie on disk at a time: all, and those that older checkpoints need.
+def rows_off_device(config: Config) -> int:
+    """Bytes of all resting rows."""
+    return config.num_instances * _row_size(config)
 
-    N + (W moved since the oldest checkpoint) rows, never more than the run moves.
+
+def rows_on_disk(config: Config) -> int:
+    """Bytes of the most rows that lie on disk at a time.
+
+    Those of all instances, and as many as have moved since the oldest checkpoint that is kept; never more than move in
+    the whole run.
     """
-    windows = total_steps(config) / (config.window_size // config.batch_size)
-    kept = (config.keep_checkpoints + 1) * config.checkpoint_every * steps_per_epoch(config)
-    since = kept / (config.window_size // config.batch_size)
-    rows = min(config.num_instances + since * config.window_stride, windows * config.window_stride)
+    moved = config.window_stride / (config.window_size // config.batch_size)  # rows a step
+    since_oldest = (config.keep_checkpoints + 1) * config.checkpoint_every * steps_per_epoch(config)
+    rows = min(config.num_instances + since_oldest * moved, total_steps(config) * moved)
     return int(rows * _row_size(config))
 
 
@@ -226,7 +231,7 @@ def _resting_rows(config: Config) -> list[str]:
         return []
     steps = config.window_size // config.batch_size
     block = config.window_stride * _row_size(config)
-    everything = config.num_instances * _row_size(config)
+    everything = rows_off_device(config)
     where = f"{as_text(everything)} in host memory"
     if config.instance_store == "disk":
         where = f"at most {as_text(rows_on_disk(config))} on disk, {as_text(everything)} for all of them"
@@ -303,8 +308,8 @@ def _trainable(model: keras.Model) -> str:
 
 def as_text(size: float) -> str:
     """Bytes for people, e.g. 1.28 GB."""
-    for unit in ("B", "KB", "MB"):
+    for unit in ("B", "KB", "MB", "GB"):
         if size < 1000:
             return f"{size:.3g} {unit}"
         size /= 1000
-    return f"{size:.3g} GB"
+    return f"{size:.3g} TB"

@@ -64,7 +64,7 @@ def stopped_on_disk(on_device, tmp_path, monkeypatch):
 
 def test_a_state_without_its_blocks_is_one_sentence(stopped_on_disk):
     folder = pathlib.Path(stopped_on_disk.output_dir)
-    with pytest.raises(ValueError, match=r"does not fit \(its other rows are on disk, with --instance_store=disk\): use"):
+    with pytest.raises(ValueError, match=r"\(its other rows are on disk, with --instance_store=disk\): use another"):
         run(dataclasses.replace(stopped_on_disk, instance_store="device"))
     with pytest.raises(ValueError, match=r"^expected rows of all images in '.*', got those .* --instance_store=disk"):
         open_rows(str(folder))

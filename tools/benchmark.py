@@ -3,6 +3,7 @@
     python tools/benchmark.py head        # a step without the backbone: PIC against the full soft-max
     python tools/benchmark.py replicas    # the same on several replicas, and a model of 8 to 1024 accelerators
     python tools/benchmark.py checkpoint  # how long training waits for a checkpoint, and what it takes
+    python tools/benchmark.py store       # rows in host memory and on disk, for 1e5 to 1e9 images
     python tools/benchmark.py input --images=FOLDER  # an image on the host, against torchvision and albumentations
 
 Variants that are compared take turns, one step each, in one process (`replicas`: one process for each
@@ -33,6 +34,7 @@ if __name__ in ("__main__", "__mp_main__"):  # the second in the processes start
 import benchmark_checkpoint
 import benchmark_input
 import benchmark_replicas
+import benchmark_store
 import tensorflow as tf
 from benchmark_step import TEMPERATURE, TRAINING_STEPS, Sizes, fail, pic_step
 
@@ -198,6 +200,7 @@ BENCHMARKS = {
     "replicas": benchmark_replicas.replicas,
     "checkpoint": benchmark_checkpoint.checkpoint,
     "input": benchmark_input.input_,
+    "store": lambda: benchmark_store.store(in_own_process),
 }
 
 
@@ -236,6 +239,7 @@ def define_flags() -> None:
     benchmark_replicas.define_flags()
     benchmark_checkpoint.define_flags()
     benchmark_input.define_flags()
+    benchmark_store.define_flags()
 
 
 def main(arguments: list[str]) -> None:

@@ -1,0 +1,91 @@
+"""What a run would do and need, for any number of images and replicas, without data or devices.
+
+    python tools/plan.py --num_instances=1000000000 --plan_replicas=64 --batch_size=4096 --instance_store=disk
+    python tools/plan.py --flagfile=configs/in1k_200ep.flags --plan_replicas=8 --device_gb=16 --host_gb=256 --disk_gb=99
+
+The plan that pic_tf.train prints, with its flags: bytes on each device, in host memory and on disk, bytes that move in
+a step, size of a checkpoint, steps, how long rows rest, what they shrink to and whether the norm floor acts. Window,
+stride and negatives that are not named are the recommended ones. Then every --instance_store beside the machine's
+memory.
+"""
+
+import dataclasses
+import sys
+
+from absl import app, flags, logging
+
+if __name__ == "__main__":
+    from pic_tf.quiet import import_tensorflow
+
+    import_tensorflow()
+
+from pic_tf import config as configuration
+from pic_tf import plan, pretrain, validation
+from pic_tf.models.projection import projection_head
+
+
+def plans(config: configuration.Config, count: int, machine: dict[str, float]) -> str:
+    """The plan as text, and a line for each place where rows can rest.
+
+    Args:
+      config: the configuration, with the number of instances.
+      count: R, replicas.
+      machine: gigabytes "device" of each replica, "host" and "disk" of each machine with all its replicas; 0 for not
+        known.
+
+    Returns:
+      Lines to print.
+
+    Raises:
+      ValueError: for settings that do not fit.
+    """
+    if not config.num_instances:
+        raise ValueError("expected --num_instances, got none: the plan needs no data, but their number")
+    if config.dataset == "digits":
+        config = dataclasses.replace(config, dataset="any data set")
+    config = validation.resolve(config, config.num_instances, count)
+    backbone = pretrain.plain_backbone(config)
+    head = projection_head(config.head, backbone.output_shape[-1], config.hidden_dim, config.embedding_dim)
+    lines = [plan.describe(config, backbone, head, f"{count:,} replicas", count), ""]
+    lines.append(f"{'--instance_store':17}{'each device':>14}{'host, all':>14}{'disk, all':>14}")
+    for store in configuration.INSTANCE_STORES:
+        try:
+            other = validation.resolve(dataclasses.replace(config, instance_store=store), config.num_instances, count)
+        except ValueError as error:
+            lines.append(f"{store:17}  {error}")
+            continue
+        on_device = sum(plan.memory(other, backbone, head, count).values())
+        # While a checkpoint is written its rows are in host memory too.
+        checkpoint = plan.checkpoint_size(other, backbone, head, count)
+        host = checkpoint + (plan.rows_off_device(other) if store == "host" else 0)
+        disk = (config.keep_checkpoints + 1) * checkpoint + (plan.rows_on_disk(other) if store == "disk" else 0)
+        needed = {"device": on_device, "host": host, "disk": disk}
+        short = [name for name, size in needed.items() if 0 < machine[name] * 1e9 < size]
+        verdict = f"  too little memory or room: {', '.join(short)}" if short else ""
+        lines.append(f"{store:17}" + "".join(f"{plan.as_text(size):>14}" for size in needed.values()) + verdict)
+    return "\n".join(lines)
+
+
+def main(arguments: list[str]) -> None:
+    logging.set_verbosity(logging.ERROR)  # TensorFlow reports its own doings through absl
+    values = flags.FLAGS
+    machine = {"device": values.device_gb, "host": values.host_gb, "disk": values.disk_gb}
+    try:
+        if arguments[1:]:
+            raise ValueError(f"expected flags only, got {arguments[1]!r}: write --flag=value")
+        print(plans(configuration.from_flags(), values.plan_replicas, machine))
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+
+
+def define_flags() -> None:
+    configuration.define_flags()
+    flags.adopt_module_key_flags(configuration)  # so that --help shows them
+    flags.DEFINE_integer("plan_replicas", 1, "replicas to plan for, R; none of them has to be here", 1)
+    for name, what in (("device", "a device"), ("host", "the host"), ("disk", "the disk")):
+        flags.DEFINE_float(f"{name}_gb", 0.0, f"memory of {what} in gigabytes, to compare with; 0 for not known", 0.0)
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main, flags_parser=configuration.parse)
