@@ -8,6 +8,7 @@ import tf_keras as keras
 from pic_tf.evals.probe import LinearProbe
 from pic_tf.optim.lazy_sgd import LazySGD
 from pic_tf.pic import PIC
+from tests.processes import with_replicas
 
 
 def test_learn_equals_softmax_regression_in_float64():
@@ -33,6 +34,32 @@ def test_learn_equals_softmax_regression_in_float64():
     # float32 against float64 over 20 steps.
     np.testing.assert_allclose(probe.kernel, w, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(probe.bias, b, rtol=1e-4, atol=1e-4)
+
+
+def learned(strategy):
+    """Kernel and bias after ten steps whose batches are shared out among the replicas."""
+    rng, count = np.random.default_rng(1), strategy.num_replicas_in_sync
+    with strategy.scope():
+        probe = LinearProbe(5, 3, learning_rate=0.3)
+
+    @tf.function
+    def step(*batch):
+        def on_replica():
+            own = tf.distribute.get_replica_context().replica_id_in_sync_group
+            probe.learn(*(tf.stack(tf.split(x, count))[own] for x in batch))
+
+        strategy.run(on_replica)
+
+    for _ in range(10):
+        weights = np.array([1, 0, 1, 1, 1, 1, 1, 1], np.float32)
+        step(rng.normal(2, 3, (8, 5)).astype(np.float32), rng.integers(0, 3, 8), weights)
+    return [strategy.experimental_local_results(variable)[0].numpy() for variable in (probe.kernel, probe.bias)]
+
+
+def test_two_replicas_learn_as_one():
+    for one, two in zip(with_replicas(1, learned), with_replicas(2, learned)):
+        assert np.abs(one).max() > 0.1  # it moved
+        np.testing.assert_allclose(two, one, rtol=1e-5, atol=1e-6)  # float32 sums in another order
 
 
 @pytest.mark.parametrize("head", ["mlp", "mlp_bn"])
