@@ -19,7 +19,7 @@ from pic_tf.strategy import is_chief
 
 _TABLES = ("weights", "momentum", "stamp", "ring")  # of `Rows`
 INSTANCES = "instance_ids"  # whose rows they are, where that is not all
-_HEAD, _CAPACITY = "ring/head", "optimizer/history/capacity"
+HEAD, _CAPACITY = "ring/head", "optimizer/history/capacity"
 _STEP, _PRODUCTS = "optimizer/_iterations", "optimizer/history/products"
 _REPLICAS = "replicas/"  # values [R, ...], one a replica
 _LOCAL = ("backbone/", "projection/", "metrics/")  # where a replica's own value may differ from the others'
@@ -86,7 +86,7 @@ class Checkpoints:
         elif self._pager:
             self._pager.flush()
         variables = {name: np.array(variable.numpy()) for name, variable in named_variables(self._model)}
-        variables |= {_HEAD: np.array(rows.head), _CAPACITY: np.array(self._model.lazy_sgd.history.capacity)}
+        variables |= {HEAD: np.array(rows.head), _CAPACITY: np.array(self._model.lazy_sgd.history.capacity)}
         local = self._local_variables()
         values = replicas.values_of(list(local.values()), self._strategy)
         variables |= {_REPLICAS + name: value for name, value in zip(local, values)}
@@ -137,7 +137,7 @@ class Checkpoints:
                     raise ValueError(f"{name} {list(values[name].shape)} instead of {list(variable.shape)}")
                 variable.assign(values[name])
             if with_rows:
-                self._restore_rows(path, int(values[_HEAD]))
+                self._restore_rows(path, int(values[HEAD]))
             local = self._local_variables()
             own = [values.get(_REPLICAS + name, ()) for name in local]
             if all(len(value) == self._strategy.num_replicas_in_sync for value in own):
@@ -152,10 +152,7 @@ class Checkpoints:
         return self.step
 
     def _restore_rows(self, path: pathlib.Path, head: int) -> None:
-        tables = {name: state_files.read_table(path, name) for name in _TABLES}
-        if state_files.has_table(path, INSTANCES):
-            tables[INSTANCES] = np.array(state_files.read_table(path, INSTANCES))
-        rows = Rows(**tables, head=head)
+        rows = read_rows(path, head)
         if self._pager:
             if rows.instance_ids is None:
                 self._pager.fill(self.step, rows)
@@ -188,6 +185,14 @@ class Checkpoints:
             for name, variable in named_variables(self._model)
             if name.startswith(_LOCAL) and variable.synchronization == own
         }
+
+
+def read_rows(path: pathlib.Path, head: int) -> Rows:
+    """The rows of a state on disk, mapped from its files, and the ring, whose oldest slot is `head`."""
+    tables = {name: state_files.read_table(path, name) for name in _TABLES}
+    if state_files.has_table(path, INSTANCES):
+        tables[INSTANCES] = np.array(state_files.read_table(path, INSTANCES))
+    return Rows(**tables, head=head)
 
 
 def history_of(path: pathlib.Path) -> ProductHistory:

@@ -58,6 +58,7 @@ FLAGS_FILE, METRICS_FILE, PICTURE, LOCK_FILE = "flags.txt", "metrics.csv", "trai
 NAN_REPORTS = "nan_reports"
 FIGURES = ("epoch", "loss", "accuracy", "knn", "probe")  # of the model card: what equal runs have in common
 IMAGES_FILE = "images.json"  # beside a checkpoint: which images the rows belong to
+TEXTS = (FLAGS_FILE, METRICS_FILE, IMAGES_FILE)  # what is beside a checkpoint
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 # What the others see of a worker that is gone.
 _LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError)

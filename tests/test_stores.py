@@ -53,6 +53,28 @@ def test_interrupted_and_resumed_elsewhere(on_device, tmp_path, monkeypatch):
     assert pretrain.export_run(str(tmp_path), str(tmp_path / "again")) == 92
 
 
+def test_out_of_the_blocks_into_one_checkpoint(on_device, stopped_on_disk, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(pathlib.Path(__file__).parents[1] / "tools")
+    from collect_rows import collect
+
+    collect(stopped_on_disk.output_dir, str(tmp_path / "new"))
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"checkpoints", "flags.txt"}
+    monkeypatch.undo()  # no more signals
+    assert run(dataclasses.replace(stopped_on_disk, instance_store="device", output_dir=str(tmp_path / "new"))).finished
+    assert_same(tmp_path / "new", on_device[1])
+    with pytest.raises(ValueError, match=r"^expected a new folder as --output, got '.*new', in which something is"):
+        collect(stopped_on_disk.output_dir, str(tmp_path / "new"))
+    with pytest.raises(
+        ValueError, match=r"^expected a run with --instance_store=disk and a checkpoint at '.*', got none"
+    ):
+        collect(on_device[0].output_dir, str(tmp_path / "other"))
+    shutil.rmtree(pathlib.Path(stopped_on_disk.output_dir) / "rows")
+    with pytest.raises(
+        ValueError, match=r"^expected the blocks that step 85 needs, of all replicas, in .*, got nothing"
+    ):
+        collect(stopped_on_disk.output_dir, str(tmp_path / "other"))
+
+
 @pytest.fixture
 def stopped_on_disk(on_device, tmp_path, monkeypatch):
     """Settings of a run with rows on disk that was stopped."""

@@ -12,12 +12,12 @@ from pic_tf.instances.store import Store, initialise
 from pic_tf.optim.lazy_sgd import LazySGD
 
 _NOBODY = np.int64(-1)  # id of an empty slot
-_INITIAL_STDDEV = 0.01
+INITIAL_STDDEV = 0.01
 
 
 def default_floor(embedding_dim: int, similarity: str) -> float:
     """The norm floor of rows where none is asked for: 0.01 sqrt(D), or none (0) where norms matter."""
-    return _INITIAL_STDDEV * math.sqrt(embedding_dim) if similarity == "cosine" else 0.0
+    return INITIAL_STDDEV * math.sqrt(embedding_dim) if similarity == "cosine" else 0.0
 
 
 @keras.utils.register_keras_serializable("pic_tf")
@@ -109,14 +109,14 @@ class InstanceClassifier(keras.layers.Layer):
         own = -(-num_instances // self.num_replicas)  # instances of a replica; one less in some
         self.slots = own if full else num_negatives // self.num_replicas
         paged, places = rows_on_device is not None, rows_on_device or own
-        self.store = None if full else Store(places, embedding_dim, _INITIAL_STDDEV, seed, paged)
+        self.store = None if full else Store(places, embedding_dim, INITIAL_STDDEV, seed, paged)
         shape = [self.slots, embedding_dim]
         self.weights_ring = replicas.local_variable(lambda: tf.zeros(shape), "weights_ring")
         self.momentum_ring = replicas.local_variable(lambda: tf.zeros(shape), "momentum_ring")
         self.ids = replicas.local_variable(lambda: tf.fill([self.slots], _NOBODY), "ids")
         self.head = replicas.local_variable(lambda: tf.constant(0, tf.int64), "head")
         if full:
-            initialise(self.weights_ring, own, _INITIAL_STDDEV, seed)
+            initialise(self.weights_ring, own, INITIAL_STDDEV, seed)
             replicas.run(self._fill_slots)
 
     def admit(self, instance_ids: tf.Tensor, optimizer: LazySGD) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:

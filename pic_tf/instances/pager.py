@@ -1,17 +1,20 @@
 """Bring the rows that the sliding window needs to the device, and take away those that it has left."""
 
 import dataclasses
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
+from tqdm import tqdm
 
 from pic_tf import replicas
 from pic_tf.instances.blocks import Blocks
 from pic_tf.instances.classifier import InstanceClassifier
 from pic_tf.instances.pages import Pages
 from pic_tf.instances.rows import Rows
+from pic_tf.progress import drawing_interval
 
 TABLES = ("weights", "momentum", "stamp")
 _PART = 65536  # rows whose first weights are drawn at once
@@ -160,17 +163,9 @@ class Pager(keras.callbacks.Callback):
         """The rows of all instances, of which `rows` are those on the device, of all replicas."""
         self.flush()
         n, dim = self._pages[0].order.num_instances, rows.weights.shape[1]
-        weights, momentum, stamp = np.empty([n, dim], np.float32), np.zeros([n, dim], np.float32), np.zeros(n, np.int64)
-        for first in range(0, n, _PART):
-            ids = tf.range(first, min(first + _PART, n), dtype=tf.int64)
-            weights[first : first + len(ids)] = self._store.first_weights(ids)
-        for pages, blocks in zip(self._pages, self._blocks):
-            for number in pages.needed(self._window):  # in this order: what comes later is newer
-                block, ids = blocks.read(number), _ids(pages, number)
-                weights[ids], momentum[ids], stamp[ids] = (block[name] for name in TABLES)
-        at = rows.instance_ids
-        weights[at], momentum[at], stamp[at] = rows.weights, rows.momentum, rows.stamp
-        return dataclasses.replace(rows, weights=weights, momentum=momentum, stamp=stamp, instance_ids=None)
+        tables = {name: np.zeros([n, *shape], dtype) for name, (shape, dtype) in table_types(dim).items()}
+        fill_tables(tables, rows, self._pages, self._blocks, self._window, self._store.first_weights)
+        return dataclasses.replace(rows, **tables, instance_ids=None)
 
     def _read(self, window: int) -> list[dict[str, np.ndarray]]:
         """The blocks that come to the device after a window, of each replica."""
@@ -200,6 +195,49 @@ class Pager(keras.callbacks.Callback):
         self._written = pending
 
 
+def table_types(dim: int) -> dict[str, tuple[list[int], type]]:
+    """(shape of a row, dtype) by table."""
+    return {"weights": ([dim], np.float32), "momentum": ([dim], np.float32), "stamp": ([], np.int64)}
+
+
+def fill_tables(
+    tables: dict[str, np.ndarray],
+    rows: Rows,
+    pages: list[Pages],
+    blocks: list[Blocks],
+    window: int,
+    first_weights: Callable[[tf.Tensor], tf.Tensor],
+    progress: str = "",
+) -> None:
+    """Put the rows of all instances into tables.
+
+    Args:
+      tables: weights, momentum and stamp, [N, ...], zeros; may be mapped from files.
+      rows: those on the devices.
+      pages: of each replica.
+      blocks: of each replica.
+      window: whose beginning the state is of.
+      first_weights: of instances int64 [b], float32 [b, D].
+      progress: what to call it on a progress bar; "" for none.
+
+    Raises:
+      OSError: for a block that cannot be read.
+    """
+    for first in range(0, len(tables["stamp"]), _PART):
+        ids = tf.range(first, min(first + _PART, len(tables["stamp"])), dtype=tf.int64)
+        tables["weights"][first : first + len(ids)] = first_weights(ids)
+    total = sum(len(of_replica.needed(window)) for of_replica in pages)
+    with tqdm(total=total, desc=progress, unit="block", disable=not progress, mininterval=drawing_interval()) as bar:
+        for of_replica, its_blocks in zip(pages, blocks):
+            for number in of_replica.needed(window):  # in this order: what comes later is newer
+                block, ids = its_blocks.read(number), _ids(of_replica, number)
+                for name, table in tables.items():
+                    table[ids] = block[name]
+                bar.update()
+    for name, table in tables.items():
+        table[rows.instance_ids] = getattr(rows, name)
+
+
 def _ids(pages: Pages, number: int) -> np.ndarray:
     """int64 [S], whose rows a block holds."""
     rows = pages.rows(range(number * pages.stride, (number + 1) * pages.stride))
@@ -218,8 +256,7 @@ def read_block(pages: Pages, blocks: Blocks, block: range, dim: int) -> dict[str
     Returns:
       weights float32 [n, D], momentum float32 [n, D], stamp int64 [n].
     """
-    shapes = {"weights": ([dim], np.float32), "momentum": ([dim], np.float32), "stamp": ([], np.int64)}
-    rows = {name: np.zeros([len(block), *shape], dtype) for name, (shape, dtype) in shapes.items()}
+    rows = {name: np.zeros([len(block), *shape], dtype) for name, (shape, dtype) in table_types(dim).items()}
     for number, of_block, of_rows in pages.earlier(block):
         earlier = blocks.read(number)
         for name in TABLES:

@@ -1,0 +1,141 @@
+"""Bring all rows of a run with --instance_store=disk into one checkpoint, of a new run.
+
+    python tools/collect_rows.py --run=RUN --output=NEW
+    python -m pic_tf.train --flagfile=NEW/flags.txt --output_dir=NEW --instance_store=disk
+
+The new run goes on where the newest checkpoint of the old one is, with any number of replicas and any
+--instance_store. The tables are filled on disk, so memory does not limit their size; the disk of --output has to hold
+them twice for a while.
+"""
+
+import pathlib
+import re
+import shutil
+import sys
+
+from absl import app, flags, logging
+
+if __name__ == "__main__":
+    from pic_tf.quiet import import_tensorflow
+
+    import_tensorflow()
+
+import numpy as np
+import tensorflow as tf
+
+from pic_tf import checkpoint, plan, pretrain, state_files, validation
+from pic_tf import config as configuration
+from pic_tf.data.order import SlidingWindow
+from pic_tf.evals.exported import CHECKPOINTS
+from pic_tf.instances.blocks import Blocks
+from pic_tf.instances.classifier import INITIAL_STDDEV
+from pic_tf.instances.pager import fill_tables, table_types
+from pic_tf.instances.pages import Pages
+from pic_tf.instances.store import initial_rows
+from pic_tf.replaced_file import replaced
+
+_FOLDER = re.compile(r"replica-(\d{5})-of-(\d{5})")
+
+
+def collect(run: str, output: str, rows_dir: str = "") -> pathlib.Path:
+    """Write the checkpoint.
+
+    Args:
+      run: output folder of the old run.
+      output: of the new one, which is not there yet.
+      rows_dir: where the folders of all replicas are; "" for where the run has put them.
+
+    Returns:
+      The folder of the checkpoint.
+
+    Raises:
+      ValueError: where the run has no such checkpoint, or blocks are missing.
+      OSError: where a block cannot be read, or the checkpoint not be written.
+    """
+    new = pathlib.Path(output)
+    if new.exists() and any(new.iterdir()):
+        raise ValueError(
+            f"expected a new folder as --output, got {output!r}, in which there is something: name another"
+        )
+    found, _ = state_files.newest(pathlib.Path(run) / CHECKPOINTS)
+    if found is None or not state_files.has_table(found, checkpoint.INSTANCES):
+        raise ValueError(
+            f"expected a run with --instance_store=disk and a checkpoint at {run!r}, got none: checkpoints of other "
+            "runs hold all rows already"
+        )
+    config = configuration.from_flagfile(str(found / pretrain.FLAGS_FILE))
+    validation.check(config)
+    folder = pathlib.Path(rows_dir) if rows_dir else pretrain.rows_folder(config)
+    pages, blocks = _open_blocks(config, folder, state_files.step_of(found))
+    variables = state_files.read_variables(found)
+    rows = checkpoint.read_rows(found, int(variables[checkpoint.HEAD]))
+    n, dim = config.num_instances, rows.weights.shape[1]
+    new.mkdir(parents=True, exist_ok=True)
+    needed, free = 2 * plan.rows_off_device(config), shutil.disk_usage(new).free
+    if needed > free:
+        raise ValueError(
+            f"expected {plan.as_text(needed)} free in {output!r}, got {plan.as_text(free)}: make room, or name another"
+        )
+    scratch = new / "rows.partial"
+    scratch.mkdir()
+    try:
+        tables = {
+            name: np.lib.format.open_memmap(scratch / f"{name}.npy", "w+", dtype, (n, *shape))
+            for name, (shape, dtype) in table_types(dim).items()
+        }
+        window = pages[0].window_of(state_files.step_of(found))
+
+        def first_weights(ids: tf.Tensor) -> tf.Tensor:
+            return initial_rows(ids, dim, INITIAL_STDDEV, config.seed)
+
+        fill_tables(tables, rows, pages, blocks, window, first_weights, "blocks")
+        texts = {name: state_files.read_text(found, name) for name in pretrain.TEXTS}
+        path = state_files.write(
+            new / CHECKPOINTS, state_files.step_of(found), variables, tables | {"ring": rows.ring}, texts
+        )
+        with replaced(new / pretrain.FLAGS_FILE) as file:
+            file.write(texts[pretrain.FLAGS_FILE])
+    finally:
+        shutil.rmtree(scratch)
+    return path
+
+
+def _open_blocks(config: configuration.Config, folder: pathlib.Path, step: int) -> tuple[list[Pages], list[Blocks]]:
+    """Of every replica that wrote to the folder."""
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    counts = {int(match[2]) for name in names if (match := _FOLDER.fullmatch(name))}
+    for count in sorted(counts):
+        order = [
+            SlidingWindow(
+                config.num_instances, config.batch_size, config.window_size, config.window_stride, config.seed, r, count
+            )
+            for r in range(count)
+        ]
+        pages = [Pages(each, config.num_negatives) for each in order]
+        blocks = [Blocks(folder / f"replica-{r:05d}-of-{count:05d}") for r in range(count)]
+        window = pages[0].window_of(step)
+        if all(set(p.needed(window)) <= set(b.numbers()) for p, b in zip(pages, blocks)):
+            return pages, blocks
+    raise ValueError(
+        f"expected the blocks that step {step:,} needs, of all replicas, in {str(folder)!r}, got "
+        f"{', '.join(names[:3]) or 'nothing'}: name their folder with --rows_dir"
+    )
+
+
+def main(arguments: list[str]) -> None:
+    logging.set_verbosity(logging.ERROR)  # TensorFlow reports its own doings through absl
+    values = flags.FLAGS
+    try:
+        if arguments[1:]:
+            raise ValueError(f"expected flags only, got {arguments[1]!r}: write --flag=value")
+        path = collect(values.run, values.output, values.rows_dir)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    print(f"all rows in {path}: train with --output_dir={values.output}")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("run", None, "output folder of a run with --instance_store=disk", required=True)
+    flags.DEFINE_string("output", None, "output folder of the new run, to be made", required=True)
+    flags.DEFINE_string("rows_dir", "", "folder with the folders of all replicas; '' for the run's own")
+    app.run(main)
