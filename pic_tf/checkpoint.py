@@ -80,11 +80,16 @@ class Checkpoints:
             self.wait()
         except OSError as error:
             tqdm.write(f"no checkpoint written ({error}); training goes on", file=sys.stderr)
-        rows = collect(self._model.classifier, step, self._strategy, self._pager.here() if self._pager else None)
+        here = None
+        if self._pager:
+            self._pager.follow(step)  # an execution of several steps that failed in the middle has not told it
+            self._pager.flush()  # on every worker, before any can pass the exchange that follows
+            if not self._pager.in_memory and (older := state_files.states(self._directory)):
+                self._pager.release(min(older))
+            here = self._pager.here()
+        rows = collect(self._model.classifier, step, self._strategy, here)
         if self._pager and self._pager.in_memory:
             rows = self._pager.with_blocks(rows)
-        elif self._pager:
-            self._pager.flush()
         variables = {name: np.array(variable.numpy()) for name, variable in named_variables(self._model)}
         variables |= {HEAD: np.array(rows.head), _CAPACITY: np.array(self._model.lazy_sgd.history.capacity)}
         local = self._local_variables()
@@ -172,8 +177,6 @@ class Checkpoints:
             state_files.remove(self._directory, self._keep, self._keep_every)
         except OSError as error:  # e.g. somebody reads one; the next time removes it
             tqdm.write(f"an old checkpoint is still there ({error})", file=sys.stderr)
-        if self._pager and not self._pager.in_memory:
-            self._pager.release(next(iter(state_files.states(self._directory))))
 
     def _local_variables(self) -> dict[str, tf.Variable]:
         """Of which each replica has its own value: batch statistics and running metrics."""

@@ -326,8 +326,9 @@ def _train(
     probe_classes = len(labelled.class_names) if config.probe_batch_size else 0
     model, plain = build_model(config, strategy, probe_classes), plain_backbone(config)
     pager = _pager(config, model, strategy)
-    if chief:
-        _check_room(config, plan.checkpoint_size(config, plain, model.projection, strategy.num_replicas_in_sync))
+    checkpoint_size = plan.checkpoint_size(config, plain, model.projection, strategy.num_replicas_in_sync)
+    own_share = len(local_indices(strategy)) / strategy.num_replicas_in_sync
+    _check_room(config, checkpoint_size if chief else 0, own_share)
     broken = BrokenImages(train, output / _broken_file(strategy))
     knn = _knn_monitor(config, model, plain, chief, *monitored)
     total, per_epoch = plan.total_steps(config), plan.steps_per_epoch(config)
@@ -539,10 +540,10 @@ def rows_folder(config: Config) -> pathlib.Path:
     return pathlib.Path(config.rows_dir or pathlib.Path(config.output_dir) / "rows")
 
 
-def _check_room(config: Config, size: int) -> None:
-    """Refuse a disk on which the checkpoints, of `size` bytes, will not fit, or rows that rest on disk.
+def _check_room(config: Config, size: int, own_share: float) -> None:
+    """Refuse a disk on which the checkpoints, of `size` bytes, will not fit, or this worker's share of rows on disk.
 
-    Those to keep count, and one more while it is written.
+    Checkpoints to keep count, and one more while it is written.
     """
     output, keep = pathlib.Path(config.output_dir), config.keep_checkpoints
     will_go = list(state_files.states(output / CHECKPOINTS).values())[-keep:]
@@ -552,7 +553,7 @@ def _check_room(config: Config, size: int) -> None:
         folder = rows_folder(config)
         folder.mkdir(parents=True, exist_ok=True)
         there = sum(file.stat().st_size for file in folder.rglob("*.npz"))
-        rows = plan.rows_on_disk(config) - there
+        rows = plan.rows_on_disk(config) * own_share - there
         same = os.stat(folder).st_dev == os.stat(output).st_dev
         needed = {output: checkpoints + rows} if same else needed | {folder: rows}
     for folder, size in needed.items():

@@ -7,14 +7,14 @@ import shutil
 import numpy as np
 import pytest
 
-from pic_tf import pretrain, state_files
+from pic_tf import pretrain
 from pic_tf.evals.instance_rows import open_rows
 from tests.test_kills import kill_and_resume
 from tests.test_pretrain import SMALL, metrics_of, run, signals_after, variables_of
 
-EPOCHS = 4  # of 23 steps; windows of 4 steps, so that the sweep of 47 strides is over before the second half
+WINDOW, STRIDE = 256, 128  # 4 steps a window; a sweep over 1500 images is over after 47 of the 92 steps
 SETTINGS = dataclasses.replace(
-    SMALL, epochs=EPOCHS, knn_every=0, tensorboard=False, window_size=256, window_stride=64, num_negatives=64
+    SMALL, epochs=4, knn_every=0, tensorboard=False, window_size=WINDOW, window_stride=STRIDE, num_negatives=64
 )
 
 
@@ -45,12 +45,17 @@ def test_interrupted_and_resumed_elsewhere(on_device, tmp_path, monkeypatch):
         assert run(dataclasses.replace(settings, instance_store=store, steps_per_execution=together)).step == step
     assert_same(tmp_path, expected)
     assert metrics_of(tmp_path) == metrics_of(on_device[0].output_dir)
-    # What only older states would need is gone: the blocks of a sweep and of what has moved since the older state.
-    names = sorted(path.name for path in (tmp_path / "rows" / "replica-00000-of-00001").iterdir())
-    steps = sorted(state_files.states(tmp_path / "checkpoints"))
-    first = max((steps[0] // 4 + 1) * 64 + 256 - 1500, 0) // 64
-    assert names == [f"block-{number:012d}.npz" for number in range(first, 92 // 4 - 1)]
     assert pretrain.export_run(str(tmp_path), str(tmp_path / "again")) == 92
+
+
+def test_blocks_that_no_state_needs_are_deleted(on_device, tmp_path):
+    settings = dataclasses.replace(on_device[0], checkpoint_every=1, instance_store="disk", output_dir=str(tmp_path))
+    assert run(settings).finished
+    assert_same(tmp_path, on_device[1])
+    # When the last state was written, of step 92, those of 46 and 69 were there.
+    first = ((46 // 4 + 1) * STRIDE + WINDOW - 1500) // STRIDE
+    names = sorted(path.name for path in (tmp_path / "rows" / "replica-00000-of-00001").iterdir())
+    assert first > 1 and names == [f"block-{number:012d}.npz" for number in range(first, 92 // 4 - 1)]
 
 
 def test_out_of_the_blocks_into_one_checkpoint(on_device, stopped_on_disk, tmp_path, monkeypatch):
@@ -112,7 +117,7 @@ def test_a_disk_without_room_is_found_before_it_is_full(on_device, tmp_path, mon
     "change, sentence",
     [
         ({"num_negatives": 0}, "expected --instance_store=device with all images in the soft-max"),
-        ({"window_size": 1408}, "expected at least 1,600 instances for rows in host memory or on disk"),
+        ({"window_size": 1216}, "expected at least 1,600 instances for rows in host memory or on disk"),
         ({"steps_per_execution": 5}, "expected --steps_per_execution of at most the 4 steps of a window"),
         ({"keep_checkpoint_every": 4}, "expected --keep_checkpoint_every=0 with --instance_store=disk, got 4"),
     ],

@@ -54,9 +54,7 @@ def collect(run: str, output: str, rows_dir: str = "") -> pathlib.Path:
     """
     new = pathlib.Path(output)
     if new.exists() and any(new.iterdir()):
-        raise ValueError(
-            f"expected a new folder as --output, got {output!r}, in which something is: name another"
-        )
+        raise ValueError(f"expected a new folder as --output, got {output!r}, in which something is: name another")
     found, _ = state_files.newest(pathlib.Path(run) / CHECKPOINTS)
     if found is None or not state_files.has_table(found, checkpoint.INSTANCES):
         raise ValueError(

@@ -89,7 +89,18 @@ class Pager(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         self._step += batch + 1 - self._in_epoch  # several where steps_per_execution says so
         self._in_epoch = batch + 1
-        while self._window < self._pages[0].window_of(self._step):
+        self.follow(self._step)
+
+    def follow(self, step: int) -> None:
+        """See that the rows are here which a step needs.
+
+        Args:
+          step: the next one to take; not beyond the window after the last one seen.
+
+        Raises:
+          OSError: where a block could not be written or read.
+        """
+        while self._window < self._pages[0].window_of(step):
             self.turn()
 
     def turn(self) -> None:
