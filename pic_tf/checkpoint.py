@@ -25,6 +25,10 @@ _REPLICAS = "replicas/"  # values [R, ...], one a replica
 _LOCAL = ("backbone/", "projection/", "metrics/")  # where a replica's own value may differ from the others'
 
 
+class _NoBlocks(Exception):
+    """Rows that a checkpoint needs are not where they should be."""
+
+
 class Checkpoints:
     """Checkpoints of a compiled PIC model: network, rows, ring, momentum, history, step, running metrics.
 
@@ -142,12 +146,20 @@ class Checkpoints:
                     raise ValueError(f"{name} {list(values[name].shape)} instead of {list(variable.shape)}")
                 variable.assign(values[name])
             if with_rows:
-                self._restore_rows(path, int(values[HEAD]))
+                rows = read_rows(path, int(values[HEAD]))
+                if rows.instance_ids is not None and not self._pager:
+                    raise ValueError("its other rows are on disk: tools/collect_rows.py leads back")
+                here = self._pager.here(self.step) if self._pager else None
+                if self._pager:
+                    self._open_pager(rows, here)
+                place(rows, self._model.classifier, self._strategy, here)
             local = self._local_variables()
             own = [values.get(_REPLICAS + name, ()) for name in local]
             if all(len(value) == self._strategy.num_replicas_in_sync for value in own):
                 replicas.assign_to(list(local.values()), own, self._strategy)
-        except (ValueError, KeyError, OSError) as error:
+        except _NoBlocks as error:
+            raise ValueError(str(error)) from error
+        except (ValueError, KeyError, FileNotFoundError) as error:
             reason = f"no {error.args[0]}" if isinstance(error, KeyError) else error
             raise ValueError(
                 f"expected a checkpoint of this model in {str(path)!r}, got one that does not fit ({reason}): use "
@@ -156,20 +168,28 @@ class Checkpoints:
         self._saved = self.step
         return self.step
 
-    def _restore_rows(self, path: pathlib.Path, head: int) -> None:
-        rows = read_rows(path, head)
-        if self._pager:
-            if rows.instance_ids is None:
-                self._pager.fill(self.step, rows)
-            elif missing := self._pager.missing(self.step):
+    def _open_pager(self, rows: Rows, here: list[np.ndarray]) -> None:
+        """See that the blocks are there that go with these rows."""
+        step = self.step
+        if rows.instance_ids is None:
+            self._pager.fill(step, rows)
+        else:
+            count = len(here)
+            numbers = np.stack(here, axis=1)
+            expected = np.sort((numbers * count + np.arange(count))[numbers >= 0])
+            if not np.array_equal(expected, rows.instance_ids):
                 raise ValueError(
-                    f"{len(missing):,} blocks of rows are not there, the first of them number {missing[0]}; they need "
-                    f"the folder, and as many replicas, of that run"
+                    f"its rows are those of other windows than {count} replicas and these flags have: "
+                    "tools/collect_rows.py brings all rows into one checkpoint"
                 )
-            self._pager.open(self.step)
-        elif rows.instance_ids is not None:
-            raise ValueError("its other rows are on disk, with --instance_store=disk")
-        place(rows, self._model.classifier, self._strategy)
+            if missing := self._pager.missing(step):
+                raise _NoBlocks(
+                    f"expected {len(missing):,} more blocks of rows, the first of them number {missing[0]}, that the "
+                    f"checkpoint of step {step:,} needs, got none in {self._pager.folder!r}: bring them back, or name "
+                    "their folder with --rows_dir"
+                )
+        self._pager.open(step)
+        self._pager.forget_what_lies_ahead()
 
     def _write(self, step: int, *state) -> None:
         state_files.write(self._directory, step, *state)

@@ -104,7 +104,11 @@ class NanGuard(keras.callbacks.Callback):
         if not self._chief:
             return path
         instances = [
-            {"id": int(i), "image": os.fsencode(self._source.path(i)).decode(errors="replace"), "row_norm": float(norm)}
+            {
+                "id": int(i),
+                "image": os.fsencode(self._source.path(i)).decode(errors="replace"),
+                "row_norm": float(norm) if np.isfinite(norm) else None,  # JSON has no NaN
+            }
             for i, norm in zip(ids, row_norms)
         ]
         rate = float(self._learning_rate(step))

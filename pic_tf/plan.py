@@ -96,6 +96,12 @@ def rows_off_device(config: Config) -> int:
     return config.num_instances * _row_size(config)
 
 
+def kept_checkpoints(config: Config) -> int:
+    """How many checkpoints there are at most, that being written included."""
+    for_good = config.epochs // config.keep_checkpoint_every if config.keep_checkpoint_every else 0
+    return config.keep_checkpoints + 1 + for_good
+
+
 def rows_on_disk(config: Config) -> int:
     """Bytes of the most rows that lie on disk at a time.
 
@@ -138,7 +144,8 @@ def memory(config: Config, backbone: keras.Model, head: keras.Model, num_replica
     """
     n, k, b, d = config.num_instances, config.num_negatives, config.batch_size, config.embedding_dim
     own_rows, own_slots, own_views = (-(-x // num_replicas) for x in (n, k, b))
-    own_rows = rows_on_device(config, num_replicas) or own_rows
+    places = rows_on_device(config, num_replicas)
+    resting = own_rows * (8 * d + 8) if places is None else places * (8 * d + 24)  # there with row and place
     row = 2 * d * _FLOAT  # weights and momentum
     activation = _FLOAT if config.precision == "float32" else _FLOAT // 2
     return {
@@ -146,7 +153,7 @@ def memory(config: Config, backbone: keras.Model, head: keras.Model, num_replica
         "activations (estimate)": activation
         * sum(own_views * crop.count * _kept_activations(backbone, crop.size) for crop in config.views()),
         "instance ring (weights, momentum, ids)": own_slots * (row + 8),
-        "instance store (weights, momentum, stamps)": 0 if k == n else own_rows * (row + 8),
+        "instance store (weights, momentum, stamps)": 0 if k == n else resting,
         "soft-max and gradients of the ring": b * total(config.views()) * own_slots * _FLOAT
         + 3 * own_slots * d * _FLOAT,
         "product history": 64 * total_steps(config),

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import errno
+import hashlib
 import json
 import os
 import pathlib
@@ -323,12 +324,13 @@ def _train(
     """Train from the state found, or from the start."""
     output, chief, alone = pathlib.Path(config.output_dir), is_chief(strategy), not several_workers(strategy)
     labelled = monitored[0]
+    if config.instance_store == "host" and not alone:
+        raise ValueError("expected --instance_store=device or disk with several workers, got host: use disk")
     probe_classes = len(labelled.class_names) if config.probe_batch_size else 0
     model, plain = build_model(config, strategy, probe_classes), plain_backbone(config)
     pager = _pager(config, model, strategy)
     checkpoint_size = plan.checkpoint_size(config, plain, model.projection, strategy.num_replicas_in_sync)
-    own_share = len(local_indices(strategy)) / strategy.num_replicas_in_sync
-    _check_room(config, checkpoint_size if chief else 0, own_share)
+    _check_room(config, checkpoint_size if chief else 0, pager, strategy)
     broken = BrokenImages(train, output / _broken_file(strategy))
     knn = _knn_monitor(config, model, plain, chief, *monitored)
     total, per_epoch = plan.total_steps(config), plan.steps_per_epoch(config)
@@ -337,6 +339,7 @@ def _train(
     step = checkpoints.restore(found) if found else 0
     if pager and not found:
         pager.open(0)
+        pager.forget_what_lies_ahead()
     within_epoch = values_of(metric_variables(model), strategy) if step % per_epoch else []
     orders = [_order(config, replica, strategy) for replica in range(strategy.num_replicas_in_sync)]
     if chief:
@@ -525,10 +528,7 @@ def _pager(config: Config, model: PIC, strategy: tf.distribute.Strategy) -> Page
     """What moves rows between the devices and where they rest."""
     if config.instance_store == "device":
         return None
-    in_memory = config.instance_store == "host"
-    if in_memory and several_workers(strategy):
-        raise ValueError("expected --instance_store=device or disk with several workers, got host: use disk")
-    count = strategy.num_replicas_in_sync
+    in_memory, count = config.instance_store == "host", strategy.num_replicas_in_sync
     pages = [Pages(_order(config, replica, strategy), config.num_negatives) for replica in range(count)]
     folders = [rows_folder(config) / f"replica-{replica:05d}-of-{count:05d}" for replica in local_indices(strategy)]
     blocks = [Blocks(None if in_memory else folder) for folder in folders]
@@ -536,33 +536,35 @@ def _pager(config: Config, model: PIC, strategy: tf.distribute.Strategy) -> Page
 
 
 def rows_folder(config: Config) -> pathlib.Path:
-    """Where rows on disk are."""
-    return pathlib.Path(config.rows_dir or pathlib.Path(config.output_dir) / "rows")
+    """Where rows on disk are: in the output folder, or, in --rows_dir, in a folder named after it."""
+    if not config.rows_dir:
+        return pathlib.Path(config.output_dir) / "rows"
+    output = _resolved(config.output_dir)
+    return pathlib.Path(config.rows_dir) / f"{output.name}-{hashlib.sha256(os.fsencode(output)).hexdigest()[:12]}"
 
 
-def _check_room(config: Config, size: int, own_share: float) -> None:
-    """Refuse a disk on which the checkpoints, of `size` bytes, will not fit, or this worker's share of rows on disk.
+def _check_room(config: Config, size: int, pager: Pager | None, strategy: tf.distribute.Strategy) -> None:
+    """Refuse a disk on which checkpoints of `size` bytes, 0 for none, or this worker's rows will not fit.
 
     Checkpoints to keep count, and one more while it is written.
     """
     output, keep = pathlib.Path(config.output_dir), config.keep_checkpoints
-    will_go = list(state_files.states(output / CHECKPOINTS).values())[-keep:]
+    will_go = list(state_files.states(output / CHECKPOINTS).values())[-keep:] if size else []
     checkpoints = (keep + 1) * size - sum(file.stat().st_size for path in will_go for file in path.iterdir())
-    needed = {output: checkpoints}
-    if config.instance_store == "disk":
+    needed, rows = {output: checkpoints}, config.instance_store == "disk"
+    if rows:
         folder = rows_folder(config)
-        folder.mkdir(parents=True, exist_ok=True)
-        there = sum(file.stat().st_size for file in folder.rglob("*.npz"))
-        rows = plan.rows_on_disk(config) * own_share - there
+        own_share = len(local_indices(strategy)) / strategy.num_replicas_in_sync
+        more = plan.rows_on_disk(config) * own_share - pager.bytes_there()
         same = os.stat(folder).st_dev == os.stat(output).st_dev
-        needed = {output: checkpoints + rows} if same else needed | {folder: rows}
+        needed = {output: checkpoints + more} if same else needed | {folder: more}
     for folder, size in needed.items():
         free = shutil.disk_usage(folder).free
         if size > free:
-            rows = " and the rows" if config.instance_store == "disk" else ""
             raise ValueError(
-                f"expected {plan.as_text(size)} free in {str(folder)!r} for {keep + 1} checkpoints{rows}, got "
-                f"{plan.as_text(free)}: make room, keep fewer (--keep_checkpoints), or use another --output_dir"
+                f"expected {plan.as_text(size)} free in {str(folder)!r} for {keep + 1} checkpoints"
+                f"{' and the rows' if rows else ''}, got {plan.as_text(free)}: make room, keep fewer "
+                "(--keep_checkpoints), or use another --output_dir"
             )
 
 

@@ -27,3 +27,12 @@ def replaced(path: pathlib.Path, mode: str = "w", durable: bool = False, **optio
             file.flush()
             os.fsync(file.fileno())
     os.replace(aside, path)
+
+
+def keep(directory: pathlib.Path) -> None:
+    """Bring the names of a folder's files to the disk too."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from pic_tf.replaced_file import keep
+
 SUMS = "SHA256SUMS"  # `sha256sum --check SHA256SUMS` reads it too
 _VARIABLES, _PARTIAL, _DAMAGED = "variables.npz", ".partial", ".damaged"
 _NAME = re.compile(r"step-(\d{12})")
@@ -53,9 +55,9 @@ def write(
         sums = "".join(f"{sha256_of(path)}  {path.name}\n" for path in sorted(aside.iterdir()))
         with _written(aside / SUMS) as file:
             file.write(sums.encode())
-        _keep(aside)
+        keep(aside)
         aside.rename(final)
-        _keep(directory)
+        keep(directory)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
@@ -168,15 +170,6 @@ def _written(path: pathlib.Path) -> Iterator:
         yield file
         file.flush()
         os.fsync(file.fileno())
-
-
-def _keep(directory: pathlib.Path) -> None:
-    """Bring names of files to the disk too."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def sha256_of(path: pathlib.Path) -> str:

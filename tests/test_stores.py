@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from pic_tf import pretrain
+from pic_tf import pretrain, state_files
 from pic_tf.evals.instance_rows import open_rows
 from tests.test_kills import kill_and_resume
 from tests.test_pretrain import SMALL, metrics_of, run, signals_after, variables_of
@@ -91,18 +91,52 @@ def stopped_on_disk(on_device, tmp_path, monkeypatch):
 
 def test_a_state_without_its_blocks_is_one_sentence(stopped_on_disk):
     folder = pathlib.Path(stopped_on_disk.output_dir)
-    with pytest.raises(ValueError, match=r"\(its other rows are on disk, with --instance_store=disk\): use another"):
+    with pytest.raises(
+        ValueError, match=r"\(its other rows are on disk: tools/collect_rows.py leads back\): use another"
+    ):
         run(dataclasses.replace(stopped_on_disk, instance_store="device"))
     with pytest.raises(ValueError, match=r"^expected rows of all images in '.*', got those .* --instance_store=disk"):
         open_rows(str(folder))
     last = max((folder / "rows").rglob("*.npz"))
     last.unlink()
     number = int(last.stem.removeprefix("block-"))
-    with pytest.raises(ValueError, match=rf"1 blocks of rows are not there, the first of them number {number}; they"):
+    sentence = (
+        r"^expected 1 more blocks of rows, the first of them number {}, .* in '.*rows/replica-00000-of-00001': bring"
+    )
+    with pytest.raises(ValueError, match=sentence.format(number)):
         run(stopped_on_disk)
-    shutil.rmtree(folder / "rows")
-    with pytest.raises(ValueError, match=r"\d+ blocks of rows are not there"):
-        run(stopped_on_disk)
+    with pytest.raises(
+        ValueError, match=r"^expected \d+ more blocks of rows, .* in '.*elsewhere/run-[0-9a-f]{12}/replica-"
+    ):
+        run(dataclasses.replace(stopped_on_disk, rows_dir=str(folder.parent / "elsewhere")))
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"batch_size": 32}, {"window_stride": 64}], ids=str)
+def test_rows_of_other_windows_are_refused(stopped_on_disk, change):
+    before = sorted(pathlib.Path(stopped_on_disk.output_dir).rglob("*.npz"))
+    with pytest.raises(
+        ValueError, match=r"\(its rows are those of other windows than 1 replicas and these flags have: to"
+    ):
+        run(dataclasses.replace(stopped_on_disk, **change), allow_changed_flags=True)
+    assert sorted(pathlib.Path(stopped_on_disk.output_dir).rglob("*.npz")) == before
+
+
+def test_two_runs_share_a_rows_dir_and_a_damaged_state_is_passed_over(on_device, tmp_path, monkeypatch):
+    settings, expected = on_device
+    mine, other = (
+        dataclasses.replace(
+            settings, instance_store="disk", rows_dir=str(tmp_path / "rows"), output_dir=str(tmp_path / name), seed=seed
+        )
+        for name, seed in (("mine", settings.seed), ("other", 5))
+    )
+    signals_after(monkeypatch, 80)
+    assert run(mine).step == 80
+    monkeypatch.undo()
+    assert run(other).finished
+    newest, _ = state_files.newest(tmp_path / "mine" / "checkpoints")
+    (newest / "variables.npz").write_bytes(b"damaged")
+    assert run(mine).finished  # from step 46, before which the blocks of step 80 do not matter
+    assert_same(tmp_path / "mine", expected)
 
 
 def test_a_disk_without_room_is_found_before_it_is_full(on_device, tmp_path, monkeypatch):

@@ -60,11 +60,13 @@ class Costs:
         return float(np.median(self.step) + np.median(self.turn or [0.0]) / self.steps_per_turn(batch_size))
 
 
-def prepared(sizes: Sizes, count: int, store: str, folder: pathlib.Path) -> tuple[Callable, Pager | None, int]:
+def prepared(
+    sizes: Sizes, count: int, store: str, folder: pathlib.Path, rounds: int
+) -> tuple[Callable, Pager | None, int]:
     """A model in its second sweep over N images: the blocks that it will read are there, rows have been visited.
 
     Returns:
-      (a function that takes a step, the pager or None, W).
+      (a function that takes a step and returns its milliseconds, the pager or None, W).
     """
     b, d, k = sizes.batch_size, sizes.embedding_dim, sizes.num_negatives
     window, stride = default_window(count, b)
@@ -82,40 +84,43 @@ def prepared(sizes: Sizes, count: int, store: str, folder: pathlib.Path) -> tupl
     pager = None
     if pages:
         blocks = Blocks(folder if store == "disk" else None)
-        first = order.steps_per_window and pages.window_of(begin)
+        first = pages.window_of(begin)
         rows = {name: np.random.default_rng(0).normal(size=[stride, d]).astype(np.float32) / 100 for name in TABLES[:2]}
         rows["stamp"] = np.ones(stride, np.int64)
-        for turn in range(_TURNS + 3):
-            stop = pages.here(first + turn).stop
-            for number, *_ in pages.earlier(range(stop, stop + stride)):
-                if number not in blocks.numbers():
-                    blocks.write(number, rows)
-        pager = Pager(model.classifier, [pages], [blocks], tf.distribute.get_strategy(), in_memory=False)
+        windows = _TURNS + 4 + (k // b + rounds) // order.steps_per_window
+        stops = [pages.here(first + turn).stop for turn in range(windows)]
+        for number in {number for stop in stops for number, *_ in pages.earlier(range(stop, stop + stride))}:
+            blocks.write(number, rows)
+        pager = Pager(model.classifier, [pages], [blocks], tf.distribute.get_strategy(), store == "host")
         pager.open(begin)
     model.classifier.store.stamp.assign(tf.ones_like(model.classifier.store.stamp))
 
     ids_of = tf.function(order.instance_ids)
     steps = iter(range(begin, begin + 10_000_000))
     fill = tf.function(lambda ids: model.classifier.admit(ids, model.optimizer)[0])
-    for _ in range(-(-k // b)):  # the ring is full
-        fill(ids_of(tf.constant(next(steps), tf.int64)))
     train = tf.function(lambda ids: model.train_step((tf.zeros([b, d]), ids))["loss"])
 
-    def step() -> None:
-        train(ids_of(tf.constant(next(steps), tf.int64))).numpy()
+    def visited() -> tf.Tensor:
+        number = next(steps)
+        if pager:
+            pager.follow(number)
+        return ids_of(tf.constant(number, tf.int64))
 
+    def step() -> float:
+        ids, start = visited(), time.perf_counter()
+        train(ids).numpy()
+        return 1e3 * (time.perf_counter() - start)
+
+    for _ in range(-(-k // b)):  # the ring is full
+        fill(visited())
     return step, pager, window
 
 
 def costs(name: str, sizes: Sizes, count: int, store: str, rounds: int, folder: str) -> Costs:
     """Measure a variant; to be called in a process of its own."""
-    step, pager, window = prepared(sizes, count, store, pathlib.Path(folder))
-    times, turns, turns_cpu = [], [], []
-    for number in range(rounds + 3):
-        begin = time.perf_counter()
-        step()
-        if number >= 3:  # the first ones trace, and warm up
-            times.append(1e3 * (time.perf_counter() - begin))
+    rounds += 3  # the first ones trace, and warm up
+    step, pager, window = prepared(sizes, count, store, pathlib.Path(folder), rounds)
+    times, turns, turns_cpu = [step() for _ in range(rounds)][3:], [], []
     resident = 0
     if pager:
         for number in range(_TURNS + 1):

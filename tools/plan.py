@@ -24,14 +24,14 @@ from pic_tf import plan, pretrain, validation
 from pic_tf.models.projection import projection_head
 
 
-def plans(config: configuration.Config, count: int, machine: dict[str, float]) -> str:
+def plans(config: configuration.Config, count: int, machine: dict[str, float], machines: int = 1) -> str:
     """The plan as text, and a line for each place where rows can rest.
 
     Args:
       config: the configuration, with the number of instances.
       count: R, replicas.
-      machine: gigabytes "device" of each replica, "host" and "disk" of each machine with all its replicas; 0 for not
-        known.
+      machine: gigabytes "device" of each replica, "host" and "disk" of each machine; 0 for not known.
+      machines: how many share the replicas; each has a part of the rows, and room for all checkpoints.
 
     Returns:
       Lines to print.
@@ -47,7 +47,7 @@ def plans(config: configuration.Config, count: int, machine: dict[str, float]) -
     backbone = pretrain.plain_backbone(config)
     head = projection_head(config.head, backbone.output_shape[-1], config.hidden_dim, config.embedding_dim)
     lines = [plan.describe(config, backbone, head, f"{count:,} replicas", count), ""]
-    lines.append(f"{'--instance_store':17}{'each device':>14}{'host, all':>14}{'disk, all':>14}")
+    lines.append(f"{'--instance_store':17}{'each device':>14}{'each host':>14}{'each disk':>14}")
     for store in configuration.INSTANCE_STORES:
         try:
             other = validation.resolve(dataclasses.replace(config, instance_store=store), config.num_instances, count)
@@ -55,10 +55,11 @@ def plans(config: configuration.Config, count: int, machine: dict[str, float]) -
             lines.append(f"{store:17}  {error}")
             continue
         on_device = sum(plan.memory(other, backbone, head, count).values())
-        # While a checkpoint is written its rows are in host memory too.
+        # While a checkpoint is written its rows are in the memory of each host.
         checkpoint = plan.checkpoint_size(other, backbone, head, count)
         host = checkpoint + (plan.rows_off_device(other) if store == "host" else 0)
-        disk = (config.keep_checkpoints + 1) * checkpoint + (plan.rows_on_disk(other) if store == "disk" else 0)
+        disk = plan.kept_checkpoints(other) * checkpoint
+        disk += plan.rows_on_disk(other) // machines if store == "disk" else 0
         needed = {"device": on_device, "host": host, "disk": disk}
         short = [name for name, size in needed.items() if 0 < machine[name] * 1e9 < size]
         verdict = f"  too little memory or room: {', '.join(short)}" if short else ""
@@ -73,7 +74,7 @@ def main(arguments: list[str]) -> None:
     try:
         if arguments[1:]:
             raise ValueError(f"expected flags only, got {arguments[1]!r}: write --flag=value")
-        print(plans(configuration.from_flags(), values.plan_replicas, machine))
+        print(plans(configuration.from_flags(), values.plan_replicas, machine, values.plan_machines))
     except ValueError as error:
         sys.exit(f"error: {error}")
 
@@ -82,6 +83,7 @@ def define_flags() -> None:
     configuration.define_flags()
     flags.adopt_module_key_flags(configuration)  # so that --help shows them
     flags.DEFINE_integer("plan_replicas", 1, "replicas to plan for, R; none of them has to be here", 1)
+    flags.DEFINE_integer("plan_machines", 1, "machines that share them", 1)
     for name, what in (("device", "a device"), ("host", "the host"), ("disk", "the disk")):
         flags.DEFINE_float(f"{name}_gb", 0.0, f"memory of {what} in gigabytes, to compare with; 0 for not known", 0.0)
 

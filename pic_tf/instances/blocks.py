@@ -6,8 +6,9 @@ import zipfile
 
 import numpy as np
 
-from pic_tf.replaced_file import replaced
+from pic_tf.replaced_file import keep, replaced
 
+TABLES = ("weights", "momentum", "stamp")
 _NAME = re.compile(r"block-(\d{12})\.npz")
 
 
@@ -19,52 +20,68 @@ class Blocks:
     there as a whole or not at all, and Python's zip format checks its checksum as it is read.
 
     Args:
-      folder: to keep files in; None for host memory.
+      folder: to keep files in, also an attribute; None for host memory.
 
     Raises:
       OSError: where the folder cannot be made.
     """
 
     def __init__(self, folder: pathlib.Path | None = None):
-        self._folder, self._memory = folder, {}
+        self.folder, self._memory = folder, {}
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
 
     def write(self, number: int, rows: dict[str, np.ndarray]) -> None:
         """Keep a block: arrays [S, ...] by name."""
-        if self._folder is None:
+        if self.folder is None:
             self._memory[number] = rows
             return
-        with replaced(self._path(number), "wb", durable=True) as file:
-            np.savez(file, **rows)
+        path = self._path(number)
+        try:
+            with replaced(path, "wb", durable=True) as file:
+                np.savez(file, **rows)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
 
     def read(self, number: int) -> dict[str, np.ndarray]:
         """The arrays of a block.
 
         Raises:
-          OSError: where it is not there, or is not as it was written.
+          ValueError: where it is not there, or is not as it was written.
         """
-        if self._folder is None:
+        if self.folder is None:
             return self._memory[number]
+        path = self._path(number)
         try:
-            with np.load(self._path(number), allow_pickle=False) as file:
-                return dict(file)
-        except (zipfile.BadZipFile, ValueError, EOFError) as error:
-            raise OSError(f"expected a block of rows in {str(self._path(number))!r}, got damage ({error})") from error
+            with np.load(path, allow_pickle=False) as file:
+                rows = dict(file)
+            if set(rows) != set(TABLES):
+                raise ValueError(f"tables {sorted(rows)}")
+            return rows
+        except (zipfile.BadZipFile, ValueError, EOFError, RuntimeError, FileNotFoundError) as error:
+            raise ValueError(
+                f"expected a block of rows in {str(path)!r}, got none that can be read ({error}): bring it back from a "
+                "copy, or begin anew with another --output_dir"
+            ) from error
+
+    def keep(self) -> None:
+        """Bring the names of the files to the disk too."""
+        if self.folder is not None:
+            keep(self.folder)
 
     def numbers(self) -> list[int]:
         """Which blocks are there, in ascending order."""
-        if self._folder is None:
+        if self.folder is None:
             return sorted(self._memory)
-        return sorted(int(match[1]) for path in self._folder.iterdir() if (match := _NAME.fullmatch(path.name)))
+        return sorted(int(match[1]) for path in self.folder.iterdir() if (match := _NAME.fullmatch(path.name)))
 
     def remove(self, numbers: list[int]) -> None:
         """Forget blocks."""
         for number in numbers:
-            if self._folder is None:
+            if self.folder is None:
                 del self._memory[number]
             else:
-                self._path(number).unlink()
+                self._path(number).unlink(missing_ok=True)
 
     def _path(self, number: int) -> pathlib.Path:
-        return self._folder / f"block-{number:012d}.npz"
+        return self.folder / f"block-{number:012d}.npz"

@@ -1,6 +1,7 @@
 """Bring the rows that the sliding window needs to the device, and take away those that it has left."""
 
 import dataclasses
+import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -10,13 +11,12 @@ import tf_keras as keras
 from tqdm import tqdm
 
 from pic_tf import replicas
-from pic_tf.instances.blocks import Blocks
+from pic_tf.instances.blocks import TABLES, Blocks
 from pic_tf.instances.classifier import InstanceClassifier
 from pic_tf.instances.pages import Pages
 from pic_tf.instances.rows import Rows
 from pic_tf.progress import drawing_interval
 
-TABLES = ("weights", "momentum", "stamp")
 _PART = 65536  # rows whose first weights are drawn at once
 
 
@@ -34,6 +34,9 @@ class Pager(keras.callbacks.Callback):
       blocks: of each replica of this worker.
       strategy: of the classifier.
       in_memory: whether the blocks are in host memory, so that checkpoints have to hold them.
+
+    Raises:
+      ValueError: for a classifier with another number of rows on the device.
     """
 
     _supports_tf_logs = True  # it reads none, so none is fetched from the device
@@ -50,6 +53,8 @@ class Pager(keras.callbacks.Callback):
         self.in_memory, self._all_pages, self._blocks = in_memory, pages, blocks
         self._pages = [pages[replica] for replica in replicas.local_indices(strategy)]
         store = self._store = classifier.store
+        if classifier.rows_on_device != pages[0].places:
+            raise ValueError(f"expected rows_on_device={pages[0].places}, got {classifier.rows_on_device}")
         self._variables = [
             dict(zip((*TABLES, "rows", "places"), variables))
             for variables in zip(
@@ -62,19 +67,33 @@ class Pager(keras.callbacks.Callback):
         self._window = self._step = self._in_epoch = 0
 
     def open(self, step: int) -> None:
-        """Begin at a step: nothing but untouched rows is on the device, and blocks that lie ahead are deleted.
+        """Begin at a step: nothing but untouched rows is on the device.
 
         Args:
           step: the next one to take.
         """
         self._step, self._window = step, self._pages[0].window_of(step)
-        for pages, blocks, variables in zip(self._pages, self._blocks, self._variables):
-            needed = pages.needed(self._window)
-            blocks.remove([number for number in blocks.numbers() if number >= needed.stop])
+        for pages, variables in zip(self._pages, self._variables):
             for name in TABLES:
                 variables[name].assign(tf.zeros_like(variables[name]))
-            self._set_rows(pages, variables)
+            _assign(variables, _sorted_rows(pages, self._window))
         self._coming = self._thread.submit(self._read, self._window)
+
+    @property
+    def folder(self) -> str:
+        """Of the blocks of this worker's first replica."""
+        return str(self._blocks[0].folder)
+
+    def bytes_there(self) -> int:
+        """Of the blocks of this worker."""
+        rows = sum(len(blocks.numbers()) * pages.stride for pages, blocks in zip(self._pages, self._blocks))
+        return rows * (2 * 4 * self._store.weights.shape[1] + 8)
+
+    def forget_what_lies_ahead(self) -> None:
+        """Delete blocks that will be written again."""
+        for pages, blocks in zip(self._pages, self._blocks):
+            stop = pages.needed(self._window).stop
+            blocks.remove([number for number in blocks.numbers() if number >= stop])
 
     def missing(self, step: int) -> list[int]:
         """Blocks that a run at this step needs and that are not there."""
@@ -98,7 +117,8 @@ class Pager(keras.callbacks.Callback):
           step: the next one to take; not beyond the window after the last one seen.
 
         Raises:
-          OSError: where a block could not be written or read.
+          OSError: where a block could not be written.
+          ValueError: where one could not be read.
         """
         while self._window < self._pages[0].window_of(step):
             self.turn()
@@ -107,11 +127,12 @@ class Pager(keras.callbacks.Callback):
         """Move on by one window; to be called between its last step and the last step of the next one.
 
         Raises:
-          OSError: where a block could not be written or read.
+          OSError: where a block could not be written.
+          ValueError: where one could not be read.
         """
         coming = self._coming.result()
         self._check_written(wait=False)
-        for pages, blocks, variables, arrived in zip(self._pages, self._blocks, self._variables, coming):
+        for pages, blocks, variables, (arrived, rows) in zip(self._pages, self._blocks, self._variables, coming):
             leaving = pages.here(self._window)[: pages.stride]
             places = tf.range(leaving.start, leaving.stop, dtype=tf.int64) % pages.places
             if leaving.start >= 0:
@@ -120,9 +141,8 @@ class Pager(keras.callbacks.Callback):
                 self._written.append(self._thread.submit(blocks.write, number, left))
             for name in TABLES:
                 replicas.scatter_rows(variables[name], places, tf.constant(arrived[name]))
+            _assign(variables, rows)
         self._window += 1
-        for pages, variables in zip(self._pages, self._variables):
-            self._set_rows(pages, variables)
         self._coming = self._thread.submit(self._read, self._window)
         if self.in_memory:
             self.release(self._window * self._pages[0].order.steps_per_window)
@@ -134,6 +154,8 @@ class Pager(keras.callbacks.Callback):
           OSError: where something could not be.
         """
         self._check_written(wait=True)
+        for blocks in self._blocks:
+            blocks.keep()
 
     def release(self, step: int) -> None:
         """Delete blocks that nothing needs any more, off this thread.
@@ -141,19 +163,25 @@ class Pager(keras.callbacks.Callback):
         Args:
           step: of the oldest state to go back to.
         """
+
+        def remove(blocks: Blocks, first: int) -> None:
+            try:
+                blocks.remove([number for number in blocks.numbers() if number < first])
+            except OSError as error:  # the next time removes them
+                tqdm.write(f"old blocks of rows are still there ({error})", file=sys.stderr)
+
         for pages, blocks in zip(self._pages, self._blocks):
-            first = pages.needed(pages.window_of(step)).start
-            self._thread.submit(lambda b=blocks, f=first: b.remove([n for n in b.numbers() if n < f]))
+            self._thread.submit(remove, blocks, pages.needed(pages.window_of(step)).start)
 
     def close(self) -> None:
         """Wait for what is under way."""
         self._thread.shutdown()
 
-    def here(self) -> list[np.ndarray]:
-        """int64 [m], the row numbers on the device of each of all replicas, -1 for none."""
-        numbers = []
+    def here(self, step: int | None = None) -> list[np.ndarray]:
+        """int64 [m], the row numbers on the device of each of all replicas, -1 for none; now, or at a step."""
+        window, numbers = self._window if step is None else self._pages[0].window_of(step), []
         for pages in self._all_pages:
-            here = pages.here(self._window)
+            here = pages.here(window)
             rows = pages.rows(range(max(here.start, 0), here.stop))
             numbers.append(np.pad(rows, (pages.places - len(rows), 0), constant_values=-1))
         return numbers
@@ -171,30 +199,20 @@ class Pager(keras.callbacks.Callback):
                 blocks.write(number, {name: np.array(getattr(rows, name)[ids]) for name in TABLES})
 
     def with_blocks(self, rows: Rows) -> Rows:
-        """The rows of all instances, of which `rows` are those on the device, of all replicas."""
-        self.flush()
+        """The rows of all instances, of which `rows` are those on the device, of all replicas; after `flush`."""
         n, dim = self._pages[0].order.num_instances, rows.weights.shape[1]
         tables = {name: np.zeros([n, *shape], dtype) for name, (shape, dtype) in table_types(dim).items()}
         fill_tables(tables, rows, self._pages, self._blocks, self._window, self._store.first_weights)
         return dataclasses.replace(rows, **tables, instance_ids=None)
 
-    def _read(self, window: int) -> list[dict[str, np.ndarray]]:
-        """The blocks that come to the device after a window, of each replica."""
-        return [
-            read_block(pages, blocks, range(here.stop, here.stop + pages.stride), variables["weights"].shape[1])
-            for pages, blocks, variables in zip(self._pages, self._blocks, self._variables)
-            for here in [pages.here(window)]
-        ]
-
-    def _set_rows(self, pages: Pages, variables: dict[str, tf.Variable]) -> None:
-        """Tell the store which rows are here, sorted, and where."""
-        here = pages.here(self._window)
-        first = max(here.start, 0)
-        rows = np.full(pages.places, np.iinfo(np.int64).max)
-        rows[np.arange(first, here.stop) % pages.places] = pages.rows(range(first, here.stop))
-        places = np.argsort(rows)
-        variables["rows"].assign(rows[places])
-        variables["places"].assign(places)
+    def _read(self, window: int) -> list[tuple[dict[str, np.ndarray], tuple[np.ndarray, np.ndarray]]]:
+        """Of each replica: the block that comes to the device after a window, and which rows are where then."""
+        found = []
+        for pages, blocks, variables in zip(self._pages, self._blocks, self._variables):
+            stop = pages.here(window).stop
+            arriving = read_block(pages, blocks, range(stop, stop + pages.stride), variables["weights"].shape[1])
+            found.append((arriving, _sorted_rows(pages, window + 1)))
+        return found
 
     def _check_written(self, wait: bool) -> None:
         pending = []
@@ -232,11 +250,8 @@ def fill_tables(
       progress: what to call it on a progress bar; "" for none.
 
     Raises:
-      OSError: for a block that cannot be read.
+      ValueError: for a block that cannot be read.
     """
-    for first in range(0, len(tables["stamp"]), _PART):
-        ids = tf.range(first, min(first + _PART, len(tables["stamp"])), dtype=tf.int64)
-        tables["weights"][first : first + len(ids)] = first_weights(ids)
     total = sum(len(of_replica.needed(window)) for of_replica in pages)
     with tqdm(total=total, desc=progress, unit="block", disable=not progress, mininterval=drawing_interval()) as bar:
         for of_replica, its_blocks in zip(pages, blocks):
@@ -247,6 +262,25 @@ def fill_tables(
                 bar.update()
     for name, table in tables.items():
         table[rows.instance_ids] = getattr(rows, name)
+    never = np.flatnonzero(np.asarray(tables["stamp"]) == 0)
+    for first in range(0, len(never), _PART):
+        ids = never[first : first + _PART]
+        tables["weights"][ids] = first_weights(tf.constant(ids))
+
+
+def _sorted_rows(pages: Pages, window: int) -> tuple[np.ndarray, np.ndarray]:
+    """int64 [n] rows that are on the device in a window, in ascending order, and int64 [n] their places."""
+    here = pages.here(window)
+    first = max(here.start, 0)
+    rows = np.full(pages.places, np.iinfo(np.int64).max)
+    rows[np.arange(first, here.stop) % pages.places] = pages.rows(range(first, here.stop))
+    places = np.argsort(rows)
+    return rows[places], places
+
+
+def _assign(variables: dict[str, tf.Variable], rows_and_places: tuple[np.ndarray, np.ndarray]) -> None:
+    for name, value in zip(("rows", "places"), rows_and_places):
+        variables[name].assign(value)
 
 
 def _ids(pages: Pages, number: int) -> np.ndarray:

@@ -130,6 +130,8 @@ def _ids(rows: np.ndarray) -> np.ndarray:
 def norms(instance_ids: np.ndarray, classifier: InstanceClassifier, strategy: tf.distribute.Strategy) -> np.ndarray:
     """Norms of some rows, of resting ones as they were when they left; every worker has to call it.
 
+    NaN for rows that are in host memory or on disk.
+
     Args:
       instance_ids: int64 [n].
       classifier: the layer.
@@ -147,7 +149,9 @@ def norms(instance_ids: np.ndarray, classifier: InstanceClassifier, strategy: tf
             rows = replicas.gather_rows(classifier.weights_ring, tf.argmax(is_slot, axis=1))
             if classifier.store is not None:
                 resting, *_ = classifier.store.read(ids // classifier.num_replicas)
-                rows = tf.where(tf.reduce_any(is_slot, axis=1)[:, None], rows, resting)
+                live = tf.reduce_any(is_slot, axis=1)
+                here = live | classifier.store.has(ids // classifier.num_replicas)
+                rows = tf.where(live[:, None], rows, tf.where(here[:, None], resting, np.nan))
             return replicas.all_sum(tf.where(own, tf.norm(rows, axis=1), 0.0))
 
         return strategy.experimental_local_results(strategy.run(on_replica))[0]
@@ -155,13 +159,19 @@ def norms(instance_ids: np.ndarray, classifier: InstanceClassifier, strategy: tf
     return norms_of(tf.constant(instance_ids, tf.int64)).numpy()
 
 
-def place(rows: Rows, classifier: InstanceClassifier, strategy: tf.distribute.Strategy) -> None:
+def place(
+    rows: Rows,
+    classifier: InstanceClassifier,
+    strategy: tf.distribute.Strategy,
+    here: list[np.ndarray] | None = None,
+) -> None:
     """Put rows where they belong, whatever the number of replicas they come from.
 
     Args:
       rows: as `collect` gave them.
-      classifier: the layer; of a paged store, those of them that are to be on the device are put there.
+      classifier: the layer.
       strategy: in whose scope it was made.
+      here: where the store is paged, the row numbers that are to be on the devices, as `collect` takes them.
 
     Raises:
       ValueError: for rows of another number of instances or negatives, or of another size.
@@ -200,7 +210,7 @@ def place(rows: Rows, classifier: InstanceClassifier, strategy: tf.distribute.St
 
     tables = rows.weights, rows.momentum, rows.stamp
     if classifier.store is not None:
-        for numbers in _all_rows(classifier) if rows.instance_ids is None else _own(rows.instance_ids, count):
+        for numbers in _all_rows(classifier) if here is None else _parts(here):
             at = rows.index(np.maximum(numbers, 0) * count + np.arange(count))
             at = np.where(numbers < 0, 0, at)
             rest(tf.constant(numbers), *(tf.constant(table[at]) for table in tables))
@@ -212,13 +222,6 @@ def place(rows: Rows, classifier: InstanceClassifier, strategy: tf.distribute.St
         weights, momentum = (np.where(live, table[at], np.float32(0)) for table in tables[:2])
         go_round(tf.constant(first, tf.int64), *map(tf.constant, (ids, weights, momentum)))
     classifier.head.assign(head)
-
-
-def _own(instance_ids: np.ndarray, count: int) -> Iterator[np.ndarray]:
-    """Row numbers of each replica's of these instances, int64 [m, R], a part at a time; -1 where one has fewer."""
-    own = [instance_ids[instance_ids % count == replica] // count for replica in range(count)]
-    most = max(map(len, own))
-    return _parts([np.pad(rows, (0, most - len(rows)), constant_values=_NOBODY) for rows in own])
 
 
 def slots_of_replicas(ring: np.ndarray, head: int, count: int, slots: int) -> tuple[np.ndarray, int]:

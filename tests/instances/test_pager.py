@@ -5,10 +5,10 @@ import pytest
 import tensorflow as tf
 
 from pic_tf.data.order import SlidingWindow
-from pic_tf.instances.blocks import Blocks
-from pic_tf.instances.pager import TABLES, Pager, read_block
+from pic_tf.instances.blocks import TABLES, Blocks
+from pic_tf.instances.pager import Pager, read_block
 from pic_tf.instances.pages import Pages
-from pic_tf.instances.rows import collect, place
+from pic_tf.instances.rows import collect, norms, place
 from pic_tf.optim.schedules import WarmupCosine
 from tests.instances.test_ring import B, N, check, make, train_both
 from tests.processes import with_replicas
@@ -56,6 +56,8 @@ def rates():
 
 def rows_of(model, pager=None):
     here = pager.here() if pager else None
+    if pager:
+        pager.flush()
     rows = collect(model.classifier, int(model.lazy_sgd.iterations.numpy()), model.distribute_strategy, here)
     return pager.with_blocks(rows) if pager else rows
 
@@ -142,13 +144,17 @@ def test_rows_go_back_to_their_places_at_any_step(tmp_path):
     part = collect(model.classifier, 75, model.distribute_strategy, pager.here())
     assert len(part.instance_ids) == 48 and not np.array_equal(part.weights[0], part.weights[1])
     np.testing.assert_array_equal(part.weights, whole.weights[part.instance_ids])
+    known = norms(np.arange(N), model.classifier, model.distribute_strategy)
+    assert set(np.flatnonzero(np.isfinite(known))) == set(part.instance_ids)  # of others nothing is said
+    expected = np.linalg.norm(part.weights.astype(np.float64), axis=1)
+    np.testing.assert_allclose(known[part.instance_ids], expected, rtol=1e-6)  # float32
     pager.close()
 
-    again, _, its_pager = paged(window, stride, num_negatives, tmp_path)
-    assert its_pager.missing(75) == list(its_pager._pages[0].needed(18))  # `open(0)` began anew
+    again, _, its_pager = paged(window, stride, num_negatives, tmp_path / "again")
+    assert its_pager.missing(75) == list(its_pager._pages[0].needed(18))
     its_pager.fill(75, whole)
     its_pager.open(75)
-    place(part, again.classifier, again.distribute_strategy)
+    place(part, again.classifier, again.distribute_strategy, its_pager.here())
     again.lazy_sgd.iterations.assign(75)
     assert_same_rows(rows_of(again, its_pager), whole)
     assert its_pager.missing(75) == []
@@ -248,8 +254,28 @@ def test_a_damaged_block_is_named(tmp_path, damage):
     if damage == "a bit":
         content[content.find(block(0)["momentum"].tobytes()) + 7] ^= 1
     path.write_bytes({"cut off": content[:-100], "a bit": content, "empty": b""}[damage])
-    with pytest.raises(OSError, match=r"expected a block of rows in '.*block-000000000004\.npz', got damage"):
+    with pytest.raises(
+        ValueError, match=r"^expected a block of rows in '.*block-000000000004\.npz', got none that can be"
+    ):
         blocks.read(4)
+
+
+def test_no_bit_of_a_block_can_change_unnoticed(tmp_path):
+    blocks = Blocks(tmp_path)
+    blocks.write(4, block(0))
+    path, refused = tmp_path / "block-000000000004.npz", 0
+    content = path.read_bytes()
+    for i in range(len(content)):
+        path.write_bytes(content[:i] + bytes([content[i] ^ 1 << i % 8]) + content[i + 1 :])
+        try:
+            rows = blocks.read(4)
+        except ValueError as error:
+            assert str(error).startswith("expected a block of rows")
+            refused += 1
+        else:  # where it says when it was written, for example
+            for name, value in block(0).items():
+                np.testing.assert_array_equal(rows[name], value)
+    assert refused > len(content) / 2
 
 
 def test_half_a_block_is_none(tmp_path, monkeypatch):

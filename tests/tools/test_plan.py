@@ -30,8 +30,8 @@ def benchmark_store(monkeypatch):
 def test_a_billion_images_by_hand(plan):
     text = plan.plans(dataclasses.replace(BILLION, instance_store="disk"), 64, NO_MACHINE)
     lines = [line.strip() for line in text.splitlines()]
-    # A row is 128 (4 + 4) + 8 = 1032 bytes; a replica has (131072 + 2 16384) / 64 = 2560 of them.
-    assert "2.64 MB  instance store (weights, momentum, stamps)" in lines
+    # A row is 128 (4 + 4) + 8 = 1032 bytes, 16 more on the device; a replica has (131072 + 2 16384) / 64 = 2560 of them.
+    assert "2.68 MB  instance store (weights, momentum, stamps)" in lines
     assert (
         "every 32 steps 16.9 MB go there and as much comes back, 528 KB a step" in lines
     )  # 16384 rows in 131072 / 4096
@@ -49,6 +49,8 @@ def test_what_does_not_fit_is_said(plan):
     assert device.endswith("too little memory or room: device, host, disk")  # three checkpoints of 1.03 TB
     assert host.endswith("too little memory or room: host, disk")
     assert "too little" not in disk
+    eight = plan.plans(BILLION, 64, {"device": 8.0, "host": 512.0, "disk": 170.0}, machines=8).splitlines()
+    assert "too little" not in eight[-1]  # 1.29 TB / 8
 
 
 def test_wrong_input_is_one_sentence(plan):
