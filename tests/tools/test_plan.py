@@ -30,7 +30,7 @@ def benchmark_store(monkeypatch):
 def test_a_billion_images_by_hand(plan):
     text = plan.plans(dataclasses.replace(BILLION, instance_store="disk"), 64, NO_MACHINE)
     lines = [line.strip() for line in text.splitlines()]
-    # A row is 128 (4 + 4) + 8 = 1032 bytes, 16 more on the device; a replica has (131072 + 2 16384) / 64 = 2560 of them.
+    # A row is 128 (4 + 4) + 8 = 1032 bytes, 16 more on the device; a replica has (131072 + 2 16384) / 64 = 2560.
     assert "2.68 MB  instance store (weights, momentum, stamps)" in lines
     assert (
         "every 32 steps 16.9 MB go there and as much comes back, 528 KB a step" in lines
