@@ -10,7 +10,6 @@ them twice for a while.
 
 import pathlib
 import re
-import shutil
 import sys
 
 from absl import app, flags, logging
@@ -20,19 +19,18 @@ if __name__ == "__main__":
 
     import_tensorflow()
 
-import numpy as np
+import new_run
 import tensorflow as tf
 
-from pic_tf import checkpoint, plan, pretrain, state_files, validation
+from pic_tf import checkpoint, pretrain, state_files, validation
 from pic_tf import config as configuration
 from pic_tf.data.order import SlidingWindow
 from pic_tf.evals.exported import CHECKPOINTS
 from pic_tf.instances.blocks import Blocks
 from pic_tf.instances.classifier import INITIAL_STDDEV
-from pic_tf.instances.pager import fill_tables, table_types
+from pic_tf.instances.pager import fill_tables
 from pic_tf.instances.pages import Pages
 from pic_tf.instances.store import initial_rows
-from pic_tf.replaced_file import replaced
 
 _FOLDER = re.compile(r"replica-(\d{5})-of-(\d{5})")
 
@@ -52,9 +50,6 @@ def collect(run: str, output: str, rows_dir: str = "") -> pathlib.Path:
       ValueError: where the run has no such checkpoint, or blocks are missing.
       OSError: where a block cannot be read, or the checkpoint not be written.
     """
-    new = pathlib.Path(output)
-    if new.exists() and any(new.iterdir()):
-        raise ValueError(f"expected a new folder as --output, got {output!r}, in which something is: name another")
     found, _ = state_files.newest(pathlib.Path(run) / CHECKPOINTS)
     if found is None or not state_files.has_table(found, checkpoint.INSTANCES):
         raise ValueError(
@@ -67,35 +62,15 @@ def collect(run: str, output: str, rows_dir: str = "") -> pathlib.Path:
     pages, blocks = _open_blocks(config, folder, state_files.step_of(found))
     variables = state_files.read_variables(found)
     rows = checkpoint.read_rows(found, int(variables[checkpoint.HEAD]))
-    n, dim = config.num_instances, rows.weights.shape[1]
-    new.mkdir(parents=True, exist_ok=True)
-    needed, free = 2 * plan.rows_off_device(config), shutil.disk_usage(new).free
-    if needed > free:
-        raise ValueError(
-            f"expected {plan.as_text(needed)} free in {output!r}, got {plan.as_text(free)}: make room, or name another"
-        )
-    scratch = new / "rows.partial"
-    scratch.mkdir()
-    try:
-        tables = {
-            name: np.lib.format.open_memmap(scratch / f"{name}.npy", "w+", dtype, (n, *shape))
-            for name, (shape, dtype) in table_types(dim).items()
-        }
-        window = pages[0].window_of(state_files.step_of(found))
+    dim, window = rows.weights.shape[1], pages[0].window_of(state_files.step_of(found))
 
-        def first_weights(ids: tf.Tensor) -> tf.Tensor:
-            return initial_rows(ids, dim, INITIAL_STDDEV, config.seed)
+    def first_weights(ids: tf.Tensor) -> tf.Tensor:
+        return initial_rows(ids, dim, INITIAL_STDDEV, config.seed)
 
+    texts = {name: state_files.read_text(found, name) for name in pretrain.TEXTS}
+    with new_run.new_tables(output, config, dim) as tables:
         fill_tables(tables, rows, pages, blocks, window, first_weights, "blocks")
-        texts = {name: state_files.read_text(found, name) for name in pretrain.TEXTS}
-        path = state_files.write(
-            new / CHECKPOINTS, state_files.step_of(found), variables, tables | {"ring": rows.ring}, texts
-        )
-        with replaced(new / pretrain.FLAGS_FILE) as file:
-            file.write(texts[pretrain.FLAGS_FILE])
-    finally:
-        shutil.rmtree(scratch)
-    return path
+        return new_run.write(output, state_files.step_of(found), variables, tables | {"ring": rows.ring}, texts)
 
 
 def _open_blocks(config: configuration.Config, folder: pathlib.Path, step: int) -> tuple[list[Pages], list[Blocks]]:

@@ -1,0 +1,236 @@
+"""Add images to a run, or take some away: a new run that goes on where the old one was.
+
+    cp -al OLD NEW                                       # links, so it takes no space; then add and remove in NEW
+    python tools/change_images.py --run=RUN --dataset=NEW --output=NEW_RUN
+    python -m pic_tf.train --flagfile=NEW_RUN/flags.txt
+
+An image is known by its name, the path below the folder: its row goes with it, whatever its number is now. New ones
+begin with untouched rows; rows whose image is gone retire, also from among the negatives. Network, momentum, step and
+the history of learning rates stay, and rows are caught up with exactly as before; the order of visits is that of the
+new number of images. --epochs count the new images: so do those that lie behind the run.
+"""
+
+import dataclasses
+import json
+import pathlib
+import sys
+
+from absl import app, flags, logging
+
+if __name__ == "__main__":
+    from pic_tf.quiet import import_tensorflow
+
+    import_tensorflow()
+
+import new_run
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from pic_tf import checkpoint, plan, pretrain, state_files, validation
+from pic_tf import config as configuration
+from pic_tf.config import Config
+from pic_tf.data.datasets import open_dataset
+from pic_tf.data.packed import PackedSource
+from pic_tf.data.sources import FolderSource, Source
+from pic_tf.evals.exported import CHECKPOINTS
+from pic_tf.instances.classifier import INITIAL_STDDEV
+from pic_tf.instances.rows import Rows
+from pic_tf.instances.store import initial_rows
+from pic_tf.progress import drawing_interval
+
+_PART = 65536  # rows that are copied at once
+_METRICS = ("metrics/", "replicas/metrics/")  # what an epoch has gathered so far
+
+
+@dataclasses.dataclass(frozen=True)
+class Changed:
+    """What became of the images.
+
+    Attributes:
+      kept: images whose rows went with them.
+      added: images that are new.
+      retired: images that are gone.
+      step: updates applied so far.
+      config: of the new run.
+    """
+
+    kept: int
+    added: int
+    retired: int
+    step: int
+    config: Config
+
+
+def change(run: str, dataset: str, output: str, old_dataset: str = "", epochs: int = 0) -> Changed:
+    """Write the checkpoint that the new run begins with.
+
+    Args:
+      run: output folder of the old run.
+      dataset: the new images, as `pic_tf.train` names them.
+      output: output folder of the new run, which is not there yet.
+      old_dataset: where the old images are now, or files with their names; "" for where they were.
+      epochs: of the new run, counted in new images; 0 for as many as the old one has.
+
+    Returns:
+      What became of the images.
+
+    Raises:
+      ValueError: where the run has no checkpoint with all rows, where its images are not those it was trained on,
+        have no names, or share none with the new ones, or where no steps are left.
+      OSError: where the checkpoint cannot be written.
+    """
+    found, _ = state_files.newest(pathlib.Path(run) / CHECKPOINTS)
+    if found is None:
+        raise ValueError(f"expected a run with a checkpoint at {run!r}, got none")
+    if state_files.has_table(found, checkpoint.INSTANCES):
+        raise ValueError(
+            f"expected a checkpoint with the rows of all images in {run!r}, got one whose other rows are on disk: "
+            "bring them together first, with tools/collect_rows.py"
+        )
+    old, step = configuration.from_flagfile(str(found / pretrain.FLAGS_FILE)), state_files.step_of(found)
+    validation.check(old)
+    before, after = (open_dataset(x, max_broken=old.max_broken)[0] for x in (old_dataset or old.dataset, dataset))
+    names_before, names_after = _names(before), _names(after)
+    if pretrain.identity(before) != json.loads(state_files.read_text(found, pretrain.IMAGES_FILE)):
+        raise ValueError(
+            f"expected the images that the run was trained on in {before.name!r}, got others: keep them as they "
+            "were and make the new folder beside them (cp -al takes no space), or name them with --old_dataset"
+        )
+    number = {name: i for i, name in enumerate(names_before)}
+    old_ids = np.array([number.get(name, -1) for name in names_after], np.int64)
+    kept = np.count_nonzero(old_ids >= 0)
+    if not kept:
+        raise ValueError(
+            f"expected images of the run in {after.name!r}, got none with the name of one, such as "
+            f"{names_before[0]!r}: names are paths below the folder"
+        )
+    config = _config_of_new_run(old, len(after), dataset, output, epochs or old.epochs)
+    if step >= plan.total_steps(config):
+        raise ValueError(
+            f"expected --epochs of more than {step // plan.steps_per_epoch(config)}, for that many of the new images "
+            f"lie behind step {step:,}, got {config.epochs}"
+        )
+    variables = state_files.read_variables(found)
+    rows = checkpoint.read_rows(found, int(variables[checkpoint.HEAD]))
+    full = old.num_negatives == old.num_instances
+    if full:
+        variables[checkpoint.HEAD] = np.array(0)
+    for name, value in variables.items():
+        if name.startswith(_METRICS):
+            variables[name] = np.zeros_like(value)
+    texts = {name: state_files.read_text(found, name) for name in pretrain.TEXTS}
+    texts |= {
+        pretrain.FLAGS_FILE: configuration.to_flagfile(config),
+        pretrain.IMAGES_FILE: json.dumps(pretrain.identity(after)),
+    }
+    with new_run.new_tables(output, config, rows.weights.shape[1]) as tables:
+        fill(tables, rows, old_ids, config.seed, "rows")
+        if full:  # no row rests
+            tables["stamp"][:] = step
+        ring = np.arange(len(after)) if full else renumbered(rows.ring, old_ids, len(before))
+        new_run.write(output, step, variables, tables | {"ring": ring}, texts)
+    return Changed(kept, len(after) - kept, len(before) - kept, step, config)
+
+
+def fill(tables: dict[str, np.ndarray], rows: Rows, old_ids: np.ndarray, seed: int, progress: str = "") -> None:
+    """Give each image the row it had before; untouched ones begin as their new id has it.
+
+    Args:
+      tables: weights, momentum and stamp, [N, ...], zeros.
+      rows: of all old images.
+      old_ids: int64 [N], the old id of each image, -1 for a new one.
+      seed: of first weights.
+      progress: what to call it on a progress bar; "" for none.
+    """
+    dim = rows.weights.shape[1]
+    with tqdm(total=len(old_ids), desc=progress, disable=not progress, mininterval=drawing_interval()) as bar:
+        for first in range(0, len(old_ids), _PART):
+            old = old_ids[first : first + _PART]
+            known = np.flatnonzero(old >= 0)
+            for name, table in tables.items():
+                table[first + known] = getattr(rows, name)[old[known]]
+            untouched = first + np.flatnonzero(tables["stamp"][first : first + _PART] == 0)
+            tables["weights"][untouched] = initial_rows(tf.constant(untouched, tf.int64), dim, INITIAL_STDDEV, seed)
+            bar.update(len(old))
+
+
+def renumbered(ring: np.ndarray, old_ids: np.ndarray, num_before: int) -> np.ndarray:
+    """The ring with new ids, without those that have retired.
+
+    Args:
+      ring: int64 [slots], old ids, -1 for an empty slot.
+      old_ids: int64 [N], the old id of each image, -1 for a new one.
+      num_before: how many old images there were.
+
+    Returns:
+      int64 [slots], -1 for an empty slot.
+    """
+    new_ids = np.full(num_before, -1)
+    known = np.flatnonzero(old_ids >= 0)
+    new_ids[old_ids[known]] = known
+    return np.where(ring >= 0, new_ids[ring], -1)
+
+
+def _config_of_new_run(old: Config, num_instances: int, dataset: str, output: str, epochs: int) -> Config:
+    """The settings of the old run, but for what follows from the number of images where it was all of them."""
+    whole = old.window_size == old.num_instances
+    config = dataclasses.replace(
+        old,
+        dataset=dataset,
+        output_dir=output,
+        epochs=epochs,
+        num_instances=0,
+        window_size=None if whole else old.window_size,
+        window_stride=None if whole else old.window_stride,
+        num_negatives=0 if old.num_negatives == old.num_instances else old.num_negatives,
+    )
+    return validation.resolve(config, num_instances)
+
+
+def _names(source: Source) -> tuple[str, ...]:
+    """What the images are known by, all different."""
+    match source:
+        case FolderSource():
+            names = source.paths
+        case PackedSource():
+            names = source.names
+        case _:
+            raise ValueError(
+                f"expected images with names, from a folder or tools/pack.py, got {source.name!r}: pack it first"
+            )
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"expected different names in {source.name!r}, got {len(names) - len(set(names)):,} that come again: pack "
+            "it from a folder"
+        )
+    return names
+
+
+def main(arguments: list[str]) -> None:
+    logging.set_verbosity(logging.ERROR)  # TensorFlow reports its own doings through absl
+    values = flags.FLAGS
+    try:
+        if arguments[1:]:
+            raise ValueError(f"expected flags only, got {arguments[1]!r}: write --flag=value")
+        changed = change(values.run, values.dataset, values.output, values.old_dataset, values.epochs)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    per_epoch, config = plan.steps_per_epoch(changed.config), changed.config
+    print(
+        f"{config.num_instances:,} images: {changed.kept:,} keep their rows, {changed.added:,} are new; "
+        f"{changed.retired:,} have retired\n"
+        f"step {changed.step:,} of {plan.total_steps(config):,}, epoch {changed.step / per_epoch:.1f} of "
+        f"{config.epochs}: train with --flagfile={pathlib.Path(values.output) / pretrain.FLAGS_FILE}"
+    )
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("run", None, "output folder of the run", required=True)
+    flags.DEFINE_string("dataset", None, "the new images: a folder, or a packed data set", required=True)
+    flags.DEFINE_string("output", None, "output folder of the new run, to be made", required=True)
+    flags.DEFINE_string("old_dataset", "", "where the old images are now, or files with their names; '' for where "
+                        "they were")  # fmt: skip
+    flags.DEFINE_integer("epochs", 0, "of the new run, counted in new images from its very beginning; 0 for as many "
+                         "as the old one has", lower_bound=0)  # fmt: skip
+    app.run(main)

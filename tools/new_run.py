@@ -1,0 +1,74 @@
+"""The first checkpoint of a new run; its rows are made on disk, so memory does not limit their number."""
+
+import contextlib
+import pathlib
+import shutil
+from collections.abc import Iterator
+
+import numpy as np
+
+from pic_tf import plan, pretrain, state_files
+from pic_tf.config import Config
+from pic_tf.evals.exported import CHECKPOINTS
+from pic_tf.instances.pager import table_types
+from pic_tf.replaced_file import replaced
+
+
+@contextlib.contextmanager
+def new_tables(output: str, config: Config, dim: int) -> Iterator[dict[str, np.ndarray]]:
+    """Tables for the rows of all instances, mapped from files that are deleted at the end.
+
+    Args:
+      output: folder of the new run, which is not there yet.
+      config: of the new run.
+      dim: D.
+
+    Yields:
+      weights and momentum float32 [N, D], stamp int64 [N]; zeros.
+
+    Raises:
+      ValueError: for a folder in which something is, or too little room.
+      OSError: where it cannot be made.
+    """
+    folder = pathlib.Path(output)
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"expected a new folder as --output, got {output!r}, in which something is: name another")
+    folder.mkdir(parents=True, exist_ok=True)
+    needed, free = 2 * plan.rows_off_device(config), shutil.disk_usage(folder).free
+    if needed > free:
+        raise ValueError(
+            f"expected {plan.as_text(needed)} free in {output!r}, got {plan.as_text(free)}: make room, or name another"
+        )
+    scratch = folder / "rows.partial"
+    scratch.mkdir()
+    try:
+        yield {
+            name: np.lib.format.open_memmap(scratch / f"{name}.npy", "w+", dtype, (config.num_instances, *shape))
+            for name, (shape, dtype) in table_types(dim).items()
+        }
+    finally:
+        shutil.rmtree(scratch)
+
+
+def write(
+    output: str, step: int, variables: dict[str, np.ndarray], tables: dict[str, np.ndarray], texts: dict[str, str]
+) -> pathlib.Path:
+    """Write the checkpoint, and the flags that training goes on with.
+
+    Args:
+      output: folder of the new run.
+      step: of the checkpoint.
+      variables: all but the rows.
+      tables: rows and ring.
+      texts: what is beside a checkpoint.
+
+    Returns:
+      Its folder.
+
+    Raises:
+      OSError: where it cannot be written.
+    """
+    path = state_files.write(pathlib.Path(output) / CHECKPOINTS, step, variables, tables, texts)
+    with replaced(pathlib.Path(output) / pretrain.FLAGS_FILE) as file:
+        file.write(texts[pretrain.FLAGS_FILE])
+    return path
