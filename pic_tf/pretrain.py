@@ -206,7 +206,7 @@ def _resolved(path: str) -> pathlib.Path:
 
 
 def make_output_folder(config: Config) -> pathlib.Path:
-    """Make the folder for what a run leaves, and see that it can be written to.
+    """Make the folder for what a run leaves, and that for rows on disk, and see that they can be written to.
 
     Args:
       config: the configuration.
@@ -218,12 +218,13 @@ def make_output_folder(config: Config) -> pathlib.Path:
       ValueError: where there cannot be such a folder.
     """
     output = pathlib.Path(config.output_dir)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        if not os.access(output, os.R_OK | os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    except OSError as error:
-        raise ValueError(f"expected a folder to write to at {str(output)!r}, got {error.strerror}") from error
+    for folder in (*([rows_folder(config)] if config.instance_store == "disk" and config.rows_dir else []), output):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as error:
+            raise ValueError(f"expected a folder to write to at {str(folder)!r}, got {error.strerror}") from error
     return output
 
 

@@ -41,6 +41,7 @@ def runs(strategy, folder, stops):
         ProgressBar.on_train_batch_end = update
 
 
+@pytest.mark.slow
 def test_two_replicas_resume_bit_for_bit_and_one_goes_on_from_them(tmp_path):
     with_replicas(2, runs, tmp_path, (30,))
     expected, got = variables_of(tmp_path / "whole"), variables_of(tmp_path / "parts")

@@ -48,6 +48,7 @@ def test_json(exports):
         "feature_dim": 5,
         "channels": 3,
         "image_size": 160,
+        "input_size": None,
         "eval_crop": 0.875,
         "preprocessing": {"range": [0, 1], "mean": list(MEAN), "stddev": list(STDDEV), "inside": True},
         "training": {**TRAINING, "flags": {"epochs": 3, "crop_scale": [0.08, 1.0], "crops": ""}},

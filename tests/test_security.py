@@ -214,6 +214,11 @@ ALLOWED = {
     *("AddV2", "Conv2D", "FusedBatchNormV3", "MaxPool", "Mean", "Mul", "Pack", "Pad", "Relu", "Select"),
     *("Const", "Identity", "NoOp", "PartitionedCall", "Placeholder", "StatefulPartitionedCall"),
     *("AssignVariableOp", "DisableCopyOnRead", "ReadVariableOp", "VarHandleOp"),
+    # Encoded images, one by one: what they are, decoding, shrinking, cutting.
+    *("DecodeImage", "DecodeJpeg", "ResizeBilinear", "ScaleAndTranslate", "StridedSlice", "Substr", "Unpack"),
+    *("Any", "Cast", "EnsureShape", "Equal", "FloorDiv", "Greater", "Less", "LogicalAnd", "Maximum", "Minimum"),
+    *("RealDiv", "Round", "Shape", "StatelessIf", "StatelessWhile", "Sub"),
+    *("TensorListFromTensor", "TensorListGetItem", "TensorListReserve", "TensorListSetItem", "TensorListStack"),
 }
 OF_THE_SAVER = {"MergeV2Checkpoints", "RestoreV2", "SaveV2", "ShardedFilename", "StaticRegexFullMatch", "StringJoin"}
 LAYERS = {

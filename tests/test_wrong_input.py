@@ -261,6 +261,9 @@ DATA = [
     Wrong("--plan_only --num_instances=50 --dataset=INPUTS/missing", "expected --batch_size .* images .50., got 64"),
     Wrong("--output_dir=INPUTS/file", "expected a folder to write to at '.*file', got File exists"),
     Wrong("--dataset=INPUTS/images --batch_size=4 --output_dir=INPUTS/images/run", "expected --output_dir outside .*"),
+    Wrong(
+        "--instance_store=disk --rows_dir=INPUTS/file", "expected a folder to write to at '.*file/.*', got Not a dir"
+    ),
     Wrong("--output_dir=INPUTS/file/run", "expected a folder to write to at .* got Not a dir"),
     Wrong("--output_dir=/proc/nowhere/run", "expected a folder to write to at .* got"),
     Wrong("--output_dir=INPUTS/locked", "expected a folder to write to at .* got Permission"),

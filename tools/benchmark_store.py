@@ -231,6 +231,7 @@ def _plot(found: dict[tuple, Costs], sizes: Sizes, path: str) -> None:
         axis.grid(True, which="both", alpha=0.3)
         axis.legend()
     axes[0].set_ylim(10, 10_000)
+    axes[1].set_ylim(100, 10_000)
     with replaced(pathlib.Path(path), "wb") as file:
         figure.savefig(file, format="png", dpi=130)
     plt.close(figure)

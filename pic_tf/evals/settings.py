@@ -134,8 +134,10 @@ def resolve(settings: Settings, exported: Exported | None) -> Settings:
     if takes not in (None, size):
         raise ValueError(f"expected --image_size={takes}, which {exported.path!r} was exported for, got {size}")
     epochs = chosen.get("epochs", settings.epochs)
-    if epochs and not 0 <= settings.warmup_epochs < epochs:
-        raise ValueError(f"expected 0 <= --warmup_epochs < --epochs ({epochs}), got {settings.warmup_epochs}")
+    if settings.warmup_epochs < 0 or (epochs and settings.warmup_epochs >= epochs):
+        raise ValueError(
+            f"expected 0 <= --warmup_epochs < --epochs{f' ({epochs})' if epochs else ''}, got {settings.warmup_epochs}"
+        )
     if not settings.output_dir:
         chosen["output_dir"] = str(pathlib.Path(exported.path).parent / "evaluation") if exported else "runs/pixels"
     return dataclasses.replace(settings, **chosen)

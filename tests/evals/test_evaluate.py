@@ -311,7 +311,8 @@ def trained(strategy, model, output, fine_tune):
     return predictions, accuracies, *kept
 
 
-@pytest.mark.parametrize("fine_tune", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("fine_tune", [True, False])
 def test_two_replicas_equal_one(model, tmp_path, fine_tune):
     """All images in every step, and the same ones in both replicas, so that batch statistics are the same too."""
     predictions, accuracies, weights, loss = trained(ONE, str(model), tmp_path / "1.npz", fine_tune)

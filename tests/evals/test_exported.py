@@ -38,7 +38,7 @@ def export(original, tmp_path):
 def with_card(export, **changes):
     """Change the card; None removes an entry."""
     card = json.loads((export / "model_card.json").read_text()) | changes
-    card = {name: value for name, value in card.items() if value is not None}
+    card = {name: value for name, value in card.items() if value is not None or name not in changes}
     (export / "model_card.json").write_text(json.dumps(card))
     return export
 

@@ -31,6 +31,6 @@ def equals_dense(strategy):
         check(model, dense, *train_both(model, dense, ids, rates, strategy=strategy))
 
 
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_equals_dense(count):
     with_replicas(count, equals_dense)

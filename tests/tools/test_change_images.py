@@ -153,6 +153,7 @@ def test_the_same_images_elsewhere_are_the_same_run(tool, stopped, tmp_path):
     assert metrics_of(tmp_path / "new") == metrics_of(tmp_path / "old")
 
 
+@pytest.mark.slow
 def test_all_images_as_negatives(tool, stopped, tmp_path, monkeypatch):
     settings = dataclasses.replace(
         stopped, order="epoch", window_size=None, window_stride=None, num_negatives=0, output_dir=str(tmp_path / "old")
