@@ -284,7 +284,8 @@ def _report_disk(sizes: Sizes, folder: pathlib.Path) -> None:
             lambda i: folder / "rows.npy",
         ),
         f"{sizes.batch_size} rows at random": (None, read_random, lambda i: raw),
-    } | _lmdb(folder, table)
+    }
+    ways |= _tensorstore(folder, rows) | _lmdb(folder, table)
     columns = f"{'write ms':>10}{'read cold':>11}{'read warm':>11}"
     print(f"\n{'medians of ' + str(_ROUNDS):24}{columns}   of {as_text(table.nbytes)}")
     for name, (write, read, path) in ways.items():
@@ -301,6 +302,35 @@ def _report_disk(sizes: Sizes, folder: pathlib.Path) -> None:
 
 
 _ROUNDS = 9
+
+
+def _tensorstore(folder: pathlib.Path, rows: dict[str, np.ndarray]) -> dict:
+    """The same block as one uncompressed zarr chunk in tensorstore, where that is installed."""
+    try:
+        import tensorstore
+    except ImportError:
+        print("tensorstore is not installed, so not measured (pip install tensorstore)")
+        return {}
+    values = np.concatenate([rows["weights"], rows["momentum"], rows["stamp"][:, None].view(np.float32)], axis=1)
+
+    def block(i: int, **options) -> tensorstore.TensorStore:
+        spec = {
+            "driver": "zarr",
+            "kvstore": {"driver": "file", "path": str(folder / f"zarr-{i}")},
+            "metadata": {"dtype": "<f4", "shape": values.shape, "chunks": values.shape, "compressor": None},
+        }
+        return tensorstore.open(spec, **options).result()
+
+    def write(i: int) -> None:
+        block(i, create=True, delete_existing=True).write(values).result()
+
+    return {
+        "block, tensorstore": (
+            write,
+            lambda i: block(i, open=True).read().result(),
+            lambda i: folder / f"zarr-{i}" / "0.0",
+        )
+    }
 
 
 def _lmdb(folder: pathlib.Path, table: np.ndarray) -> dict:

@@ -7,7 +7,7 @@
 An image is known by its name, the path below the folder: its row goes with it, whatever its number is now. New ones
 begin with untouched rows; rows whose image is gone retire, also from among the negatives. Network, momentum, step and
 the history of learning rates stay, and rows are caught up with exactly as before; the order of visits is that of the
-new number of images. --epochs count the new images: so do those that lie behind the run.
+new number of images. --epochs count the new images, also those that lie behind the run.
 """
 
 import dataclasses
@@ -69,7 +69,7 @@ def change(run: str, dataset: str, output: str, old_dataset: str = "", epochs: i
       run: output folder of the old run.
       dataset: the new images, as `pic_tf.train` names them.
       output: output folder of the new run, which is not there yet.
-      old_dataset: where the old images are now, or files with their names; "" for where they were.
+      old_dataset: where the old images are now; "" for where they were. Of a folder the names are enough.
       epochs: of the new run, counted in new images; 0 for as many as the old one has.
 
     Returns:
@@ -77,7 +77,7 @@ def change(run: str, dataset: str, output: str, old_dataset: str = "", epochs: i
 
     Raises:
       ValueError: where the run has no checkpoint with all rows, where its images are not those it was trained on,
-        have no names, or share none with the new ones, or where no steps are left.
+        have no names, or share none with the new ones, where its settings do not fit these, or no steps are left.
       OSError: where the checkpoint cannot be written.
     """
     found, _ = state_files.newest(pathlib.Path(run) / CHECKPOINTS)
@@ -90,7 +90,8 @@ def change(run: str, dataset: str, output: str, old_dataset: str = "", epochs: i
         )
     old, step = configuration.from_flagfile(str(found / pretrain.FLAGS_FILE)), state_files.step_of(found)
     validation.check(old)
-    before, after = (open_dataset(x, max_broken=old.max_broken)[0] for x in (old_dataset or old.dataset, dataset))
+    before, _ = open_dataset(old_dataset or old.dataset, old.eval_dataset, old.max_broken)
+    config, after = _open_new_run(old, dataset, output, epochs or old.epochs)
     names_before, names_after = _names(before), _names(after)
     if pretrain.identity(before) != json.loads(state_files.read_text(found, pretrain.IMAGES_FILE)):
         raise ValueError(
@@ -105,15 +106,21 @@ def change(run: str, dataset: str, output: str, old_dataset: str = "", epochs: i
             f"expected images of the run in {after.name!r}, got none with the name of one, such as "
             f"{names_before[0]!r}: names are paths below the folder"
         )
-    config = _config_of_new_run(old, len(after), dataset, output, epochs or old.epochs)
     if step >= plan.total_steps(config):
         raise ValueError(
             f"expected --epochs of more than {step // plan.steps_per_epoch(config)}, for that many of the new images "
             f"lie behind step {step:,}, got {config.epochs}"
         )
+    full = old.num_negatives == old.num_instances
+    if full != (config.num_negatives == len(after)):
+        raise ValueError(f"expected more images than the {old.num_negatives:,} negatives, got as many: take away fewer")
+    if old.probe_batch_size and not old.labelled_dataset and before.class_names != after.class_names:
+        raise ValueError(
+            f"expected the {len(before.class_names)} classes of the run, to which its linear probe belongs, got others "
+            f"in {after.name!r}: give all images one of these"
+        )
     variables = state_files.read_variables(found)
     rows = checkpoint.read_rows(found, int(variables[checkpoint.HEAD]))
-    full = old.num_negatives == old.num_instances
     if full:
         variables[checkpoint.HEAD] = np.array(0)
     for name, value in variables.items():
@@ -172,20 +179,28 @@ def renumbered(ring: np.ndarray, old_ids: np.ndarray, num_before: int) -> np.nda
     return np.where(ring >= 0, new_ids[ring], -1)
 
 
-def _config_of_new_run(old: Config, num_instances: int, dataset: str, output: str, epochs: int) -> Config:
-    """The settings of the old run, but for what follows from the number of images where it was all of them."""
-    whole = old.window_size == old.num_instances
+def _open_new_run(old: Config, dataset: str, output: str, epochs: int) -> tuple[Config, Source]:
+    """The settings of the old run, where they were all images all of the new ones; and these, if they fit."""
+    count = len(open_dataset(dataset, old.eval_dataset, old.max_broken)[0])
+
+    def changed(size: int) -> int:
+        return count if size == old.num_instances else size
+
     config = dataclasses.replace(
         old,
         dataset=dataset,
         output_dir=output,
         epochs=epochs,
-        num_instances=0,
-        window_size=None if whole else old.window_size,
-        window_stride=None if whole else old.window_stride,
-        num_negatives=0 if old.num_negatives == old.num_instances else old.num_negatives,
+        num_instances=count,
+        window_size=changed(old.window_size),
+        window_stride=changed(old.window_stride),
+        num_negatives=changed(old.num_negatives),
     )
-    return validation.resolve(config, num_instances)
+    try:
+        config, after, _ = pretrain.open_data(config)
+    except ValueError as error:
+        raise ValueError(f"{error} (with the settings of the run and {count:,} images)") from error
+    return config, after
 
 
 def _names(source: Source) -> tuple[str, ...]:
@@ -229,8 +244,8 @@ if __name__ == "__main__":
     flags.DEFINE_string("run", None, "output folder of the run", required=True)
     flags.DEFINE_string("dataset", None, "the new images: a folder, or a packed data set", required=True)
     flags.DEFINE_string("output", None, "output folder of the new run, to be made", required=True)
-    flags.DEFINE_string("old_dataset", "", "where the old images are now, or files with their names; '' for where "
-                        "they were")  # fmt: skip
+    flags.DEFINE_string("old_dataset", "", "where the old images are now, of a folder at least files with their "
+                        "names; '' for where they were")  # fmt: skip
     flags.DEFINE_integer("epochs", 0, "of the new run, counted in new images from its very beginning; 0 for as many "
                          "as the old one has", lower_bound=0)  # fmt: skip
     app.run(main)

@@ -27,19 +27,21 @@ def new_tables(output: str, config: Config, dim: int) -> Iterator[dict[str, np.n
       weights and momentum float32 [N, D], stamp int64 [N]; zeros.
 
     Raises:
-      ValueError: for a folder in which something is, or too little room.
+      ValueError: for a folder in which something is but what a try left that was cut off, or too little room.
       OSError: where it cannot be made.
     """
     folder = pathlib.Path(output)
-    if folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"expected a new folder as --output, got {output!r}, in which something is: name another")
     folder.mkdir(parents=True, exist_ok=True)
+    there, scratch = {path.name for path in folder.iterdir()}, folder / "rows.partial"
+    if there - {scratch.name, CHECKPOINTS, pretrain.FLAGS_FILE} or state_files.states(folder / CHECKPOINTS):
+        raise ValueError(f"expected a new folder as --output, got {output!r}, in which something is: name another")
+    for name in there & {scratch.name, CHECKPOINTS}:  # of a try that was cut off
+        shutil.rmtree(folder / name)
     needed, free = 2 * plan.rows_off_device(config), shutil.disk_usage(folder).free
     if needed > free:
         raise ValueError(
             f"expected {plan.as_text(needed)} free in {output!r}, got {plan.as_text(free)}: make room, or name another"
         )
-    scratch = folder / "rows.partial"
     scratch.mkdir()
     try:
         yield {
@@ -47,7 +49,7 @@ def new_tables(output: str, config: Config, dim: int) -> Iterator[dict[str, np.n
             for name, (shape, dtype) in table_types(dim).items()
         }
     finally:
-        shutil.rmtree(scratch)
+        shutil.rmtree(scratch, ignore_errors=True)  # a network's disk may keep what is still mapped
 
 
 def write(
@@ -68,7 +70,6 @@ def write(
     Raises:
       OSError: where it cannot be written.
     """
-    path = state_files.write(pathlib.Path(output) / CHECKPOINTS, step, variables, tables, texts)
     with replaced(pathlib.Path(output) / pretrain.FLAGS_FILE) as file:
         file.write(texts[pretrain.FLAGS_FILE])
-    return path
+    return state_files.write(pathlib.Path(output) / CHECKPOINTS, step, variables, tables, texts)

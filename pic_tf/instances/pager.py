@@ -192,11 +192,26 @@ class Pager(keras.callbacks.Callback):
         Args:
           step: the next one to take.
           rows: of all instances.
+
+        Raises:
+          ValueError: where rows were trained that this order of visits comes to later: they would begin anew.
         """
         for pages, blocks in zip(self._pages, self._blocks):
+            self._check_unvisited(pages, step, rows.stamp)
             for number in pages.needed(pages.window_of(step)):
                 ids = _ids(pages, number)
                 blocks.write(number, {name: np.array(getattr(rows, name)[ids]) for name in TABLES})
+
+    @staticmethod
+    def _check_unvisited(pages: Pages, step: int, stamp: np.ndarray) -> None:
+        window, n = pages.window_of(step), pages.order.own_instances
+        for first in range(pages.here(window).stop, n, _PART):
+            rows = pages.rows(range(first, min(first + _PART, n)))
+            if np.any(stamp[rows * pages.order.num_replicas + pages.order.replica]):
+                raise ValueError(
+                    "rows that these windows have not come to yet are trained, under another order: go on with "
+                    f"--instance_store=device until step {pages.all_visited() * pages.order.steps_per_window:,}"
+                )
 
     def with_blocks(self, rows: Rows) -> Rows:
         """The rows of all instances, of which `rows` are those on the device, of all replicas; after `flush`."""

@@ -66,6 +66,10 @@ class Pages:
         first = (window - self.behind) * self.stride
         return range(first, first + self.places)
 
+    def all_visited(self) -> int:
+        """The first window at which every row is on the device or was."""
+        return max(-(-(self.order.own_instances - self.order.own_window) // self.stride) - 1, 0)
+
     def rows(self, sequence: range) -> np.ndarray:
         """int64 [n] row numbers (id // R) at places of the endless sequence, which have to be 0 or more."""
         positions = tf.range(sequence.start, sequence.stop, dtype=tf.int64) % self.order.own_instances

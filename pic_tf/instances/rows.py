@@ -183,7 +183,11 @@ def place(
     recent = min(len(rows.ring), n)  # with K = N the last slots may be empty
     if recent != classifier.num_negatives:
         raise ValueError(f"expected rows of {classifier.num_negatives} negatives, got rows of {recent}")
-    ring, head = slots_of_replicas(rows.ring, rows.head, count, classifier.slots)
+    recent_ids = rows.ring
+    if here is not None:  # of another order of visits some may not be: they rest where the others do
+        ids_here = np.concatenate([_ids(numbers) for numbers in _parts(here)])
+        recent_ids = np.where(np.isin(recent_ids, ids_here), recent_ids, _NOBODY)
+    ring, head = slots_of_replicas(recent_ids, rows.head, count, classifier.slots)
 
     @tf.function(reduce_retracing=True)
     def rest(numbers: tf.Tensor, weights: tf.Tensor, momentum: tf.Tensor, stamp: tf.Tensor) -> None:

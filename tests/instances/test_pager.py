@@ -1,5 +1,7 @@
 """Rows in host memory and on disk are the rows on the device, bit for bit, whatever the window."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -158,6 +160,49 @@ def test_rows_go_back_to_their_places_at_any_step(tmp_path):
     again.lazy_sgd.iterations.assign(75)
     assert_same_rows(rows_of(again, its_pager), whole)
     assert its_pager.missing(75) == []
+
+
+def test_rows_of_another_order_of_visits(tmp_path):
+    """Those in the ring that the new windows do not need rest, none is lost, and none that was trained begins anew."""
+    window, stride, num_negatives = WINDOWS["as usual"]
+    other_order = SlidingWindow(N, B, window, stride, seed=9)
+    before = np.stack([other_order.instance_ids(t).numpy() for t in range(80)])
+    model, dense = make(num_negatives, SCHEDULE)
+    model.backbone.set_weights([ENCODER])
+    train_both(model, dense, before[:20], rates())
+    early, (_, _, pager) = rows_of(model), paged(window, stride, num_negatives, tmp_path / "early")
+    step = 4 * (-(-(N - window) // stride) - 1)  # 4 steps a window
+    with pytest.raises(
+        ValueError, match=rf"^rows that these windows have not .* --instance_store=device until step {step}"
+    ):
+        pager.fill(20, early)
+    assert not list((tmp_path / "early").rglob("*.npz"))
+    pager.close()
+
+    train_both(model, dense, before[20:], rates()[20:])
+    rows, state = rows_of(model), [variable.numpy() for variable in model.optimizer.variables]
+    after, _, pager = paged(window, stride, num_negatives, tmp_path / "after")
+    pager.fill(80, rows)
+    pager.open(80)
+    place(rows, after.classifier, after.distribute_strategy, pager.here())
+    after.lazy_sgd.iterations.assign(80)
+    found = rows_of(after, pager)
+    for name in ("weights", "momentum", "stamp"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(rows, name), err_msg=name)
+    assert set(found.ring) - {-1} == set(rows.ring) & set(pager.here()[0]) and -1 in found.ring
+
+    # On the device from the same ring: the same rows, also when those that rested come back.
+    beside, _ = make(num_negatives, SCHEDULE)
+    place(dataclasses.replace(rows, ring=found.ring, head=found.head), beside.classifier, beside.distribute_strategy)
+    ids = ids_of(window, stride)[80:140]
+    for each, callbacks in ((beside, []), (after, [pager])):
+        each.build_optimizers()
+        each.backbone.set_weights(model.backbone.get_weights())
+        for variable, value in zip(each.optimizer.variables, state):
+            variable.assign(value)
+        train_both(each, dense, ids, rates()[80:], callbacks)
+    assert_same_rows(rows_of(after, pager), rows_of(beside))
+    pager.close()
 
 
 # --- what is where, by brute force ---

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pic_tf import config, pretrain
+from pic_tf import config, pretrain, state_files
 from pic_tf.data.sources import digits
 from pic_tf.instances.classifier import INITIAL_STDDEV
 from pic_tf.instances.rows import Rows
@@ -21,7 +21,7 @@ from tests.test_pretrain import SMALL, metrics_of, run, signals_after, variables
 TOOLS = pathlib.Path(__file__).parents[2] / "tools"
 COUNT, PER_EPOCH = 400, 6
 SETTINGS = dataclasses.replace(
-    SMALL, epochs=6, knn_every=0, tensorboard=False, window_size=128, window_stride=64, num_negatives=64
+    SMALL, epochs=6, knn_every=0, tensorboard=False, window_size=128, window_stride=64, num_negatives=128
 )
 
 
@@ -126,13 +126,20 @@ def test_new_images_have_their_turn(on_device):
     assert variables_of(on_device)["stamp"].min() > 0
 
 
-def test_training_goes_on_whatever_the_store(changed, on_device, tmp_path, monkeypatch):
-    shutil.copytree(changed / "run", tmp_path / "run")
-    signals_after(monkeypatch, 9)
-    for store in ("host", "disk"):
-        result = run(dataclasses.replace(settings_in(changed), output_dir=str(tmp_path / "run"), instance_store=store))
-    assert result.finished
-    got, expected = variables_of(tmp_path / "run"), variables_of(on_device)
+def test_training_goes_on_off_the_device(changed, tmp_path, monkeypatch):
+    def go_on(store, name, steps=None):
+        with pytest.MonkeyPatch.context() as patch:
+            if steps:
+                signals_after(patch, steps)
+            settings = dataclasses.replace(settings_in(changed), output_dir=str(tmp_path / name), instance_store=store)
+            return run(settings)
+
+    for name in ("host", "both"):
+        shutil.copytree(changed / "run", tmp_path / name)
+    assert go_on("host", "host").finished
+    assert not go_on("disk", "both", 9).finished
+    assert go_on("disk", "both").step == 8 * PER_EPOCH
+    got, expected = variables_of(tmp_path / "both"), variables_of(tmp_path / "host")
     part = got.pop("instance_ids")
     assert got.keys() == expected.keys()
     for name, value in expected.items():
@@ -192,7 +199,48 @@ def test_sentences(tool, stopped, tmp_path):
     )
     refused(r"^expected images with names, from a folder or tools/pack.py, got 'digits", dataset="digits")
     refused(r"^expected --epochs of more than 3, for that many of the new images lie behind step 18, got 3", epochs=3)
+    refused(
+        r"^expected --output_dir outside the folder of images .*\(with the settings of the run and 400 images\)",
+        output=str(images / "run"),
+    )
+    few = tmp_path / "few"
+    write_images(few, range(COUNT - 128, COUNT))
+    refused(r"^expected more images than the 128 negatives, got as many: take away fewer", dataset=str(few), epochs=20)
     refused(r"^expected a new folder as --output, got '.*run', in which", output=stopped.output_dir)
+
+
+def test_what_was_cut_off_does_not_stand_in_the_way(tool, stopped, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    new = tmp_path / "new"
+    with monkeypatch.context() as patch:
+        patch.setattr(tool.new_run.state_files, "write", full)
+        with pytest.raises(OSError, match="No space"):
+            tool.change(stopped.output_dir, stopped.dataset, str(new))
+    (new / "rows.partial").mkdir()
+    (new / "rows.partial" / "weights.npy").write_bytes(b"half")
+    (new / "checkpoints").mkdir()
+    assert tool.change(stopped.output_dir, stopped.dataset, str(new)).kept == COUNT
+    assert sorted(path.name for path in new.iterdir()) == ["checkpoints", "flags.txt"]
+
+
+def test_the_probe_keeps_its_classes(tool, stopped, tmp_path):
+    shutil.copytree(stopped.output_dir, tmp_path / "run")
+    checkpoint, _ = state_files.newest(tmp_path / "run" / "checkpoints")
+    write_images(tmp_path / "held_out", [0, 1, 3, 4])
+    flags = dataclasses.replace(stopped, probe_batch_size=8, knn_every=1, eval_dataset=str(tmp_path / "held_out"))
+    (checkpoint / pretrain.FLAGS_FILE).write_text(config.to_flagfile(pretrain.open_data(flags)[0]))
+    names = sorted(path.name for path in checkpoint.iterdir() if path.name != state_files.SUMS)
+    (checkpoint / state_files.SUMS).write_text(
+        "".join(f"{state_files.sha256_of(checkpoint / name)}  {name}\n" for name in names)
+    )
+    shutil.copytree(stopped.dataset, tmp_path / "images")
+    (tmp_path / "images" / "2").rename(tmp_path / "images" / "3")
+    with pytest.raises(
+        ValueError, match=r"^expected the 3 classes of the run, to which its linear probe belongs, got oth"
+    ):
+        tool.change(str(tmp_path / "run"), str(tmp_path / "images"), str(tmp_path / "new"))
 
 
 def test_a_run_with_rows_on_disk_is_collected_first(tool, stopped, tmp_path, monkeypatch):
