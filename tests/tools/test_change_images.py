@@ -126,7 +126,7 @@ def test_new_images_have_their_turn(on_device):
     assert variables_of(on_device)["stamp"].min() > 0
 
 
-def test_training_goes_on_off_the_device(changed, tmp_path, monkeypatch):
+def test_training_goes_on_off_the_device(changed, tmp_path):
     def go_on(store, name, steps=None):
         with pytest.MonkeyPatch.context() as patch:
             if steps:
