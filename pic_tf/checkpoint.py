@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from pic_tf import replicas, state_files
 from pic_tf.instances.pager import Pager
-from pic_tf.instances.rows import Rows, collect, place
+from pic_tf.instances.rows import Rows, collect, ids_here, place
 from pic_tf.optim.history import ProductHistory, resized
 from pic_tf.pic import PIC
 from pic_tf.strategy import is_chief
@@ -174,12 +174,9 @@ class Checkpoints:
         if rows.instance_ids is None:
             self._pager.fill(step, rows)
         else:
-            count = len(here)
-            numbers = np.stack(here, axis=1)
-            expected = np.sort((numbers * count + np.arange(count))[numbers >= 0])
-            if not np.array_equal(expected, rows.instance_ids):
+            if not np.array_equal(ids_here(here), rows.instance_ids):
                 raise ValueError(
-                    f"its rows are those of other windows than {count} replicas and these flags have: "
+                    f"its rows are those of other windows than {len(here)} replicas and these flags have: "
                     "tools/collect_rows.py brings all rows into one checkpoint"
                 )
             if missing := self._pager.missing(step):

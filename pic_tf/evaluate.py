@@ -22,6 +22,7 @@ if __name__ == "__main__":
 import tensorflow as tf
 
 from pic_tf import config as configuration
+from pic_tf.command_line import only_flags
 from pic_tf.evals import settings as evaluation
 from pic_tf.evals.exported import open_exported
 from pic_tf.evals.protocols import evaluate, open_labelled
@@ -32,8 +33,7 @@ from pic_tf.strategy import open_strategy
 def main(arguments: list[str]) -> None:
     logging.set_verbosity(logging.ERROR)  # TensorFlow reports its own doings through absl
     try:
-        if arguments[1:]:  # "--epochs 3 4" leaves "4" over
-            raise ValueError(f"expected flags only, got {arguments[1]!r}: write --flag=value")
+        only_flags(arguments)
         settings = configuration.from_flags(settings=evaluation.Settings)
         exported = None if settings.model == evaluation.PIXELS else open_exported(settings.model)
         settings = evaluation.resolve(settings, exported)

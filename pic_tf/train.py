@@ -24,6 +24,7 @@ import tensorflow as tf
 
 from pic_tf import config as configuration
 from pic_tf import pretrain, validation
+from pic_tf.command_line import only_flags
 from pic_tf.strategy import is_chief
 
 START_AGAIN = 75  # exit code (EX_TEMPFAIL of sysexits.h)
@@ -33,8 +34,7 @@ def main(arguments: list[str]) -> None:
     logging.set_verbosity(logging.ERROR)  # TensorFlow reports its own doings through absl
     plan_only = flags.FLAGS.plan_only
     try:
-        if arguments[1:]:  # "--tensorboard false" leaves "false" over
-            raise ValueError(f"expected flags only, got {arguments[1]!r}: write --flag=value")
+        only_flags(arguments)
         config = configuration.from_flags()
         validation.check(config)
         strategy = pretrain.set_up_tensorflow(config)

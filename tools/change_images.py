@@ -24,17 +24,18 @@ if __name__ == "__main__":
 
 import new_run
 import numpy as np
-import tensorflow as tf
 from tqdm import tqdm
 
 from pic_tf import checkpoint, plan, pretrain, state_files, validation
 from pic_tf import config as configuration
+from pic_tf.command_line import only_flags
 from pic_tf.config import Config
 from pic_tf.data.datasets import open_dataset
 from pic_tf.data.packed import PackedSource
 from pic_tf.data.sources import FolderSource, Source
 from pic_tf.evals.exported import CHECKPOINTS
 from pic_tf.instances.classifier import INITIAL_STDDEV
+from pic_tf.instances.pager import fill_untouched
 from pic_tf.instances.rows import Rows
 from pic_tf.instances.store import initial_rows
 from pic_tf.progress import drawing_interval
@@ -157,9 +158,8 @@ def fill(tables: dict[str, np.ndarray], rows: Rows, old_ids: np.ndarray, seed: i
             known = np.flatnonzero(old >= 0)
             for name, table in tables.items():
                 table[first + known] = getattr(rows, name)[old[known]]
-            untouched = first + np.flatnonzero(tables["stamp"][first : first + _PART] == 0)
-            tables["weights"][untouched] = initial_rows(tf.constant(untouched, tf.int64), dim, INITIAL_STDDEV, seed)
             bar.update(len(old))
+    fill_untouched(tables, lambda ids: initial_rows(ids, dim, INITIAL_STDDEV, seed))
 
 
 def renumbered(ring: np.ndarray, old_ids: np.ndarray, num_before: int) -> np.ndarray:
@@ -226,8 +226,7 @@ def main(arguments: list[str]) -> None:
     logging.set_verbosity(logging.ERROR)  # TensorFlow reports its own doings through absl
     values = flags.FLAGS
     try:
-        if arguments[1:]:
-            raise ValueError(f"expected flags only, got {arguments[1]!r}: write --flag=value")
+        only_flags(arguments)
         changed = change(values.run, values.dataset, values.output, values.old_dataset, values.epochs)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")

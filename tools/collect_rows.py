@@ -24,6 +24,7 @@ import tensorflow as tf
 
 from pic_tf import checkpoint, pretrain, state_files, validation
 from pic_tf import config as configuration
+from pic_tf.command_line import only_flags
 from pic_tf.data.order import SlidingWindow
 from pic_tf.evals.exported import CHECKPOINTS
 from pic_tf.instances.blocks import Blocks
@@ -99,8 +100,7 @@ def main(arguments: list[str]) -> None:
     logging.set_verbosity(logging.ERROR)  # TensorFlow reports its own doings through absl
     values = flags.FLAGS
     try:
-        if arguments[1:]:
-            raise ValueError(f"expected flags only, got {arguments[1]!r}: write --flag=value")
+        only_flags(arguments)
         path = collect(values.run, values.output, values.rows_dir)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")

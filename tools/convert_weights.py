@@ -40,6 +40,7 @@ import safetensors.numpy
 import tensorflow as tf
 import tf_keras
 
+from pic_tf.command_line import only_flags
 from pic_tf.export import export_backbone, normalisation_layer
 from pic_tf.models.torch_weights import Parts, backbone_of, head_of, parts_of, state_of, unnested
 from pic_tf.replaced_file import replaced
@@ -221,8 +222,7 @@ def main(arguments: list[str]) -> None:
     logging.set_verbosity(logging.ERROR)  # TensorFlow reports its own doings through absl
     values = flags.FLAGS
     try:
-        if arguments[1:]:
-            raise ValueError(f"expected flags only, got {arguments[1]!r}: write --flag=value")
+        only_flags(arguments)
         head = pathlib.Path(values.head_output) if values.head_output else None
         convert(pathlib.Path(values.input), pathlib.Path(values.output), values.prefix, values.image_size, head)
     except ValueError as error:

@@ -51,6 +51,7 @@ import_tensorflow()
 from pack_images import Made, Progress, make_shard, start_worker
 from pack_sources import Files, open_source
 
+from pic_tf.command_line import only_flags
 from pic_tf.data.packed import damaged_records, is_packed, open_packed
 from pic_tf.data.packed_format import Description, read_description, read_manifest, write_description, write_manifest
 from pic_tf.lock import exclusive
@@ -253,8 +254,7 @@ def main(arguments: list[str]) -> None:
     values = flags.FLAGS
     output, workers = pathlib.Path(values.output), values.workers or os.cpu_count()
     try:
-        if arguments[1:]:
-            raise ValueError(f"expected flags only, got {arguments[1]!r}: write --flag=value")
+        only_flags(arguments)
         if values.verify:
             verify(output, workers)
         elif not values.source:

@@ -21,6 +21,7 @@ if __name__ == "__main__":
 
 from pic_tf import config as configuration
 from pic_tf import plan, pretrain, validation
+from pic_tf.command_line import only_flags
 from pic_tf.models.projection import projection_head
 
 
@@ -72,8 +73,7 @@ def main(arguments: list[str]) -> None:
     values = flags.FLAGS
     machine = {"device": values.device_gb, "host": values.host_gb, "disk": values.disk_gb}
     try:
-        if arguments[1:]:
-            raise ValueError(f"expected flags only, got {arguments[1]!r}: write --flag=value")
+        only_flags(arguments)
         print(plans(configuration.from_flags(), values.plan_replicas, machine, values.plan_machines))
     except ValueError as error:
         sys.exit(f"error: {error}")

@@ -19,6 +19,7 @@ if __name__ == "__main__":
 
 import numpy as np
 
+from pic_tf.command_line import only_flags
 from pic_tf.data.augment import MEAN, STDDEV
 from pic_tf.data.crops import Crop, parse_crops
 from pic_tf.data.datasets import open_source
@@ -182,8 +183,7 @@ def main(arguments: list[str]) -> None:
     matplotlib.use("Agg")  # no screen needed
     values = flags.FLAGS
     try:
-        if arguments[1:]:
-            raise ValueError(f"expected flags only, got {arguments[1]!r}: write --flag=value")
+        only_flags(arguments)
         if bool(values.output) != bool(values.images) or not (values.output or values.order_output):
             raise ValueError("expected --images and --output, or --order_output, got less: see --help")
         for output in filter(None, (values.output, values.order_output)):

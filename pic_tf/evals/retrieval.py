@@ -27,6 +27,7 @@ import numpy as np
 import tensorflow as tf
 
 from pic_tf import config as configuration
+from pic_tf.command_line import only_flags
 from pic_tf.config import setting
 from pic_tf.data.datasets import open_dataset
 from pic_tf.data.sources import Source
@@ -220,8 +221,7 @@ def _check_neighbours(neighbours: int, images: int) -> None:
 def main(arguments: list[str]) -> None:
     logging.set_verbosity(logging.ERROR)  # TensorFlow reports its own doings through absl
     try:
-        if arguments[1:]:
-            raise ValueError(f"expected flags only, got {arguments[1]!r}: write --flag=value")
+        only_flags(arguments)
         settings = configuration.from_flags(settings=Settings)
         check(settings)
         tf.config.experimental.enable_op_determinism()

@@ -196,22 +196,12 @@ class Pager(keras.callbacks.Callback):
         Raises:
           ValueError: where rows were trained that this order of visits comes to later: they would begin anew.
         """
+        for pages in self._pages:
+            _check_untouched(pages, step, rows.stamp)
         for pages, blocks in zip(self._pages, self._blocks):
-            self._check_unvisited(pages, step, rows.stamp)
             for number in pages.needed(pages.window_of(step)):
-                ids = _ids(pages, number)
+                ids = pages.of_block(number)
                 blocks.write(number, {name: np.array(getattr(rows, name)[ids]) for name in TABLES})
-
-    @staticmethod
-    def _check_unvisited(pages: Pages, step: int, stamp: np.ndarray) -> None:
-        window, n = pages.window_of(step), pages.order.own_instances
-        for first in range(pages.here(window).stop, n, _PART):
-            rows = pages.rows(range(first, min(first + _PART, n)))
-            if np.any(stamp[rows * pages.order.num_replicas + pages.order.replica]):
-                raise ValueError(
-                    "rows that these windows have not come to yet are trained, under another order: go on with "
-                    f"--instance_store=device until step {pages.all_visited() * pages.order.steps_per_window:,}"
-                )
 
     def with_blocks(self, rows: Rows) -> Rows:
         """The rows of all instances, of which `rows` are those on the device, of all replicas; after `flush`."""
@@ -271,16 +261,37 @@ def fill_tables(
     with tqdm(total=total, desc=progress, unit="block", disable=not progress, mininterval=drawing_interval()) as bar:
         for of_replica, its_blocks in zip(pages, blocks):
             for number in of_replica.needed(window):  # in this order: what comes later is newer
-                block, ids = its_blocks.read(number), _ids(of_replica, number)
+                block, ids = its_blocks.read(number), of_replica.of_block(number)
                 for name, table in tables.items():
                     table[ids] = block[name]
                 bar.update()
     for name, table in tables.items():
         table[rows.instance_ids] = getattr(rows, name)
+    fill_untouched(tables, first_weights)
+
+
+def fill_untouched(tables: dict[str, np.ndarray], first_weights: Callable[[tf.Tensor], tf.Tensor]) -> None:
+    """Give the rows of stamp 0 their first weights.
+
+    Args:
+      tables: weights and stamp, [N, ...]; may be mapped from files.
+      first_weights: of instances int64 [b], float32 [b, D].
+    """
     never = np.flatnonzero(np.asarray(tables["stamp"]) == 0)
     for first in range(0, len(never), _PART):
         ids = never[first : first + _PART]
         tables["weights"][ids] = first_weights(tf.constant(ids))
+
+
+def _check_untouched(pages: Pages, step: int, stamp: np.ndarray) -> None:
+    """Raise ValueError where a row was trained (stamps int64 [N]) that these windows come to after `step` only."""
+    n = pages.order.own_instances
+    for first in range(pages.here(pages.window_of(step)).stop, n, _PART):
+        if np.any(stamp[pages.instance_ids(range(first, min(first + _PART, n)))]):
+            raise ValueError(
+                "rows that these windows have not come to yet are trained, under another order: go on with "
+                f"--instance_store=device until step {pages.all_visited() * pages.order.steps_per_window:,}"
+            )
 
 
 def _sorted_rows(pages: Pages, window: int) -> tuple[np.ndarray, np.ndarray]:
@@ -296,12 +307,6 @@ def _sorted_rows(pages: Pages, window: int) -> tuple[np.ndarray, np.ndarray]:
 def _assign(variables: dict[str, tf.Variable], rows_and_places: tuple[np.ndarray, np.ndarray]) -> None:
     for name, value in zip(("rows", "places"), rows_and_places):
         variables[name].assign(value)
-
-
-def _ids(pages: Pages, number: int) -> np.ndarray:
-    """int64 [S], whose rows a block holds."""
-    rows = pages.rows(range(number * pages.stride, (number + 1) * pages.stride))
-    return rows * pages.order.num_replicas + pages.order.replica
 
 
 def read_block(pages: Pages, blocks: Blocks, block: range, dim: int) -> dict[str, np.ndarray]:

@@ -72,8 +72,16 @@ class Pages:
 
     def rows(self, sequence: range) -> np.ndarray:
         """int64 [n] row numbers (id // R) at places of the endless sequence, which have to be 0 or more."""
+        return self.instance_ids(sequence) // self.order.num_replicas
+
+    def instance_ids(self, sequence: range) -> np.ndarray:
+        """int64 [n], whose rows these are."""
         positions = tf.range(sequence.start, sequence.stop, dtype=tf.int64) % self.order.own_instances
-        return self.order.instances_at(positions).numpy() // self.order.num_replicas
+        return self.order.instances_at(positions).numpy()
+
+    def of_block(self, number: int) -> np.ndarray:
+        """int64 [S], whose rows a block holds."""
+        return self.instance_ids(range(number * self.stride, (number + 1) * self.stride))
 
     def needed(self, window: int) -> range:
         """Blocks that the future reads, from the state at the beginning of a window on."""

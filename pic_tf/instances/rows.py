@@ -62,7 +62,7 @@ def collect(
       The rows, of all instances, or of those `here`.
     """
     count, slots = classifier.num_replicas, classifier.slots
-    instance_ids = None if here is None else np.sort(np.concatenate([_ids(rows) for rows in _parts(here)]))
+    instance_ids = None if here is None else ids_here(here)
     n, dim = classifier.num_instances if here is None else len(instance_ids), classifier.embedding_dim
     weights, momentum = (np.empty([n, dim], np.float32) for _ in range(2))
     stamp = np.full([n], step, np.int64)
@@ -104,6 +104,11 @@ def collect(
         whose.append(ids)
     # Equal in all replicas; read across them it is the first one's.
     return dataclasses.replace(state, ring=np.concatenate(whose), head=int(classifier.head.numpy()) * count)
+
+
+def ids_here(here: list[np.ndarray]) -> np.ndarray:
+    """int64 [n] in ascending order, the instances of row numbers of each replica, int64 [m], -1 for none."""
+    return np.sort(np.concatenate([_ids(rows) for rows in _parts(here)]))
 
 
 def _all_rows(classifier: InstanceClassifier) -> Iterator[np.ndarray]:
@@ -185,8 +190,7 @@ def place(
         raise ValueError(f"expected rows of {classifier.num_negatives} negatives, got rows of {recent}")
     recent_ids = rows.ring
     if here is not None:  # of another order of visits some may not be: they rest where the others do
-        ids_here = np.concatenate([_ids(numbers) for numbers in _parts(here)])
-        recent_ids = np.where(np.isin(recent_ids, ids_here), recent_ids, _NOBODY)
+        recent_ids = np.where(np.isin(recent_ids, ids_here(here)), recent_ids, _NOBODY)
     ring, head = slots_of_replicas(recent_ids, rows.head, count, classifier.slots)
 
     @tf.function(reduce_retracing=True)

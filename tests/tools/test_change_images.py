@@ -17,6 +17,7 @@ from pic_tf.instances.classifier import INITIAL_STDDEV
 from pic_tf.instances.rows import Rows
 from pic_tf.instances.store import initial_rows
 from tests.test_pretrain import SMALL, metrics_of, run, signals_after, variables_of
+from tests.test_stores import assert_same
 
 TOOLS = pathlib.Path(__file__).parents[2] / "tools"
 COUNT, PER_EPOCH = 400, 6
@@ -139,12 +140,7 @@ def test_training_goes_on_off_the_device(changed, tmp_path):
     assert go_on("host", "host").finished
     assert not go_on("disk", "both", 9).finished
     assert go_on("disk", "both").step == 8 * PER_EPOCH
-    got, expected = variables_of(tmp_path / "both"), variables_of(tmp_path / "host")
-    part = got.pop("instance_ids")
-    assert got.keys() == expected.keys()
-    for name, value in expected.items():
-        rows = name in ("weights", "momentum", "stamp")
-        np.testing.assert_array_equal(got[name], value[part] if rows else value, err_msg=name)
+    assert_same(tmp_path / "both", variables_of(tmp_path / "host"))
 
 
 def test_the_same_images_elsewhere_are_the_same_run(tool, stopped, tmp_path):
@@ -153,10 +149,7 @@ def test_the_same_images_elsewhere_are_the_same_run(tool, stopped, tmp_path):
     assert run(config.from_flagfile(str(tmp_path / "new" / pretrain.FLAGS_FILE))).finished
     shutil.copytree(stopped.output_dir, tmp_path / "old")
     assert run(dataclasses.replace(stopped, output_dir=str(tmp_path / "old"))).finished
-    got, expected = variables_of(tmp_path / "new"), variables_of(tmp_path / "old")
-    assert got.keys() == expected.keys()
-    for name in expected:
-        np.testing.assert_array_equal(got[name], expected[name], err_msg=name)
+    assert_same(tmp_path / "new", variables_of(tmp_path / "old"))
     assert metrics_of(tmp_path / "new") == metrics_of(tmp_path / "old")
 
 
