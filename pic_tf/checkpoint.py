@@ -19,6 +19,7 @@ from pic_tf.strategy import is_chief
 
 _TABLES = ("weights", "momentum", "stamp", "ring")  # of `Rows`
 INSTANCES = "instance_ids"  # whose rows they are, where that is not all
+VISITED_BEFORE = "pager/visited_before"  # there with blocks on disk
 HEAD, _CAPACITY = "ring/head", "optimizer/history/capacity"
 _STEP, _PRODUCTS = "optimizer/_iterations", "optimizer/history/products"
 _REPLICAS = "replicas/"  # values [R, ...], one a replica
@@ -101,7 +102,9 @@ class Checkpoints:
         variables |= {_REPLICAS + name: value for name, value in zip(local, values)}
         if is_chief(self._strategy):
             tables = {name: getattr(rows, name) for name in _TABLES}
-            tables |= {} if rows.instance_ids is None else {INSTANCES: rows.instance_ids}
+            if rows.instance_ids is not None:
+                tables[INSTANCES] = rows.instance_ids
+                variables[VISITED_BEFORE] = np.array(self._pager.visited_before)
             self._pending = self._writer.submit(self._write, step, variables, tables, texts())
         self._saved = step
 
@@ -149,10 +152,10 @@ class Checkpoints:
                 rows = read_rows(path, int(values[HEAD]))
                 if rows.instance_ids is not None and not self._pager:
                     raise ValueError("its other rows are on disk: tools/collect_rows.py leads back")
-                here = self._pager.here(self.step) if self._pager else None
                 if self._pager:
-                    self._open_pager(rows, here)
-                place(rows, self._model.classifier, self._strategy, here)
+                    self._open_pager(rows, bool(values.get(VISITED_BEFORE)))
+                at = (self._pager.here(), self._pager.stay(self.step)) if self._pager else ()
+                place(rows, self._model.classifier, self._strategy, *at)
             local = self._local_variables()
             own = [values.get(_REPLICAS + name, ()) for name in local]
             if all(len(value) == self._strategy.num_replicas_in_sync for value in own):
@@ -168,12 +171,14 @@ class Checkpoints:
         self._saved = self.step
         return self.step
 
-    def _open_pager(self, rows: Rows, here: list[np.ndarray]) -> None:
+    def _open_pager(self, rows: Rows, visited_before: bool) -> None:
         """See that the blocks are there that go with these rows."""
         step = self.step
         if rows.instance_ids is None:
             self._pager.fill(step, rows)
         else:
+            self._pager.visited_before = visited_before
+            here = self._pager.here(step)
             if not np.array_equal(ids_here(here), rows.instance_ids):
                 raise ValueError(
                     f"its rows are those of other windows than {len(here)} replicas and these flags have: "

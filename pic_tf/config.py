@@ -10,6 +10,7 @@ from typing import Any
 from absl import app, flags
 
 from pic_tf.data.crops import Crop, parse_crops
+from pic_tf.data.order import SlidingWindow
 from pic_tf.data.presets import PRESETS, Preset
 from pic_tf.instances.loss import SIMILARITIES
 from pic_tf.models.projection import HEADS
@@ -62,6 +63,12 @@ class Config:
         None, "images in a window, W, a multiple of --batch_size; default 131072, at most half of a small data set"
     )
     window_stride: int | None = setting(None, "images by which the window moves, S; default W / 8")
+    virtual_shards: int | None = setting(
+        None,
+        "shards of the images, V, each with an order of its own: a window holds the same images for every number of "
+        "replicas that divides V, so that a run with rows on disk can go on with another one; 0 for one a replica; "
+        "default 256 where it divides W and S, else 0",
+    )
 
     num_negatives: int | None = setting(
         None,
@@ -230,6 +237,14 @@ class Config:
     def views(self) -> tuple[Crop, ...]:
         """What a step takes of each image; of a resolved configuration."""
         return parse_crops(self.crops) if self.crops else (Crop(self.image_size, self.crop_scale),)
+
+    def sliding_windows(self, num_replicas: int = 1) -> list[SlidingWindow]:
+        """The order in which each replica visits its images; of a resolved configuration."""
+        n, b, w, s = self.num_instances, self.batch_size, self.window_size, self.window_stride
+        return [
+            SlidingWindow(n, b, w, s, self.seed, replica, num_replicas, self.virtual_shards)
+            for replica in range(num_replicas)
+        ]
 
     def preset(self) -> Preset:
         """How views are augmented: what --augmentation stands for, but for what is given."""

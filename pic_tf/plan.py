@@ -8,7 +8,6 @@ import tf_keras as keras
 
 from pic_tf.config import Config
 from pic_tf.data.crops import total
-from pic_tf.data.order import SlidingWindow
 from pic_tf.data.presets import PRESETS
 from pic_tf.instances.classifier import default_floor
 from pic_tf.instances.pages import Pages
@@ -88,7 +87,11 @@ def shrinking(config: Config) -> tuple[float, float]:
 
 def rows_on_device(config: Config, num_replicas: int = 1) -> int | None:
     """Resting rows that a replica has on its device; None for all of its own."""
-    return None if config.instance_store == "device" else _pages(config, num_replicas).places
+    return (
+        None
+        if config.instance_store == "device"
+        else Pages(config.sliding_windows(num_replicas)[0], config.num_negatives).places
+    )
 
 
 def rows_off_device(config: Config) -> int:
@@ -112,17 +115,6 @@ def rows_on_disk(config: Config) -> int:
     since_oldest = (config.keep_checkpoints + 1) * config.checkpoint_every * steps_per_epoch(config)
     rows = min(config.num_instances + since_oldest * moved, total_steps(config) * moved)
     return int(rows * _row_size(config))
-
-
-def _pages(config: Config, num_replicas: int) -> Pages:
-    order = SlidingWindow(
-        config.num_instances,
-        config.batch_size,
-        config.window_size,
-        config.window_stride,
-        num_replicas=num_replicas,
-    )
-    return Pages(order, config.num_negatives)
 
 
 def _row_size(config: Config) -> int:
@@ -199,6 +191,7 @@ def describe(config: Config, backbone: keras.Model, head: keras.Model, devices: 
         order, visits = "epochs", f"every image comes once in {n:,} views"
     else:
         order = f"sliding window, W {w:,}, S {s:,} (majority ratio {1 - s / w:.1%})"
+        order += f", {config.virtual_shards} virtual shards" if config.virtual_shards else ""
         rest = (n - w + s) / s * w
         visits = f"an image comes {w / s:.3g} times, {w:,} views apart, then rests for about {rest:,.0f} views"
     negatives = "all (full soft-max)" if k == n else f"{k:,} most recent"

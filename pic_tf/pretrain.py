@@ -41,6 +41,7 @@ from pic_tf.export import export_backbone
 from pic_tf.instances.blocks import Blocks
 from pic_tf.instances.pager import Pager
 from pic_tf.instances.pages import Pages
+from pic_tf.instances.regrouped import open_blocks
 from pic_tf.lock import exclusive
 from pic_tf.models.projection import projection_head
 from pic_tf.models.resnet import resnet
@@ -342,7 +343,7 @@ def _train(
         pager.open(0)
         pager.forget_what_lies_ahead()
     within_epoch = values_of(metric_variables(model), strategy) if step % per_epoch else []
-    orders = [_order(config, replica, strategy) for replica in range(strategy.num_replicas_in_sync)]
+    orders = config.sliding_windows(strategy.num_replicas_in_sync)
     if chief:
         _begin_files(config, output, found)
 
@@ -513,26 +514,14 @@ def set_up_tensorflow(config: Config) -> tf.distribute.Strategy:
     return open_strategy(config.strategy, config.replicas)
 
 
-def _order(config: Config, replica: int, strategy: tf.distribute.Strategy) -> SlidingWindow:
-    return SlidingWindow(
-        config.num_instances,
-        config.batch_size,
-        config.window_size,
-        config.window_stride,
-        config.seed,
-        replica,
-        strategy.num_replicas_in_sync,
-    )
-
-
 def _pager(config: Config, model: PIC, strategy: tf.distribute.Strategy) -> Pager | None:
     """What moves rows between the devices and where they rest."""
     if config.instance_store == "device":
         return None
-    in_memory, count = config.instance_store == "host", strategy.num_replicas_in_sync
-    pages = [Pages(_order(config, replica, strategy), config.num_negatives) for replica in range(count)]
-    folders = [rows_folder(config) / f"replica-{replica:05d}-of-{count:05d}" for replica in local_indices(strategy)]
-    blocks = [Blocks(None if in_memory else folder) for folder in folders]
+    in_memory, orders = config.instance_store == "host", config.sliding_windows(strategy.num_replicas_in_sync)
+    pages = [Pages(order, config.num_negatives) for order in orders]
+    here = [orders[replica] for replica in local_indices(strategy)]
+    blocks = [Blocks() if in_memory else open_blocks(rows_folder(config), order) for order in here]
     return Pager(model.classifier, pages, blocks, strategy, in_memory)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pic_tf.config import Config, kind_of
 from pic_tf.data.crops import Crop, total
-from pic_tf.data.order import SlidingWindow, default_stride, default_window
+from pic_tf.data.order import SlidingWindow, default_shards, default_stride, default_window
 from pic_tf.instances.classifier import default_floor
 from pic_tf.instances.pages import Pages
 
@@ -91,7 +91,10 @@ def resolve(config: Config, num_instances: int, num_replicas: int = 1) -> Config
         stride = max(stride // r, 1) * r
     if config.window_stride is not None:
         stride = config.window_stride
-    SlidingWindow(n, b, window, stride, num_replicas=r)  # raises where they do not fit
+    shards = config.virtual_shards
+    if shards is None:
+        shards = 0 if window == n else default_shards(window, stride, r)
+    order = SlidingWindow(n, b, window, stride, 0, r - 1, r, shards)  # raises where they do not fit
     negatives = config.num_negatives
     if negatives is None:
         # Half a window, as in the paper (65536 of 131072); everything where the order has no window.
@@ -110,7 +113,7 @@ def resolve(config: Config, num_instances: int, num_replicas: int = 1) -> Config
             f"expected --num_negatives to be a multiple of the {r} replicas, got {negatives}: use "
             f"{_nearest(negatives, r)}, or 0 for all"
         )
-    _check_store(config, n, window, stride, negatives, r)
+    _check_store(config, order, negatives)  # the last replica has the fewest rows
     dim = config.embedding_dim
     if config.head == "none":
         dim = config.width * (32 if config.depth >= 50 else 8)
@@ -121,6 +124,7 @@ def resolve(config: Config, num_instances: int, num_replicas: int = 1) -> Config
         num_instances=n,
         window_size=window,
         window_stride=stride,
+        virtual_shards=shards,
         num_negatives=negatives,
         embedding_dim=dim,
         min_row_norm=floor,
@@ -128,15 +132,14 @@ def resolve(config: Config, num_instances: int, num_replicas: int = 1) -> Config
     )
 
 
-def _check_store(config: Config, n: int, window: int, stride: int, negatives: int, r: int) -> None:
+def _check_store(config: Config, fewest: SlidingWindow, negatives: int) -> None:
     if config.instance_store == "device":
         return
-    if negatives == n:
+    if negatives == fewest.num_instances:
         raise ValueError(
             f"expected --instance_store=device with all images in the soft-max (--num_negatives), where no row rests, "
             f"got {config.instance_store}"
         )
-    fewest = SlidingWindow(n, config.batch_size, window, stride, replica=r - 1, num_replicas=r)  # rows of a replica
     Pages(fewest, negatives)  # raises where the window needs all of them
     if config.steps_per_execution > fewest.steps_per_window:
         raise ValueError(

@@ -75,7 +75,7 @@ def test_out_of_the_blocks_into_one_checkpoint(on_device, stopped_on_disk, tmp_p
         collect(on_device[0].output_dir, str(tmp_path / "other"))
     shutil.rmtree(pathlib.Path(stopped_on_disk.output_dir) / "rows")
     with pytest.raises(
-        ValueError, match=r"^expected the blocks that step 85 needs, of all replicas, in .*, got nothing"
+        ValueError, match=r"^expected the blocks that step 85 needs, of all replicas, in .*, got none: name"
     ):
         collect(stopped_on_disk.output_dir, str(tmp_path / "other"))
 

@@ -9,7 +9,6 @@ them twice for a while.
 """
 
 import pathlib
-import re
 import sys
 
 from absl import app, flags, logging
@@ -25,15 +24,13 @@ import tensorflow as tf
 from pic_tf import checkpoint, pretrain, state_files, validation
 from pic_tf import config as configuration
 from pic_tf.command_line import only_flags
-from pic_tf.data.order import SlidingWindow
 from pic_tf.evals.exported import CHECKPOINTS
 from pic_tf.instances.blocks import Blocks
 from pic_tf.instances.classifier import INITIAL_STDDEV
 from pic_tf.instances.pager import fill_tables
 from pic_tf.instances.pages import Pages
+from pic_tf.instances.regrouped import counts, open_blocks
 from pic_tf.instances.store import initial_rows
-
-_FOLDER = re.compile(r"replica-(\d{5})-of-(\d{5})")
 
 
 def collect(run: str, output: str, rows_dir: str = "") -> pathlib.Path:
@@ -60,8 +57,9 @@ def collect(run: str, output: str, rows_dir: str = "") -> pathlib.Path:
     config = configuration.from_flagfile(str(found / pretrain.FLAGS_FILE))
     validation.check(config)
     folder = pathlib.Path(rows_dir) if rows_dir else pretrain.rows_folder(config)
-    pages, blocks = _open_blocks(config, folder, state_files.step_of(found))
     variables = state_files.read_variables(found)
+    visited_before = bool(variables.pop(checkpoint.VISITED_BEFORE, False))
+    pages, blocks = _open_blocks(config, folder, state_files.step_of(found), visited_before)
     rows = checkpoint.read_rows(found, int(variables[checkpoint.HEAD]))
     dim, window = rows.weights.shape[1], pages[0].window_of(state_files.step_of(found))
 
@@ -74,25 +72,22 @@ def collect(run: str, output: str, rows_dir: str = "") -> pathlib.Path:
         return new_run.write(output, state_files.step_of(found), variables, tables | {"ring": rows.ring}, texts)
 
 
-def _open_blocks(config: configuration.Config, folder: pathlib.Path, step: int) -> tuple[list[Pages], list[Blocks]]:
+def _open_blocks(
+    config: configuration.Config, folder: pathlib.Path, step: int, visited_before: bool
+) -> tuple[list[Pages], list[Blocks]]:
     """Of every replica that wrote to the folder."""
-    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    counts = {int(match[2]) for name in names if (match := _FOLDER.fullmatch(name))}
-    for count in sorted(counts):
-        order = [
-            SlidingWindow(
-                config.num_instances, config.batch_size, config.window_size, config.window_stride, config.seed, r, count
-            )
-            for r in range(count)
-        ]
-        pages = [Pages(each, config.num_negatives) for each in order]
-        blocks = [Blocks(folder / f"replica-{r:05d}-of-{count:05d}") for r in range(count)]
+    found = counts(folder, config.virtual_shards)
+    for count in found:
+        orders = config.sliding_windows(count)
+        pages = [Pages(order, config.num_negatives, visited_before) for order in orders]
+        blocks = [open_blocks(folder, order) for order in orders]
         window = pages[0].window_of(step)
         if all(set(p.needed(window)) <= set(b.numbers()) for p, b in zip(pages, blocks)):
             return pages, blocks
+    got = f"those of {' and '.join(map(str, found))} replicas, not all" if found else "none"
     raise ValueError(
-        f"expected the blocks that step {step:,} needs, of all replicas, in {str(folder)!r}, got "
-        f"{', '.join(names[:3]) or 'nothing'}: name their folder with --rows_dir"
+        f"expected the blocks that step {step:,} needs, of all replicas, in {str(folder)!r}, got {got}: name their "
+        "folder with --rows_dir"
     )
 
 

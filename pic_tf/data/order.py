@@ -1,12 +1,14 @@
 """The order of visits: a sliding window over one permutation of the instances (paper, Section 2.2)."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import tensorflow as tf
 
 _PERMUTATION, _WINDOW = 0, 1  # which of the two shuffles a seed belongs to
 _ROUNDS = 8  # TensorFlow's default of 4 leaves visible correlations between neighbours
+_VIRTUAL_SHARDS = 256  # a multiple of every usual number of replicas
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +22,14 @@ class SlidingWindow:
     Over R replicas, replica r visits only the instances with `id % R == r`: its own permutation
     of them, its own W / R positions a window, B / R ids a step.
 
+    With V virtual shards each shard v, the instances with `id % V == v`, has a permutation of its own, and replica r
+    visits W / V positions a window of every shard with `v % R == r`. So a window holds the same instances for
+    every R that divides V.
+
+    The windows of a replica are pieces of an endless sequence of places. With m = V / R shards, place p is position
+    floor(p / m), modulo the size of the shard, in the replica's shard p mod m; window n has the W / R places from
+    n S / R on.
+
     Attributes:
       num_instances: N, the number of training images.
       batch_size: B, views a step over all replicas.
@@ -28,6 +38,7 @@ class SlidingWindow:
       seed: any integer; chooses the permutation and every shuffle.
       replica: r, which share this object gives.
       num_replicas: R; divides B, and W and S unless W = N.
+      virtual_shards: V, a multiple of R that divides W and S; 0 for one shard a replica.
 
     Raises:
       ValueError: at construction, where a size does not fit the others.
@@ -42,6 +53,7 @@ class SlidingWindow:
     seed: int = 0
     replica: int = 0
     num_replicas: int = 1
+    virtual_shards: int = 0
 
     def __post_init__(self) -> None:
         n, b, w, s, r = (
@@ -72,6 +84,12 @@ class SlidingWindow:
             raise ValueError(
                 f"expected window_stride to be a multiple of num_replicas ({r}), got {s}: use {_alternatives(fitting)}"
             )
+        v = self.virtual_shards
+        if v and (v < 0 or v % r or w % v or s % v):
+            raise ValueError(
+                f"expected virtual_shards to be a multiple of num_replicas ({r}) that divides window_size ({w}) and "
+                f"window_stride ({s}), got {v}: use 0 for one shard a replica"
+            )
 
     @property
     def steps_per_window(self) -> int:
@@ -87,22 +105,24 @@ class SlidingWindow:
         Returns:
           int64 [B / R], each in [0, N), all different, all with `id % R == replica`.
         """
-        return self.instances_at(self.positions(step))
+        return self.instances_at(self.places(step))
 
-    def instances_at(self, positions: tf.Tensor) -> tf.Tensor:
-        """The permutation: which of this replica's instances are where.
+    def instances_at(self, places: tf.Tensor) -> tf.Tensor:
+        """The permutations: which instances are where.
 
         Args:
-          positions: int64 [n], in [0, `own_instances`).
+          places: int64 [n], of this replica's endless sequence; it goes on below 0 too.
 
         Returns:
-          int64 [n] ids, all different where the positions are.
+          int64 [n] ids.
         """
-        own = self._shuffle(positions, self.own_instances, _PERMUTATION, 0)
-        return own * self.num_replicas + self.replica
+        shard = places % len(self.shards)
+        sizes, keys = tf.gather(self.shard_sizes, shard), tf.gather(self._keys, shard)
+        rank = _shuffle(places // len(self.shards) % sizes, sizes, keys)
+        return rank * self._num_shards + tf.gather(self.shards, shard)
 
-    def positions(self, step: tf.Tensor | int) -> tf.Tensor:
-        """Where in the permutation of this replica's instances those visited at `step` are.
+    def places(self, step: tf.Tensor | int) -> tf.Tensor:
+        """Where in this replica's endless sequence the ids visited at `step` are.
 
         Args:
           step: scalar integer >= 0.
@@ -112,17 +132,22 @@ class SlidingWindow:
         """
         step, batch = tf.cast(step, tf.int64), self.batch_size // self.num_replicas
         n, k = step // self.steps_per_window, step % self.steps_per_window
-        shuffled = self._shuffle(k * batch + tf.range(batch, dtype=tf.int64), self.own_window, _WINDOW, n)
-        return (n * self.own_stride + shuffled) % self.own_instances
+        index, window = k * batch + tf.range(batch, dtype=tf.int64), tf.constant(self.own_window, tf.int64)
+        return n * self.own_stride + _shuffle(index, window, _key(self.seed, _WINDOW, self.replica, n))
 
     @property
-    def own_instances(self) -> int:
-        """How many ids are r mod R."""
-        return -(-(self.num_instances - self.replica) // self.num_replicas)
+    def shards(self) -> np.ndarray:
+        """int64 [m], this replica's shards: those that are r mod R."""
+        return np.arange(self.replica, self._num_shards, self.num_replicas)
+
+    @property
+    def shard_sizes(self) -> np.ndarray:
+        """int64 [m], how many instances they have."""
+        return -(-(self.num_instances - self.shards) // self._num_shards)
 
     @property
     def own_window(self) -> int:
-        """This replica's positions in a window."""
+        """This replica's places in a window."""
         return self._share_of(self.window_size)
 
     @property
@@ -131,28 +156,42 @@ class SlidingWindow:
         return self._share_of(self.window_stride)
 
     def _share_of(self, size: int) -> int:
-        return self.own_instances if size == self.num_instances else size // self.num_replicas
+        return int(self.shard_sizes.sum()) if size == self.num_instances else size // self.num_replicas
 
-    def _shuffle(self, index: tf.Tensor, size: int, stream: int, window: tf.Tensor | int) -> tf.Tensor:
-        """Where a seeded permutation of [0, size) sends `index` (int64 [b])."""
-        # Negative, where the crops draw from (seed, step).
-        # The op looks at the low 8 bits or so of its seed only, so its three words are hashed from ours.
-        key = tf.random.stateless_uniform(
-            [2], [self.seed, -1 - stream - 2 * self.replica], minval=None, maxval=None, dtype=tf.int64
-        )
-        key += tf.stack([tf.constant(0, tf.int64), tf.cast(window, tf.int64)])
-        words = tf.random.stateless_uniform([3], key, minval=None, maxval=None, dtype=tf.uint32)
+    @property
+    def _num_shards(self) -> int:
+        return self.virtual_shards or self.num_replicas
 
-        def shuffle(index: tf.Tensor, size: int) -> tf.Tensor:
-            last = tf.constant(size - 1, tf.int64)
-            return tf.raw_ops.RandomIndexShuffle(index=index, seed=words, max_index=last, rounds=_ROUNDS)
+    @functools.cached_property
+    def _keys(self) -> np.ndarray:
+        """uint32 [m, 3], of the permutation of each shard."""
+        with tf.init_scope():  # once, and not in the graph of every step
+            return np.stack([_key(self.seed, _PERMUTATION, shard, 0).numpy() for shard in self.shards])
 
-        if (size - 1).bit_count() == 1 and size - 1 >= 2**16:
-            # At size 4^k + 1 the op's blocks are one bit short and it is no permutation: take one of size + 1
-            # and walk past the number that is too large.
-            once = shuffle(index, size + 1)
-            return tf.where(once == size, shuffle(once, size + 1), once)
-        return shuffle(index, size)
+
+def _key(seed: int, stream: int, number: int, window: tf.Tensor | int) -> tf.Tensor:
+    """uint32 [3], of one shuffle."""
+    # Negative, where the crops draw from (seed, step).
+    # The op looks at the low 8 bits or so of its seed only, so its three words are hashed from ours.
+    key = tf.random.stateless_uniform([2], [seed, -1 - stream - 2 * number], minval=None, maxval=None, dtype=tf.int64)
+    key += tf.stack([tf.constant(0, tf.int64), tf.cast(window, tf.int64)])
+    return tf.random.stateless_uniform([3], key, minval=None, maxval=None, dtype=tf.uint32)
+
+
+def _shuffle(index: tf.Tensor, size: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+    """Where permutations of [0, size) send int64 [b] indices; size int64 [] or [b], key uint32 [3] or [b, 3]."""
+    # At size 4^k + 1 the op's blocks are one bit short and it is no permutation: take one of size + 1 and walk past the
+    # number that is too large.
+    last = size - 1
+    short = (last >= 2**16) & (tf.bitwise.bitwise_and(last, last - 1) == 0)
+    last += tf.cast(short, tf.int64)
+
+    def shuffled(index: tf.Tensor) -> tf.Tensor:
+        return tf.raw_ops.RandomIndexShuffle(index=index, seed=key, max_index=last, rounds=_ROUNDS)
+
+    once = shuffled(index)
+    too_large = once == size
+    return tf.cond(tf.reduce_any(too_large), lambda: tf.where(too_large, shuffled(once), once), lambda: once)
 
 
 def _alternatives(values: list[int]) -> str:
@@ -198,6 +237,23 @@ def default_window(num_instances: int, batch_size: int) -> tuple[int, int]:
     half = batch_size * 2 ** ((num_instances // (2 * batch_size)).bit_length() - 1)
     window = min(half, max(131072 // batch_size, 1) * batch_size)
     return window, default_stride(window)
+
+
+def default_shards(window_size: int, window_stride: int, num_replicas: int = 1) -> int:
+    """Virtual shards where the user names no number.
+
+    V = 256 where that fits the sizes, so that another number of replicas goes on with the same windows; else 0.
+
+    Args:
+      window_size: W.
+      window_stride: S.
+      num_replicas: R.
+
+    Returns:
+      V.
+    """
+    fits = all(x % _VIRTUAL_SHARDS == 0 for x in (window_size, window_stride)) and _VIRTUAL_SHARDS % num_replicas == 0
+    return _VIRTUAL_SHARDS if fits else 0
 
 
 def default_stride(window_size: int) -> int:

@@ -88,7 +88,7 @@ class SameImages:
 
 def visits(order: SlidingWindow, steps: int) -> np.ndarray:
     """int64 [steps, B]: where in the permutation each step's images are."""
-    return np.stack([order.positions(step).numpy() for step in range(steps)])
+    return np.stack([order.places(step).numpy() % order.num_instances for step in range(steps)])
 
 
 def save_sheet(picture: np.ndarray, titles: list[str], title: str, path: pathlib.Path) -> None:

@@ -2,13 +2,18 @@
 
 import pathlib
 import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pic_tf.replaced_file import keep, replaced
 
+if TYPE_CHECKING:
+    from pic_tf.instances.regrouped import Regrouped
+
 TABLES = ("weights", "momentum", "stamp")
-_NAME = re.compile(r"block-(\d{12})\.npz")
+_NAME = re.compile(r"block-(\d{12}|-\d{11})\.npz")
 
 
 class Blocks:
@@ -20,13 +25,14 @@ class Blocks:
 
     Args:
       folder: to keep files in, also an attribute; None for host memory.
+      others: where blocks are that other numbers of replicas have written.
 
     Raises:
       OSError: where the folder cannot be made.
     """
 
-    def __init__(self, folder: pathlib.Path | None = None):
-        self.folder, self._memory = folder, {}
+    def __init__(self, folder: pathlib.Path | None = None, others: Sequence["Regrouped"] = ()):
+        self.folder, self._memory, self._others = folder, {}, others
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -51,6 +57,9 @@ class Blocks:
         if self.folder is None:
             return self._memory[number]
         path = self._path(number)
+        for other in self._others if not path.exists() else ():
+            if other.has(number):
+                return other.read(number)
         try:
             with np.load(path, allow_pickle=False) as file:
                 rows = dict(file)
@@ -68,19 +77,30 @@ class Blocks:
         if self.folder is not None:
             keep(self.folder)
 
+    def has(self, number: int) -> bool:
+        """Whether a block is there."""
+        if self.folder is None:
+            return number in self._memory
+        return self._path(number).exists() or any(other.has(number) for other in self._others)
+
     def numbers(self) -> list[int]:
         """Which blocks are there, in ascending order."""
-        if self.folder is None:
-            return sorted(self._memory)
-        return sorted(int(match[1]) for path in self.folder.iterdir() if (match := _NAME.fullmatch(path.name)))
+        return sorted(set(self._own_numbers()).union(*(other.numbers() for other in self._others)))
 
-    def remove(self, numbers: list[int]) -> None:
-        """Forget blocks."""
-        for number in numbers:
+    def remove(self, unwanted: Callable[[int], bool]) -> None:
+        """Forget the blocks whose number is unwanted, those of other numbers of replicas too."""
+        for number in filter(unwanted, self._own_numbers()):
             if self.folder is None:
                 del self._memory[number]
             else:
                 self._path(number).unlink(missing_ok=True)
+        for other in self._others:
+            other.remove(unwanted)
+
+    def _own_numbers(self) -> list[int]:
+        if self.folder is None:
+            return list(self._memory)
+        return [int(match[1]) for path in self.folder.iterdir() if (match := _NAME.fullmatch(path.name))]
 
     def _path(self, number: int) -> pathlib.Path:
         return self.folder / f"block-{number:012d}.npz"

@@ -1,6 +1,8 @@
 """Bring the rows that the sliding window needs to the device, and take away those that it has left."""
 
 import dataclasses
+import errno
+import shutil
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -51,7 +53,8 @@ class Pager(keras.callbacks.Callback):
     ):
         super().__init__()
         self.in_memory, self._all_pages, self._blocks = in_memory, pages, blocks
-        self._pages = [pages[replica] for replica in replicas.local_indices(strategy)]
+        self._local = replicas.local_indices(strategy)
+        self._pages = [pages[replica] for replica in self._local]
         store = self._store = classifier.store
         if classifier.rows_on_device != pages[0].places:
             raise ValueError(f"expected rows_on_device={pages[0].places}, got {classifier.rows_on_device}")
@@ -80,20 +83,29 @@ class Pager(keras.callbacks.Callback):
         self._coming = self._thread.submit(self._read, self._window)
 
     @property
+    def visited_before(self) -> bool:
+        """Whether all rows count as visited before the first window (`Pages`); to be set before anything is opened."""
+        return self._all_pages[0].visited_before
+
+    @visited_before.setter
+    def visited_before(self, value: bool) -> None:
+        self._all_pages = [dataclasses.replace(pages, visited_before=value) for pages in self._all_pages]
+        self._pages = [self._all_pages[replica] for replica in self._local]
+
+    @property
     def folder(self) -> str:
         """Of the blocks of this worker's first replica."""
         return str(self._blocks[0].folder)
 
     def bytes_there(self) -> int:
         """Of the blocks of this worker."""
-        rows = sum(len(blocks.numbers()) * pages.stride for pages, blocks in zip(self._pages, self._blocks))
-        return rows * (2 * 4 * self._store.weights.shape[1] + 8)
+        return sum(len(blocks.numbers()) * self._block_size(pages) for pages, blocks in zip(self._pages, self._blocks))
 
     def forget_what_lies_ahead(self) -> None:
         """Delete blocks that will be written again."""
         for pages, blocks in zip(self._pages, self._blocks):
             stop = pages.needed(self._window).stop
-            blocks.remove([number for number in blocks.numbers() if number >= stop])
+            blocks.remove(lambda number, stop=stop: number >= stop)
 
     def missing(self, step: int) -> list[int]:
         """Blocks that a run at this step needs and that are not there."""
@@ -133,9 +145,9 @@ class Pager(keras.callbacks.Callback):
         coming = self._coming.result()
         self._check_written(wait=False)
         for pages, blocks, variables, (arrived, rows) in zip(self._pages, self._blocks, self._variables, coming):
-            leaving = pages.here(self._window)[: pages.stride]
+            leaving = pages.leaving(self._window)
             places = tf.range(leaving.start, leaving.stop, dtype=tf.int64) % pages.places
-            if leaving.start >= 0:
+            if leaving.start in pages.here(self._window):
                 left = {name: replicas.gather_rows(variables[name], places).numpy() for name in TABLES}
                 number = leaving.start // pages.stride
                 self._written.append(self._thread.submit(blocks.write, number, left))
@@ -166,7 +178,7 @@ class Pager(keras.callbacks.Callback):
 
         def remove(blocks: Blocks, first: int) -> None:
             try:
-                blocks.remove([number for number in blocks.numbers() if number < first])
+                blocks.remove(lambda number: number < first)
             except OSError as error:  # the next time removes them
                 tqdm.write(f"old blocks of rows are still there ({error})", file=sys.stderr)
 
@@ -181,23 +193,35 @@ class Pager(keras.callbacks.Callback):
         """int64 [m], the row numbers on the device of each of all replicas, -1 for none; now, or at a step."""
         window, numbers = self._window if step is None else self._pages[0].window_of(step), []
         for pages in self._all_pages:
-            here = pages.here(window)
-            rows = pages.rows(range(max(here.start, 0), here.stop))
+            rows = pages.rows(pages.here(window))
             numbers.append(np.pad(rows, (pages.places - len(rows), 0), constant_values=-1))
         return numbers
 
+    def stay(self, step: int) -> list[np.ndarray]:
+        """int64 [m] of each of all replicas, after how many of its views, from a step on, the rows `here` leave."""
+        window, views = self._pages[0].window_of(step), []
+        for pages in self._all_pages:
+            order, here = pages.order, pages.here(window)
+            turns = np.arange(here.stop - pages.places, here.stop) // pages.stride + pages.behind + 1
+            views.append((turns * order.steps_per_window - step) * (order.batch_size // order.num_replicas))
+        return views
+
     def fill(self, step: int, rows: Rows) -> None:
         """Write the blocks that a run at a step needs.
+
+        Where rows were trained, under another order of visits, that this one comes to later, it counts as if it had
+        visited all of them once before (`visited_before`).
 
         Args:
           step: the next one to take.
           rows: of all instances.
 
         Raises:
-          ValueError: where rows were trained that this order of visits comes to later: they would begin anew.
+          OSError: where there is not room for them, or they cannot be written.
         """
-        for pages in self._pages:
-            _check_untouched(pages, step, rows.stamp)
+        self.visited_before = any(_trained_later(pages, step, rows.stamp) for pages in self._all_pages)
+        if not self.in_memory:
+            self._check_room(step)
         for pages, blocks in zip(self._pages, self._blocks):
             for number in pages.needed(pages.window_of(step)):
                 ids = pages.of_block(number)
@@ -218,6 +242,25 @@ class Pager(keras.callbacks.Callback):
             arriving = read_block(pages, blocks, range(stop, stop + pages.stride), variables["weights"].shape[1])
             found.append((arriving, _sorted_rows(pages, window + 1)))
         return found
+
+    def _check_room(self, step: int) -> None:
+        """Refuse a disk on which the blocks that `fill` is to write will not fit."""
+        more = 0
+        for pages, blocks in zip(self._pages, self._blocks):
+            there = set(blocks.numbers())
+            more += len(set(pages.needed(pages.window_of(step))) - there) * self._block_size(pages)
+        free = shutil.disk_usage(self.folder).free
+        if more > free:
+            raise OSError(
+                errno.ENOSPC,
+                f"expected {more / 1e9:.3g} GB free for the rows off the device, got {free / 1e9:.3g} GB: "
+                "make room, or name another disk with --rows_dir",
+                self.folder,
+            )
+
+    def _block_size(self, pages: Pages) -> int:
+        """Bytes."""
+        return pages.stride * (2 * 4 * self._store.weights.shape[1] + 8)
 
     def _check_written(self, wait: bool) -> None:
         pending = []
@@ -283,23 +326,18 @@ def fill_untouched(tables: dict[str, np.ndarray], first_weights: Callable[[tf.Te
         tables["weights"][ids] = first_weights(tf.constant(ids))
 
 
-def _check_untouched(pages: Pages, step: int, stamp: np.ndarray) -> None:
-    """Raise ValueError where a row was trained (stamps int64 [N]) that these windows come to after `step` only."""
-    n = pages.order.own_instances
-    for first in range(pages.here(pages.window_of(step)).stop, n, _PART):
-        if np.any(stamp[pages.instance_ids(range(first, min(first + _PART, n)))]):
-            raise ValueError(
-                "rows that these windows have not come to yet are trained, under another order: go on with "
-                f"--instance_store=device until step {pages.all_visited() * pages.order.steps_per_window:,}"
-            )
+def _trained_later(pages: Pages, step: int, stamp: np.ndarray) -> bool:
+    """Whether a row was trained (stamps int64 [N]) which these windows come to after `step` for the first time."""
+    later = pages.to_come(pages.window_of(step))
+    parts = (later[first : first + _PART] for first in range(0, len(later), _PART))
+    return any(np.any(stamp[pages.first_time(part)]) for part in parts)
 
 
 def _sorted_rows(pages: Pages, window: int) -> tuple[np.ndarray, np.ndarray]:
     """int64 [n] rows that are on the device in a window, in ascending order, and int64 [n] their places."""
     here = pages.here(window)
-    first = max(here.start, 0)
     rows = np.full(pages.places, np.iinfo(np.int64).max)
-    rows[np.arange(first, here.stop) % pages.places] = pages.rows(range(first, here.stop))
+    rows[np.arange(here.start, here.stop) % pages.places] = pages.rows(here)
     places = np.argsort(rows)
     return rows[places], places
 

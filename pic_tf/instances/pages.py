@@ -12,17 +12,21 @@ from pic_tf.data.order import SlidingWindow
 class Pages:
     """The rows of one replica in visiting order, in blocks of a stride.
 
-    Number the visits without wrapping around: the window of step t, n = floor(t / (W / B)), holds the places nS to
-    nS + W - 1 of an endless sequence, which is the permutation over and over. On the device are the window, the stride
-    that comes next, and the strides behind it whose rows may still leave the ring for the store:
+    The window of step t, n = floor(t / (W / B)), holds the places nS to nS + W - 1 of the order's endless sequence. On
+    the device are the window, the stride that comes next, and the strides behind it whose rows may still leave the ring
+    for the store:
 
         (n - q) S to (n + 1) S + W - 1,    q = ceil(K / W)
 
-    so W + 2S rows where K <= W (all sizes are the replica's own). Place v of the sequence is at v mod that number.
+    so W + 2S rows where K <= W (all sizes are the replica's own). Place p of the sequence is at p mod that number.
+
+    At the beginning no row was visited: there is nothing at the places before 0. But where rows come from another order
+    of visits, those before 0 count as visited by this one too, in the sweep that it would have made before.
 
     Attributes:
       order: of the replica.
       num_negatives: K over all replicas.
+      visited_before: whether there are rows at the places before 0.
 
     Raises:
       ValueError: where the window needs all rows, or nearly all.
@@ -30,10 +34,11 @@ class Pages:
 
     order: SlidingWindow
     num_negatives: int
+    visited_before: bool = False
 
     def __post_init__(self) -> None:
         order = self.order
-        if self.places + order.own_stride > order.own_instances:
+        if self.places + order.own_stride > len(order.shards) * order.shard_sizes.min():
             needed = (self.places + order.own_stride) * order.num_replicas
             raise ValueError(
                 f"expected at least {needed:,} instances for rows in host memory or on disk (window, {self.behind + 2} "
@@ -62,47 +67,68 @@ class Pages:
         return step // self.order.steps_per_window
 
     def here(self, window: int) -> range:
-        """What is on the device: places of the endless sequence; there is nothing at those before 0."""
+        """What is on the device: places of the endless sequence."""
         first = (window - self.behind) * self.stride
-        return range(first, first + self.places)
+        return range(self._begun(first), first + self.places)
 
-    def all_visited(self) -> int:
-        """The first window at which every row is on the device or was."""
-        return max(-(-(self.order.own_instances - self.order.own_window) // self.stride) - 1, 0)
+    def leaving(self, window: int) -> range:
+        """The places of the stride that has to go after a window; where the sequence has not begun, nothing is."""
+        first = (window - self.behind) * self.stride
+        return range(first, first + self.stride)
 
     def rows(self, sequence: range) -> np.ndarray:
-        """int64 [n] row numbers (id // R) at places of the endless sequence, which have to be 0 or more."""
+        """int64 [n] row numbers (id // R) at places of the endless sequence."""
         return self.instance_ids(sequence) // self.order.num_replicas
 
     def instance_ids(self, sequence: range) -> np.ndarray:
         """int64 [n], whose rows these are."""
-        positions = tf.range(sequence.start, sequence.stop, dtype=tf.int64) % self.order.own_instances
-        return self.order.instances_at(positions).numpy()
+        return self.order.instances_at(tf.range(sequence.start, sequence.stop, dtype=tf.int64)).numpy()
 
     def of_block(self, number: int) -> np.ndarray:
         """int64 [S], whose rows a block holds."""
         return self.instance_ids(range(number * self.stride, (number + 1) * self.stride))
 
+    def to_come(self, window: int) -> range:
+        """Places at which rows come to the device for the first time, and some that come again; at most a sweep."""
+        return range(self.here(window).stop, self._sweep)
+
+    def first_time(self, sequence: range) -> np.ndarray:
+        """int64 [n], the instances that are visited at these places, and were never before from place 0 on."""
+        shards, places = len(self.order.shards), np.arange(sequence.start, sequence.stop)
+        first = places // shards < self.order.shard_sizes[places % shards]
+        return self.order.instances_at(tf.constant(places[first])).numpy()
+
     def needed(self, window: int) -> range:
         """Blocks that the future reads, from the state at the beginning of a window on."""
         here = self.here(window)
-        return range(max(here.stop - self.order.own_instances, 0) // self.stride, max(here.start, 0) // self.stride)
+        return range(self._begun(here.stop - self._sweep) // self.stride, here.start // self.stride)
 
-    def earlier(self, block: range) -> list[tuple[int, slice, slice]]:
+    def earlier(self, block: range) -> list[tuple[int, np.ndarray, np.ndarray]]:
         """Where the rows at these places were left one sweep ago.
 
         Args:
           block: places of the endless sequence.
 
         Returns:
-          (number of the block that holds them, which of its rows, which rows of `block` these are), of those that were
-          visited at all.
+          (number of the block that holds them, int64 [n] which of its rows, int64 [n] which rows of `block` these are),
+          of those that were visited at all.
         """
-        first = block.start - self.order.own_instances
+        order, places = self.order, np.arange(block.start, block.stop)
+        before = places - len(order.shards) * order.shard_sizes[places % len(order.shards)]
+        numbers, of_rows = before // self.stride, before % self.stride
+        there = (before >= 0) | self.visited_before
         parts = []
-        for number in range(max(first, 0) // self.stride, -(-(first + len(block)) // self.stride)):
-            begin = max(number * self.stride, first)
-            end = min((number + 1) * self.stride, first + len(block))
-            offset = number * self.stride
-            parts.append((number, slice(begin - offset, end - offset), slice(begin - first, end - first)))
+        for number in np.unique(numbers[there]):
+            found = np.flatnonzero(there & (numbers == number))
+            parts.append((int(number), of_rows[found], found))
         return parts
+
+    @property
+    def _sweep(self) -> int:
+        """Places after which all rows have come again: those of the largest shards of any replica."""
+        order = self.order
+        return len(order.shards) * -(-order.num_instances // (len(order.shards) * order.num_replicas))
+
+    def _begun(self, place: int) -> int:
+        """The first place from there on at which there is something."""
+        return place if self.visited_before else max(place, 0)

@@ -169,14 +169,19 @@ def place(
     classifier: InstanceClassifier,
     strategy: tf.distribute.Strategy,
     here: list[np.ndarray] | None = None,
+    stay: list[np.ndarray] | None = None,
 ) -> None:
     """Put rows where they belong, whatever the number of replicas they come from.
+
+    A row of the ring that is not among those `here`, or would leave the device before the ring, rests: in the order
+    of visits that these belong to there is none, but the rows may come from another one.
 
     Args:
       rows: as `collect` gave them.
       classifier: the layer.
       strategy: in whose scope it was made.
       here: where the store is paged, the row numbers that are to be on the devices, as `collect` takes them.
+      stay: int64 [m] of each replica, after how many of its views these leave the device.
 
     Raises:
       ValueError: for rows of another number of instances or negatives, or of another size.
@@ -188,10 +193,14 @@ def place(
     recent = min(len(rows.ring), n)  # with K = N the last slots may be empty
     if recent != classifier.num_negatives:
         raise ValueError(f"expected rows of {classifier.num_negatives} negatives, got rows of {recent}")
-    recent_ids = rows.ring
-    if here is not None:  # of another order of visits some may not be: they rest where the others do
-        recent_ids = np.where(np.isin(recent_ids, ids_here(here)), recent_ids, _NOBODY)
-    ring, head = slots_of_replicas(recent_ids, rows.head, count, classifier.slots)
+    ring, head = slots_of_replicas(rows.ring, rows.head, count, classifier.slots)
+    if here is not None:
+        views = (np.arange(classifier.slots) - head) % classifier.slots  # until a slot is taken by another row
+        for recent, numbers, until in zip(ring, here, stay):
+            by_number = np.argsort(numbers)
+            rank = np.searchsorted(numbers, recent // count, sorter=by_number)
+            found = by_number[np.minimum(rank, len(numbers) - 1)]
+            recent[(numbers[found] != recent // count) | (views >= until[found])] = _NOBODY
 
     @tf.function(reduce_retracing=True)
     def rest(numbers: tf.Tensor, weights: tf.Tensor, momentum: tf.Tensor, stamp: tf.Tensor) -> None:

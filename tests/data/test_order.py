@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from scipy import stats
 
-from pic_tf.data.order import SlidingWindow, default_window, epoch_order, visit_statistics
+from pic_tf.data.order import SlidingWindow, default_shards, default_window, epoch_order, visit_statistics
 
 
 def visits(order, first, count):
@@ -158,6 +158,49 @@ def test_replicas_cover_an_epoch_together(n, b, replicas):
         assert set(visits(order, 0, 20).ravel() % replicas) == {r}
 
 
+@pytest.mark.parametrize(("n", "shards"), [(96, 8), (101, 8), (67, 4), (150, 6)])
+def test_windows_of_virtual_shards_do_not_depend_on_the_replicas(n, shards):
+    """Each shard goes through its own permutation, W / V positions a window, whoever has it."""
+    b, w, s = 24, 48, 24
+    of_position = [permutation(n, 6, shard, shards) for shard in range(shards)]
+    for replicas in [r for r in (1, 2, 3, 4, 6, 8) if shards % r == 0]:
+        orders = [SlidingWindow(n, b, w, s, 6, r, replicas, shards) for r in range(replicas)]
+        for r, order in enumerate(orders):
+            for k, ids in enumerate(windows(order, 20)):
+                expected = [
+                    of_position[shard][(k * s // shards + i) % len(of_position[shard])]
+                    for shard in range(r, shards, replicas)
+                    for i in range(w // shards)
+                ]
+                assert sorted(ids) == sorted(expected)
+        steps = np.concatenate([visits(order, 0, 40) for order in orders], axis=1)
+        assert steps.shape == (40, b) and all(len(set(batch)) == b for batch in steps)
+
+
+def test_places_of_virtual_shards_worked_by_hand():
+    """N = 10, V = 4, replica 1 of 2: shards 1 (1, 5, 9) and 3 (3, 7) by turns, each over and over, from below 0 on."""
+    order = SlidingWindow(10, 4, 4, 4, 2, 1, 2, 4)
+    one, three = (permutation(10, 2, shard, 4).tolist() for shard in (1, 3))
+    assert sorted(one) == [1, 5, 9] and sorted(three) == [3, 7]
+    expected = [x for k in range(-3, 6) for x in (one[k % 3], three[k % 2])]
+    assert order.instances_at(tf.range(-6, 12, dtype=tf.int64)).numpy().tolist() == expected
+    assert order.shards.tolist() == [1, 3] and order.shard_sizes.tolist() == [3, 2]
+
+
+def test_as_many_virtual_shards_as_replicas_is_the_usual_order():
+    for replicas in (1, 2, 4):
+        usual, same = (SlidingWindow(37, 8, 16, 8, 6, replicas - 1, replicas, shards) for shards in (0, replicas))
+        np.testing.assert_array_equal(visits(usual, 0, 40), visits(same, 0, 40))
+
+
+@pytest.mark.parametrize(
+    ("w", "s", "replicas", "expected"),
+    [(131072, 16384, 1, 256), (131072, 16384, 8, 256), (131072, 16380, 6, 0), (131072, 16384, 3, 0), (512, 64, 1, 0)],
+)
+def test_default_shards(w, s, replicas, expected):
+    assert default_shards(w, s, replicas) == expected
+
+
 def test_other_seeds_give_other_orders():
     """Both the permutation and the shuffle in the window change with any bit of the seed."""
     seeds = [0, 1, 2, 3, 128, 256, 1024, 2**16, 2**20, 2**31, 2**32, 2**40, -1, -2]
@@ -179,6 +222,11 @@ def test_sizes_around_powers_of_two(n):
     """4^k + 1 is the first size that does not fit into 2k bits."""
     ids = epoch_order(n, n, seed=0).instance_ids(0).numpy()
     np.testing.assert_array_equal(np.sort(ids), np.arange(n))
+    two_sizes = (
+        SlidingWindow(2 * n + 1, 2, 2, 2, virtual_shards=2).instances_at(tf.range(2 * n, dtype=tf.int64)).numpy()
+    )
+    np.testing.assert_array_equal(np.sort(two_sizes[1::2]), np.arange(1, 2 * n, 2))
+    assert len(set(two_sizes[::2])) == n and set(two_sizes[::2]) < set(range(0, 2 * n + 1, 2))
     whole_permutation = SlidingWindow(n, 1, 1, 1).instance_ids
     assert whole_permutation(0)[0] != whole_permutation(n - 1)[0]
 
@@ -329,6 +377,9 @@ def test_visit_statistics_show_the_papers_properties():
             (101, 9, 101, 101, 0, 0, 2),
             r"expected batch_size to be a multiple of num_replicas \(2\), got 9: use 8 or 10",
         ),
+        ((100, 8, 16, 8, 0, 0, 2, 3), r"expected virtual_shards to be a multiple of num_replicas \(2\) that .* got 3"),
+        ((100, 8, 16, 6, 0, 0, 2, 4), r"expected .* divides window_size \(16\) and window_stride \(6\), got 4: use 0"),
+        ((100, 8, 16, 8, 0, 0, 2, -2), r"expected virtual_shards .*, got -2"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(sizes, message):

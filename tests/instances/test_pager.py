@@ -10,6 +10,7 @@ from pic_tf.data.order import SlidingWindow
 from pic_tf.instances.blocks import TABLES, Blocks
 from pic_tf.instances.pager import Pager, read_block
 from pic_tf.instances.pages import Pages
+from pic_tf.instances.regrouped import counts, open_blocks
 from pic_tf.instances.rows import collect, norms, place
 from pic_tf.optim.schedules import WarmupCosine
 from tests.instances.test_ring import B, N, check, make, train_both
@@ -156,45 +157,40 @@ def test_rows_go_back_to_their_places_at_any_step(tmp_path):
     assert its_pager.missing(75) == list(its_pager._pages[0].needed(18))
     its_pager.fill(75, whole)
     its_pager.open(75)
-    place(part, again.classifier, again.distribute_strategy, its_pager.here())
+    place(part, again.classifier, again.distribute_strategy, its_pager.here(), its_pager.stay(75))
     again.lazy_sgd.iterations.assign(75)
     assert_same_rows(rows_of(again, its_pager), whole)
     assert its_pager.missing(75) == []
 
 
-def test_rows_of_another_order_of_visits(tmp_path):
-    """Those in the ring that the new windows do not need rest, none is lost, and none that was trained begins anew."""
+@pytest.mark.parametrize("step", [0, 6, 20, 80])
+def test_rows_of_another_order_of_visits(tmp_path, step):
+    """Rows in the ring that the new windows do not need rest; none is lost, none that was trained begins anew."""
     window, stride, num_negatives = WINDOWS["as usual"]
     other_order = SlidingWindow(N, B, window, stride, seed=9)
     before = np.stack([other_order.instance_ids(t).numpy() for t in range(80)])
     model, dense = make(num_negatives, SCHEDULE)
     model.backbone.set_weights([ENCODER])
-    train_both(model, dense, before[:20], rates())
-    early, (_, _, pager) = rows_of(model), paged(window, stride, num_negatives, tmp_path / "early")
-    step = 4 * (-(-(N - window) // stride) - 1)  # 4 steps a window
-    with pytest.raises(
-        ValueError, match=rf"^rows that these windows have not .* --instance_store=device until step {step}"
-    ):
-        pager.fill(20, early)
-    assert not list((tmp_path / "early").rglob("*.npz"))
-    pager.close()
-
-    train_both(model, dense, before[20:], rates()[20:])
+    train_both(model, dense, before, rates())
+    # As if the step were an early one of the new windows; no update so far depends on its number.
     rows, state = rows_of(model), [variable.numpy() for variable in model.optimizer.variables]
     after, _, pager = paged(window, stride, num_negatives, tmp_path / "after")
-    pager.fill(80, rows)
-    pager.open(80)
-    place(rows, after.classifier, after.distribute_strategy, pager.here())
+    pager.fill(step, rows)
+    assert pager.visited_before == (step < 80) and len(pager.here(step)[0]) == 48
+    pager.open(step)
+    place(rows, after.classifier, after.distribute_strategy, pager.here(), pager.stay(step))
     after.lazy_sgd.iterations.assign(80)
     found = rows_of(after, pager)
     for name in ("weights", "momentum", "stamp"):
         np.testing.assert_array_equal(getattr(found, name), getattr(rows, name), err_msg=name)
-    assert set(found.ring) - {-1} == set(rows.ring) & set(pager.here()[0]) and -1 in found.ring
+    recent = set(rows.ring) & set(pager.here()[0])
+    assert -1 in found.ring and set(found.ring) - {-1} <= recent
+    assert (set(found.ring) - {-1} == recent) == (step % 4 == 0)  # else one leaves the device sooner than the ring
 
     # On the device from the same ring: the same rows, also when those that rested come back.
     beside, _ = make(num_negatives, SCHEDULE)
     place(dataclasses.replace(rows, ring=found.ring, head=found.head), beside.classifier, beside.distribute_strategy)
-    ids = ids_of(window, stride)[80:140]
+    ids = ids_of(window, stride)[step : step + 60]
     for each, callbacks in ((beside, []), (after, [pager])):
         each.build_optimizers()
         each.backbone.set_weights(model.backbone.get_weights())
@@ -202,6 +198,19 @@ def test_rows_of_another_order_of_visits(tmp_path):
             variable.assign(value)
         train_both(each, dense, ids, rates()[80:], callbacks)
     assert_same_rows(rows_of(after, pager), rows_of(beside))
+    assert any(number < 0 for number in pager._blocks[0].numbers()) == (step < 80)
+    pager.close()
+
+
+def test_untouched_rows_that_come_later_take_no_space(tmp_path):
+    """Of the same order, early: nothing is written but what has left."""
+    window, stride, num_negatives = WINDOWS["as usual"]
+    model, dense = make(num_negatives, SCHEDULE)
+    train_both(model, dense, ids_of(window, stride)[:20], rates())
+    _, _, pager = paged(window, stride, num_negatives, tmp_path)
+    pager.fill(20, rows_of(model))
+    assert not pager.visited_before and pager.missing(20) == []
+    assert pager._blocks[0].numbers() == [0, 1, 2, 3]
     pager.close()
 
 
@@ -212,52 +221,68 @@ def geometries():
     rng = np.random.default_rng(0)
     while True:
         batch, count = int(rng.integers(1, 5)), int(rng.choice([1, 1, 2, 3]))
-        window = batch * count * int(rng.integers(1, 9))
-        stride = count * int(rng.integers(1, window // count + 1))
-        n = int(rng.integers(window, 6 * window + 20))
-        order = SlidingWindow(n, batch * count, window, stride, int(rng.integers(99)), int(rng.integers(count)), count)
+        shards = count * int(rng.choice([1, 1, 2, 3]))
+        window = batch * shards * int(rng.integers(1, 9))
+        stride = shards * int(rng.integers(1, window // shards + 1))
+        n, seed, replica = int(rng.integers(window, 6 * window + 20)), int(rng.integers(99)), int(rng.integers(count))
+        order = SlidingWindow(n, batch * count, window, stride, seed, replica, count, shards)
         negatives = count * int(rng.integers(batch, 2 * window + 1))
         if negatives <= n:
             yield order, negatives
 
 
-def test_what_is_on_the_device_by_brute_force():
+@pytest.mark.parametrize("visited_before", [False, True])
+def test_what_is_on_the_device_by_brute_force(visited_before):
     """Every row that a step reads or writes is there, none twice; blocks hold what was last seen of each row."""
     wrapped = tried = 0
     for order, num_negatives in geometries():
         try:
-            pages = Pages(order, num_negatives)
+            pages = Pages(order, num_negatives, visited_before)
         except ValueError:
             continue
         tried += 1
         blocks, count = Blocks(), order.num_replicas
+        own = range(order.replica, order.num_instances, count)
         ring, head = [-1] * (num_negatives // count), 0
-        content = {int(i): (0, 0.0) for i in range(order.replica, order.num_instances, count)}  # stamp, a value
-        for step in range(4 * order.own_instances // (order.batch_size // count)):
+        first = int(np.random.default_rng(tried).integers(5)) if visited_before else 0
+        # Stamp and a value of each row.
+        content = {i: (i + 1, i / 2) if visited_before else (0, 0.0) for i in own}
+
+        def write(number, pages=pages, blocks=blocks, content=content):
+            ids = pages.instance_ids(range(number * pages.stride, (number + 1) * pages.stride))
+            stamps, values = zip(*(content[i] for i in ids.tolist()))
+            weights = np.array(values, np.float32)[:, None]
+            blocks.write(number, {"stamp": np.array(stamps), "weights": weights, "momentum": weights})
+
+        for number in pages.needed(first):
+            assert visited_before
+            write(number)
+        begin = first * order.steps_per_window
+        for step in range(begin, begin + 4 * len(own) // (order.batch_size // count)):
             window = pages.window_of(step)
             here = pages.here(window)
-            if step and window != pages.window_of(step - 1):
-                left = pages.here(window - 1)[: pages.stride]
-                if left.start >= 0:
-                    ids = pages.rows(left) * count + order.replica
-                    stamps, values = zip(*(content[i] for i in ids.tolist()))
-                    block = {"stamp": np.array(stamps), "weights": np.array(values, np.float32)[:, None]}
-                    blocks.write(left.start // pages.stride, block | {"momentum": block["weights"]})
+            if step > begin and window != pages.window_of(step - 1):
+                left = pages.leaving(window - 1)
+                if left.start in pages.here(window - 1):
+                    write(left.start // pages.stride)
             if step % order.steps_per_window == 0:
-                rows = pages.rows(range(max(here.start, 0), here.stop)) * count + order.replica
+                rows = pages.rows(here) * count + order.replica
                 assert len(set(rows.tolist())) == len(rows)
                 coming = range(here.stop, here.stop + pages.stride)
                 found = read_block(pages, blocks, coming, 1)
                 for row, stamp, value in zip(pages.rows(coming), found["stamp"], found["weights"][:, 0]):
                     assert (stamp, value) == content[int(row) * count + order.replica]
                 assert set(pages.needed(window)) <= set(blocks.numbers())
+                later = pages.first_time(pages.to_come(window)).tolist()
+                assert set(later) == set(own) - set(pages.instance_ids(range(0, here.stop)).tolist())
+                assert len(set(later)) == len(later)
             batch = order.instance_ids(step).numpy().tolist()
             ring = [-1 if i in batch else i for i in ring]
             for i in batch:
                 assert i in rows and (ring[head] in rows or ring[head] < 0)  # the one comes, the other goes
                 ring[head], head = i, (head + 1) % len(ring)
-            content |= {i: (step + 1, float(step + 1)) for i in batch}
-            wrapped += here.stop > order.own_instances
+            content |= {i: (step + 10_000, float(step)) for i in batch}
+            wrapped += here.stop > len(own)
         if tried == 25:
             break
     assert wrapped > 500
@@ -267,6 +292,62 @@ def test_a_window_that_needs_nearly_all_rows_is_refused():
     Pages(SlidingWindow(56, 8, 32, 8), 24)  # 32 + 3 * 8
     with pytest.raises(ValueError, match=r"^expected at least 56 instances for rows in host memory or .* got 55"):
         Pages(SlidingWindow(55, 8, 32, 8), 24)
+
+
+# --- another number of replicas ---
+
+
+def shards_of(count):
+    return [SlidingWindow(N, B, 32, 8, 3, replica, count, 8) for replica in range(count)]
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 4), (4, 2), (8, 1), (4, 4)])
+def test_blocks_of_another_number_of_replicas(tmp_path, before, after):
+    """Each replica finds the rows of its own instances in the blocks of others, in its own order."""
+    values = np.random.default_rng(0).normal(size=(N, 2, 3)).astype(np.float32)
+    for order in shards_of(before):
+        pages, blocks = Pages(order, 24), open_blocks(tmp_path, order)
+        for number in (-2, 0, 5):
+            ids = pages.of_block(number)
+            blocks.write(number, {"weights": values[ids, 0], "momentum": values[ids, 1], "stamp": ids + number})
+    assert counts(tmp_path, 8) == [before] and counts(tmp_path, 0) == []
+    for order in shards_of(after):
+        pages, blocks = Pages(order, 24), open_blocks(tmp_path, order)
+        assert blocks.numbers() == [-2, 0, 5] and blocks.has(5) and not blocks.has(4)
+        for number in (-2, 0, 5):
+            ids, found = pages.of_block(number), blocks.read(number)
+            np.testing.assert_array_equal(found["weights"], values[ids, 0])
+            np.testing.assert_array_equal(found["momentum"], values[ids, 1])
+            np.testing.assert_array_equal(found["stamp"], ids + number)
+            assert {name: table.dtype for name, table in found.items()} == {
+                "weights": np.float32,
+                "momentum": np.float32,
+                "stamp": np.int64,
+            }
+        with pytest.raises(ValueError, match=r"^expected a block of rows in '.*8-shards/replica-\d+-of-\d+/block-0+4"):
+            blocks.read(4)
+    first = open_blocks(tmp_path, shards_of(after)[0])
+    first.write(5, {name: table + 1 for name, table in first.read(5).items()})  # its own goes before those of others
+    np.testing.assert_array_equal(first.read(5)["stamp"], Pages(shards_of(after)[0], 24).of_block(5) + 6)
+    for order in shards_of(after):
+        open_blocks(tmp_path, order).remove(lambda number: number != 0)
+    left = {path.name for path in tmp_path.rglob("*.npz")}
+    assert left == {"block-000000000000.npz"}
+
+
+def test_a_part_of_a_block_is_none(tmp_path):
+    for order in shards_of(2):
+        pages = Pages(order, 24)
+        for number in (3, 4):
+            ids = pages.of_block(number)
+            rows = {"weights": np.zeros([len(ids), 3]), "momentum": np.zeros([len(ids), 3]), "stamp": ids}
+            open_blocks(tmp_path, order).write(number, rows)
+    (path,) = tmp_path.rglob("*/replica-00001-of-00002/block-000000000004.npz")
+    path.unlink()
+    alone = open_blocks(tmp_path, shards_of(1)[0])
+    assert alone.numbers() == [3] and not alone.has(4)
+    alone.remove(lambda number: number > 2)  # what is left of it goes too, or it would be taken for a good one later
+    assert not list(tmp_path.rglob("*.npz"))
 
 
 # --- blocks ---
@@ -285,7 +366,7 @@ def test_blocks(tmp_path):
         assert blocks.numbers() == [3, 7, 12]
         for name in TABLES:
             np.testing.assert_array_equal(blocks.read(7)[name], block(7)[name])
-        blocks.remove([3, 7])
+        blocks.remove(lambda number: number < 12)
         assert blocks.numbers() == [12]
     assert [path.name for path in (tmp_path / "rows").iterdir()] == ["block-000000000012.npz"]
 
