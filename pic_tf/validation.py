@@ -23,7 +23,8 @@ _LIMITS = (
     (
         "x >= 0",
         lambda x: x >= 0,
-        "seed num_instances num_negatives knn_every keep_checkpoint_every intra_op_threads replicas probe_batch_size",
+        "seed num_instances virtual_shards num_negatives knn_every keep_checkpoint_every intra_op_threads replicas "
+        "probe_batch_size",
     ),
     (
         "0 <= x <= 1",

@@ -15,6 +15,9 @@ IMAGENET = 1_281_167
 def test_defaults_are_the_papers_recipe():
     resolved = validation.resolve(Config(), IMAGENET)
     assert (resolved.window_size, resolved.window_stride, resolved.num_negatives) == (131072, 16384, 65536)
+    assert resolved.virtual_shards == 256
+    assert [validation.resolve(Config(), IMAGENET, r).virtual_shards for r in (8, 64)] == [256, 256]
+    assert validation.resolve(Config(batch_size=510, window_size=130560), IMAGENET, 6).virtual_shards == 0
     assert resolved.warmup_epochs == 5
     assert resolved.min_row_norm == pytest.approx(0.01 * 128**0.5)
 
@@ -22,6 +25,7 @@ def test_defaults_are_the_papers_recipe():
 def test_small_data_sets():
     digits = validation.resolve(Config(batch_size=64), 1500)
     assert (digits.window_size, digits.window_stride, digits.num_negatives) == (512, 64, 256)
+    assert digits.virtual_shards == 0
     tiny = validation.resolve(Config(batch_size=64), 200)
     assert (tiny.window_size, tiny.window_stride, tiny.num_negatives) == (200, 200, 200)
     assert validation.resolve(Config(num_negatives=0), 5000).num_negatives == 5000

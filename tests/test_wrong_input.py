@@ -147,6 +147,10 @@ COMBINATIONS = [
     Wrong("--window_stride=513", r"expected 1 <= window_stride <= window_size \(512\), got 513"),
     Wrong("--window_size=128 --window_stride=129", r"expected 1 <= window_stride <= window_size \(128\), got 129"),
     Wrong("--order=epoch --window_size=128", "expected no --window_size .* --order=epoch, got --window_size"),
+    Wrong(
+        "--virtual_shards=3",
+        r"expected virtual_shards to be .* divides window_size \(512\) and .* \(64\), got 3: use 0",
+    ),
     Wrong("--order=epoch --window_stride=64", "expected no --window_size .* --order=epoch, got --window_stride"),
     Wrong("--num_negatives=63", r"expected --num_negatives between --batch_size \(64\) and .* \(1500\), got 63"),
     Wrong("--num_negatives=1501", r"expected --num_negatives between --batch_size \(64\) and .* \(1500\), got 1501"),

@@ -1,6 +1,8 @@
 """Rows in host memory and on disk are the rows on the device, bit for bit, whatever the window."""
 
 import dataclasses
+import errno
+import shutil
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from pic_tf.instances.blocks import TABLES, Blocks
 from pic_tf.instances.pager import Pager, read_block
 from pic_tf.instances.pages import Pages
 from pic_tf.instances.regrouped import counts, open_blocks
-from pic_tf.instances.rows import collect, norms, place
+from pic_tf.instances.rows import Rows, collect, norms, place
 from pic_tf.optim.schedules import WarmupCosine
 from tests.instances.test_ring import B, N, check, make, train_both
 from tests.processes import with_replicas
@@ -199,6 +201,16 @@ def test_rows_of_another_order_of_visits(tmp_path, step):
         train_both(each, dense, ids, rates()[80:], callbacks)
     assert_same_rows(rows_of(after, pager), rows_of(beside))
     assert any(number < 0 for number in pager._blocks[0].numbers()) == (step < 80)
+    pager.close()
+
+
+def test_no_room_for_the_rows_of_another_order(tmp_path, monkeypatch):
+    rows = Rows(*np.zeros([2, N, 16], np.float32), np.ones(N, np.int64), np.zeros(24, np.int64), 0)
+    _, _, pager = paged(32, 8, 24, tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(6000, 0, 6000))
+    with pytest.raises(OSError, match=r"expected 6.53e-06 GB free for the rows .*, got 6e-06 GB: make room") as error:
+        pager.fill(0, rows)  # 6 blocks of 8 rows of 136 bytes: all but the 48 on the device
+    assert error.value.errno == errno.ENOSPC and not list(tmp_path.rglob("*.npz"))
     pager.close()
 
 
