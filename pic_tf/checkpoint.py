@@ -1,13 +1,15 @@
 """Save and restore all that decides the future of a run."""
 
+import contextlib
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import tensorflow as tf
+import tf_keras as keras
 from tqdm import tqdm
 
 from pic_tf import replicas, state_files
@@ -127,12 +129,11 @@ class Checkpoints:
         """Wait for what is being written, whatever becomes of it."""
         self._writer.shutdown()
 
-    def restore(self, path: pathlib.Path, with_rows: bool = True) -> int:
+    def restore(self, path: pathlib.Path) -> int:
         """Bring a checkpoint back.
 
         Args:
           path: its folder.
-          with_rows: whether the instance rows are wanted, or the network alone.
 
         Returns:
           The number of steps taken by then.
@@ -140,34 +141,22 @@ class Checkpoints:
         Raises:
           ValueError: if it is the checkpoint of another model.
         """
-        try:
+        with _of_this_model(path):
             values = state_files.read_variables(path)
             capacity = self._model.lazy_sgd.history.capacity
             values[_PRODUCTS] = resized(values[_PRODUCTS], int(values[_CAPACITY]), capacity, int(values[_STEP]))
-            for name, variable in named_variables(self._model):
-                if values[name].shape != tuple(variable.shape):
-                    raise ValueError(f"{name} {list(values[name].shape)} instead of {list(variable.shape)}")
-                variable.assign(values[name])
-            if with_rows:
-                rows = read_rows(path, int(values[HEAD]))
-                if rows.instance_ids is not None and not self._pager:
-                    raise ValueError("its other rows are on disk: tools/collect_rows.py leads back")
-                if self._pager:
-                    self._open_pager(rows, bool(values.get(VISITED_BEFORE)))
-                at = (self._pager.here(), self._pager.stay(self.step)) if self._pager else ()
-                place(rows, self._model.classifier, self._strategy, *at)
+            _assign(values, named_variables(self._model))
+            rows = read_rows(path, int(values[HEAD]))
+            if rows.instance_ids is not None and not self._pager:
+                raise ValueError("its other rows are on disk: tools/collect_rows.py leads back")
+            if self._pager:
+                self._open_pager(rows, bool(values.get(VISITED_BEFORE)))
+            at = (self._pager.here(), self._pager.stay(self.step)) if self._pager else ()
+            place(rows, self._model.classifier, self._strategy, *at)
             local = self._local_variables()
             own = [values.get(_REPLICAS + name, ()) for name in local]
             if all(len(value) == self._strategy.num_replicas_in_sync for value in own):
                 replicas.assign_to(list(local.values()), own, self._strategy)
-        except _NoBlocks as error:
-            raise ValueError(str(error)) from error
-        except (ValueError, KeyError, FileNotFoundError) as error:
-            reason = f"no {error.args[0]}" if isinstance(error, KeyError) else error
-            raise ValueError(
-                f"expected a checkpoint of this model in {str(path)!r}, got one that does not fit ({reason}): use "
-                "another --output_dir"
-            ) from error
         self._saved = self.step
         return self.step
 
@@ -212,6 +201,42 @@ class Checkpoints:
         }
 
 
+def restore_backbone(path: pathlib.Path, backbone: keras.Model) -> None:
+    """Bring the weights of a checkpoint's backbone back, and nothing else.
+
+    Args:
+      path: the checkpoint's folder.
+      backbone: on one device.
+
+    Raises:
+      ValueError: if it is the checkpoint of another model.
+    """
+    with _of_this_model(path):
+        _assign(state_files.read_variables(path), _variables_of({"backbone": backbone}))
+
+
+@contextlib.contextmanager
+def _of_this_model(path: pathlib.Path) -> Iterator[None]:
+    """One sentence for a checkpoint that does not fit."""
+    try:
+        yield
+    except _NoBlocks as error:
+        raise ValueError(str(error)) from error
+    except (ValueError, KeyError, FileNotFoundError) as error:
+        reason = f"no {error.args[0]}" if isinstance(error, KeyError) else error
+        raise ValueError(
+            f"expected a checkpoint of this model in {str(path)!r}, got one that does not fit ({reason}): use "
+            "another --output_dir"
+        ) from error
+
+
+def _assign(values: dict[str, np.ndarray], variables: Iterable[tuple[str, tf.Variable]]) -> None:
+    for name, variable in variables:
+        if values[name].shape != tuple(variable.shape):
+            raise ValueError(f"{name} {list(values[name].shape)} instead of {list(variable.shape)}")
+        variable.assign(values[name])
+
+
 def read_rows(path: pathlib.Path, head: int) -> Rows:
     """The rows of a state on disk, mapped from its files, and the ring, whose oldest slot is `head`."""
     tables = {name: state_files.read_table(path, name) for name in _TABLES}
@@ -237,6 +262,16 @@ def named_variables(model: PIC) -> Iterator[tuple[str, tf.Variable]]:
         roots["probe"] = model.probe
     roots |= {f"metrics/{metric.name}": metric for metric in model.metrics}
     roots |= {"guard/skipped": model.skipped, "guard/last_skipped": model.last_skipped}
+    yield from (named := dict(_variables_of(roots))).items()
+    # Optimizers of the old kind, as tensorflow-addons' are, keep their moments apart.
+    seen = {id(variable) for variable in named.values()}
+    for i, variable in enumerate(getattr(model.backbone_optimizer, "weights", [])):
+        if id(variable) not in seen:
+            yield f"backbone_optimizer/weights/{i}", variable
+
+
+def _variables_of(roots: dict[str, object]) -> Iterator[tuple[str, tf.Variable]]:
+    """Every variable that the roots lead to, once, with the path that leads to it."""
     seen = set()
     for root, trackable in roots.items():
         view, found = tf.train.TrackableView(trackable), [(root, trackable)]
@@ -248,10 +283,6 @@ def named_variables(model: PIC) -> Iterator[tuple[str, tf.Variable]]:
                 yield path, child
             else:
                 found += [(f"{path}/{name}", next_child) for name, next_child in view.children(child).items()]
-    # Optimizers of the old kind, as tensorflow-addons' are, keep their moments apart.
-    for i, variable in enumerate(getattr(model.backbone_optimizer, "weights", [])):
-        if id(variable) not in seen:
-            yield f"backbone_optimizer/weights/{i}", variable
 
 
 def metric_variables(model: PIC) -> list[tf.Variable]:

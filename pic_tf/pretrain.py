@@ -25,7 +25,7 @@ from pic_tf.callbacks import (
     RowHealth,
     last_figures,
 )
-from pic_tf.checkpoint import Checkpoints, metric_variables
+from pic_tf.checkpoint import Checkpoints, metric_variables, restore_backbone
 from pic_tf.config import Config
 from pic_tf.data.broken import BrokenImages
 from pic_tf.data.crops import Crop
@@ -473,9 +473,11 @@ def export_run(run_dir: str, path: str, untrained: bool = False) -> int:
         )
     config = configuration.from_flagfile(str(found / FLAGS_FILE))
     validation.check(config)
-    model, plain = build_model(config, tf.distribute.get_strategy()), plain_backbone(config)
-    step = 0 if untrained else Checkpoints(checkpoints, model).restore(found, with_rows=False)
-    copy_weights(model.backbone, plain)
+    keras.utils.set_random_seed(config.seed)  # an untrained one is what training began with
+    plain, step = plain_backbone(config), 0
+    if not untrained:
+        restore_backbone(found, plain)
+        step = state_files.step_of(found)
     _export(config, plain, path, step, found / METRICS_FILE)
     return step
 

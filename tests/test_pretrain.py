@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import hashlib
 import itertools
 import os
 import pathlib
@@ -17,7 +18,7 @@ from PIL import Image
 
 from pic_tf import callbacks, config, pretrain, state_files, validation
 from pic_tf.callbacks import ProgressBar
-from pic_tf.checkpoint import Checkpoints
+from pic_tf.checkpoint import Checkpoints, restore_backbone
 from pic_tf.config import Config
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
@@ -164,6 +165,27 @@ def test_exports_of_a_run_agree(uninterrupted, tmp_path):
         for path in (tmp_path / "again", pathlib.Path(uninterrupted.output_dir) / pretrain.EXPORT)
     ]
     np.testing.assert_array_equal(*features)
+
+
+def test_export_needs_neither_rows_nor_room_for_them(uninterrupted, tmp_path, monkeypatch):
+    """Nor the rest of the model; untrained it is what training began with."""
+    began_with = pretrain.build_model(pretrain.open_data(uninterrupted)[0], ONE).backbone.get_weights()
+    shutil.copytree(uninterrupted.output_dir, tmp_path / "run")
+    monkeypatch.setattr(pretrain, "build_model", lambda *_: 1 / 0)
+    monkeypatch.setattr("pic_tf.checkpoint.read_rows", lambda *_: 1 / 0)
+    assert pretrain.export_run(str(tmp_path / "run"), str(tmp_path / "after")) == 69
+    assert pretrain.export_run(str(tmp_path / "run"), str(tmp_path / "before"), untrained=True) == 0
+    exported = [tf.saved_model.load(str(tmp_path / name)) for name in ("before", "after")]
+    before, after = ({v.name: v.numpy() for v in each.variables} for each in exported)
+    assert sorted(map(hash_of, before.values())) == sorted(map(hash_of, began_with))
+    assert sorted(map(hash_of, after.values())) != sorted(map(hash_of, began_with))
+    checkpoint, _ = state_files.newest(tmp_path / "run" / pretrain.CHECKPOINTS)
+    with pytest.raises(ValueError, match=r"^expected a checkpoint of this model in .* \(backbone/.* instead of \["):
+        restore_backbone(checkpoint, pretrain.plain_backbone(dataclasses.replace(uninterrupted, width=8)))
+
+
+def hash_of(array):
+    return hashlib.sha256(array.tobytes()).hexdigest()
 
 
 def test_changed_flags_are_named(uninterrupted):
