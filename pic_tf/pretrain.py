@@ -105,6 +105,23 @@ def open_data(
         config = configuration.inherit(config, configuration.from_flagfile(str(flagfile)))
     if plan_only and config.num_instances and not (config.dataset == "digits" or os.path.isdir(config.dataset)):
         return validation.resolve(config, config.num_instances, num_replicas), None, None
+    train, monitored = open_images(config, num_replicas)
+    return validation.resolve(config, len(train), num_replicas), train, monitored
+
+
+def open_images(config: Config, num_replicas: int = 1) -> tuple[Source, tuple[Source, Source | None]]:
+    """Open the data sets, and see that the monitors and the output folder go with them.
+
+    Args:
+      config: the configuration.
+      num_replicas: R.
+
+    Returns:
+      (training images, (images whose labels the monitors use, held-out ones or None)).
+
+    Raises:
+      ValueError: for data that cannot be used.
+    """
     train, held_out = open_dataset(config.dataset, config.eval_dataset, config.max_broken)
     labelled = train
     if config.labelled_dataset:
@@ -118,7 +135,7 @@ def open_data(
                 f"expected --output_dir outside the folder of images {source.folder!r}, got {config.output_dir!r}: its "
                 "pictures would be taken for images"
             )
-    return validation.resolve(config, len(train), num_replicas), train, (labelled, held_out)
+    return train, (labelled, held_out)
 
 
 def _check_probe(config: Config, labelled: Source, held_out: Source | None, num_replicas: int) -> None:

@@ -17,7 +17,7 @@ from benchmark_step import TEMPERATURE, TRAINING_STEPS, GivenEmbedding, Sizes
 from tqdm import tqdm
 
 from pic_tf import PIC, LazySGD, SlidingWindow, WarmupCosine
-from pic_tf.data.order import default_window
+from pic_tf.data.order import default_shards, default_window
 from pic_tf.instances.blocks import Blocks
 from pic_tf.instances.pager import TABLES, Pager
 from pic_tf.instances.pages import Pages
@@ -70,7 +70,7 @@ def prepared(
     """
     b, d, k = sizes.batch_size, sizes.embedding_dim, sizes.num_negatives
     window, stride = default_window(count, b)
-    order = SlidingWindow(count, b, window, stride)
+    order = SlidingWindow(count, b, window, stride, virtual_shards=default_shards(window, stride))
     pages = None if store == "device" else Pages(order, k)
     inputs = keras.Input([d], batch_size=b)
     backbone = keras.Model(inputs, GivenEmbedding()(inputs))

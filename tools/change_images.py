@@ -181,26 +181,24 @@ def renumbered(ring: np.ndarray, old_ids: np.ndarray, num_before: int) -> np.nda
 
 def _open_new_run(old: Config, dataset: str, output: str, epochs: int) -> tuple[Config, Source]:
     """The settings of the old run, where they were all images all of the new ones; and these, if they fit."""
-    count = len(open_dataset(dataset, old.eval_dataset, old.max_broken)[0])
+    config = dataclasses.replace(old, dataset=dataset, output_dir=output, epochs=epochs)
+    after, _ = pretrain.open_images(config)
+    count = len(after)
 
     def changed(size: int) -> int:
         return count if size == old.num_instances else size
 
     config = dataclasses.replace(
-        old,
-        dataset=dataset,
-        output_dir=output,
-        epochs=epochs,
+        config,
         num_instances=count,
         window_size=changed(old.window_size),
         window_stride=changed(old.window_stride),
         num_negatives=changed(old.num_negatives),
     )
     try:
-        config, after, _ = pretrain.open_data(config)
+        return validation.resolve(config, count), after
     except ValueError as error:
         raise ValueError(f"{error} (with the settings of the run and {count:,} images)") from error
-    return config, after
 
 
 def _names(source: Source) -> tuple[str, ...]:
