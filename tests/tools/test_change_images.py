@@ -193,12 +193,17 @@ def test_sentences(tool, stopped, tmp_path):
     refused(r"^expected images with names, from a folder or tools/pack.py, got 'digits", dataset="digits")
     refused(r"^expected --epochs of more than 3, for that many of the new images lie behind step 18, got 3", epochs=3)
     refused(
-        r"^expected --output_dir outside the folder of images .*\(with the settings of the run and 400 images\)",
+        r"^expected --output_dir outside the folder of images .*: its pictures would",
         output=str(images / "run"),
     )
     few = tmp_path / "few"
     write_images(few, range(COUNT - 128, COUNT))
     refused(r"^expected more images than the 128 negatives, got as many: take away fewer", dataset=str(few), epochs=20)
+    write_images(tmp_path / "fewer", range(20))
+    refused(
+        r"^expected --batch_size to be at most .* \(20\), got \d+ \(with the settings of the run and 20 images\)$",
+        dataset=str(tmp_path / "fewer"),
+    )
     refused(r"^expected a new folder as --output, got '.*run', in which", output=stopped.output_dir)
 
 
