@@ -1,6 +1,7 @@
 """Save and restore all that decides the future of a run."""
 
 import contextlib
+import dataclasses
 import os
 import pathlib
 import sys
@@ -13,6 +14,7 @@ import tf_keras as keras
 from tqdm import tqdm
 
 from pic_tf import replicas, state_files
+from pic_tf.instances.lineage import Writer
 from pic_tf.instances.pager import Pager
 from pic_tf.instances.rows import Rows, collect, ids_here, place
 from pic_tf.optim.history import ProductHistory, resized
@@ -21,7 +23,7 @@ from pic_tf.strategy import is_chief
 
 _TABLES = ("weights", "momentum", "stamp", "ring")  # of `Rows`
 INSTANCES = "instance_ids"  # whose rows they are, where that is not all
-VISITED_BEFORE = "pager/visited_before"  # there with blocks on disk
+VISITED_BEFORE, WRITERS = "pager/visited_before", "pager/writers"  # there with blocks on disk
 HEAD, _CAPACITY = "ring/head", "optimizer/history/capacity"
 _STEP, _PRODUCTS = "optimizer/_iterations", "optimizer/history/products"
 _REPLICAS = "replicas/"  # values [R, ...], one a replica
@@ -107,6 +109,7 @@ class Checkpoints:
             if rows.instance_ids is not None:
                 tables[INSTANCES] = rows.instance_ids
                 variables[VISITED_BEFORE] = np.array(self._pager.visited_before)
+                variables[WRITERS] = np.array([dataclasses.astuple(writer) for writer in self._pager.writers])
             self._pending = self._writer.submit(self._write, step, variables, tables, texts())
         self._saved = step
 
@@ -147,10 +150,10 @@ class Checkpoints:
             values[_PRODUCTS] = resized(values[_PRODUCTS], int(values[_CAPACITY]), capacity, int(values[_STEP]))
             _assign(values, named_variables(self._model))
             rows = read_rows(path, int(values[HEAD]))
-            if rows.instance_ids is not None and not self._pager:
+            if rows.instance_ids is not None and (not self._pager or self._pager.in_memory):
                 raise ValueError("its other rows are on disk: tools/collect_rows.py leads back")
             if self._pager:
-                self._open_pager(rows, bool(values.get(VISITED_BEFORE)))
+                self._open_pager(rows, values)
             at = (self._pager.here(), self._pager.stay(self.step)) if self._pager else ()
             place(rows, self._model.classifier, self._strategy, *at)
             local = self._local_variables()
@@ -160,27 +163,30 @@ class Checkpoints:
         self._saved = self.step
         return self.step
 
-    def _open_pager(self, rows: Rows, visited_before: bool) -> None:
+    def _open_pager(self, rows: Rows, values: dict[str, np.ndarray]) -> None:
         """See that the blocks are there that go with these rows."""
         step = self.step
         if rows.instance_ids is None:
             self._pager.fill(step, rows)
-        else:
-            self._pager.visited_before = visited_before
-            here = self._pager.here(step)
-            if not np.array_equal(ids_here(here), rows.instance_ids):
-                raise ValueError(
-                    f"its rows are those of other windows than {len(here)} replicas and these flags have: "
-                    "tools/collect_rows.py brings all rows into one checkpoint"
-                )
-            if missing := self._pager.missing(step):
-                raise _NoBlocks(
-                    f"expected {len(missing):,} more blocks of rows, the first of them number {missing[0]}, that the "
-                    f"checkpoint of step {step:,} needs, got none in {self._pager.folder!r}: bring them back, or name "
-                    "their folder with --rows_dir"
-                )
-        self._pager.open(step)
-        self._pager.forget_what_lies_ahead()
+            self._pager.open(step, self._pager.writers)
+            self._pager.forget()
+            return
+        self._pager.visited_before = bool(values[VISITED_BEFORE])
+        here = self._pager.here(step)
+        if not np.array_equal(ids_here(here), rows.instance_ids):
+            raise ValueError(
+                f"its rows are those of other windows than {len(here)} replicas and these flags have: "
+                "tools/collect_rows.py brings all rows into one checkpoint"
+            )
+        self._pager.open(step, writers_of(values))
+        if missing := self._pager.missing():
+            number, folder = missing[0]
+            raise _NoBlocks(
+                f"expected {len(missing):,} more blocks of rows, the first of them number {number}, that the "
+                f"checkpoint of step {step:,} needs, got none in {folder!r}: bring them back, or name the folder of "
+                "the rows with --rows_dir"
+            )
+        self._pager.forget()
 
     def _write(self, step: int, *state) -> None:
         state_files.write(self._directory, step, *state)
@@ -243,6 +249,11 @@ def read_rows(path: pathlib.Path, head: int) -> Rows:
     if state_files.has_table(path, INSTANCES):
         tables[INSTANCES] = np.array(state_files.read_table(path, INSTANCES))
     return Rows(**tables, head=head)
+
+
+def writers_of(variables: dict[str, np.ndarray]) -> list[Writer]:
+    """Who wrote the blocks that a state needs, of its variables."""
+    return [Writer(*writer) for writer in variables[WRITERS].tolist()]
 
 
 def history_of(path: pathlib.Path) -> ProductHistory:

@@ -67,7 +67,7 @@ class Config:
         None,
         "shards of the images, V, each with an order of its own: a window holds the same images for every number of "
         "replicas that divides V, so that a run with rows on disk can go on with another one; 0 for one a replica; "
-        "default 256 where it divides W and S, else 0",
+        "default 256 where it divides W and S and the replicas divide it, else 0",
     )
 
     num_negatives: int | None = setting(

@@ -38,10 +38,9 @@ from pic_tf.evals.exported import CHECKPOINTS, EXPORT
 from pic_tf.evals.monitor import KnnMonitor, copy_weights
 from pic_tf.evals.probe import LinearProbe
 from pic_tf.export import export_backbone
-from pic_tf.instances.blocks import Blocks
+from pic_tf.instances.lineage import Lineage
 from pic_tf.instances.pager import Pager
 from pic_tf.instances.pages import Pages
-from pic_tf.instances.regrouped import open_blocks
 from pic_tf.lock import exclusive
 from pic_tf.models.projection import projection_head
 from pic_tf.models.resnet import resnet
@@ -358,7 +357,7 @@ def _train(
     step = checkpoints.restore(found) if found else 0
     if pager and not found:
         pager.open(0)
-        pager.forget_what_lies_ahead()
+        pager.forget()
     within_epoch = values_of(metric_variables(model), strategy) if step % per_epoch else []
     orders = config.sliding_windows(strategy.num_replicas_in_sync)
     if chief:
@@ -540,7 +539,7 @@ def _pager(config: Config, model: PIC, strategy: tf.distribute.Strategy) -> Page
     in_memory, orders = config.instance_store == "host", config.sliding_windows(strategy.num_replicas_in_sync)
     pages = [Pages(order, config.num_negatives) for order in orders]
     here = [orders[replica] for replica in local_indices(strategy)]
-    blocks = [Blocks() if in_memory else open_blocks(rows_folder(config), order) for order in here]
+    blocks = [Lineage(order, None if in_memory else rows_folder(config)) for order in here]
     return Pager(model.classifier, pages, blocks, strategy, in_memory)
 
 
@@ -563,6 +562,7 @@ def _check_room(config: Config, size: int, pager: Pager | None, strategy: tf.dis
     needed, rows = {output: checkpoints}, config.instance_store == "disk"
     if rows:
         folder = rows_folder(config)
+        folder.mkdir(parents=True, exist_ok=True)
         own_share = len(local_indices(strategy)) / strategy.num_replicas_in_sync
         more = plan.rows_on_disk(config) * own_share - pager.bytes_there()
         same = os.stat(folder).st_dev == os.stat(output).st_dev

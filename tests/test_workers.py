@@ -112,8 +112,8 @@ def test_each_worker_keeps_its_rows_in_a_folder_of_its_own(tmp_path):
     ended = [worker.communicate(timeout=300) for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], ended[0][1][-2000:]
     for index in range(2):
-        (folder,) = (tmp_path / f"rows{index}").glob("workers-*/*")
-        assert folder.name == f"replica-0000{index}-of-00002" and any(folder.iterdir())
+        folders = {path.parent for path in (tmp_path / f"rows{index}").glob("workers-*/from-step-*/*/*.npz")}
+        assert {folder.name for folder in folders} == {f"replica-0000{index}-of-00002"}
     alone = subprocess.run(
         arguments(tmp_path / "alone", *flags, "--strategy=mirrored", "--replicas=2"),
         capture_output=True,

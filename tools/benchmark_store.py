@@ -19,6 +19,7 @@ from tqdm import tqdm
 from pic_tf import PIC, LazySGD, SlidingWindow, WarmupCosine
 from pic_tf.data.order import default_shards, default_window
 from pic_tf.instances.blocks import Blocks
+from pic_tf.instances.lineage import Lineage
 from pic_tf.instances.pager import TABLES, Pager
 from pic_tf.instances.pages import Pages
 from pic_tf.plan import as_text
@@ -83,8 +84,9 @@ def prepared(
     begin = (-(-count // stride) + 2 * window // stride) * order.steps_per_window  # behind it lies a whole sweep
     pager = None
     if pages:
-        blocks = Blocks(folder if store == "disk" else None)
+        blocks = Lineage(order, folder if store == "disk" else None)
         first = pages.window_of(begin)
+        blocks.begin(begin, range(0, 0), [])
         rows = {name: np.random.default_rng(0).normal(size=[stride, d]).astype(np.float32) / 100 for name in TABLES[:2]}
         rows["stamp"] = np.ones(stride, np.int64)
         windows = _TURNS + 4 + (k // b + rounds) // order.steps_per_window
@@ -92,7 +94,7 @@ def prepared(
         for number in {number for stop in stops for number, *_ in pages.earlier(range(stop, stop + stride))}:
             blocks.write(number, rows)
         pager = Pager(model.classifier, [pages], [blocks], tf.distribute.get_strategy(), store == "host")
-        pager.open(begin)
+        pager.open(begin, blocks.writers)
     model.classifier.store.stamp.assign(tf.ones_like(model.classifier.store.stamp))
 
     ids_of = tf.function(order.instance_ids)
@@ -248,6 +250,7 @@ def _report_disk(sizes: Sizes, folder: pathlib.Path) -> None:
     table = np.empty(stride, record)
     for name in TABLES:
         table[name] = rows[name]
+    (folder / "blocks").mkdir()
     blocks, raw = Blocks(folder / "blocks"), folder / "rows.bin"
     with open(raw, "wb") as file:
         for _ in range(_ROUNDS * 4):

@@ -25,11 +25,10 @@ from pic_tf import checkpoint, pretrain, state_files, validation
 from pic_tf import config as configuration
 from pic_tf.command_line import only_flags
 from pic_tf.evals.exported import CHECKPOINTS
-from pic_tf.instances.blocks import Blocks
 from pic_tf.instances.classifier import INITIAL_STDDEV
+from pic_tf.instances.lineage import Lineage
 from pic_tf.instances.pager import fill_tables
 from pic_tf.instances.pages import Pages
-from pic_tf.instances.regrouped import counts, open_blocks
 from pic_tf.instances.store import initial_rows
 
 
@@ -58,10 +57,24 @@ def collect(run: str, output: str, rows_dir: str = "") -> pathlib.Path:
     validation.check(config)
     folder = pathlib.Path(rows_dir) if rows_dir else pretrain.rows_folder(config)
     variables = state_files.read_variables(found)
-    visited_before = bool(variables.pop(checkpoint.VISITED_BEFORE, False))
-    pages, blocks = _open_blocks(config, folder, state_files.step_of(found), visited_before)
+    writers, step = checkpoint.writers_of(variables), state_files.step_of(found)
+    orders = config.sliding_windows(writers[-1].replicas)
+    pages = [Pages(order, config.num_negatives, bool(variables[checkpoint.VISITED_BEFORE])) for order in orders]
+    blocks = [Lineage(order, folder) for order in orders]
     rows = checkpoint.read_rows(found, int(variables[checkpoint.HEAD]))
-    dim, window = rows.weights.shape[1], pages[0].window_of(state_files.step_of(found))
+    dim, window, missing = rows.weights.shape[1], pages[0].window_of(step), []
+    for of_replica, its_blocks in zip(pages, blocks):
+        its_blocks.writers = writers
+        missing += its_blocks.missing(of_replica.needed(window))
+    if missing:
+        number, where = min(missing)
+        raise ValueError(
+            f"expected the blocks that step {step:,} needs, of all replicas, in {str(folder)!r}, got {len(missing):,} "
+            f"too few, such as number {number} in {where!r}: name the folder of the rows with --rows_dir"
+        )
+    variables = {
+        name: v for name, v in variables.items() if name not in (checkpoint.VISITED_BEFORE, checkpoint.WRITERS)
+    }
 
     def first_weights(ids: tf.Tensor) -> tf.Tensor:
         return initial_rows(ids, dim, INITIAL_STDDEV, config.seed)
@@ -69,26 +82,7 @@ def collect(run: str, output: str, rows_dir: str = "") -> pathlib.Path:
     texts = {name: state_files.read_text(found, name) for name in pretrain.TEXTS}
     with new_run.new_tables(output, config, dim) as tables:
         fill_tables(tables, rows, pages, blocks, window, first_weights, "blocks")
-        return new_run.write(output, state_files.step_of(found), variables, tables | {"ring": rows.ring}, texts)
-
-
-def _open_blocks(
-    config: configuration.Config, folder: pathlib.Path, step: int, visited_before: bool
-) -> tuple[list[Pages], list[Blocks]]:
-    """Of every replica that wrote to the folder."""
-    found = counts(folder, config.virtual_shards)
-    for count in found:
-        orders = config.sliding_windows(count)
-        pages = [Pages(order, config.num_negatives, visited_before) for order in orders]
-        blocks = [open_blocks(folder, order) for order in orders]
-        window = pages[0].window_of(step)
-        if all(set(p.needed(window)) <= set(b.numbers()) for p, b in zip(pages, blocks)):
-            return pages, blocks
-    got = f"those of {' and '.join(map(str, found))} replicas, not all" if found else "none"
-    raise ValueError(
-        f"expected the blocks that step {step:,} needs, of all replicas, in {str(folder)!r}, got {got}: name their "
-        "folder with --rows_dir"
-    )
+        return new_run.write(output, step, variables, tables | {"ring": rows.ring}, texts)
 
 
 def main(arguments: list[str]) -> None:

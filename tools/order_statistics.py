@@ -11,7 +11,7 @@ from pic_tf.quiet import import_tensorflow
 
 import_tensorflow()
 
-from pic_tf.data.order import SlidingWindow, default_stride, default_window, visit_statistics
+from pic_tf.data.order import SlidingWindow, default_shards, default_stride, default_window, visit_statistics
 
 flags.DEFINE_integer("num_instances", 100_000, "training images, N")
 flags.DEFINE_integer("batch_size", 512, "views a step, B")
@@ -31,7 +31,10 @@ def main(_) -> None:
     if values.window_stride is not None:
         stride = values.window_stride
     try:
-        order = SlidingWindow(values.num_instances, values.batch_size, window, stride, values.seed)
+        shards = default_shards(window, stride) if window < values.num_instances else 0
+        order = SlidingWindow(
+            values.num_instances, values.batch_size, window, stride, values.seed, virtual_shards=shards
+        )
     except ValueError as error:
         sys.exit(f"error: {error}")
     windows = -(-values.num_instances // stride) + 2

@@ -119,7 +119,7 @@ class SlidingWindow:
         shard = places % len(self.shards)
         sizes, keys = tf.gather(self.shard_sizes, shard), tf.gather(self._keys, shard)
         rank = _shuffle(places // len(self.shards) % sizes, sizes, keys)
-        return rank * self._num_shards + tf.gather(self.shards, shard)
+        return rank * self.num_shards + tf.gather(self.shards, shard)
 
     def places(self, step: tf.Tensor | int) -> tf.Tensor:
         """Where in this replica's endless sequence the ids visited at `step` are.
@@ -138,12 +138,12 @@ class SlidingWindow:
     @property
     def shards(self) -> np.ndarray:
         """int64 [m], this replica's shards: those that are r mod R."""
-        return np.arange(self.replica, self._num_shards, self.num_replicas)
+        return np.arange(self.replica, self.num_shards, self.num_replicas)
 
     @property
     def shard_sizes(self) -> np.ndarray:
         """int64 [m], how many instances they have."""
-        return -(-(self.num_instances - self.shards) // self._num_shards)
+        return -(-(self.num_instances - self.shards) // self.num_shards)
 
     @property
     def own_window(self) -> int:
@@ -159,7 +159,8 @@ class SlidingWindow:
         return int(self.shard_sizes.sum()) if size == self.num_instances else size // self.num_replicas
 
     @property
-    def _num_shards(self) -> int:
+    def num_shards(self) -> int:
+        """Shards of all replicas."""
         return self.virtual_shards or self.num_replicas
 
     @functools.cached_property

@@ -1,16 +1,13 @@
 """Rows that are off the device: blocks in the order of visits, each written once."""
 
+import os
 import pathlib
 import re
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
 
 from pic_tf.replaced_file import keep, replaced
-
-if TYPE_CHECKING:
-    from pic_tf.instances.regrouped import Regrouped
 
 TABLES = ("weights", "momentum", "stamp")
 _NAME = re.compile(r"block-(\d{12}|-\d{11})\.npz")
@@ -25,16 +22,10 @@ class Blocks:
 
     Args:
       folder: to keep files in, also an attribute; None for host memory.
-      others: where blocks are that other numbers of replicas have written.
-
-    Raises:
-      OSError: where the folder cannot be made.
     """
 
-    def __init__(self, folder: pathlib.Path | None = None, others: Sequence["Regrouped"] = ()):
-        self.folder, self._memory, self._others = folder, {}, others
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, folder: pathlib.Path | None = None):
+        self.folder, self._memory = folder, {}
 
     def write(self, number: int, rows: dict[str, np.ndarray]) -> None:
         """Keep a block: arrays [S, ...] by name."""
@@ -57,9 +48,6 @@ class Blocks:
         if self.folder is None:
             return self._memory[number]
         path = self._path(number)
-        for other in self._others if not path.exists() else ():
-            if other.has(number):
-                return other.read(number)
         try:
             with np.load(path, allow_pickle=False) as file:
                 rows = dict(file)
@@ -79,28 +67,22 @@ class Blocks:
 
     def has(self, number: int) -> bool:
         """Whether a block is there."""
-        if self.folder is None:
-            return number in self._memory
-        return self._path(number).exists() or any(other.has(number) for other in self._others)
+        return number in self._memory if self.folder is None else self._path(number).exists()
 
     def numbers(self) -> list[int]:
         """Which blocks are there, in ascending order."""
-        return sorted(set(self._own_numbers()).union(*(other.numbers() for other in self._others)))
+        if self.folder is None:
+            return sorted(self._memory)
+        names = os.listdir(self.folder) if self.folder.is_dir() else []
+        return sorted(int(match[1]) for name in names if (match := _NAME.fullmatch(name)))
 
     def remove(self, unwanted: Callable[[int], bool]) -> None:
-        """Forget the blocks whose number is unwanted, those of other numbers of replicas too."""
-        for number in filter(unwanted, self._own_numbers()):
+        """Forget the blocks whose number is unwanted."""
+        for number in filter(unwanted, self.numbers()):
             if self.folder is None:
                 del self._memory[number]
             else:
                 self._path(number).unlink(missing_ok=True)
-        for other in self._others:
-            other.remove(unwanted)
-
-    def _own_numbers(self) -> list[int]:
-        if self.folder is None:
-            return list(self._memory)
-        return [int(match[1]) for path in self.folder.iterdir() if (match := _NAME.fullmatch(path.name))]
 
     def _path(self, number: int) -> pathlib.Path:
         return self.folder / f"block-{number:012d}.npz"

@@ -4,7 +4,7 @@ import dataclasses
 import errno
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -13,8 +13,9 @@ import tf_keras as keras
 from tqdm import tqdm
 
 from pic_tf import replicas
-from pic_tf.instances.blocks import TABLES, Blocks
+from pic_tf.instances.blocks import TABLES
 from pic_tf.instances.classifier import InstanceClassifier
+from pic_tf.instances.lineage import Lineage, Writer
 from pic_tf.instances.pages import Pages
 from pic_tf.instances.rows import Rows
 from pic_tf.progress import drawing_interval
@@ -47,14 +48,13 @@ class Pager(keras.callbacks.Callback):
         self,
         classifier: InstanceClassifier,
         pages: list[Pages],
-        blocks: list[Blocks],
+        blocks: list[Lineage],
         strategy: tf.distribute.Strategy,
         in_memory: bool,
     ):
         super().__init__()
         self.in_memory, self._all_pages, self._blocks = in_memory, pages, blocks
         self._local = replicas.local_indices(strategy)
-        self._pages = [pages[replica] for replica in self._local]
         store = self._store = classifier.store
         if classifier.rows_on_device != pages[0].places:
             raise ValueError(f"expected rows_on_device={pages[0].places}, got {classifier.rows_on_device}")
@@ -69,13 +69,24 @@ class Pager(keras.callbacks.Callback):
         self._coming: Future | None = None
         self._window = self._step = self._in_epoch = 0
 
-    def open(self, step: int) -> None:
+    @property
+    def _pages(self) -> list[Pages]:
+        """Of this worker's replicas."""
+        return [self._all_pages[replica] for replica in self._local]
+
+    def open(self, step: int, writers: Sequence[Writer] = ()) -> None:
         """Begin at a step: nothing but untouched rows is on the device.
 
         Args:
           step: the next one to take.
+          writers: of the blocks that are there.
+
+        Raises:
+          OSError: where there cannot be a folder for blocks.
         """
         self._step, self._window = step, self._pages[0].window_of(step)
+        for pages, blocks in zip(self._pages, self._blocks):
+            blocks.begin(step, pages.needed(self._window), list(writers))
         for pages, variables in zip(self._pages, self._variables):
             for name in TABLES:
                 variables[name].assign(tf.zeros_like(variables[name]))
@@ -90,29 +101,25 @@ class Pager(keras.callbacks.Callback):
     @visited_before.setter
     def visited_before(self, value: bool) -> None:
         self._all_pages = [dataclasses.replace(pages, visited_before=value) for pages in self._all_pages]
-        self._pages = [self._all_pages[replica] for replica in self._local]
 
     @property
-    def folder(self) -> str:
-        """Of the blocks of this worker's first replica."""
-        return str(self._blocks[0].folder)
+    def writers(self) -> list[Writer]:
+        """Of the blocks that are there, and of those to come."""
+        return self._blocks[0].writers
 
     def bytes_there(self) -> int:
         """Of the blocks of this worker."""
-        return sum(len(blocks.numbers()) * self._block_size(pages) for pages, blocks in zip(self._pages, self._blocks))
+        return int(sum(blocks.rows_there() for blocks in self._blocks) * self._row_size())
 
-    def forget_what_lies_ahead(self) -> None:
-        """Delete blocks that will be written again."""
+    def forget(self) -> None:
+        """Delete blocks of other starts of the run that this one writes itself; after `open`."""
         for pages, blocks in zip(self._pages, self._blocks):
-            stop = pages.needed(self._window).stop
-            blocks.remove(lambda number, stop=stop: number >= stop)
+            blocks.forget(pages.needed(self._window).stop)
 
-    def missing(self, step: int) -> list[int]:
-        """Blocks that a run at this step needs and that are not there."""
-        missing = set()
-        for pages, blocks in zip(self._pages, self._blocks):
-            missing |= set(pages.needed(pages.window_of(step))) - set(blocks.numbers())
-        return sorted(missing)
+    def missing(self) -> list[tuple[int, str]]:
+        """(number, folder) of blocks that a run needs from here on and that are not there; after `open`."""
+        both = zip(self._pages, self._blocks)
+        return sorted(set().union(*(blocks.missing(pages.needed(self._window)) for pages, blocks in both)))
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self._in_epoch = 0
@@ -176,9 +183,9 @@ class Pager(keras.callbacks.Callback):
           step: of the oldest state to go back to.
         """
 
-        def remove(blocks: Blocks, first: int) -> None:
+        def remove(blocks: Lineage, first: int) -> None:
             try:
-                blocks.remove(lambda number: number < first)
+                blocks.release(first)
             except OSError as error:  # the next time removes them
                 tqdm.write(f"old blocks of rows are still there ({error})", file=sys.stderr)
 
@@ -220,10 +227,15 @@ class Pager(keras.callbacks.Callback):
           OSError: where there is not room for them, or they cannot be written.
         """
         self.visited_before = any(_trained_later(pages, step, rows.stamp) for pages in self._all_pages)
+        for pages, blocks in zip(self._pages, self._blocks):
+            first = pages.needed(pages.window_of(step)).start
+            blocks.begin(step, range(first, first), [])
+            blocks.clear()
         if not self.in_memory:
             self._check_room(step)
         for pages, blocks in zip(self._pages, self._blocks):
-            for number in pages.needed(pages.window_of(step)):
+            needed = pages.needed(pages.window_of(step))
+            for number in needed:
                 ids = pages.of_block(number)
                 blocks.write(number, {name: np.array(getattr(rows, name)[ids]) for name in TABLES})
 
@@ -245,22 +257,20 @@ class Pager(keras.callbacks.Callback):
 
     def _check_room(self, step: int) -> None:
         """Refuse a disk on which the blocks that `fill` is to write will not fit."""
-        more = 0
-        for pages, blocks in zip(self._pages, self._blocks):
-            there = set(blocks.numbers())
-            more += len(set(pages.needed(pages.window_of(step))) - there) * self._block_size(pages)
-        free = shutil.disk_usage(self.folder).free
-        if more > free:
+        needed = sum(len(pages.needed(pages.window_of(step))) * pages.stride for pages in self._pages)
+        needed, folder = needed * self._row_size(), self._blocks[0].folder
+        free = shutil.disk_usage(folder).free
+        if needed > free:
             raise OSError(
                 errno.ENOSPC,
-                f"expected {more / 1e9:.3g} GB free for the rows off the device, got {free / 1e9:.3g} GB: "
+                f"expected {needed / 1e9:.3g} GB free for the rows off the device, got {free / 1e9:.3g} GB: "
                 "make room, or name another disk with --rows_dir",
-                self.folder,
+                str(folder),
             )
 
-    def _block_size(self, pages: Pages) -> int:
-        """Bytes."""
-        return pages.stride * (2 * 4 * self._store.weights.shape[1] + 8)
+    def _row_size(self) -> int:
+        """Bytes of a resting row."""
+        return 2 * 4 * self._store.weights.shape[1] + 8
 
     def _check_written(self, wait: bool) -> None:
         pending = []
@@ -281,7 +291,7 @@ def fill_tables(
     tables: dict[str, np.ndarray],
     rows: Rows,
     pages: list[Pages],
-    blocks: list[Blocks],
+    blocks: list[Lineage],
     window: int,
     first_weights: Callable[[tf.Tensor], tf.Tensor],
     progress: str = "",
@@ -347,7 +357,7 @@ def _assign(variables: dict[str, tf.Variable], rows_and_places: tuple[np.ndarray
         variables[name].assign(value)
 
 
-def read_block(pages: Pages, blocks: Blocks, block: range, dim: int) -> dict[str, np.ndarray]:
+def read_block(pages: Pages, blocks: Lineage, block: range, dim: int) -> dict[str, np.ndarray]:
     """Rows as they were left one sweep ago; zeros, with stamp 0, where they were never visited.
 
     Args:

@@ -126,8 +126,7 @@ class Pages:
     @property
     def _sweep(self) -> int:
         """Places after which all rows have come again: those of the largest shards of any replica."""
-        order = self.order
-        return len(order.shards) * -(-order.num_instances // (len(order.shards) * order.num_replicas))
+        return len(self.order.shards) * -(-self.order.num_instances // self.order.num_shards)
 
     def _begun(self, place: int) -> int:
         """The first place from there on at which there is something."""

@@ -10,9 +10,9 @@ import tensorflow as tf
 
 from pic_tf.data.order import SlidingWindow
 from pic_tf.instances.blocks import TABLES, Blocks
+from pic_tf.instances.lineage import Lineage, Writer
 from pic_tf.instances.pager import Pager, read_block
 from pic_tf.instances.pages import Pages
-from pic_tf.instances.regrouped import counts, open_blocks
 from pic_tf.instances.rows import Rows, collect, norms, place
 from pic_tf.optim.schedules import WarmupCosine
 from tests.instances.test_ring import B, N, check, make, train_both
@@ -32,18 +32,18 @@ WINDOWS = {
 }
 
 
-def orders(window, stride, count=1):
-    return [SlidingWindow(N, B, window, stride, 3, replica, count) for replica in range(count)]
+def orders(window, stride, count=1, seed=3):
+    return [SlidingWindow(N, B, window, stride, seed, replica, count) for replica in range(count)]
 
 
-def paged(window, stride, num_negatives, folder, strategy=None):
+def paged(window, stride, num_negatives, folder, strategy=None, seed=3):
     """A model, the dense reference, and the pager of the model; in host memory where there is no folder."""
     strategy = strategy or tf.distribute.get_strategy()
     count = strategy.num_replicas_in_sync
-    pages = [Pages(order, num_negatives) for order in orders(window, stride, count)]
+    pages = [Pages(order, num_negatives) for order in orders(window, stride, count, seed)]
     with strategy.scope():
         model, dense = make(num_negatives, SCHEDULE, rows_on_device=pages[0].places)
-    blocks = [Blocks(folder and folder / str(replica)) for replica in range(count)]
+    blocks = [Lineage(order, folder) for order in orders(window, stride, count, seed)]
     pager = Pager(model.classifier, pages, blocks, strategy, in_memory=folder is None)
     pager.open(0)
     return model, dense, pager
@@ -89,8 +89,8 @@ def test_all_stores_equal_dense_sgd_and_each_other(case, tmp_path):
         np.testing.assert_array_equal(other_results, results)
         assert_same_rows(rows_of(other, pager), rows)
         pager.close()
-    assert (tmp_path / "0").stat().st_size  # something did rest on disk
-    assert len(list((tmp_path / "0").glob("block-*.npz"))) > 3
+    folder = tmp_path / "from-step-000000000000" / "replica-00000-of-00001"
+    assert len(list(folder.glob("block-*.npz"))) > 3  # something did rest on disk
 
 
 def test_compiled_by_xla_and_several_steps_at_once(tmp_path):
@@ -135,7 +135,8 @@ def test_two_replicas(tmp_path):
     (results, rows), (other_results, other_rows) = with_replicas(2, in_replicas, tmp_path)
     np.testing.assert_array_equal(results, other_results)
     assert_same_rows(rows, other_rows)
-    assert all(len(list((tmp_path / str(replica)).glob("block-*.npz"))) > 3 for replica in range(2))
+    for replica in range(2):
+        assert len(list(tmp_path.glob(f"*/replica-0000{replica}-of-00002/block-*.npz"))) > 3
 
 
 def test_rows_go_back_to_their_places_at_any_step(tmp_path):
@@ -156,13 +157,14 @@ def test_rows_go_back_to_their_places_at_any_step(tmp_path):
     pager.close()
 
     again, _, its_pager = paged(window, stride, num_negatives, tmp_path / "again")
-    assert its_pager.missing(75) == list(its_pager._pages[0].needed(18))
-    its_pager.fill(75, whole)
     its_pager.open(75)
+    assert [number for number, _ in its_pager.missing()] == list(its_pager._pages[0].needed(18))
+    its_pager.fill(75, whole)
+    its_pager.open(75, its_pager.writers)
     place(part, again.classifier, again.distribute_strategy, its_pager.here(), its_pager.stay(75))
     again.lazy_sgd.iterations.assign(75)
     assert_same_rows(rows_of(again, its_pager), whole)
-    assert its_pager.missing(75) == []
+    assert its_pager.missing() == []
 
 
 @pytest.mark.parametrize("step", [0, 6, 20, 80])
@@ -179,7 +181,7 @@ def test_rows_of_another_order_of_visits(tmp_path, step):
     after, _, pager = paged(window, stride, num_negatives, tmp_path / "after")
     pager.fill(step, rows)
     assert pager.visited_before == (step < 80) and len(pager.here(step)[0]) == 48
-    pager.open(step)
+    pager.open(step, pager.writers)
     place(rows, after.classifier, after.distribute_strategy, pager.here(), pager.stay(step))
     after.lazy_sgd.iterations.assign(80)
     found = rows_of(after, pager)
@@ -200,7 +202,7 @@ def test_rows_of_another_order_of_visits(tmp_path, step):
             variable.assign(value)
         train_both(each, dense, ids, rates()[80:], callbacks)
     assert_same_rows(rows_of(after, pager), rows_of(beside))
-    assert any(number < 0 for number in pager._blocks[0].numbers()) == (step < 80)
+    assert bool(list(tmp_path.rglob("block--*.npz"))) == (step < 80)
     pager.close()
 
 
@@ -221,8 +223,9 @@ def test_untouched_rows_that_come_later_take_no_space(tmp_path):
     train_both(model, dense, ids_of(window, stride)[:20], rates())
     _, _, pager = paged(window, stride, num_negatives, tmp_path)
     pager.fill(20, rows_of(model))
-    assert not pager.visited_before and pager.missing(20) == []
-    assert pager._blocks[0].numbers() == [0, 1, 2, 3]
+    pager.open(20, pager.writers)
+    assert not pager.visited_before and pager.missing() == []
+    assert sorted(path.name[-6:] for path in tmp_path.rglob("*.npz")) == ["00.npz", "01.npz", "02.npz", "03.npz"]
     pager.close()
 
 
@@ -306,60 +309,113 @@ def test_a_window_that_needs_nearly_all_rows_is_refused():
         Pages(SlidingWindow(55, 8, 32, 8), 24)
 
 
-# --- another number of replicas ---
+# --- who wrote what ---
 
 
-def shards_of(count):
-    return [SlidingWindow(N, B, 32, 8, 3, replica, count, 8) for replica in range(count)]
+def lineages(count, rows):
+    return [Lineage(SlidingWindow(N, B, 32, 8, 3, replica, count, 8), rows) for replica in range(count)]
+
+
+VALUES = np.random.default_rng(0).normal(size=(N, 2, 3)).astype(np.float32)
+
+
+def write(blocks, numbers, plus=0):
+    """Known rows: their stamp says which instance, of which block, and something more."""
+    for number in numbers:
+        ids = Pages(blocks._order, 24).of_block(number)
+        blocks.write(
+            number, {"weights": VALUES[ids, 0], "momentum": VALUES[ids, 1], "stamp": 1000 * number + ids + plus}
+        )
+
+
+def check_read(blocks, number, plus=0):
+    ids, found = Pages(blocks._order, 24).of_block(number), blocks.read(number)
+    np.testing.assert_array_equal(found["weights"], VALUES[ids, 0])
+    np.testing.assert_array_equal(found["momentum"], VALUES[ids, 1])
+    np.testing.assert_array_equal(found["stamp"], 1000 * number + ids + plus)
+    assert [found[name].dtype for name in TABLES] == [np.float32, np.float32, np.int64]
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 4), (4, 2), (8, 1), (4, 4)])
 def test_blocks_of_another_number_of_replicas(tmp_path, before, after):
     """Each replica finds the rows of its own instances in the blocks of others, in its own order."""
-    values = np.random.default_rng(0).normal(size=(N, 2, 3)).astype(np.float32)
-    for order in shards_of(before):
-        pages, blocks = Pages(order, 24), open_blocks(tmp_path, order)
+    for blocks in lineages(before, tmp_path):
+        blocks.begin(0, range(-3, -3), [])
+        write(blocks, (-2, 0, 5))
+    writers = blocks.writers
+    for blocks in lineages(after, tmp_path):
+        blocks.begin(30, range(-2, 6), writers)
+        assert blocks.writers == [Writer(-3, 0, before), Writer(6, 30, after)]
+        assert {number for number, _ in blocks.missing(range(-2, 8))} == {-1, 1, 2, 3, 4, 6, 7}
         for number in (-2, 0, 5):
-            ids = pages.of_block(number)
-            blocks.write(number, {"weights": values[ids, 0], "momentum": values[ids, 1], "stamp": ids + number})
-    assert counts(tmp_path, 8) == [before] and counts(tmp_path, 0) == []
-    for order in shards_of(after):
-        pages, blocks = Pages(order, 24), open_blocks(tmp_path, order)
-        assert blocks.numbers() == [-2, 0, 5] and blocks.has(5) and not blocks.has(4)
-        for number in (-2, 0, 5):
-            ids, found = pages.of_block(number), blocks.read(number)
-            np.testing.assert_array_equal(found["weights"], values[ids, 0])
-            np.testing.assert_array_equal(found["momentum"], values[ids, 1])
-            np.testing.assert_array_equal(found["stamp"], ids + number)
-            assert {name: table.dtype for name, table in found.items()} == {
-                "weights": np.float32,
-                "momentum": np.float32,
-                "stamp": np.int64,
-            }
-        with pytest.raises(ValueError, match=r"^expected a block of rows in '.*8-shards/replica-\d+-of-\d+/block-0+4"):
+            check_read(blocks, number)
+        assert blocks.rows_there() == 3 * 8 / after
+        with pytest.raises(
+            ValueError, match=rf"^expected a block of rows in '.*from-step-0+/replica-.*-of-0+{before}/"
+        ):
             blocks.read(4)
-    first = open_blocks(tmp_path, shards_of(after)[0])
-    first.write(5, {name: table + 1 for name, table in first.read(5).items()})  # its own goes before those of others
-    np.testing.assert_array_equal(first.read(5)["stamp"], Pages(shards_of(after)[0], 24).of_block(5) + 6)
-    for order in shards_of(after):
-        open_blocks(tmp_path, order).remove(lambda number: number != 0)
-    left = {path.name for path in tmp_path.rglob("*.npz")}
-    assert left == {"block-000000000000.npz"}
+        write(blocks, [6], plus=7)
+        check_read(blocks, 6, plus=7)
+    for blocks in lineages(after, tmp_path):
+        blocks.begin(30, range(-2, 6), writers)
+        blocks.release(1)
+    assert {path.name[-6:] for path in tmp_path.rglob("*.npz")} == {"05.npz", "06.npz"}
 
 
-def test_a_part_of_a_block_is_none(tmp_path):
-    for order in shards_of(2):
-        pages = Pages(order, 24)
-        for number in (3, 4):
-            ids = pages.of_block(number)
-            rows = {"weights": np.zeros([len(ids), 3]), "momentum": np.zeros([len(ids), 3]), "stamp": ids}
-            open_blocks(tmp_path, order).write(number, rows)
-    (path,) = tmp_path.rglob("*/replica-00001-of-00002/block-000000000004.npz")
-    path.unlink()
-    alone = open_blocks(tmp_path, shards_of(1)[0])
-    assert alone.numbers() == [3] and not alone.has(4)
-    alone.remove(lambda number: number > 2)  # what is left of it goes too, or it would be taken for a good one later
-    assert not list(tmp_path.rglob("*.npz"))
+def test_blocks_that_were_left_behind_are_not_taken_for_others(tmp_path):
+    """Two machines, then one, then two: what one of them wrote after the checkpoint is still there, and is not read."""
+    (first, second), alone = lineages(2, tmp_path), lineages(1, tmp_path / "copy")[0]
+    for blocks in (first, second):
+        blocks.begin(0, range(0, 0), [])
+        write(blocks, range(8))
+    writers = first.writers  # of a checkpoint that needs blocks up to 4; then the machines went down
+    shutil.copytree(tmp_path / "from-step-000000000000", tmp_path / "copy" / "from-step-000000000000")
+    alone.begin(20, range(1, 5), writers)
+    alone.forget(5)
+    write(alone, range(5, 10), plus=100)
+    assert alone.writers == [Writer(0, 0, 2), Writer(5, 20, 1)]
+    again = lineages(2, tmp_path)  # with their own folders, as they left them
+    for blocks in again:
+        blocks.begin(40, range(3, 10), alone.writers)
+        assert blocks.writers == [Writer(0, 0, 2), Writer(5, 20, 1), Writer(10, 40, 2)]
+        folder = str(tmp_path / "from-step-000000000020" / "replica-00000-of-00001")
+        assert blocks.missing(range(3, 10)) == [(number, folder) for number in range(5, 10)]
+    shutil.copytree(tmp_path / "copy" / "from-step-000000000020", tmp_path / "from-step-000000000020")
+    for blocks in again:
+        assert blocks.missing(range(3, 10)) == []
+        for number in range(3, 10):
+            check_read(blocks, number, plus=100 if number >= 5 else 0)
+        blocks.forget(10)
+        write(blocks, [10], plus=200)
+    for blocks in again:
+        blocks.release(6)  # what is older than the start before is needed by nobody
+        blocks.begin(50, range(6, 11), blocks.writers)
+        assert blocks.writers == [Writer(5, 20, 1), Writer(10, 40, 2), Writer(11, 50, 2)]
+        check_read(blocks, 10, plus=200)
+    left = {int(path.stem.removeprefix("block-")) for path in tmp_path.glob("from-step-*/*/*.npz")}
+    assert left == set(range(6, 11))
+
+
+def test_a_try_that_was_cut_off_leaves_nothing_to_the_next(tmp_path):
+    """From the same step in another order of visits: the blocks of the first try hold other instances."""
+    window, stride, num_negatives = WINDOWS["as usual"]
+    rows = Rows(*np.zeros([2, N, 16], np.float32), np.arange(1, N + 1), np.zeros(24, np.int64), 0)
+    for seed in (3, 4):
+        _, _, pager = paged(window, stride, num_negatives, tmp_path, seed=seed)
+        if seed == 3:
+            pager.fill(40, rows)
+            write(pager._blocks[0], range(9, 12))
+        else:
+            pager.fill(0, rows)
+            pager.fill(40, rows)
+        pager.open(40, pager.writers)
+        assert pager.missing() == []
+        for number in pager._pages[0].needed(10):
+            ids = pager._pages[0].of_block(number)
+            np.testing.assert_array_equal(pager._blocks[0].read(number)["stamp"], ids + 1)
+        pager.close()
+    there = {path.name for path in (tmp_path / "from-step-000000000040").rglob("*.npz")}
+    assert there == {f"block-{number:012d}.npz" for number in pager._pages[0].needed(10)}
 
 
 # --- blocks ---
@@ -372,6 +428,7 @@ def block(seed):
 
 
 def test_blocks(tmp_path):
+    (tmp_path / "rows").mkdir()
     for blocks in (Blocks(), Blocks(tmp_path / "rows")):
         for number in (3, 12, 7):
             blocks.write(number, block(number))
@@ -380,6 +437,7 @@ def test_blocks(tmp_path):
             np.testing.assert_array_equal(blocks.read(7)[name], block(7)[name])
         blocks.remove(lambda number: number < 12)
         assert blocks.numbers() == [12]
+        assert blocks.has(12) and not blocks.has(7)
     assert [path.name for path in (tmp_path / "rows").iterdir()] == ["block-000000000012.npz"]
 
 
