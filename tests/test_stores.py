@@ -142,6 +142,7 @@ def test_rows_of_other_windows_are_refused(stopped_on_disk, change):
     assert sorted(pathlib.Path(stopped_on_disk.output_dir).rglob("*.npz")) == before
 
 
+@pytest.mark.slow
 def test_another_order_of_visits_from_any_step(tmp_path, monkeypatch):
     """Rows that were trained under another order before the new one comes to them are kept, through restarts too."""
     first = dataclasses.replace(SETTINGS, output_dir=str(tmp_path / "first"))
@@ -173,6 +174,7 @@ def test_another_order_of_visits_from_any_step(tmp_path, monkeypatch):
         run(dataclasses.replace(disk, output_dir=str(tmp_path / "copy")))
 
 
+@pytest.mark.slow
 def test_two_runs_share_a_rows_dir_and_a_damaged_state_is_passed_over(on_device, tmp_path, monkeypatch):
     settings, expected = on_device
     mine, other = (

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -76,6 +77,7 @@ def test_workers_equal_one_process_with_as_many_replicas(tmp_path, count):
     assert metrics[0][-1]["knn"] and (tmp_path / "workers" / "backbone" / "saved_model.pb").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_worker_ends_the_other_and_a_signal_to_one_saves_the_state_of_all(tmp_path):
     command = (2, tmp_path, "--epochs=200", "--knn_every=0", "--checkpoint_every=1")
     first, second = start_workers(*command)
@@ -127,6 +129,17 @@ def test_each_worker_keeps_its_rows_in_a_folder_of_its_own(tmp_path):
         np.testing.assert_array_equal(
             got[name], value[part] if name in ("weights", "momentum") else value, err_msg=name
         )
+
+    for index in range(2):  # gathered from the disks of both machines, from before the restart and after it
+        (folder,) = (tmp_path / f"rows{index}").glob("workers-*")
+        shutil.copytree(folder, tmp_path / "gathered", dirs_exist_ok=True)
+    flags = (f"--run={tmp_path / 'workers'}", f"--output={tmp_path / 'new'}", f"--rows_dir={tmp_path / 'gathered'}")
+    tool = pathlib.Path(__file__).parents[1] / "tools" / "collect_rows.py"
+    collected = subprocess.run([sys.executable, str(tool), *flags], capture_output=True, text=True, timeout=300)
+    assert collected.returncode == 0, collected.stderr[-2000:]
+    got, expected = variables_of(tmp_path / "new"), variables_of(tmp_path / "alone")
+    for name in ("weights", "momentum", "stamp", "ring"):
+        np.testing.assert_array_equal(got[name], expected[name], err_msg=name)
 
 
 def wait_for(condition, process, seconds=120):

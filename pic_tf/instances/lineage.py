@@ -10,6 +10,7 @@ import numpy as np
 
 from pic_tf.data.order import SlidingWindow
 from pic_tf.instances.blocks import Blocks
+from pic_tf.replaced_file import keep
 
 _FOLDER = re.compile(r"from-step-\d{12}/replica-(\d{5})-of-(\d{5})")
 
@@ -110,8 +111,11 @@ class Lineage:
         )
 
     def keep(self) -> None:
-        """Bring the names of the files to the disk too."""
+        """Bring the names of the files and folders to the disk too."""
         self._own.keep()
+        if self._rows:
+            keep(self.folder.parent)
+            keep(self._rows)
 
     def clear(self) -> None:
         """Forget what an earlier try from the same step has written."""
