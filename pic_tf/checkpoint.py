@@ -152,9 +152,7 @@ class Checkpoints:
             rows = read_rows(path, int(values[HEAD]))
             if rows.instance_ids is not None and (not self._pager or self._pager.in_memory):
                 raise ValueError("its other rows are on disk: tools/collect_rows.py leads back")
-            if self._pager:
-                self._open_pager(rows, values)
-            at = (self._pager.here(), self._pager.stay(self.step)) if self._pager else ()
+            at = self._open_pager(rows, values) if self._pager else ()
             place(rows, self._model.classifier, self._strategy, *at)
             local = self._local_variables()
             own = [values.get(_REPLICAS + name, ()) for name in local]
@@ -163,30 +161,31 @@ class Checkpoints:
         self._saved = self.step
         return self.step
 
-    def _open_pager(self, rows: Rows, values: dict[str, np.ndarray]) -> None:
-        """See that the blocks are there that go with these rows."""
-        step = self.step
+    def _open_pager(self, rows: Rows, values: dict[str, np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """See that the blocks are there that go with these rows; returns what `place` takes, `here` and `stay`."""
+        step, pager = self.step, self._pager
         if rows.instance_ids is None:
-            self._pager.fill(step, rows)
-            self._pager.open(step, self._pager.writers)
-            self._pager.forget()
-            return
-        self._pager.visited_before = bool(values[VISITED_BEFORE])
-        here = self._pager.here(step)
-        if not np.array_equal(ids_here(here), rows.instance_ids):
+            pager.fill(step, rows)
+            writers = pager.writers
+        else:
+            pager.visited_before = bool(values[VISITED_BEFORE])
+            writers = writers_of(values)
+        here = pager.here(step)
+        if rows.instance_ids is not None and not np.array_equal(ids_here(here), rows.instance_ids):
             raise ValueError(
                 f"its rows are those of other windows than {len(here)} replicas and these flags have: "
                 "tools/collect_rows.py brings all rows into one checkpoint"
             )
-        self._pager.open(step, writers_of(values))
-        if missing := self._pager.missing():
+        pager.open(step, writers)
+        if missing := pager.missing():
             number, folder = missing[0]
             raise _NoBlocks(
                 f"expected {len(missing):,} more blocks of rows, the first of them number {number}, that the "
                 f"checkpoint of step {step:,} needs, got none in {folder!r}: bring them back, or name the folder of "
                 "the rows with --rows_dir"
             )
-        self._pager.forget()
+        pager.forget()
+        return here, pager.stay(step)
 
     def _write(self, step: int, *state) -> None:
         state_files.write(self._directory, step, *state)

@@ -94,7 +94,7 @@ def resolve(config: Config, num_instances: int, num_replicas: int = 1) -> Config
         stride = config.window_stride
     shards = config.virtual_shards
     if shards is None:
-        shards = 0 if window == n else default_shards(window, stride, r)
+        shards = default_shards(n, window, stride, r)
     order = SlidingWindow(n, b, window, stride, 0, r - 1, r, shards)  # raises where they do not fit
     negatives = config.num_negatives
     if negatives is None:

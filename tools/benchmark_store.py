@@ -71,7 +71,7 @@ def prepared(
     """
     b, d, k = sizes.batch_size, sizes.embedding_dim, sizes.num_negatives
     window, stride = default_window(count, b)
-    order = SlidingWindow(count, b, window, stride, virtual_shards=default_shards(window, stride))
+    order = SlidingWindow(count, b, window, stride, virtual_shards=default_shards(count, window, stride))
     pages = None if store == "device" else Pages(order, k)
     inputs = keras.Input([d], batch_size=b)
     backbone = keras.Model(inputs, GivenEmbedding()(inputs))

@@ -31,7 +31,7 @@ def main(_) -> None:
     if values.window_stride is not None:
         stride = values.window_stride
     try:
-        shards = default_shards(window, stride) if window < values.num_instances else 0
+        shards = default_shards(values.num_instances, window, stride)
         order = SlidingWindow(
             values.num_instances, values.batch_size, window, stride, values.seed, virtual_shards=shards
         )

@@ -240,12 +240,14 @@ def default_window(num_instances: int, batch_size: int) -> tuple[int, int]:
     return window, default_stride(window)
 
 
-def default_shards(window_size: int, window_stride: int, num_replicas: int = 1) -> int:
+def default_shards(num_instances: int, window_size: int, window_stride: int, num_replicas: int = 1) -> int:
     """Virtual shards where the user names no number.
 
-    V = 256 where that fits the sizes, so that another number of replicas goes on with the same windows; else 0.
+    V = 256 where there are windows and it fits their sizes, so that another number of replicas goes on with the
+    same ones; else 0.
 
     Args:
+      num_instances: N.
       window_size: W.
       window_stride: S.
       num_replicas: R.
@@ -254,7 +256,7 @@ def default_shards(window_size: int, window_stride: int, num_replicas: int = 1) 
       V.
     """
     fits = all(x % _VIRTUAL_SHARDS == 0 for x in (window_size, window_stride)) and _VIRTUAL_SHARDS % num_replicas == 0
-    return _VIRTUAL_SHARDS if fits else 0
+    return _VIRTUAL_SHARDS if fits and window_size < num_instances else 0
 
 
 def default_stride(window_size: int) -> int:

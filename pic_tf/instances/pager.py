@@ -234,8 +234,7 @@ class Pager(keras.callbacks.Callback):
         if not self.in_memory:
             self._check_room(step)
         for pages, blocks in zip(self._pages, self._blocks):
-            needed = pages.needed(pages.window_of(step))
-            for number in needed:
+            for number in pages.needed(pages.window_of(step)):
                 ids = pages.of_block(number)
                 blocks.write(number, {name: np.array(getattr(rows, name)[ids]) for name in TABLES})
 

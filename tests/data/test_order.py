@@ -198,7 +198,11 @@ def test_as_many_virtual_shards_as_replicas_is_the_usual_order():
     [(131072, 16384, 1, 256), (131072, 16384, 8, 256), (131072, 16380, 6, 0), (131072, 16384, 3, 0), (512, 64, 1, 0)],
 )
 def test_default_shards(w, s, replicas, expected):
-    assert default_shards(w, s, replicas) == expected
+    assert default_shards(10**6, w, s, replicas) == expected
+
+
+def test_epochs_have_no_default_shards():
+    assert default_shards(1024, 1024, 1024) == 0
 
 
 def test_other_seeds_give_other_orders():
