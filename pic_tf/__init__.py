@@ -18,8 +18,8 @@ _PUBLIC = {
     "InstanceClassifier": "pic_tf.instances.classifier",
     "SlidingWindow": "pic_tf.data.order",
     "resnet": "pic_tf.models.resnet",
-    "distribute": "pic_tf.replicas",
-    "export_backbone": "pic_tf.export",
+    "distribute": "pic_tf.replicas.collectives",
+    "export_backbone": "pic_tf.serving.saved_model",
 }
 __all__ = [*_PUBLIC, "__version__"]
 

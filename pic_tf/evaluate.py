@@ -15,26 +15,26 @@ import sys
 from absl import app, flags, logging
 
 if __name__ == "__main__":
-    from pic_tf.quiet import import_tensorflow
+    from pic_tf.files.quiet import import_tensorflow
 
     import_tensorflow()
 
 import tensorflow as tf
 
-from pic_tf import config as configuration
-from pic_tf.command_line import only_flags
 from pic_tf.evals import settings as evaluation
-from pic_tf.evals.exported import open_exported
 from pic_tf.evals.protocols import evaluate, open_labelled
 from pic_tf.evals.report import HEADER
-from pic_tf.strategy import open_strategy
+from pic_tf.files.command_line import only_flags
+from pic_tf.replicas.devices import open_strategy
+from pic_tf.serving.exported import open_exported
+from pic_tf.settings import flag_files
 
 
 def main(arguments: list[str]) -> None:
     logging.set_verbosity(logging.ERROR)  # TensorFlow reports its own doings through absl
     try:
         only_flags(arguments)
-        settings = configuration.from_flags(settings=evaluation.Settings)
+        settings = flag_files.from_flags(settings=evaluation.Settings)
         exported = None if settings.model == evaluation.PIXELS else open_exported(settings.model)
         settings = evaluation.resolve(settings, exported)
         if settings.intra_op_threads:
@@ -57,6 +57,6 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    configuration.define_flags(settings=evaluation.Settings)
-    flags.adopt_module_key_flags(configuration)  # so that --help shows them
-    app.run(main, flags_parser=configuration.parse)
+    flag_files.define_flags(settings=evaluation.Settings)
+    flags.adopt_module_key_flags(flag_files)  # so that --help shows them
+    app.run(main, flags_parser=flag_files.parse)

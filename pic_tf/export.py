@@ -3,118 +3,23 @@
 python -m pic_tf.export --run=runs/pic --output=backbone
 """
 
-import os
-import pathlib
-import shutil
 import sys
-from types import ModuleType
-from typing import Any
 
 from absl import app, flags, logging
 
 if __name__ == "__main__":
-    from pic_tf.quiet import import_tensorflow
+    from pic_tf.files.quiet import import_tensorflow
 
     import_tensorflow()
-
-import tensorflow as tf
-import tf_keras as keras
-
-from pic_tf.data.augment import MEAN, STDDEV
-from pic_tf.data.crops import central_view
-from pic_tf.model_card import model_card, write_card
-
-
-def normalisation_layer(keras: ModuleType = keras) -> keras.layers.Layer:
-    """Images in [0, 1] -> what a backbone takes: (x - mean) / deviation by channel.
-
-    Args:
-      keras: the Keras of the model that it is for.
-    """
-    return keras.layers.Rescaling([1 / s for s in STDDEV], [-m / s for m, s in zip(MEAN, STDDEV)], name="normalise")
-
-
-def export_backbone(
-    backbone: keras.Model,
-    path: str | os.PathLike,
-    image_size: int | None = None,
-    *,
-    trained_size: int | None = None,
-    eval_crop: float = 1.0,
-    training: dict[str, Any] | None = None,
-) -> None:
-    """Write the backbone as a SavedModel that takes plain images in [0, 1].
-
-    The channel normalisation it was trained with is inside. The signature `serving_default` maps
-    `images` to `features`; the signature `encoded`, there where a size is known, maps `encoded`, the bytes of
-    JPEG or PNG files, to `features` of their central views, as evaluations see them. As a reusable SavedModel,
-    `hub.KerasLayer(path, trainable=True)` fine-tunes it: variables, trainable variables and the training flag
-    are there, and batch normalisation updates its statistics. In Keras 3 it is
-    `keras.layers.TFSMLayer(path, "serving_default", "training")`; the signature `training` is that mode of it.
-    A model card in it (model_card.json, model_card.md) says what it is.
-
-    Args:
-      backbone: Keras model, normalised images -> features [B, C] or maps [B, h, w, C], which are averaged.
-      path: folder to write; one that is there already is replaced once the new one is complete.
-      image_size: side in pixels that the signature asks for; None for any.
-      trained_size: side in pixels of the views it was trained on, to which encoded images are brought; None for
-        `image_size`.
-      eval_crop: side of the central crop of encoded images and in evaluations, share of the short side.
-      training: how it was trained, for the model card; anything JSON can hold.
-
-    Raises:
-      ValueError: where something else than an export is at `path`.
-
-    Source: https://www.tensorflow.org/hub/reusable_saved_models.
-    """
-    path = os.path.normpath(os.fspath(path))
-    older = os.path.exists(os.path.join(path, "saved_model.pb"))
-    if os.path.exists(path) and not older and not (os.path.isdir(path) and not os.listdir(path)):
-        raise ValueError(f"expected a new folder or an older export at {path!r}, got something else: name another")
-    shape, view_size = [image_size, image_size, 3], image_size or trained_size
-    images = keras.Input(shape, name="images")
-    scale = normalisation_layer()
-    # A flat model: its variables and names are the backbone's own.
-    features = backbone(scale(images))
-    if features.shape.rank == 4:
-        features = keras.layers.GlobalAveragePooling2D(name="features")(features)
-    # Whatever precision it was trained in.
-    features = keras.layers.Activation("linear", dtype="float32", name="float32")(features)
-    model = keras.Model(images, features, name="pic_backbone")
-
-    def of_images(training: bool) -> tf.types.experimental.GenericFunction:
-        signature = [tf.TensorSpec([None, *shape], tf.float32, name="images")]
-        return tf.function(lambda images: {"features": model(images, training=training)}, signature)
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="encoded")])
-    def serve_encoded(encoded: tf.Tensor) -> dict[str, tf.Tensor]:
-        view = tf.TensorSpec([view_size, view_size, 3], tf.uint8)
-        views = tf.map_fn(lambda image: central_view(image, eval_crop, view_size), encoded, fn_output_signature=view)
-        return {"features": model(tf.cast(views, tf.float32) / 255, training=False)}
-
-    signatures = {"serving_default": of_images(False), "training": of_images(True)}
-    signatures |= {"encoded": serve_encoded} if view_size else {}
-    aside = f"{path}.partial"
-    shutil.rmtree(aside, ignore_errors=True)
-    model.save(aside, save_format="tf", include_optimizer=False, signatures=signatures)
-    card = model_card(backbone, features.shape[-1], trained_size or image_size, eval_crop, training, image_size)
-    write_card(pathlib.Path(aside), card)
-    # Moved out of the way as a whole: a folder that is half deleted would be nobody's export.
-    old = f"{path}.old.partial"
-    shutil.rmtree(old, ignore_errors=True)
-    if os.path.exists(path):
-        os.rename(path, old)
-    os.rename(aside, path)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def main(_) -> None:
     logging.set_verbosity(logging.ERROR)  # TensorFlow reports its own doings through absl
-    from pic_tf import pretrain  # brings in everything else, which a library user of this file does not need
+    from pic_tf.serving import of_run
 
     output, untrained = flags.FLAGS.output, flags.FLAGS.untrained
     try:
-        step = pretrain.export_run(flags.FLAGS.run, output, untrained)
+        step = of_run.export_run(flags.FLAGS.run, output, untrained)
     except ValueError as error:
         sys.exit(f"error: {error}")
     print(f"backbone {f'after {step:,} steps' if step else 'at its random initialisation'} written to {output}")

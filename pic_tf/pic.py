@@ -5,12 +5,12 @@ from collections.abc import Callable
 import tensorflow as tf
 import tf_keras as keras
 
-from pic_tf import replicas
-from pic_tf.evals.probe import LinearProbe
-from pic_tf.histogram import LogHistogram
 from pic_tf.instances.classifier import InstanceClassifier
+from pic_tf.instances.health import LogHistogram
+from pic_tf.models.probe import LinearProbe
 from pic_tf.models.projection import projection_head
 from pic_tf.optim.lazy_sgd import LazySGD
+from pic_tf.replicas import collectives
 
 
 class PIC(keras.Model):
@@ -114,8 +114,8 @@ class PIC(keras.Model):
         self.sum_left_out = keras.metrics.Sum("left_out")
         self.row_norms = LogHistogram(1e-12, 1e12, 8, "row_norms")
         self.row_gaps = LogHistogram(1.0, 1e9, 4, "row_gaps")
-        self.skipped = replicas.local_variable(lambda: tf.constant(0, tf.int64), "skipped")
-        self.last_skipped = replicas.local_variable(lambda: tf.constant(-1, tf.int64), "last_skipped")
+        self.skipped = collectives.local_variable(lambda: tf.constant(0, tf.int64), "skipped")
+        self.last_skipped = collectives.local_variable(lambda: tf.constant(-1, tf.int64), "last_skipped")
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -229,9 +229,9 @@ class PIC(keras.Model):
             losses = tf.concat([losses for losses, _ in results], axis=0)
             of_views = tf.concat([_of_views(weights, losses) for losses, _ in results], axis=0)
             # The replica's share: Keras adds the gradients of all.
-            loss = tf.reduce_mean(of_views * losses) / replicas.count()
+            loss = tf.reduce_mean(of_views * losses) / collectives.count()
             if self.losses:  # regularisation of the user's backbone
-                loss += tf.add_n(self.losses) / replicas.count()
+                loss += tf.add_n(self.losses) / collectives.count()
             scaled = self.loss_scaling.get_scaled_loss(loss) if self.loss_scaling else loss
         variables = [*self.backbone.trainable_variables, *self.projection.trainable_variables]
         gradients = tape.gradient(scaled, [*variables, rows])
@@ -246,7 +246,7 @@ class PIC(keras.Model):
             probe_images, labels, probe_weights = labelled
             self.probe.learn(self.features(probe_images), labels, probe_weights)
 
-        live = tf.reduce_sum(tf.cast(self.classifier.ids >= 0, tf.float32)) * replicas.count()
+        live = tf.reduce_sum(tf.cast(self.classifier.ids >= 0, tf.float32)) * collectives.count()
         taken, correct = tf.cast(finite, tf.float32), results[0][1]
         self.mean_loss.update_state(tf.where(finite, losses, 0.0), sample_weight=taken * of_views)
         self.mean_accuracy.update_state(correct, sample_weight=taken * _of_views(weights, correct))
@@ -276,7 +276,7 @@ class PIC(keras.Model):
         # An input of 1e21 leaves a finite loss, but no finite variance.
         parts += [tf.reduce_sum(v) for v in self._statistics() if v.dtype.is_floating]
         everything = loss + tf.add_n([tf.cast(part, tf.float32) for part in parts])
-        of_loss, all_sums = tf.unstack(replicas.all_sum(tf.stack([loss, everything])))
+        of_loss, all_sums = tf.unstack(collectives.all_sum(tf.stack([loss, everything])))
         finite = tf.math.is_finite(all_sums)
         self.lazy_sgd.taken.assign(finite)
 
@@ -313,7 +313,7 @@ class PIC(keras.Model):
         """What the forward pass moves: each replica's own batch statistics."""
         weights = [*self.backbone.non_trainable_weights, *self.projection.non_trainable_weights]
         own = tf.VariableSynchronization.ON_READ
-        return weights if replicas.count() == 1 else [v for v in weights if v.synchronization == own]
+        return weights if collectives.count() == 1 else [v for v in weights if v.synchronization == own]
 
     def test_step(self, data) -> dict[str, tf.Tensor]:
         """Refused: a held-out image has no row of its own, so there is no loss to evaluate."""

@@ -16,16 +16,17 @@ import sys
 from absl import app, flags, logging
 
 if __name__ == "__main__":
-    from pic_tf.quiet import import_tensorflow
+    from pic_tf.files.quiet import import_tensorflow
 
     import_tensorflow()
 
 import tensorflow as tf
 
-from pic_tf import config as configuration
-from pic_tf import pretrain, validation
-from pic_tf.command_line import only_flags
-from pic_tf.strategy import is_chief
+from pic_tf.files.command_line import only_flags
+from pic_tf.replicas.devices import is_chief
+from pic_tf.runs import open_data, run_folder
+from pic_tf.settings import check, flag_files, networks
+from pic_tf.training import build, loop
 
 START_AGAIN = 75  # exit code (EX_TEMPFAIL of sysexits.h)
 
@@ -35,18 +36,18 @@ def main(arguments: list[str]) -> None:
     plan_only = flags.FLAGS.plan_only
     try:
         only_flags(arguments)
-        config = configuration.from_flags()
-        validation.check(config)
-        strategy = pretrain.set_up_tensorflow(config)
-        config, train, monitored = pretrain.open_data(config, strategy.num_replicas_in_sync, plan_only)
+        config = flag_files.from_flags()
+        check.check(config)
+        strategy = build.set_up_tensorflow(config)
+        config, train, monitored = open_data.open_data(config, strategy.num_replicas_in_sync, plan_only)
         chief = is_chief(strategy)
         if not plan_only:
-            pretrain.make_output_folder(config)
+            run_folder.make_output_folder(config)
         if chief:
-            print(pretrain.describe(config, strategy), flush=True)
+            print(networks.describe(config, strategy), flush=True)
         if plan_only:
             return
-        result = pretrain.run(config, train, monitored, strategy, flags.FLAGS.allow_changed_flags)
+        result = loop.run(config, train, monitored, strategy, flags.FLAGS.allow_changed_flags)
     except (ValueError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
     except (tf.errors.ResourceExhaustedError, MemoryError) as error:
@@ -69,14 +70,14 @@ def main(arguments: list[str]) -> None:
         print(f"stopped at step {result.step:,}; the same command goes on from there")
         sys.exit(START_AGAIN)
     if chief:
-        print(f"done: backbone in {result.export}, curves in {config.output_dir}/{pretrain.PICTURE}")
+        print(f"done: backbone in {result.export}, curves in {config.output_dir}/{run_folder.PICTURE}")
 
 
 if __name__ == "__main__":
-    configuration.define_flags()
-    flags.adopt_module_key_flags(configuration)  # so that --help shows them
+    flag_files.define_flags()
+    flags.adopt_module_key_flags(flag_files)  # so that --help shows them
     flags.DEFINE_bool("plan_only", False, "print the plan and stop; with --num_instances, no data is needed")
     flags.DEFINE_bool(
         "allow_changed_flags", False, "go on with the run in --output_dir although flags that change it differ"
     )
-    app.run(main, flags_parser=configuration.parse)
+    app.run(main, flags_parser=flag_files.parse)

@@ -6,7 +6,7 @@ import tarfile
 
 import pytest
 
-from pic_tf.quiet import import_tensorflow
+from pic_tf.files.quiet import import_tensorflow
 
 import_tensorflow()
 

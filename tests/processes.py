@@ -53,12 +53,12 @@ def commands_that_fork() -> Iterator[Callable[..., Ended]]:
 
 def _import_everything() -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    from pic_tf.quiet import import_tensorflow
+    from pic_tf.files.quiet import import_tensorflow
 
     import_tensorflow()
     import sklearn.datasets  # noqa: F401
 
-    import pic_tf.pretrain  # noqa: F401
+    import pic_tf.training.loop  # noqa: F401
 
 
 def _run_in_a_fork(module: str, arguments: list[str], environment: dict[str, str], limit: float) -> Ended:

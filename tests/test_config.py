@@ -5,56 +5,56 @@ import dataclasses
 import pytest
 from absl import flags
 
-from pic_tf import config, validation
-from pic_tf.config import Config
 from pic_tf.data.crops import Crop
+from pic_tf.settings import defaults, flag_files
+from pic_tf.settings.config import Config
 
 IMAGENET = 1_281_167
 
 
 def test_defaults_are_the_papers_recipe():
-    resolved = validation.resolve(Config(), IMAGENET)
+    resolved = defaults.resolve(Config(), IMAGENET)
     assert (resolved.window_size, resolved.window_stride, resolved.num_negatives) == (131072, 16384, 65536)
     assert resolved.virtual_shards == 256
-    assert [validation.resolve(Config(), IMAGENET, r).virtual_shards for r in (8, 64)] == [256, 256]
-    assert validation.resolve(Config(batch_size=510, window_size=130560), IMAGENET, 6).virtual_shards == 0
+    assert [defaults.resolve(Config(), IMAGENET, r).virtual_shards for r in (8, 64)] == [256, 256]
+    assert defaults.resolve(Config(batch_size=510, window_size=130560), IMAGENET, 6).virtual_shards == 0
     assert resolved.warmup_epochs == 5
     assert resolved.min_row_norm == pytest.approx(0.01 * 128**0.5)
 
 
 def test_small_data_sets():
-    digits = validation.resolve(Config(batch_size=64), 1500)
+    digits = defaults.resolve(Config(batch_size=64), 1500)
     assert (digits.window_size, digits.window_stride, digits.num_negatives) == (512, 64, 256)
     assert digits.virtual_shards == 0
-    tiny = validation.resolve(Config(batch_size=64), 200)
+    tiny = defaults.resolve(Config(batch_size=64), 200)
     assert (tiny.window_size, tiny.window_stride, tiny.num_negatives) == (200, 200, 200)
-    assert validation.resolve(Config(num_negatives=0), 5000).num_negatives == 5000
-    assert validation.resolve(Config(order="epoch"), IMAGENET).window_stride == IMAGENET
-    assert validation.resolve(Config(window_size=1024), 5000).window_stride == 128
-    assert validation.resolve(Config(batch_size=64, window_stride=128), 1500).window_stride == 128
+    assert defaults.resolve(Config(num_negatives=0), 5000).num_negatives == 5000
+    assert defaults.resolve(Config(order="epoch"), IMAGENET).window_stride == IMAGENET
+    assert defaults.resolve(Config(window_size=1024), 5000).window_stride == 128
+    assert defaults.resolve(Config(batch_size=64, window_stride=128), 1500).window_stride == 128
 
 
 def test_head_none_takes_the_features_as_rows():
-    assert validation.resolve(Config(head="none"), 5000).embedding_dim == 2048
-    assert validation.resolve(Config(head="none", backbone="resnet18", width=16), 5000).embedding_dim == 128
+    assert defaults.resolve(Config(head="none"), 5000).embedding_dim == 2048
+    assert defaults.resolve(Config(head="none", backbone="resnet18", width=16), 5000).embedding_dim == 128
 
 
 def test_flagfile_round_trip(tmp_path):
-    resolved = validation.resolve(Config(jitter=(0.1, 0.25, 1 / 3, 0.0), temperature=0.07, tensorboard=False), 5000)
-    (tmp_path / "flags.txt").write_text(config.to_flagfile(resolved))
-    assert config.from_flagfile(str(tmp_path / "flags.txt")) == resolved
+    resolved = defaults.resolve(Config(jitter=(0.1, 0.25, 1 / 3, 0.0), temperature=0.07, tensorboard=False), 5000)
+    (tmp_path / "flags.txt").write_text(flag_files.to_flagfile(resolved))
+    assert flag_files.from_flagfile(str(tmp_path / "flags.txt")) == resolved
 
 
 def test_every_flag_explains_itself():
     values = flags.FlagValues()
-    config.define_flags(values)
+    flag_files.define_flags(values)
     for field in dataclasses.fields(Config):
         assert len(values[field.name].help) > 10
 
 
 def test_changed_names_only_what_changes_the_outcome():
-    assert config.changed(Config(), Config(output_dir="elsewhere", knn_every=1, keep_checkpoints=9)) == []
-    assert config.changed(Config(), Config(seed=3)) == ["--seed (0 -> 3)"]
+    assert flag_files.changed(Config(), Config(output_dir="elsewhere", knn_every=1, keep_checkpoints=9)) == []
+    assert flag_files.changed(Config(), Config(seed=3)) == ["--seed (0 -> 3)"]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_changed_names_only_what_changes_the_outcome():
 )
 def test_wrong_settings(change, sentence):
     with pytest.raises(ValueError, match=sentence):
-        validation.resolve(dataclasses.replace(Config(), **change), 5000)
+        defaults.resolve(dataclasses.replace(Config(), **change), 5000)
 
 
 @pytest.mark.parametrize(
@@ -119,44 +119,44 @@ def test_wrong_settings(change, sentence):
 )
 def test_sizes_that_do_not_divide_among_replicas(change, replicas, sentence):
     with pytest.raises(ValueError, match=sentence):
-        validation.resolve(dataclasses.replace(Config(), **change), 5000, replicas)
+        defaults.resolve(dataclasses.replace(Config(), **change), 5000, replicas)
 
 
 @pytest.mark.parametrize("replicas", [1, 2, 3, 4, 6, 8, 12])
 @pytest.mark.parametrize("instances", [30, 200, 1500, 5003, IMAGENET])
 def test_defaults_fit_any_number_of_replicas(instances, replicas):
-    resolved = validation.resolve(Config(batch_size=24), instances, replicas)
+    resolved = defaults.resolve(Config(batch_size=24), instances, replicas)
     assert resolved.num_negatives % replicas == 0 or resolved.num_negatives == instances
 
 
 def test_words_where_numbers_belong(tmp_path):
     (tmp_path / "flags.txt").write_text("--jitter=a,b,c,d\n")
     with pytest.raises(ValueError, match="expected numbers in --jitter, got 'a,b,c,d'"):
-        config.from_flagfile(str(tmp_path / "flags.txt"))
+        flag_files.from_flagfile(str(tmp_path / "flags.txt"))
 
 
 def test_what_is_given_comes_before_what_the_augmentation_stands_for():
     settings = Config(augmentation="mocov2", jitter=(0.1, 0.2, 0.3, 0.4), flip_probability=0.0)
-    resolved = validation.resolve(settings, 5000)
+    resolved = defaults.resolve(settings, 5000)
     assert resolved.crop_scale == (0.2, 1.0) and resolved.blur_probability == 0.5  # MoCo v2's
     assert resolved.jitter == (0.1, 0.2, 0.3, 0.4) and resolved.flip_probability == 0.0
     assert resolved.views() == (Crop(224, (0.2, 1.0)),)
-    assert config.from_flags(_parsed(config.to_flagfile(resolved))) == resolved
+    assert flag_files.from_flags(_parsed(flag_files.to_flagfile(resolved))) == resolved
 
 
 def test_a_run_that_goes_on_with_another_augmentation_gets_its_numbers():
-    old = validation.resolve(Config(), 5000)
-    changed = validation.resolve(config.inherit(Config(augmentation="instdisc"), old), 5000)
+    old = defaults.resolve(Config(), 5000)
+    changed = defaults.resolve(flag_files.inherit(Config(augmentation="instdisc"), old), 5000)
     assert changed.jitter == (0.4, 0.4, 0.4, 0.4) and changed.grayscale_first and changed.window_size == old.window_size
 
 
 def test_crops_replace_the_one_view():
-    resolved = validation.resolve(Config(crops="1x160@0.14-1.0,3x96@0.08-0.14"), 5000)
+    resolved = defaults.resolve(Config(crops="1x160@0.14-1.0,3x96@0.08-0.14"), 5000)
     assert resolved.views() == (Crop(160, (0.14, 1.0), 1), Crop(96, (0.08, 0.14), 3))
 
 
 def _parsed(text):
     values = flags.FlagValues()
-    config.define_flags(values)
+    flag_files.define_flags(values)
     values(["", *text.splitlines()])
     return values

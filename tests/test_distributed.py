@@ -12,8 +12,9 @@ import tf_keras as keras
 
 import pic_tf
 import pic_tf.instances.rows
-from pic_tf import pretrain, state_files
-from pic_tf.callbacks import ProgressBar
+from pic_tf.callbacks.progress import ProgressBar
+from pic_tf.runs import checkpoint_files, open_data
+from pic_tf.training import build, loop
 from tests.processes import with_replicas
 from tests.test_pic import images_and_ids, small_backbone
 from tests.test_pretrain import SMALL, metrics_of, run, variables_of
@@ -33,11 +34,11 @@ def runs(strategy, folder, stops):
         ProgressBar.on_train_batch_end = on_train_batch_end
         settings = dataclasses.replace(SMALL, epochs=2, knn_every=0, output_dir=str(folder / name))
         for _ in interrupted:
-            data = pretrain.open_data(settings, strategy.num_replicas_in_sync)
-            assert not pretrain.run(*data, strategy).finished
+            data = open_data.open_data(settings, strategy.num_replicas_in_sync)
+            assert not loop.run(*data, strategy).finished
         if name == "parts":
             shutil.copytree(folder / "parts", folder / "other_number")
-        assert pretrain.run(*pretrain.open_data(settings, strategy.num_replicas_in_sync), strategy).finished
+        assert loop.run(*open_data.open_data(settings, strategy.num_replicas_in_sync), strategy).finished
         ProgressBar.on_train_batch_end = update
 
 
@@ -52,9 +53,9 @@ def test_two_replicas_resume_bit_for_bit_and_one_goes_on_from_them(tmp_path):
 
     settings = dataclasses.replace(SMALL, epochs=2, knn_every=0, output_dir=str(tmp_path / "other_number"))
     before = variables_of(tmp_path / "other_number")
-    model = pretrain.build_model(pretrain.open_data(settings)[0], tf.distribute.get_strategy())
+    model = build.build_model(open_data.open_data(settings)[0], tf.distribute.get_strategy())
     directory = tmp_path / "other_number" / "checkpoints"
-    assert pretrain.Checkpoints(directory, model).restore(state_files.newest(directory)[0]) == 30
+    assert open_data.Checkpoints(directory, model).restore(checkpoint_files.newest(directory)[0]) == 30
     ring = before["ring"]
     np.testing.assert_array_equal(model.classifier.ids.numpy(), ring)  # slot p of replica r is slot 2 p + r
     weights = before["weights"]

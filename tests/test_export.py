@@ -14,8 +14,8 @@ import tf_keras as keras
 from PIL import Image
 
 from pic_tf.data.augment import normalise
-from pic_tf.export import export_backbone
 from pic_tf.models.resnet import resnet
+from pic_tf.serving.saved_model import export_backbone
 
 
 @pytest.fixture(scope="module")

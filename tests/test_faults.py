@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from pic_tf import state_files
+from pic_tf.runs import checkpoint_files
 from pic_tf.train import START_AGAIN
 from tests.test_kills import SHORT, end, start
 from tests.test_workers import wait_for
@@ -23,8 +23,8 @@ def test_sigterm_saves_and_a_second_one_ends_at_once(tmp_path):
     said, _ = process.communicate(timeout=60)
     assert process.returncode == START_AGAIN, said[-2000:]
     stopped = int(re.search(r"stopped at step ([\d,]+); the same command goes on", said)[1].replace(",", ""))
-    path, damaged = state_files.newest(tmp_path / "checkpoints")
-    assert state_files.step_of(path) == stopped and not damaged
+    path, damaged = checkpoint_files.newest(tmp_path / "checkpoints")
+    assert checkpoint_files.step_of(path) == stopped and not damaged
 
     (tmp_path / "metrics.csv").unlink()
     process = start(tmp_path, (*SHORT, "--epochs=400"))
@@ -36,7 +36,7 @@ def test_sigterm_saves_and_a_second_one_ends_at_once(tmp_path):
         time.sleep(0.002)  # faster than a step and the checkpoint
     process.communicate(timeout=60)
     assert process.returncode == -signal.SIGTERM and time.monotonic() - signalled < 30
-    assert state_files.newest(tmp_path / "checkpoints")[0] is not None
+    assert checkpoint_files.newest(tmp_path / "checkpoints")[0] is not None
 
 
 @pytest.fixture

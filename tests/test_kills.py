@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pic_tf import state_files
+from pic_tf.runs import checkpoint_files
 from tests.test_pretrain import metrics_of, variables_of
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
@@ -57,7 +57,7 @@ def kill_and_resume(tmp_path, flags, kills, seed, longest):
         process.communicate()
         in_save += bool(list(killed.glob("checkpoints/step-*.partial")))
     said = end(start(killed, flags))
-    if state_files.step_of(state_files.newest(whole / "checkpoints")[0]) and in_save:
+    if checkpoint_files.step_of(checkpoint_files.newest(whole / "checkpoints")[0]) and in_save:
         assert "damaged" not in said  # an unfinished one is not a damaged one
     for of in (variables_of, exported):
         expected, got = of(whole), of(killed)

@@ -8,7 +8,7 @@ import tf_keras as keras
 
 import pic_tf
 from pic_tf.data.augment import MEAN, STDDEV
-from pic_tf.export import export_backbone
+from pic_tf.serving.saved_model import export_backbone
 
 TRAINING = {
     "dataset": "photographs",

@@ -12,10 +12,11 @@ import tf_keras as keras
 from PIL import Image
 
 import pic_tf
-from pic_tf import pretrain
-from pic_tf.callbacks import ProgressBar
-from pic_tf.checkpoint import named_variables
+from pic_tf.callbacks.progress import ProgressBar
 from pic_tf.instances.rows import Rows, collect, norms, place
+from pic_tf.runs import run_folder
+from pic_tf.runs.variables import named_variables
+from pic_tf.settings import networks
 from tests.processes import with_replicas
 from tests.test_pretrain import SMALL, metrics_of, run
 
@@ -231,7 +232,7 @@ def settings(tmp_path, monkeypatch):
         images = keras.Input([None, None, 3])
         return keras.Model(images, PoisonFlatImages()([pic_tf.resnet(18, *arguments[1:])(images), images]))
 
-    monkeypatch.setattr(pretrain, "resnet", poisoned_resnet)
+    monkeypatch.setattr(networks, "resnet", poisoned_resnet)
     return dataclasses.replace(
         SMALL,
         dataset=str(flat_image_folder(tmp_path / "images")),
@@ -250,7 +251,7 @@ def test_a_run_stops_with_a_report_and_goes_on_where_it_is_told_to_skip(settings
         FloatingPointError, match=r"expected a finite loss and gradient, got another at step \d+, learn"
     ):
         run(settings)
-    (path,) = (tmp_path / "run" / pretrain.NAN_REPORTS).glob("*.json")
+    (path,) = (tmp_path / "run" / run_folder.NAN_REPORTS).glob("*.json")
     report = json.loads(path.read_text())
     assert path.name == f"step-{report['step']:012d}.json" and report["skipped"] == 1 and report["learning_rate"] > 0
     (flat,) = [x for x in report["instances"] if x["image"].endswith("17.png")]

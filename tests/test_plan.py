@@ -8,9 +8,11 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from pic_tf import config, plan, pretrain, validation
-from pic_tf.config import Config
 from pic_tf.data.order import SlidingWindow
+from pic_tf.runs import open_data
+from pic_tf.settings import defaults, flag_files, plan, quantities
+from pic_tf.settings.config import Config
+from pic_tf.training import build
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 IMAGENET = CONFIGS / "in1k_1600ep.flags"
@@ -19,12 +21,12 @@ IMAGENET = CONFIGS / "in1k_1600ep.flags"
 def resolved(**changes):
     settings = dict(num_instances=2048, batch_size=16, window_size=128, window_stride=16, num_negatives=64, epochs=100)
     settings |= dict(learning_rate=0.5, weight_decay=5e-3) | changes
-    return validation.resolve(Config(**settings), settings["num_instances"])
+    return defaults.resolve(Config(**settings), settings["num_instances"])
 
 
 def recipe(path, **changes):
-    settings = dataclasses.replace(config.from_flagfile(str(path)), **changes)
-    return pretrain.open_data(settings, plan_only=True)[0]
+    settings = dataclasses.replace(flag_files.from_flagfile(str(path)), **changes)
+    return open_data.open_data(settings, plan_only=True)[0]
 
 
 def text(settings):
@@ -46,7 +48,9 @@ def norms_of_a_row_left_alone(settings):
     """|w_t| of t = 0 ... T by [w; u] <- M_t [w; u] in float64, one step after the other."""
     row, norms = np.array([1.0, 0.0]), [1.0]
     m, decay = settings.momentum, settings.weight_decay
-    for rate in plan.learning_rates(settings)(np.arange(plan.total_steps(settings))).numpy().astype(np.float64):
+    for rate in (
+        quantities.learning_rates(settings)(np.arange(quantities.total_steps(settings))).numpy().astype(np.float64)
+    ):
         row = np.array([[1 - rate * decay, -rate * m], [decay, m]]) @ row
         norms.append(abs(row[0]))
     return np.array(norms)
@@ -59,12 +63,12 @@ def norms_of_a_row_left_alone(settings):
 )
 def test_shrinking_is_that_of_the_recursion(changes):
     settings = resolved(**changes)
-    rest = plan.resting_steps(settings)
+    rest = quantities.resting_steps(settings)
     assert rest == int(rest) == 964  # ((2048 - 128 + 16) / 16 128 - 64) / 16
     # The rests of a run start at any step; the first hundred only bring the momentum in.
     norms = norms_of_a_row_left_alone(settings)
     change = norms[int(rest) :] / norms[: -int(rest)]
-    least, mean = plan.shrinking(settings)
+    least, mean = quantities.shrinking(settings)
     assert np.log(least) == pytest.approx(np.log(change.min()), rel=1e-3)
     assert np.log(mean) == pytest.approx(np.log(change).mean(), rel=1e-3)
     assert least < 0.96
@@ -72,10 +76,10 @@ def test_shrinking_is_that_of_the_recursion(changes):
 
 def test_shrinking_of_a_long_run_is_sampled_finely_enough(monkeypatch):
     settings = resolved(epochs=500)
-    exact = plan.shrinking(settings)
-    monkeypatch.setattr(plan, "_SAMPLES", 1000)
-    assert plan.total_steps(settings) == 64_000
-    np.testing.assert_allclose(plan.shrinking(settings), exact, rtol=1e-3)
+    exact = quantities.shrinking(settings)
+    monkeypatch.setattr(quantities, "_SAMPLES", 1000)
+    assert quantities.total_steps(settings) == 64_000
+    np.testing.assert_allclose(quantities.shrinking(settings), exact, rtol=1e-3)
 
 
 @pytest.mark.parametrize("stride", [16, 64, 512])
@@ -93,13 +97,13 @@ def test_rest_is_that_of_the_visits(stride):
         # A row keeps its place in the ring until K views later; within a sweep it comes again W views later.
         rests += list(gaps[gaps > (2 * w / b if w < n else 0)] - k / b)
         last[ids] = t
-    assert np.mean(rests) == pytest.approx(plan.resting_steps(settings), rel=0.02)
+    assert np.mean(rests) == pytest.approx(quantities.resting_steps(settings), rel=0.02)
 
 
 def test_learning_rates_are_those_of_the_model():
     settings = resolved(dataset="digits", num_instances=1500, epochs=3, backbone="resnet18", stem="small", width=4)
-    model = pretrain.build_model(dataclasses.replace(settings, image_size=8), tf.distribute.get_strategy())
-    assert model.lazy_sgd._learning_rate.get_config() == plan.learning_rates(settings).get_config()
+    model = build.build_model(dataclasses.replace(settings, image_size=8), tf.distribute.get_strategy())
+    assert model.lazy_sgd._learning_rate.get_config() == quantities.learning_rates(settings).get_config()
 
 
 def test_imagenet_recipe():
@@ -109,7 +113,7 @@ def test_imagenet_recipe():
         "it lifts rows that left with less than 0.335 at the peak rate, 0.195 on average; a new row has 0.1131",
     ]
     # exp(-sum eta lambda / (1 - m)) over (1,281,167 - 131,072 + 16,384) / 16,384 windows of 256 steps, less K / B.
-    least, mean = plan.shrinking(settings)
+    least, mean = quantities.shrinking(settings)
     assert least == pytest.approx(np.exp(-18098 * 0.06 * 1e-4 / 0.1), rel=0.01)
     assert mean == pytest.approx(np.exp(-18098 * 0.03 * 1e-4 / 0.1), rel=0.01)
 
@@ -117,7 +121,7 @@ def test_imagenet_recipe():
 @pytest.mark.parametrize("num_instances, least, mean", [(10**7, 9.5e-5, 9.5e-3), (10**8, 2.05e-41, 3.6e-21)])
 def test_more_images_than_imagenet(num_instances, least, mean):
     settings = recipe(IMAGENET, num_instances=num_instances)
-    assert plan.shrinking(settings) == (pytest.approx(least, rel=0.01), pytest.approx(mean, rel=0.01))
+    assert quantities.shrinking(settings) == (pytest.approx(least, rel=0.01), pytest.approx(mean, rel=0.01))
     assert max(map(len, norm_floor(settings))) <= 112
 
 

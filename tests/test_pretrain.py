@@ -16,10 +16,14 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pic_tf import callbacks, config, pretrain, state_files, validation
-from pic_tf.callbacks import ProgressBar
-from pic_tf.checkpoint import Checkpoints, restore_backbone
-from pic_tf.config import Config
+from pic_tf.callbacks import metrics_files
+from pic_tf.callbacks.progress import ProgressBar
+from pic_tf.runs import checkpoint_files, open_data, run_folder
+from pic_tf.runs.checkpoint import Checkpoints, restore_backbone
+from pic_tf.serving import of_run
+from pic_tf.settings import defaults, flag_files, networks
+from pic_tf.settings.config import Config
+from pic_tf.training import build, loop
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 SMALL = Config(
@@ -43,20 +47,20 @@ SMALL = Config(
 ONE = tf.distribute.get_strategy()  # one replica
 
 
-def run(settings: Config, allow_changed_flags: bool = False) -> pretrain.Result:
-    return pretrain.run(*pretrain.open_data(settings), ONE, allow_changed_flags)
+def run(settings: Config, allow_changed_flags: bool = False) -> loop.Result:
+    return loop.run(*open_data.open_data(settings), ONE, allow_changed_flags)
 
 
 def variables_of(output_dir) -> dict[str, np.ndarray]:
     """Every array in the newest checkpoint of a run."""
-    path, _ = state_files.newest(pathlib.Path(output_dir) / "checkpoints")
-    tables = {f.stem: state_files.read_table(path, f.stem) for f in path.glob("*.npy")}
-    return state_files.read_variables(path) | tables
+    path, _ = checkpoint_files.newest(pathlib.Path(output_dir) / "checkpoints")
+    tables = {f.stem: checkpoint_files.read_table(path, f.stem) for f in path.glob("*.npy")}
+    return checkpoint_files.read_variables(path) | tables
 
 
 def metrics_of(output_dir) -> list[dict[str, str]]:
     """Rows of metrics.csv but for the speed, which no two runs share."""
-    rows = callbacks.read_metrics(pathlib.Path(output_dir) / pretrain.METRICS_FILE)
+    rows = metrics_files.read_metrics(pathlib.Path(output_dir) / run_folder.METRICS_FILE)
     return [{name: value for name, value in row.items() if name != "images_per_second"} for row in rows]
 
 
@@ -142,7 +146,7 @@ def test_what_a_run_leaves(uninterrupted):
     assert [int(row["step"]) for row in rows] == [23, 46, 69]
     assert [bool(row["knn"]) for row in rows] == [False, True, True]
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
-    with Image.open(output / pretrain.PICTURE) as picture:
+    with Image.open(output / run_folder.PICTURE) as picture:
         assert picture.width > 1000 and len(set(picture.convert("L").getdata())) > 50  # something is drawn
     events = list((output / "tensorboard").glob("events*"))
     tags = {
@@ -151,37 +155,37 @@ def test_what_a_run_leaves(uninterrupted):
         for event in tf.compat.v1.train.summary_iterator(str(file))
         for value in event.summary.value
     }
-    assert tags == set(callbacks.COLUMNS) - {"epoch", "step", "probe"} | {"row_norms", "row_gaps"}
-    again = config.from_flagfile(str(output / pretrain.FLAGS_FILE))
-    assert again == validation.resolve(uninterrupted, 1500)
+    assert tags == set(metrics_files.COLUMNS) - {"epoch", "step", "probe"} | {"row_norms", "row_gaps"}
+    again = flag_files.from_flagfile(str(output / run_folder.FLAGS_FILE))
+    assert again == defaults.resolve(uninterrupted, 1500)
     assert not list(output.glob("*.partial*"))
 
 
 def test_exports_of_a_run_agree(uninterrupted, tmp_path):
-    assert pretrain.export_run(uninterrupted.output_dir, str(tmp_path / "again")) == 69
+    assert of_run.export_run(uninterrupted.output_dir, str(tmp_path / "again")) == 69
     images = tf.random.uniform([4, 8, 8, 3])
     features = [
         tf.saved_model.load(str(path)).signatures["serving_default"](images=images)["features"]
-        for path in (tmp_path / "again", pathlib.Path(uninterrupted.output_dir) / pretrain.EXPORT)
+        for path in (tmp_path / "again", pathlib.Path(uninterrupted.output_dir) / open_data.EXPORT)
     ]
     np.testing.assert_array_equal(*features)
 
 
 def test_export_needs_neither_rows_nor_room_for_them(uninterrupted, tmp_path, monkeypatch):
     """Nor the rest of the model; untrained it is what training began with."""
-    began_with = pretrain.build_model(pretrain.open_data(uninterrupted)[0], ONE).backbone.get_weights()
+    began_with = build.build_model(open_data.open_data(uninterrupted)[0], ONE).backbone.get_weights()
     shutil.copytree(uninterrupted.output_dir, tmp_path / "run")
-    monkeypatch.setattr(pretrain, "build_model", lambda *_: 1 / 0)
-    monkeypatch.setattr("pic_tf.checkpoint.read_rows", lambda *_: 1 / 0)
-    assert pretrain.export_run(str(tmp_path / "run"), str(tmp_path / "after")) == 69
-    assert pretrain.export_run(str(tmp_path / "run"), str(tmp_path / "before"), untrained=True) == 0
+    monkeypatch.setattr(loop, "build_model", lambda *_: 1 / 0)
+    monkeypatch.setattr("pic_tf.runs.checkpoint.read_rows", lambda *_: 1 / 0)
+    assert of_run.export_run(str(tmp_path / "run"), str(tmp_path / "after")) == 69
+    assert of_run.export_run(str(tmp_path / "run"), str(tmp_path / "before"), untrained=True) == 0
     exported = [tf.saved_model.load(str(tmp_path / name)) for name in ("before", "after")]
     before, after = ({v.name: v.numpy() for v in each.variables} for each in exported)
     assert sorted(map(hash_of, before.values())) == sorted(map(hash_of, began_with))
     assert sorted(map(hash_of, after.values())) != sorted(map(hash_of, began_with))
-    checkpoint, _ = state_files.newest(tmp_path / "run" / pretrain.CHECKPOINTS)
+    checkpoint, _ = checkpoint_files.newest(tmp_path / "run" / open_data.CHECKPOINTS)
     with pytest.raises(ValueError, match=r"^expected a checkpoint of this model in .* \(backbone/.* instead of \["):
-        restore_backbone(checkpoint, pretrain.plain_backbone(dataclasses.replace(uninterrupted, width=8)))
+        restore_backbone(checkpoint, networks.plain_backbone(dataclasses.replace(uninterrupted, width=8)))
 
 
 def hash_of(array):
@@ -201,9 +205,9 @@ def test_output_folder_that_cannot_be(uninterrupted, tmp_path):
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("in1k_*.flags")), ids=lambda path: path.stem)
 def test_imagenet_recipes_print_their_plan_without_data(path):
-    settings, train, held_out = pretrain.open_data(config.from_flagfile(str(path)), plan_only=True)
+    settings, train, held_out = open_data.open_data(flag_files.from_flagfile(str(path)), plan_only=True)
     assert train is held_out is None
-    text = pretrain.describe(settings, ONE)
+    text = networks.describe(settings, ONE)
     epochs = int(re.search(r"_(\d+)ep", path.stem)[1])
     assert ("3 of 96 px, 8% to 14% of the image; they do not move the rows" in text) == ("multicrop" in path.stem)
     assert f"= {epochs * 2502:,} steps" in text and "23,508,032" in text
@@ -357,11 +361,11 @@ def test_input_of_other_kinds_stops_and_resumes_bit_for_bit(tmp_path, monkeypatc
 
 
 def test_checkpoint_of_another_model_is_refused(uninterrupted, tmp_path):
-    settings = validation.resolve(dataclasses.replace(uninterrupted, width=8), 1500)
-    model = pretrain.build_model(settings, ONE)
+    settings = defaults.resolve(dataclasses.replace(uninterrupted, width=8), 1500)
+    model = build.build_model(settings, ONE)
     with pytest.raises(ValueError, match="expected a checkpoint of this model"):
         directory = pathlib.Path(uninterrupted.output_dir) / "checkpoints"
-        Checkpoints(directory, model).restore(state_files.newest(directory)[0])
+        Checkpoints(directory, model).restore(checkpoint_files.newest(directory)[0])
 
 
 def test_a_folder_that_vanishes_in_mid_run_and_comes_back(tmp_path, monkeypatch):
@@ -374,8 +378,8 @@ def test_a_folder_that_vanishes_in_mid_run_and_comes_back(tmp_path, monkeypatch)
     with pytest.raises(ValueError, match=r"expected an image in .*, got one that cannot be read"):
         run(settings)
     (tmp_path / "elsewhere").rename(folder / "train")
-    path, _ = state_files.newest(tmp_path / "run" / "checkpoints")
-    assert state_files.step_of(path) >= 7
+    path, _ = checkpoint_files.newest(tmp_path / "run" / "checkpoints")
+    assert checkpoint_files.step_of(path) >= 7
     assert run(settings).finished
     expected, got = variables_of(tmp_path / "whole"), variables_of(tmp_path / "run")
     for name in expected:
@@ -401,7 +405,7 @@ def test_allowed_changes_go_on_with_the_state(uninterrupted, tmp_path, capsys):
     assert run(settings).step == 69
     before = variables_of(tmp_path)
     longer = dataclasses.replace(settings, epochs=6, temperature=0.25)
-    result = pretrain.run(*pretrain.open_data(longer), ONE, allow_changed_flags=True)
+    result = loop.run(*open_data.open_data(longer), ONE, allow_changed_flags=True)
     assert result.finished and result.step == 138
     out = capsys.readouterr().out
     assert "changed: --epochs (3 -> 6)" in out and "changed: --temperature (0.2 -> 0.25)" in out
@@ -414,8 +418,8 @@ def test_allowed_changes_go_on_with_the_state(uninterrupted, tmp_path, capsys):
 def test_what_is_left_open_stays_as_it_was(uninterrupted):
     """W, S and K of the run, although their defaults depend on the number of replicas."""
     left_open = dataclasses.replace(uninterrupted, window_size=None, window_stride=None, num_negatives=None)
-    resumed, *_ = pretrain.open_data(left_open, num_replicas=1)
-    assert resumed == pretrain.open_data(uninterrupted)[0]
+    resumed, *_ = open_data.open_data(left_open, num_replicas=1)
+    assert resumed == open_data.open_data(uninterrupted)[0]
 
 
 @pytest.mark.parametrize(
@@ -431,7 +435,7 @@ def test_what_is_left_open_stays_as_it_was(uninterrupted):
 def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_used(uninterrupted, tmp_path, capsys, damage):
     shutil.copytree(uninterrupted.output_dir, tmp_path / "run")
     settings = dataclasses.replace(uninterrupted, output_dir=str(tmp_path / "run"))
-    good, newest = state_files.states(tmp_path / "run" / "checkpoints").values()
+    good, newest = checkpoint_files.states(tmp_path / "run" / "checkpoints").values()
     damage(newest)
     assert run(settings).finished
     said = capsys.readouterr()
@@ -454,14 +458,14 @@ def flip_a_bit(path):
 def test_no_good_checkpoint_left(uninterrupted, tmp_path):
     """Nothing is touched: the disk may be what is wrong."""
     shutil.copytree(uninterrupted.output_dir, tmp_path / "run")
-    for path in state_files.states(tmp_path / "run" / "checkpoints").values():
+    for path in checkpoint_files.states(tmp_path / "run" / "checkpoints").values():
         flip_a_bit(path / "weights.npy")
     settings = dataclasses.replace(uninterrupted, output_dir=str(tmp_path / "run"))
     with pytest.raises(
         ValueError, match=r"expected a good checkpoint in .*, got 2 damaged ones .the newest: weights.npy"
     ):
         run(settings)
-    assert len(state_files.states(tmp_path / "run" / "checkpoints")) == 2
+    assert len(checkpoint_files.states(tmp_path / "run" / "checkpoints")) == 2
 
 
 def test_two_runs_in_one_folder(uninterrupted, tmp_path, monkeypatch):
@@ -486,7 +490,7 @@ def test_the_clock_may_jump(uninterrupted, tmp_path, monkeypatch):
     settings = dataclasses.replace(uninterrupted, output_dir=str(tmp_path))
     signals_after(monkeypatch, 30)
     assert run(settings).step == 30
-    for i, path in enumerate(state_files.states(tmp_path / "checkpoints").values()):
+    for i, path in enumerate(checkpoint_files.states(tmp_path / "checkpoints").values()):
         for file in [path, *path.iterdir()]:
             os.utime(file, (1e9 - 1e6 * i, 1e9 - 1e6 * i))  # the newest looks oldest
     assert run(settings).finished
@@ -504,4 +508,4 @@ def test_checkpoints_to_keep(uninterrupted, tmp_path):
         keep_checkpoint_every=3,
     )
     run(settings)
-    assert [step // 23 for step in state_files.states(tmp_path / "checkpoints")] == [3, 6, 7]
+    assert [step // 23 for step in checkpoint_files.states(tmp_path / "checkpoints")] == [3, 6, 7]

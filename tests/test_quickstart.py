@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pic_tf.callbacks import read_metrics
-from pic_tf.data.sources import digits
+from pic_tf.callbacks.metrics_files import read_metrics
+from pic_tf.data.sources.array import digits
 from pic_tf.evals.knn import knn_accuracy
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"

@@ -13,11 +13,14 @@ import tf_keras as keras
 from tensorflow.core.protobuf import saved_model_pb2
 from tf_keras.protobuf import saved_metadata_pb2
 
-from pic_tf import config, pretrain, validation
-from pic_tf.config import Config
-from pic_tf.data.broken import BrokenImages
+from pic_tf.data.decode.broken import BrokenImages
 from pic_tf.data.pipeline import find_unreadable
-from pic_tf.data.sources import Source, open_folder
+from pic_tf.data.sources.folder import open_folder
+from pic_tf.data.sources.source import Source
+from pic_tf.runs import open_data, run_folder
+from pic_tf.settings import check, defaults, flag_files
+from pic_tf.settings.config import Config
+from pic_tf.training import loop
 from tests.test_pretrain import one_epoch, picture_folder
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -59,7 +62,7 @@ class Run(NamedTuple):
 
     settings: Config
     train: Source
-    result: pretrain.Result
+    result: loop.Result
     before: dict[bytes, tuple]
     after: dict[bytes, tuple]
 
@@ -84,8 +87,8 @@ def run_on_strange_names(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root / "here")
         before = everything(root, but=output)
-        settings, train, held_out = pretrain.open_data(one_epoch(data, output, knn_every=1))
-        result = pretrain.run(settings, train, held_out, tf.distribute.get_strategy())
+        settings, train, held_out = open_data.open_data(one_epoch(data, output, knn_every=1))
+        result = loop.run(settings, train, held_out, tf.distribute.get_strategy())
         return Run(settings, train, result, before, everything(root, but=output))
 
 
@@ -246,7 +249,7 @@ def strange_parts(path: pathlib.Path) -> set[str]:
 
 
 def test_an_export_only_computes(run_on_strange_names):
-    assert strange_parts(pathlib.Path(run_on_strange_names.settings.output_dir) / pretrain.EXPORT) == set()
+    assert strange_parts(pathlib.Path(run_on_strange_names.settings.output_dir) / open_data.EXPORT) == set()
 
 
 def python(x):
@@ -325,9 +328,9 @@ def test_the_check_of_exports_finds_a_layer_with_code(tmp_path):
 )
 def test_flag_file_gives_a_path_back_as_it_was(tmp_path, name, value):
     settings = Config(**{name: value})
-    validation.check(settings)
-    (tmp_path / "flags.txt").write_text(config.to_flagfile(settings))
-    assert config.from_flagfile(str(tmp_path / "flags.txt")) == settings
+    check.check(settings)
+    (tmp_path / "flags.txt").write_text(flag_files.to_flagfile(settings))
+    assert flag_files.from_flagfile(str(tmp_path / "flags.txt")) == settings
 
 
 @pytest.mark.parametrize("name", ["dataset", "eval_dataset", "output_dir"])
@@ -342,20 +345,20 @@ def test_path_that_a_flag_file_would_not_give_back_is_refused(tmp_path, name, va
     """A line break would smuggle in another flag."""
     settings = Config(**{name: value})
     with pytest.raises(ValueError, match=f"expected --{name} in one line of text that ends in no space, got "):
-        validation.check(settings)
+        check.check(settings)
     with pytest.raises(ValueError, match=f"expected --{name} in one line"):
-        validation.resolve(settings, 1500)
+        defaults.resolve(settings, 1500)
 
 
 def test_the_refusal_is_needed(tmp_path):
-    (tmp_path / "flags.txt").write_text(config.to_flagfile(Config(output_dir="a\n--dataset=b")))
-    assert config.from_flagfile(str(tmp_path / "flags.txt")).dataset == "b"
+    (tmp_path / "flags.txt").write_text(flag_files.to_flagfile(Config(output_dir="a\n--dataset=b")))
+    assert flag_files.from_flagfile(str(tmp_path / "flags.txt")).dataset == "b"
 
 
 def test_flag_file_that_includes_itself_ends(tmp_path):
     path = tmp_path / "flags.txt"
     path.write_text(f"--flagfile={path}\n--seed=3\n")
-    assert config.from_flagfile(str(path)) == Config(seed=3)
+    assert flag_files.from_flagfile(str(path)) == Config(seed=3)
 
 
 def test_flag_file_in_a_folder_called_home(tmp_path, monkeypatch):
@@ -365,7 +368,7 @@ def test_flag_file_in_a_folder_called_home(tmp_path, monkeypatch):
     for folder, seed in (("~/run", 1), ("home/run", 2)):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "flags.txt").write_text(f"--seed={seed}\n")
-    assert config.from_flagfile("~/run/flags.txt").seed == 1
+    assert flag_files.from_flagfile("~/run/flags.txt").seed == 1
 
 
 # ---------------------------------------------------------------- names from data sets
@@ -381,7 +384,7 @@ def test_names_of_a_data_set_lead_nowhere(run_on_strange_names):
     output = pathlib.Path(settings.output_dir)
     for path in output.rglob("*"):
         assert path.name.isprintable() and path.name.isascii() and not path.is_symlink()
-    assert config.from_flagfile(str(output / pretrain.FLAGS_FILE)) == settings
+    assert flag_files.from_flagfile(str(output / run_folder.FLAGS_FILE)) == settings
 
 
 def test_the_listing_sees_every_change(tmp_path):

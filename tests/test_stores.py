@@ -7,8 +7,10 @@ import shutil
 import numpy as np
 import pytest
 
-from pic_tf import pretrain, state_files
-from pic_tf.evals.instance_rows import open_rows
+from pic_tf.look.instance_rows import open_rows
+from pic_tf.runs import checkpoint_files, open_data
+from pic_tf.serving import of_run
+from pic_tf.training import loop
 from tests.processes import with_replicas
 from tests.test_kills import kill_and_resume
 from tests.test_pretrain import SMALL, metrics_of, run, signals_after, variables_of
@@ -65,7 +67,7 @@ def test_interrupted_and_resumed_elsewhere(on_device, tmp_path, monkeypatch):
         assert run(dataclasses.replace(settings, instance_store=store, steps_per_execution=together)).step == step
     assert_same(tmp_path, expected)
     assert metrics_of(tmp_path) == metrics_of(on_device[0].output_dir)
-    assert pretrain.export_run(str(tmp_path), str(tmp_path / "again")) == 92
+    assert of_run.export_run(str(tmp_path), str(tmp_path / "again")) == 92
 
 
 def test_blocks_that_no_state_needs_are_deleted(on_device, tmp_path):
@@ -187,7 +189,7 @@ def test_two_runs_share_a_rows_dir_and_a_damaged_state_is_passed_over(on_device,
     assert run(mine).step == 80
     monkeypatch.undo()
     assert run(other).finished
-    newest, _ = state_files.newest(tmp_path / "mine" / "checkpoints")
+    newest, _ = checkpoint_files.newest(tmp_path / "mine" / "checkpoints")
     (newest / "variables.npz").write_bytes(b"damaged")
     assert run(mine).finished  # from step 46, before which the blocks of step 80 do not matter
     assert_same(tmp_path / "mine", expected)
@@ -214,7 +216,7 @@ def test_a_disk_without_room_is_found_before_it_is_full(on_device, tmp_path, mon
 def test_settings_that_do_not_fit(change, sentence):
     settings = dataclasses.replace(SETTINGS, instance_store="disk", **change)
     with pytest.raises(ValueError, match=sentence):
-        pretrain.open_data(settings)
+        open_data.open_data(settings)
 
 
 @pytest.mark.slow
@@ -228,7 +230,7 @@ def stop_after(strategy, settings, steps):
     """Train for some steps more, or to the end, on all replicas."""
     with pytest.MonkeyPatch.context() as patch:
         signals_after(patch, *([steps] if steps else []))
-        return pretrain.run(*pretrain.open_data(settings, strategy.num_replicas_in_sync), strategy).step
+        return loop.run(*open_data.open_data(settings, strategy.num_replicas_in_sync), strategy).step
 
 
 @pytest.mark.slow

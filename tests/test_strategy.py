@@ -5,7 +5,7 @@ import json
 import pytest
 import tensorflow as tf
 
-from pic_tf import strategy
+from pic_tf.replicas import devices
 
 CLUSTER = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}
 VARIABLES = ("TF_CONFIG", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "TPU_NAME")
@@ -34,7 +34,7 @@ def set_environment(monkeypatch, environment):
 )
 def test_auto(monkeypatch, environment, expected):
     set_environment(monkeypatch, environment)
-    assert strategy.choose() == expected
+    assert devices.choose() == expected
 
 
 @pytest.mark.parametrize(
@@ -51,10 +51,10 @@ def test_auto(monkeypatch, environment, expected):
 def test_what_is_not_there(monkeypatch, name, replicas, environment, sentence):
     set_environment(monkeypatch, environment)
     with pytest.raises(ValueError, match=sentence):
-        strategy.open_strategy(name, replicas)
+        devices.open_strategy(name, replicas)
 
 
 def test_one_replica_is_the_default_strategy():
-    assert strategy.open_strategy("none").num_replicas_in_sync == 1
-    assert strategy.is_chief(tf.distribute.get_strategy())
-    assert strategy.describe(tf.distribute.get_strategy()) == "1 replica"
+    assert devices.open_strategy("none").num_replicas_in_sync == 1
+    assert devices.is_chief(tf.distribute.get_strategy())
+    assert devices.describe(tf.distribute.get_strategy()) == "1 replica"

@@ -14,8 +14,8 @@ import time
 import numpy as np
 import pytest
 
-from pic_tf import state_files
-from pic_tf.callbacks import read_metrics
+from pic_tf.callbacks.metrics_files import read_metrics
+from pic_tf.runs import checkpoint_files
 from pic_tf.train import START_AGAIN
 from tests.test_pretrain import variables_of
 
@@ -81,7 +81,7 @@ def test_workers_equal_one_process_with_as_many_replicas(tmp_path, count):
 def test_a_killed_worker_ends_the_other_and_a_signal_to_one_saves_the_state_of_all(tmp_path):
     command = (2, tmp_path, "--epochs=200", "--knn_every=0", "--checkpoint_every=1")
     first, second = start_workers(*command)
-    wait_for(lambda: state_files.states(tmp_path / "checkpoints"), first)
+    wait_for(lambda: checkpoint_files.states(tmp_path / "checkpoints"), first)
     second.kill()
     _, stderr = first.communicate(timeout=120)
     assert first.returncode == START_AGAIN, stderr[-2000:]
@@ -96,8 +96,8 @@ def test_a_killed_worker_ends_the_other_and_a_signal_to_one_saves_the_state_of_a
     assert [worker.returncode for worker in workers] == [START_AGAIN] * 2, stderr[-2000:]
     assert "resuming from step " in stdout
     stopped = int(re.search(r"stopped at step ([\d,]+); the same command goes on", stdout)[1].replace(",", ""))
-    path, damaged = state_files.newest(tmp_path / "checkpoints")
-    assert state_files.step_of(path) == stopped and not damaged
+    path, damaged = checkpoint_files.newest(tmp_path / "checkpoints")
+    assert checkpoint_files.step_of(path) == stopped and not damaged
 
 
 @pytest.mark.slow
@@ -106,7 +106,7 @@ def test_each_worker_keeps_its_rows_in_a_folder_of_its_own(tmp_path):
     flags = ("--epochs=14", "--knn_every=0", "--checkpoint_every=1")
     on_disk = (*flags, "--instance_store=disk", f"--rows_dir={tmp_path}/rowsINDEX")
     first, second = start_workers(2, tmp_path / "workers", *on_disk)
-    wait_for(lambda: 8 * (1500 // BATCH) in state_files.states(tmp_path / "workers" / "checkpoints"), first)
+    wait_for(lambda: 8 * (1500 // BATCH) in checkpoint_files.states(tmp_path / "workers" / "checkpoints"), first)
     second.kill()
     _, stderr = first.communicate(timeout=120)
     assert first.returncode == START_AGAIN, stderr[-2000:]

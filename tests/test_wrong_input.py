@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
-from pic_tf import config
+from pic_tf.settings import config, setting
 from tests.processes import Ended, commands_that_fork
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -56,7 +56,7 @@ def of_every_flag() -> list[Wrong]:
     """Values that no flag of a type may have, for all flags of this type."""
     rows = []
     for field in dataclasses.fields(config.Config):
-        name, kind = field.name, config.kind_of(field)
+        name, kind = field.name, setting.kind_of(field)
         if field.metadata["choices"]:
             rows.append(absl(f"--{name}=nonsense", f"flag --{name}=nonsense: value should be one of"))
         elif kind is bool:

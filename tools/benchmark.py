@@ -27,7 +27,7 @@ from absl import app, flags
 from tqdm import tqdm
 
 if __name__ in ("__main__", "__mp_main__"):  # the second in the processes started below
-    from pic_tf.quiet import import_tensorflow
+    from pic_tf.files.quiet import import_tensorflow
 
     import_tensorflow()
 

@@ -11,9 +11,11 @@ from absl import flags
 from benchmark_step import fail
 from tqdm import tqdm
 
-from pic_tf import config as configuration
-from pic_tf import pretrain, state_files, validation
-from pic_tf.checkpoint import Checkpoints
+from pic_tf.runs import checkpoint_files
+from pic_tf.runs.checkpoint import Checkpoints
+from pic_tf.settings import defaults
+from pic_tf.settings.config import Config
+from pic_tf.training import build
 
 
 def checkpoint() -> None:
@@ -27,8 +29,8 @@ def checkpoint() -> None:
 
 
 def _line(num_instances: int, rounds: int) -> str:
-    config = configuration.Config(num_negatives=min(65536, num_instances // 2))
-    model = pretrain.build_model(validation.resolve(config, num_instances), tf.distribute.get_strategy())
+    config = Config(num_negatives=min(65536, num_instances // 2))
+    model = build.build_model(defaults.resolve(config, num_instances), tf.distribute.get_strategy())
     folder = pathlib.Path(tempfile.mkdtemp(dir=flags.FLAGS.checkpoint_folder or None))
     times: dict[str, list[float]] = {"waits": [], "written": [], "checked": [], "restored": []}
     try:
@@ -41,7 +43,7 @@ def _line(num_instances: int, rounds: int) -> str:
             checkpoints.wait()
             times["written"].append(time.monotonic() - begin)
             begin = time.monotonic()
-            path, _ = state_files.newest(folder)
+            path, _ = checkpoint_files.newest(folder)
             times["checked"].append(time.monotonic() - begin)
             begin = time.monotonic()
             checkpoints.restore(path)

@@ -17,10 +17,10 @@ from tqdm import tqdm
 
 from pic_tf.data.augment import Augmentation
 from pic_tf.data.crops import Crop
-from pic_tf.data.datasets import open_source
 from pic_tf.data.order import SlidingWindow, epoch_order
 from pic_tf.data.pipeline import pretraining_batches
-from pic_tf.data.sources import Source
+from pic_tf.data.sources.named import open_source
+from pic_tf.data.sources.source import Source
 
 ONE, SEVERAL = (Crop(224, (0.08, 1.0)),), (Crop(160, (0.14, 1.0)), Crop(96, (0.08, 0.14), 3))
 SKIPPED = 8  # batches, more than a pipeline reads ahead: its set-up takes some tenths of a second once

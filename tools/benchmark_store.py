@@ -14,16 +14,17 @@ import tensorflow as tf
 import tf_keras as keras
 from absl import flags
 from benchmark_step import TEMPERATURE, TRAINING_STEPS, GivenEmbedding, Sizes
+from pic_tf.instances.pager import TABLES
 from tqdm import tqdm
 
 from pic_tf import PIC, LazySGD, SlidingWindow, WarmupCosine
 from pic_tf.data.order import default_shards, default_window
-from pic_tf.instances.blocks import Blocks
-from pic_tf.instances.lineage import Lineage
-from pic_tf.instances.pager import TABLES, Pager
-from pic_tf.instances.pages import Pages
-from pic_tf.plan import as_text
-from pic_tf.replaced_file import replaced
+from pic_tf.files.replaced import replaced
+from pic_tf.instances.paging.blocks import Blocks
+from pic_tf.instances.paging.pager import Pager
+from pic_tf.instances.paging.schedule import Pages
+from pic_tf.instances.paging.segments import Lineage
+from pic_tf.settings.plan import as_text
 
 FLAT, RESIDENT_FLAT, OVERHEAD = 0.10, 0.05, 1.10  # targets: spread over N of time and memory, disk over device
 _TURNS = 5  # of the window, that are timed

@@ -18,7 +18,7 @@ import sys
 from absl import app, flags, logging
 
 if __name__ == "__main__":
-    from pic_tf.quiet import import_tensorflow
+    from pic_tf.files.quiet import import_tensorflow
 
     import_tensorflow()
 
@@ -26,19 +26,20 @@ import new_run
 import numpy as np
 from tqdm import tqdm
 
-from pic_tf import checkpoint, plan, pretrain, state_files, validation
-from pic_tf import config as configuration
-from pic_tf.command_line import only_flags
-from pic_tf.config import Config
-from pic_tf.data.datasets import open_dataset
-from pic_tf.data.packed import PackedSource
-from pic_tf.data.sources import FolderSource, Source
-from pic_tf.evals.exported import CHECKPOINTS
+from pic_tf.data.sources.folder import FolderSource
+from pic_tf.data.sources.named import open_dataset
+from pic_tf.data.sources.packed import PackedSource
+from pic_tf.data.sources.source import Source
+from pic_tf.files.command_line import only_flags
+from pic_tf.files.progress import drawing_interval
 from pic_tf.instances.classifier import INITIAL_STDDEV
-from pic_tf.instances.pager import fill_untouched
+from pic_tf.instances.first_weights import initial_rows
+from pic_tf.instances.paging.pager import fill_untouched
 from pic_tf.instances.rows import Rows
-from pic_tf.instances.store import initial_rows
-from pic_tf.progress import drawing_interval
+from pic_tf.runs import checkpoint, checkpoint_files, open_data, run_folder
+from pic_tf.runs.run_folder import CHECKPOINTS
+from pic_tf.settings import check, defaults, flag_files, quantities
+from pic_tf.settings.config import Config
 
 _PART = 65536  # rows that are copied at once
 _METRICS = ("metrics/", "replicas/metrics/")  # what an epoch has gathered so far
@@ -81,20 +82,20 @@ def change(run: str, dataset: str, output: str, old_dataset: str = "", epochs: i
         have no names, or share none with the new ones, where its settings do not fit these, or no steps are left.
       OSError: where the checkpoint cannot be written.
     """
-    found, _ = state_files.newest(pathlib.Path(run) / CHECKPOINTS)
+    found, _ = checkpoint_files.newest(pathlib.Path(run) / CHECKPOINTS)
     if found is None:
         raise ValueError(f"expected a run with a checkpoint at {run!r}, got none")
-    if state_files.has_table(found, checkpoint.INSTANCES):
+    if checkpoint_files.has_table(found, checkpoint.INSTANCES):
         raise ValueError(
             f"expected a checkpoint with the rows of all images in {run!r}, got one whose other rows are on disk: "
             "bring them together first, with tools/collect_rows.py"
         )
-    old, step = configuration.from_flagfile(str(found / pretrain.FLAGS_FILE)), state_files.step_of(found)
-    validation.check(old)
+    old, step = flag_files.from_flagfile(str(found / run_folder.FLAGS_FILE)), checkpoint_files.step_of(found)
+    check.check(old)
     before, _ = open_dataset(old_dataset or old.dataset, old.eval_dataset, old.max_broken)
     config, after = _open_new_run(old, dataset, output, epochs or old.epochs)
     names_before, names_after = _names(before), _names(after)
-    if pretrain.identity(before) != json.loads(state_files.read_text(found, pretrain.IMAGES_FILE)):
+    if open_data.identity(before) != json.loads(checkpoint_files.read_text(found, run_folder.IMAGES_FILE)):
         raise ValueError(
             f"expected the images that the run was trained on in {before.name!r}, got others: keep them as they "
             "were and make the new folder beside them (cp -al takes no space), or name them with --old_dataset"
@@ -107,10 +108,10 @@ def change(run: str, dataset: str, output: str, old_dataset: str = "", epochs: i
             f"expected images of the run in {after.name!r}, got none with the name of one, such as "
             f"{names_before[0]!r}: names are paths below the folder"
         )
-    if step >= plan.total_steps(config):
+    if step >= quantities.total_steps(config):
         raise ValueError(
-            f"expected --epochs of more than {step // plan.steps_per_epoch(config)}, for that many of the new images "
-            f"lie behind step {step:,}, got {config.epochs}"
+            f"expected --epochs of more than {step // quantities.steps_per_epoch(config)}, for that many of the new "
+            f"images lie behind step {step:,}, got {config.epochs}"
         )
     full = old.num_negatives == old.num_instances
     if full != (config.num_negatives == len(after)):
@@ -120,17 +121,17 @@ def change(run: str, dataset: str, output: str, old_dataset: str = "", epochs: i
             f"expected the {len(before.class_names)} classes of the run, to which its linear probe belongs, got others "
             f"in {after.name!r}: give all images one of these"
         )
-    variables = state_files.read_variables(found)
+    variables = checkpoint_files.read_variables(found)
     rows = checkpoint.read_rows(found, int(variables[checkpoint.HEAD]))
     if full:
         variables[checkpoint.HEAD] = np.array(0)
     for name, value in variables.items():
         if name.startswith(_METRICS):
             variables[name] = np.zeros_like(value)
-    texts = {name: state_files.read_text(found, name) for name in pretrain.TEXTS}
+    texts = {name: checkpoint_files.read_text(found, name) for name in run_folder.TEXTS}
     texts |= {
-        pretrain.FLAGS_FILE: configuration.to_flagfile(config),
-        pretrain.IMAGES_FILE: json.dumps(pretrain.identity(after)),
+        run_folder.FLAGS_FILE: flag_files.to_flagfile(config),
+        run_folder.IMAGES_FILE: json.dumps(open_data.identity(after)),
     }
     with new_run.new_tables(output, config, rows.weights.shape[1]) as tables:
         fill(tables, rows, old_ids, config.seed, "rows")
@@ -182,7 +183,7 @@ def renumbered(ring: np.ndarray, old_ids: np.ndarray, num_before: int) -> np.nda
 def _open_new_run(old: Config, dataset: str, output: str, epochs: int) -> tuple[Config, Source]:
     """The settings of the old run, where they were all images all of the new ones; and these, if they fit."""
     config = dataclasses.replace(old, dataset=dataset, output_dir=output, epochs=epochs)
-    after, _ = pretrain.open_images(config)
+    after, _ = open_data.open_images(config)
     count = len(after)
 
     def changed(size: int) -> int:
@@ -196,7 +197,7 @@ def _open_new_run(old: Config, dataset: str, output: str, epochs: int) -> tuple[
         num_negatives=changed(old.num_negatives),
     )
     try:
-        return validation.resolve(config, count), after
+        return defaults.resolve(config, count), after
     except ValueError as error:
         raise ValueError(f"{error} (with the settings of the run and {count:,} images)") from error
 
@@ -228,12 +229,12 @@ def main(arguments: list[str]) -> None:
         changed = change(values.run, values.dataset, values.output, values.old_dataset, values.epochs)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    per_epoch, config = plan.steps_per_epoch(changed.config), changed.config
+    per_epoch, config = quantities.steps_per_epoch(changed.config), changed.config
     print(
         f"{config.num_instances:,} images: {changed.kept:,} keep their rows, {changed.added:,} are new; "
         f"{changed.retired:,} have retired\n"
-        f"step {changed.step:,} of {plan.total_steps(config):,}, epoch {changed.step / per_epoch:.1f} of "
-        f"{config.epochs}: train with --flagfile={pathlib.Path(values.output) / pretrain.FLAGS_FILE}"
+        f"step {changed.step:,} of {quantities.total_steps(config):,}, epoch {changed.step / per_epoch:.1f} of "
+        f"{config.epochs}: train with --flagfile={pathlib.Path(values.output) / run_folder.FLAGS_FILE}"
     )
 
 

@@ -14,22 +14,22 @@ import sys
 from absl import app, flags, logging
 
 if __name__ == "__main__":
-    from pic_tf.quiet import import_tensorflow
+    from pic_tf.files.quiet import import_tensorflow
 
     import_tensorflow()
 
 import new_run
 import tensorflow as tf
 
-from pic_tf import checkpoint, pretrain, state_files, validation
-from pic_tf import config as configuration
-from pic_tf.command_line import only_flags
-from pic_tf.evals.exported import CHECKPOINTS
+from pic_tf.files.command_line import only_flags
 from pic_tf.instances.classifier import INITIAL_STDDEV
-from pic_tf.instances.lineage import Lineage
-from pic_tf.instances.pager import fill_tables
-from pic_tf.instances.pages import Pages
-from pic_tf.instances.store import initial_rows
+from pic_tf.instances.first_weights import initial_rows
+from pic_tf.instances.paging.pager import fill_tables
+from pic_tf.instances.paging.schedule import Pages
+from pic_tf.instances.paging.segments import Lineage
+from pic_tf.runs import checkpoint, checkpoint_files, run_folder
+from pic_tf.runs.run_folder import CHECKPOINTS
+from pic_tf.settings import check, flag_files
 
 
 def collect(run: str, output: str, rows_dir: str = "") -> pathlib.Path:
@@ -47,17 +47,17 @@ def collect(run: str, output: str, rows_dir: str = "") -> pathlib.Path:
       ValueError: where the run has no such checkpoint, or blocks are missing.
       OSError: where a block cannot be read, or the checkpoint not be written.
     """
-    found, _ = state_files.newest(pathlib.Path(run) / CHECKPOINTS)
-    if found is None or not state_files.has_table(found, checkpoint.INSTANCES):
+    found, _ = checkpoint_files.newest(pathlib.Path(run) / CHECKPOINTS)
+    if found is None or not checkpoint_files.has_table(found, checkpoint.INSTANCES):
         raise ValueError(
             f"expected a run with --instance_store=disk and a checkpoint at {run!r}, got none: checkpoints of other "
             "runs hold all rows already"
         )
-    config = configuration.from_flagfile(str(found / pretrain.FLAGS_FILE))
-    validation.check(config)
-    folder = pathlib.Path(rows_dir) if rows_dir else pretrain.rows_folder(config)
-    variables = state_files.read_variables(found)
-    writers, step = checkpoint.writers_of(variables), state_files.step_of(found)
+    config = flag_files.from_flagfile(str(found / run_folder.FLAGS_FILE))
+    check.check(config)
+    folder = pathlib.Path(rows_dir) if rows_dir else run_folder.rows_folder(config)
+    variables = checkpoint_files.read_variables(found)
+    writers, step = checkpoint.writers_of(variables), checkpoint_files.step_of(found)
     orders = config.sliding_windows(writers[-1].replicas)
     pages = [Pages(order, config.num_negatives, bool(variables[checkpoint.VISITED_BEFORE])) for order in orders]
     blocks = [Lineage(order, folder) for order in orders]
@@ -79,7 +79,7 @@ def collect(run: str, output: str, rows_dir: str = "") -> pathlib.Path:
     def first_weights(ids: tf.Tensor) -> tf.Tensor:
         return initial_rows(ids, dim, INITIAL_STDDEV, config.seed)
 
-    texts = {name: state_files.read_text(found, name) for name in pretrain.TEXTS}
+    texts = {name: checkpoint_files.read_text(found, name) for name in run_folder.TEXTS}
     with new_run.new_tables(output, config, dim) as tables:
         fill_tables(tables, rows, pages, blocks, window, first_weights, "blocks")
         return new_run.write(output, step, variables, tables | {"ring": rows.ring}, texts)

@@ -30,7 +30,7 @@ import sys
 
 from absl import app, flags, logging
 
-from pic_tf.quiet import import_tensorflow
+from pic_tf.files.quiet import import_tensorflow
 
 import_tensorflow()
 
@@ -40,10 +40,10 @@ import safetensors.numpy
 import tensorflow as tf
 import tf_keras
 
-from pic_tf.command_line import only_flags
-from pic_tf.export import export_backbone, normalisation_layer
+from pic_tf.files.command_line import only_flags
+from pic_tf.files.replaced import replaced
 from pic_tf.models.torch_weights import Parts, backbone_of, head_of, parts_of, state_of, unnested
-from pic_tf.replaced_file import replaced
+from pic_tf.serving.saved_model import export_backbone, normalisation_layer
 
 TORCH = (".pth", ".pt", ".tar")  # .pth.tar is common
 

@@ -18,7 +18,7 @@ import numpy as np
 from absl import app, flags
 from tqdm import tqdm
 
-from pic_tf.quiet import import_tensorflow
+from pic_tf.files.quiet import import_tensorflow
 
 import_tensorflow()
 
@@ -26,10 +26,10 @@ import matplotlib
 import tensorflow as tf
 from long_run_toy import Arm, Measurement, Problem
 
-from pic_tf.config import Config
-from pic_tf.plan import resting_steps
-from pic_tf.replaced_file import replaced
-from pic_tf.validation import resolve
+from pic_tf.files.replaced import replaced
+from pic_tf.settings.config import Config
+from pic_tf.settings.defaults import resolve
+from pic_tf.settings.quantities import resting_steps
 
 MEASUREMENTS = 8  # a sweep
 COLORS = ["tab:blue", "tab:red", "black", "tab:green", "tab:purple"]

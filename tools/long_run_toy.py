@@ -8,8 +8,8 @@ import tensorflow as tf
 import tf_keras as keras
 
 from pic_tf import InstanceClassifier, LazySGD, SlidingWindow
-from pic_tf.config import Config
-from pic_tf.plan import peak_learning_rate, resting_steps
+from pic_tf.settings.config import Config
+from pic_tf.settings.quantities import peak_learning_rate, resting_steps
 
 IMAGE, HIDDEN = 64, 128  # size of an image, width of the encoder
 DECAY = 1e-4  # of the encoder, the paper's

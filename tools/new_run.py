@@ -7,11 +7,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pic_tf import plan, pretrain, state_files
-from pic_tf.config import Config
-from pic_tf.evals.exported import CHECKPOINTS
-from pic_tf.instances.pager import table_types
-from pic_tf.replaced_file import replaced
+from pic_tf.files.replaced import replaced
+from pic_tf.instances.paging.pager import table_types
+from pic_tf.runs import checkpoint_files, run_folder
+from pic_tf.runs.run_folder import CHECKPOINTS
+from pic_tf.settings import plan, quantities
+from pic_tf.settings.config import Config
 
 
 @contextlib.contextmanager
@@ -33,11 +34,11 @@ def new_tables(output: str, config: Config, dim: int) -> Iterator[dict[str, np.n
     folder = pathlib.Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     there, scratch = {path.name for path in folder.iterdir()}, folder / "rows.partial"
-    if there - {scratch.name, CHECKPOINTS, pretrain.FLAGS_FILE} or state_files.states(folder / CHECKPOINTS):
+    if there - {scratch.name, CHECKPOINTS, run_folder.FLAGS_FILE} or checkpoint_files.states(folder / CHECKPOINTS):
         raise ValueError(f"expected a new folder as --output, got {output!r}, in which something is: name another")
     for name in there & {scratch.name, CHECKPOINTS}:  # of a try that was cut off
         shutil.rmtree(folder / name)
-    needed, free = 2 * plan.rows_off_device(config), shutil.disk_usage(folder).free
+    needed, free = 2 * quantities.rows_off_device(config), shutil.disk_usage(folder).free
     if needed > free:
         raise ValueError(
             f"expected {plan.as_text(needed)} free in {output!r}, got {plan.as_text(free)}: make room, or name another"
@@ -70,6 +71,6 @@ def write(
     Raises:
       OSError: where it cannot be written.
     """
-    with replaced(pathlib.Path(output) / pretrain.FLAGS_FILE) as file:
-        file.write(texts[pretrain.FLAGS_FILE])
-    return state_files.write(pathlib.Path(output) / CHECKPOINTS, step, variables, tables, texts)
+    with replaced(pathlib.Path(output) / run_folder.FLAGS_FILE) as file:
+        file.write(texts[run_folder.FLAGS_FILE])
+    return checkpoint_files.write(pathlib.Path(output) / CHECKPOINTS, step, variables, tables, texts)

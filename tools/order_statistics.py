@@ -7,7 +7,7 @@ import sys
 
 from absl import app, flags
 
-from pic_tf.quiet import import_tensorflow
+from pic_tf.files.quiet import import_tensorflow
 
 import_tensorflow()
 

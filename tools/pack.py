@@ -44,18 +44,24 @@ from concurrent.futures.process import BrokenProcessPool
 from absl import app, flags
 from tqdm import tqdm
 
-from pic_tf.quiet import import_tensorflow
+from pic_tf.files.quiet import import_tensorflow
 
 import_tensorflow()
 
 from pack_images import Made, Progress, make_shard, start_worker
 from pack_sources import Files, open_source
 
-from pic_tf.command_line import only_flags
-from pic_tf.data.packed import damaged_records, is_packed, open_packed
-from pic_tf.data.packed_format import Description, read_description, read_manifest, write_description, write_manifest
-from pic_tf.lock import exclusive
-from pic_tf.replaced_file import replaced
+from pic_tf.data.sources.packed import damaged_records, is_packed, open_packed
+from pic_tf.data.sources.packed_format import (
+    Description,
+    read_description,
+    read_manifest,
+    write_description,
+    write_manifest,
+)
+from pic_tf.files.command_line import only_flags
+from pic_tf.files.lock import exclusive
+from pic_tf.files.replaced import replaced
 
 LEFT_OUT = "left_out.csv"
 _FEWEST = 256  # images in a shard that is made smaller so that all processes have something to do

@@ -18,8 +18,9 @@ import tensorflow as tf
 from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image, UnidentifiedImageError
 
-from pic_tf.data import bombs, crops, headers
-from pic_tf.data.packed_format import WRITER_OPTIONS, Row
+from pic_tf.data import crops
+from pic_tf.data.decode import bombs, headers
+from pic_tf.data.sources.packed_format import WRITER_OPTIONS, Row
 
 Image.init()
 _FORMATS = [name for name in Image.OPEN if name != "EPS"]  # for that, Pillow would start another program

@@ -13,8 +13,8 @@ from typing import Any, BinaryIO, NamedTuple
 
 import tensorflow as tf
 
-from pic_tf.data import bombs
-from pic_tf.data.sources import files_below
+from pic_tf.data.decode import bombs
+from pic_tf.data.sources.folder import files_below
 
 _EVALUATION_FOLDERS = ("val", "validation", "test")
 _LARGEST_FILE = 8 * bombs.MAX_PIXELS  # bytes: the largest image in four channels of 16 bits
@@ -164,7 +164,7 @@ def _fetch_member(path: pathlib.Path, key: _Member | str) -> tuple[BinaryIO, str
 
 
 def _tfds(text: str) -> dict[str, Files]:
-    from pic_tf.data import tfds_source
+    from pic_tf.data.sources import tfds_source
 
     name, split = tfds_source.parse(text)
     if split is not None:
@@ -183,7 +183,7 @@ def _tfds_split(name: str, split: str) -> Files:
 
 @functools.cache
 def _opened(name: str, split: str) -> Any:
-    from pic_tf.data import tfds_source
+    from pic_tf.data.sources import tfds_source
 
     return tfds_source.open_tfds(name, split)
 

@@ -15,17 +15,16 @@ import sys
 from absl import app, flags, logging
 
 if __name__ == "__main__":
-    from pic_tf.quiet import import_tensorflow
+    from pic_tf.files.quiet import import_tensorflow
 
     import_tensorflow()
 
-from pic_tf import config as configuration
-from pic_tf import plan, pretrain, validation
-from pic_tf.command_line import only_flags
+from pic_tf.files.command_line import only_flags
 from pic_tf.models.projection import projection_head
+from pic_tf.settings import config, defaults, flag_files, networks, plan, quantities
 
 
-def plans(config: configuration.Config, count: int, machine: dict[str, float], machines: int = 1) -> str:
+def plans(config: config.Config, count: int, machine: dict[str, float], machines: int = 1) -> str:
     """The plan as text, and a line for each place where rows can rest.
 
     Args:
@@ -44,23 +43,23 @@ def plans(config: configuration.Config, count: int, machine: dict[str, float], m
         raise ValueError("expected --num_instances, got none: the plan needs no data, but their number")
     if config.dataset == "digits":
         config = dataclasses.replace(config, dataset="any data set")
-    config = validation.resolve(config, config.num_instances, count)
-    backbone = pretrain.plain_backbone(config)
+    config = defaults.resolve(config, config.num_instances, count)
+    backbone = networks.plain_backbone(config)
     head = projection_head(config.head, backbone.output_shape[-1], config.hidden_dim, config.embedding_dim)
     lines = [plan.describe(config, backbone, head, f"{count:,} replicas", count), ""]
     lines.append(f"{'--instance_store':17}{'each device':>14}{'each host':>14}{'each disk':>14}")
-    for store in configuration.INSTANCE_STORES:
+    for store in config.INSTANCE_STORES:
         try:
-            other = validation.resolve(dataclasses.replace(config, instance_store=store), config.num_instances, count)
+            other = defaults.resolve(dataclasses.replace(config, instance_store=store), config.num_instances, count)
         except ValueError as error:
             lines.append(f"{store:17}  {error}")
             continue
-        on_device = sum(plan.memory(other, backbone, head, count).values())
+        on_device = sum(quantities.memory(other, backbone, head, count).values())
         # While a checkpoint is written its rows are in the memory of each host.
-        checkpoint = plan.checkpoint_size(other, backbone, head, count)
-        host = checkpoint + (plan.rows_off_device(other) if store == "host" else 0)
-        disk = plan.kept_checkpoints(other) * checkpoint
-        disk += plan.rows_on_disk(other) // machines if store == "disk" else 0
+        checkpoint = quantities.checkpoint_size(other, backbone, head, count)
+        host = checkpoint + (quantities.rows_off_device(other) if store == "host" else 0)
+        disk = quantities.kept_checkpoints(other) * checkpoint
+        disk += quantities.rows_on_disk(other) // machines if store == "disk" else 0
         needed = {"device": on_device, "host": host, "disk": disk}
         short = [name for name, size in needed.items() if 0 < machine[name] * 1e9 < size]
         verdict = f"  too little memory or room: {', '.join(short)}" if short else ""
@@ -74,14 +73,14 @@ def main(arguments: list[str]) -> None:
     machine = {"device": values.device_gb, "host": values.host_gb, "disk": values.disk_gb}
     try:
         only_flags(arguments)
-        print(plans(configuration.from_flags(), values.plan_replicas, machine, values.plan_machines))
+        print(plans(flag_files.from_flags(), values.plan_replicas, machine, values.plan_machines))
     except ValueError as error:
         sys.exit(f"error: {error}")
 
 
 def define_flags() -> None:
-    configuration.define_flags()
-    flags.adopt_module_key_flags(configuration)  # so that --help shows them
+    flag_files.define_flags()
+    flags.adopt_module_key_flags(flag_files)  # so that --help shows them
     flags.DEFINE_integer("plan_replicas", 1, "replicas to plan for, R; none of them has to be here", 1)
     flags.DEFINE_integer("plan_machines", 1, "machines that share them", 1)
     for name, what in (("device", "a device"), ("host", "the host"), ("disk", "the disk")):
@@ -90,4 +89,4 @@ def define_flags() -> None:
 
 if __name__ == "__main__":
     define_flags()
-    app.run(main, flags_parser=configuration.parse)
+    app.run(main, flags_parser=flag_files.parse)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from pic_tf.data import bombs
+from pic_tf.data.decode import bombs
 
 CROP_RANDOMS = 22  # uniform numbers a random crop uses: 10 areas, 10 aspect ratios, row, column
 _TRIES = 10

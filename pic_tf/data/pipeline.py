@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 import tensorflow as tf
 
-from pic_tf.data import bombs, headers
 from pic_tf.data.augment import AUGMENT_RANDOMS, normalise
-from pic_tf.data.broken import BrokenImages
 from pic_tf.data.crops import CROP_RANDOMS, Crop, central_window, crop_arrays, crop_encoded, random_window, total
+from pic_tf.data.decode import bombs, headers
+from pic_tf.data.decode.broken import BrokenImages
 from pic_tf.data.order import SlidingWindow
-from pic_tf.data.sources import Source
+from pic_tf.data.sources.source import Source
 
 _READ_AHEAD = 4  # batches read at once
 _DECODED_AHEAD = 2  # batches decoded at once, each by all cores

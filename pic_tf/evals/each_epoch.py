@@ -12,9 +12,9 @@ import tensorflow as tf
 import tf_keras as keras
 from tqdm import tqdm
 
-from pic_tf.data.broken import BrokenImages
+from pic_tf.data.decode.broken import BrokenImages
 from pic_tf.evals.classifier import Classifier
-from pic_tf.replaced_file import replaced
+from pic_tf.files.replaced import replaced
 
 _LOOK_EVERY = 64  # steps between two looks at the loss, which wait for the device
 

@@ -11,12 +11,13 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from pic_tf.data.augment import normalise
-from pic_tf.data.broken import BrokenImages
+from pic_tf.data.decode.broken import BrokenImages
 from pic_tf.data.pipeline import evaluation_batches, find_unreadable
-from pic_tf.data.sources import FolderSource, Source
-from pic_tf.evals.exported import Exported
-from pic_tf.progress import drawing_interval
-from pic_tf.replaced_file import replaced
+from pic_tf.data.sources.folder import FolderSource
+from pic_tf.data.sources.source import Source
+from pic_tf.files.progress import drawing_interval
+from pic_tf.files.replaced import replaced
+from pic_tf.serving.exported import Exported
 
 _RAW_SIZE = 32  # pixels; 20,000 views of it are 245 MB
 

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from pic_tf.progress import drawing_interval
+from pic_tf.files.progress import drawing_interval
 
 _QUERIES, _BANK = 1024, 16384  # rows compared at once: 64 MiB of cosines, whatever the number of images
 

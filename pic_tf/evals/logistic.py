@@ -7,7 +7,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits  # scikit-learn requires it
 from tqdm import tqdm
 
-from pic_tf.progress import drawing_interval
+from pic_tf.files.progress import drawing_interval
 
 _STRENGTHS = tuple(10.0**e for e in range(-5, 2))  # inverse regularisation C of scikit-learn, smallest first
 _MAX_ITERATIONS = 1000

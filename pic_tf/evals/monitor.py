@@ -7,12 +7,12 @@ import tensorflow as tf
 import tf_keras as keras
 from tqdm import tqdm
 
-from pic_tf.data.broken import BrokenImages
+from pic_tf.data.decode.broken import BrokenImages
 from pic_tf.data.pipeline import evaluation_batches, find_unreadable
-from pic_tf.data.sources import Source
+from pic_tf.data.sources.source import Source
 from pic_tf.evals.features import inference, raw_pixels
 from pic_tf.evals.knn import knn_accuracy
-from pic_tf.evals.probe import LinearProbe
+from pic_tf.models.probe import LinearProbe
 
 
 class KnnMonitor(keras.callbacks.Callback):

@@ -6,9 +6,8 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-from pic_tf.data.datasets import open_dataset
-from pic_tf.data.sources import Source
-from pic_tf.evals.exported import Exported
+from pic_tf.data.sources.named import open_dataset
+from pic_tf.data.sources.source import Source
 from pic_tf.evals.features import cached_features
 from pic_tf.evals.knn import knn_predictions, most_likely
 from pic_tf.evals.logistic import logistic_regression
@@ -16,6 +15,7 @@ from pic_tf.evals.report import Report, report, write_report
 from pic_tf.evals.settings import PIXELS, Settings
 from pic_tf.evals.subset import Subset, listed, stratified
 from pic_tf.evals.supervised import Training, train_classifier
+from pic_tf.serving.exported import Exported
 
 _FEATURES = "features"  # folder of the cache
 

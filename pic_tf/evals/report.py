@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from pic_tf.replaced_file import replaced
+from pic_tf.files.replaced import replaced
 
 _MOST_CLASSES = 30  # in a confusion matrix that people can read
 HEADER = "| protocol | backbone | labelled images | held out | top-1 | top-5 |\n|---|---|---|---|---|---|"

@@ -3,9 +3,9 @@
 import dataclasses
 import pathlib
 
-from pic_tf.config import setting
-from pic_tf.evals.exported import Exported
-from pic_tf.validation import check_crop_scale, check_ranges
+from pic_tf.serving.exported import Exported
+from pic_tf.settings.check import check_crop_scale, check_ranges
+from pic_tf.settings.setting import setting
 
 PROTOCOLS = ("knn", "linear", "finetune")
 PIXELS = "pixels"  # --model of the baseline without any network

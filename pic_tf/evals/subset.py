@@ -8,7 +8,7 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-from pic_tf.data.sources import Source
+from pic_tf.data.sources.source import Source
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

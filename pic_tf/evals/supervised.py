@@ -7,18 +7,19 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-from pic_tf.callbacks import BrokenWatch, ProgressBar
-from pic_tf.data.broken import BrokenImages
+from pic_tf.callbacks.broken_images import BrokenWatch
+from pic_tf.callbacks.progress import ProgressBar
 from pic_tf.data.crops import Crop
+from pic_tf.data.decode.broken import BrokenImages
 from pic_tf.data.order import SlidingWindow
 from pic_tf.data.pipeline import evaluation_batches, find_unreadable, pretraining_batches
-from pic_tf.data.sources import Source
+from pic_tf.data.sources.source import Source
 from pic_tf.evals.classifier import Classifier
 from pic_tf.evals.each_epoch import EachEpoch
-from pic_tf.evals.exported import Exported
 from pic_tf.optim.lazy_sgd import LazySGD
 from pic_tf.optim.schedules import WarmupCosine
-from pic_tf.replicas import distribute
+from pic_tf.replicas.collectives import distribute
+from pic_tf.serving.exported import Exported
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,10 +6,11 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from pic_tf import replicas
+from pic_tf.instances.first_weights import initialise
 from pic_tf.instances.loss import SIMILARITIES, instance_softmax
-from pic_tf.instances.store import Store, initialise
+from pic_tf.instances.store import Store
 from pic_tf.optim.lazy_sgd import LazySGD
+from pic_tf.replicas import collectives
 
 _NOBODY = np.int64(-1)  # id of an empty slot
 INITIAL_STDDEV = 0.01
@@ -97,7 +98,7 @@ class InstanceClassifier(keras.layers.Layer):
         self.min_row_norm = default_floor(embedding_dim, similarity) if min_row_norm is None else min_row_norm
         self.seed, self.rows_on_device = seed, rows_on_device
 
-        self.num_replicas = replicas.count()
+        self.num_replicas = collectives.count()
         if num_negatives % self.num_replicas and num_negatives != num_instances:
             raise ValueError(
                 f"expected num_negatives to be a multiple of the {self.num_replicas} replicas, got {num_negatives}: "
@@ -111,13 +112,13 @@ class InstanceClassifier(keras.layers.Layer):
         paged, places = rows_on_device is not None, rows_on_device or own
         self.store = None if full else Store(places, embedding_dim, INITIAL_STDDEV, seed, paged)
         shape = [self.slots, embedding_dim]
-        self.weights_ring = replicas.local_variable(lambda: tf.zeros(shape), "weights_ring")
-        self.momentum_ring = replicas.local_variable(lambda: tf.zeros(shape), "momentum_ring")
-        self.ids = replicas.local_variable(lambda: tf.fill([self.slots], _NOBODY), "ids")
-        self.head = replicas.local_variable(lambda: tf.constant(0, tf.int64), "head")
+        self.weights_ring = collectives.local_variable(lambda: tf.zeros(shape), "weights_ring")
+        self.momentum_ring = collectives.local_variable(lambda: tf.zeros(shape), "momentum_ring")
+        self.ids = collectives.local_variable(lambda: tf.fill([self.slots], _NOBODY), "ids")
+        self.head = collectives.local_variable(lambda: tf.constant(0, tf.int64), "head")
         if full:
             initialise(self.weights_ring, own, INITIAL_STDDEV, seed)
-            replicas.run(self._fill_slots)
+            collectives.run(self._fill_slots)
 
     def admit(self, instance_ids: tf.Tensor, optimizer: LazySGD) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Make the batch's rows the most recent ones.
@@ -155,15 +156,15 @@ class InstanceClassifier(keras.layers.Layer):
         hit = found >= 0
         found = tf.maximum(found, 0)
         hit_weights, hit_momentum = (
-            replicas.gather_rows(self.weights_ring, found),
-            replicas.gather_rows(self.momentum_ring, found),
+            collectives.gather_rows(self.weights_ring, found),
+            collectives.gather_rows(self.momentum_ring, found),
         )
 
         leaving = tf.where(tf.gather(revisited, slots), _NOBODY, tf.gather(ids, slots))
         self.store.write(
             leaving // self.num_replicas,  # -1 stays -1
-            replicas.gather_rows(self.weights_ring, slots),
-            replicas.gather_rows(self.momentum_ring, slots),
+            collectives.gather_rows(self.weights_ring, slots),
+            collectives.gather_rows(self.momentum_ring, slots),
             tf.identity(optimizer.iterations),
         )
         weights, momentum, since = self.store.read(batch // self.num_replicas)
@@ -174,9 +175,9 @@ class InstanceClassifier(keras.layers.Layer):
         weights, momentum, norm, lifted = self._lift(weights, momentum)
 
         self.ids.assign(tf.where(revisited, _NOBODY, ids))
-        replicas.scatter_rows(self.ids, slots, tf.where(first, batch, _NOBODY))
-        replicas.scatter_rows(self.weights_ring, slots, tf.where(hit[:, None], hit_weights, weights))
-        replicas.scatter_rows(self.momentum_ring, slots, tf.where(hit[:, None], hit_momentum, momentum))
+        collectives.scatter_rows(self.ids, slots, tf.where(first, batch, _NOBODY))
+        collectives.scatter_rows(self.weights_ring, slots, tf.where(hit[:, None], hit_weights, weights))
+        collectives.scatter_rows(self.momentum_ring, slots, tf.where(hit[:, None], hit_momentum, momentum))
         self.head.assign((self.head + size) % self.slots)
         happened = {
             "fetched": fetched,
@@ -234,13 +235,13 @@ class InstanceClassifier(keras.layers.Layer):
             checks.append(tf.debugging.Assert(here, [expected, instance_ids]))
         if count > 1:
             expected = f"expected ids with id % {count} == r in replica r (see pic_tf.distribute); got, in replica"
-            own = tf.reduce_all(instance_ids % count == replicas.index())
-            checks.append(tf.debugging.Assert(own, [expected, replicas.index(), instance_ids]))
+            own = tf.reduce_all(instance_ids % count == collectives.index())
+            checks.append(tf.debugging.Assert(own, [expected, collectives.index(), instance_ids]))
         return checks
 
     def _fill_slots(self) -> None:
         """K = N: slot l is instance l R + r for good; where R does not divide N the last one may be empty."""
-        ids = tf.range(self.slots, dtype=tf.int64) * self.num_replicas + replicas.index()
+        ids = tf.range(self.slots, dtype=tf.int64) * self.num_replicas + collectives.index()
         self.ids.assign(tf.where(ids < self.num_instances, ids, _NOBODY))
 
     def _lift(self, weights: tf.Tensor, momentum: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:

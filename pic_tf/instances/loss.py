@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from pic_tf.replicas import all_gather, all_sum, own_part
+from pic_tf.replicas.collectives import all_gather, all_sum, own_part
 
 SIMILARITIES = ("cosine", "dot")
 _MASKED = -1e30  # a logit whose exponential is 0

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from pic_tf import replicas
 from pic_tf.instances.classifier import InstanceClassifier
+from pic_tf.replicas import collectives
 
 _NOBODY = np.int64(-1)
 _BLOCK = 65536  # rows that cross between host and device at once, over all replicas
@@ -73,10 +73,10 @@ def collect(
         """What `read` gives for rows [m, R], a column a replica: [m R, ...], row by row, then replica by replica."""
 
         def on_replica():
-            own = read(tf.gather(rows, replicas.index(), axis=1))
+            own = read(tf.gather(rows, collectives.index(), axis=1))
             if count == 1:
                 return own
-            interleaved = [replicas.all_gather(x[None]) for x in own]
+            interleaved = [collectives.all_gather(x[None]) for x in own]
             return [
                 tf.reshape(tf.transpose(x, [1, 0, *range(2, x.shape.rank)]), [-1, *x.shape[2:]]) for x in interleaved
             ]
@@ -85,7 +85,7 @@ def collect(
 
     def ring(rows: tf.Tensor) -> tuple[tf.Tensor, ...]:
         variables = classifier.ids, classifier.weights_ring, classifier.momentum_ring
-        return tuple(replicas.gather_rows(variable, rows) for variable in variables)
+        return tuple(collectives.gather_rows(variable, rows) for variable in variables)
 
     if classifier.store is not None:
         for rows in _parts(here) if here is not None else _all_rows(classifier):
@@ -149,15 +149,15 @@ def norms(instance_ids: np.ndarray, classifier: InstanceClassifier, strategy: tf
     @tf.function
     def norms_of(ids: tf.Tensor) -> tf.Tensor:
         def on_replica() -> tf.Tensor:
-            own = ids % classifier.num_replicas == replicas.index()
+            own = ids % classifier.num_replicas == collectives.index()
             is_slot = classifier.ids[None] == ids[:, None]  # bool [n, K / R]
-            rows = replicas.gather_rows(classifier.weights_ring, tf.argmax(is_slot, axis=1))
+            rows = collectives.gather_rows(classifier.weights_ring, tf.argmax(is_slot, axis=1))
             if classifier.store is not None:
                 resting, *_ = classifier.store.read(ids // classifier.num_replicas)
                 live = tf.reduce_any(is_slot, axis=1)
                 here = live | classifier.store.has(ids // classifier.num_replicas)
                 rows = tf.where(live[:, None], rows, tf.where(here[:, None], resting, np.nan))
-            return replicas.all_sum(tf.where(own, tf.norm(rows, axis=1), 0.0))
+            return collectives.all_sum(tf.where(own, tf.norm(rows, axis=1), 0.0))
 
         return strategy.experimental_local_results(strategy.run(on_replica))[0]
 
@@ -207,7 +207,7 @@ def place(
         """Row numbers [m, R] of every replica; values [m, R, ...]."""
 
         def on_replica() -> None:
-            own, *values = (tf.gather(x, replicas.index(), axis=1) for x in (numbers, weights, momentum, stamp))
+            own, *values = (tf.gather(x, collectives.index(), axis=1) for x in (numbers, weights, momentum, stamp))
             classifier.store.write(tf.where(values[-1] > 0, own, _NOBODY), *values)  # the others are as they began
 
         strategy.run(on_replica)
@@ -221,7 +221,7 @@ def place(
             for variable, values in zip(
                 (classifier.ids, classifier.weights_ring, classifier.momentum_ring), (ids, weights, momentum)
             ):
-                replicas.scatter_rows(variable, slots, values[replicas.index()])
+                collectives.scatter_rows(variable, slots, values[collectives.index()])
 
         strategy.run(on_replica)
 

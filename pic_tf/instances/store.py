@@ -1,13 +1,11 @@
 """Where instance rows rest while they are not among the recent ones."""
 
-import math
-
 import numpy as np
 import tensorflow as tf
 
-from pic_tf import replicas
+from pic_tf.instances.first_weights import initial_rows
+from pic_tf.replicas import collectives
 
-_BLOCK = 65536  # rows that are drawn together
 _NOBODY = np.iinfo(np.int64).max  # row number of an empty place
 
 
@@ -39,21 +37,21 @@ class Store(tf.Module):
     def __init__(self, num_places: int, dim: int, stddev: float, seed: int, paged: bool = False):
         super().__init__(name="store")
         self.num_places, self.paged = num_places, paged
-        self._stddev, self._seed, self._replicas = stddev, seed, replicas.count()
-        self.weights = replicas.local_variable(lambda: tf.zeros([num_places + 1, dim]), "weights")
-        self.momentum = replicas.local_variable(lambda: tf.zeros([num_places + 1, dim]), "momentum")
-        self.stamp = replicas.local_variable(lambda: tf.zeros([num_places + 1], tf.int64), "stamp")
+        self._stddev, self._seed, self._replicas = stddev, seed, collectives.count()
+        self.weights = collectives.local_variable(lambda: tf.zeros([num_places + 1, dim]), "weights")
+        self.momentum = collectives.local_variable(lambda: tf.zeros([num_places + 1, dim]), "momentum")
+        self.stamp = collectives.local_variable(lambda: tf.zeros([num_places + 1], tf.int64), "stamp")
         if paged:
-            self.rows = replicas.local_variable(lambda: tf.fill([num_places], _NOBODY), "rows")
-            self.places = replicas.local_variable(lambda: tf.range(num_places, dtype=tf.int64), "places")
+            self.rows = collectives.local_variable(lambda: tf.fill([num_places], _NOBODY), "rows")
+            self.places = collectives.local_variable(lambda: tf.range(num_places, dtype=tf.int64), "places")
 
     def read(self, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """(weights [b, D], momentum [b, D], stamp [b]) of int64 [b] rows; of -1, and of rows not here, anything."""
         places = self._places(rows)
         weights, momentum, stamp = (
-            replicas.gather_rows(variable, places) for variable in (self.weights, self.momentum, self.stamp)
+            collectives.gather_rows(variable, places) for variable in (self.weights, self.momentum, self.stamp)
         )
-        new, instance_ids = stamp == 0, rows * self._replicas + replicas.index()
+        new, instance_ids = stamp == 0, rows * self._replicas + collectives.index()
 
         def with_new() -> tf.Tensor:
             return tf.where(new[:, None], self.first_weights(instance_ids), weights)
@@ -77,7 +75,7 @@ class Store(tf.Module):
         places = self._places(rows)
         stamps = tf.broadcast_to(stamp, tf.shape(rows))
         for variable, values in ((self.weights, weights), (self.momentum, momentum), (self.stamp, stamps)):
-            replicas.scatter_rows(variable, places, values)
+            collectives.scatter_rows(variable, places, values)
 
     def has(self, rows: tf.Tensor) -> tf.Tensor:
         """bool [b], whether rows int64 [b] are here."""
@@ -89,61 +87,4 @@ class Store(tf.Module):
             return tf.where(rows < 0, nowhere, rows)
         here = tf.identity(self.rows)
         rank = tf.minimum(tf.searchsorted(here, rows, out_type=tf.int64), self.num_places - 1)
-        return tf.where(tf.gather(here, rank) == rows, replicas.gather_rows(self.places, rank), nowhere)
-
-
-def initial_rows(instance_ids: tf.Tensor, dim: int, stddev: float, seed: int) -> tf.Tensor:
-    """First weights of any instances, from N(0, stddev^2): a function of (seed, instance) alone.
-
-    Number j of instance i is Box and Muller's sqrt(-2 log v) cos(2 pi v') with v, v' from output i D + j of SplitMix64.
-    TensorFlow's own generators draw whole tensors; a row of one would cost an operation.
-
-    Args:
-      instance_ids: int64 [b].
-      dim: D.
-      stddev: standard deviation.
-      seed: any integer.
-
-    Returns:
-      float32 [b, dim].
-
-    Source: Steele, Lea, Flood 2014, Fast splittable pseudorandom number generators, Figure 16.
-    """
-    gamma = tf.constant(0x9E3779B97F4A7C15, tf.uint64)
-    start = _mixed(tf.constant(seed % 2**64, tf.uint64) + gamma)
-    counter = tf.cast(instance_ids[:, None] * dim + tf.range(1, dim + 1, dtype=tf.int64), tf.uint64)
-    bits = _mixed(start + gamma * counter)
-    high = tf.cast(tf.bitwise.right_shift(bits, tf.constant(40, tf.uint64)), tf.int32)
-    low = tf.cast(tf.bitwise.bitwise_and(bits, tf.constant(2**24 - 1, tf.uint64)), tf.int32)
-    radius = tf.sqrt(-2 * tf.math.log((tf.cast(high, tf.float32) + 1) * 2**-24))
-    return stddev * radius * tf.cos(2 * math.pi * 2**-24 * tf.cast(low, tf.float32))
-
-
-def _mixed(x: tf.Tensor) -> tf.Tensor:
-    """SplitMix64's hash of uint64 numbers."""
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
-        x = tf.bitwise.bitwise_xor(x, tf.bitwise.right_shift(x, tf.constant(shift, tf.uint64)))
-        x *= tf.constant(factor, tf.uint64)
-    return x
-
-
-def initialise(variable: tf.Variable, num_rows: int, stddev: float, seed: int) -> None:
-    """Give each replica the first weights of its own instances.
-
-    Args:
-      variable: float32 [at least num_rows, D], one a replica; row l of replica r is instance l R + r.
-      num_rows: rows to set.
-      stddev: standard deviation of the weights.
-      seed: any integer.
-    """
-    strategy, count, dim = tf.distribute.get_strategy(), replicas.count(), variable.shape[1]
-
-    @tf.function(reduce_retracing=True)
-    def fill(rows: tf.Tensor) -> None:
-        def on_replica() -> None:
-            replicas.scatter_rows(variable, rows, initial_rows(rows * count + replicas.index(), dim, stddev, seed))
-
-        strategy.run(on_replica)
-
-    for first in range(0, num_rows, _BLOCK):  # a table need not be in memory twice
-        fill(tf.range(first, min(first + _BLOCK, num_rows), dtype=tf.int64))
+        return tf.where(tf.gather(here, rank) == rows, collectives.gather_rows(self.places, rank), nowhere)

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from pic_tf import replicas
+from pic_tf.replicas import collectives
 
 
 class ProductHistory(tf.Module):
@@ -33,7 +33,7 @@ class ProductHistory(tf.Module):
         self.levels = len(self._first) - 1
         identity = tf.eye(2, batch_shape=[int(self._first[-1])], dtype=tf.float64)
         # Every replica keeps its own: they are equal, and nothing has to cross to keep them so.
-        self.products = replicas.local_variable(lambda: identity, "products")
+        self.products = collectives.local_variable(lambda: identity, "products")
 
     def record(self, step: tf.Tensor, matrix: tf.Tensor) -> None:
         """Append the matrix of one update.
@@ -44,7 +44,7 @@ class ProductHistory(tf.Module):
         """
         with tf.control_dependencies([self._check(step)]):
             blocks = self._first[:-1] + tf.bitwise.right_shift(step, tf.range(self.levels, dtype=tf.int64))
-        replicas.scatter_rows(self.products, blocks, matrix @ replicas.gather_rows(self.products, blocks))
+        collectives.scatter_rows(self.products, blocks, matrix @ collectives.gather_rows(self.products, blocks))
 
     def between(self, start: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
         """The products M_{end-1} ... M_start.
@@ -66,7 +66,7 @@ class ProductHistory(tf.Module):
             if odd_only:
                 take &= block % 2 == 1
             last = self._first[level + 1] - 1
-            factor = replicas.gather_rows(self.products, tf.minimum(self._first[level] + block, last))
+            factor = collectives.gather_rows(self.products, tf.minimum(self._first[level] + block, last))
             product = tf.where(take[:, None, None], factor @ product, product)
             start = tf.where(take, start + length, start)
         return product

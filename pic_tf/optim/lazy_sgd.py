@@ -5,8 +5,8 @@ from collections.abc import Iterable
 import tensorflow as tf
 import tf_keras as keras
 
-from pic_tf import replicas
 from pic_tf.optim.history import ProductHistory
+from pic_tf.replicas import collectives
 
 
 @keras.utils.register_keras_serializable("pic_tf")
@@ -74,8 +74,8 @@ class LazySGD(keras.optimizers.Optimizer):
         self.trust_coefficient = trust_coefficient
         self._adapted = None  # keys of the variables that LARS applies to; None for all
         self.history = ProductHistory(max_updates)
-        self.taken = replicas.local_variable(lambda: tf.constant(True), "taken")
-        self.applied = replicas.local_variable(lambda: tf.constant(0, tf.int64), "applied")
+        self.taken = collectives.local_variable(lambda: tf.constant(True), "taken")
+        self.applied = collectives.local_variable(lambda: tf.constant(0, tf.int64), "applied")
 
     def build(self, var_list: list[tf.Variable]) -> None:
         """Create one momentum u for each variable."""

@@ -12,10 +12,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pic_tf.data import bombs, crops, headers, pipeline
-from pic_tf.data.broken import BrokenImages, reason
+from pic_tf.data import crops, pipeline
+from pic_tf.data.decode import bombs, headers
+from pic_tf.data.decode.broken import BrokenImages, reason
 from pic_tf.data.order import epoch_order
-from pic_tf.data.sources import open_folder
+from pic_tf.data.sources.folder import open_folder
 from tests.test_pretrain import one_epoch, picture_folder, run
 
 SIZE = 8  # of the crops here, in pixels

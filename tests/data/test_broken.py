@@ -13,10 +13,10 @@ import tensorflow as tf
 from PIL import Image
 
 from pic_tf.data import pipeline
-from pic_tf.data.broken import BrokenImages, reason
 from pic_tf.data.crops import Crop
+from pic_tf.data.decode.broken import BrokenImages, reason
 from pic_tf.data.order import epoch_order
-from pic_tf.data.sources import open_folder
+from pic_tf.data.sources.folder import open_folder
 from tests.data.test_bombs import chunk, frame, gif, jpeg, png
 from tests.data.test_pipeline import natural_image, pil_crop, window_from
 

@@ -9,8 +9,9 @@ import tensorflow as tf
 from PIL import Image
 from scipy import stats
 
-from pic_tf.data import crops, headers
+from pic_tf.data import crops
 from pic_tf.data.crops import Crop
+from pic_tf.data.decode import headers
 
 SIZE = 16  # of the crops here, in pixels
 

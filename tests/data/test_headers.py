@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pic_tf.data import headers
+from pic_tf.data.decode import headers
 
 in_graph = tf.function(headers.sizes, input_signature=[tf.TensorSpec([None], tf.string)])
 

@@ -10,10 +10,11 @@ from PIL import Image
 
 from pic_tf.data import pipeline
 from pic_tf.data.augment import Augmentation
-from pic_tf.data.broken import BrokenImages
 from pic_tf.data.crops import CROP_RANDOMS, Crop
+from pic_tf.data.decode.broken import BrokenImages
 from pic_tf.data.order import SlidingWindow, epoch_order
-from pic_tf.data.sources import ArraySource, open_folder
+from pic_tf.data.sources.array import ArraySource
+from pic_tf.data.sources.folder import open_folder
 
 SIZE = 12  # of the views in pixels
 SCALE = (0.2, 1.0)

@@ -2,10 +2,10 @@
 
 import pytest
 
-from pic_tf.config import Config
 from pic_tf.data.augment import Augmentation
 from pic_tf.data.presets import PRESETS, Preset, augmentation_of
 from pic_tf.data.rand_augment import RandAugment
+from pic_tf.settings.config import Config
 
 OFF = (0.0, 0.0, 0.0, 0.0)
 # crop, (brightness, contrast, saturation, hue), its probability, grayscale, before the jitter?, blur, RandAugment

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pic_tf.data import preview
 from pic_tf.data.augment import MEAN, STDDEV
 from pic_tf.data.crops import Crop
 from pic_tf.data.order import SlidingWindow, epoch_order
 from pic_tf.data.presets import PRESETS
-from pic_tf.data.sources import ArraySource
+from pic_tf.data.sources.array import ArraySource
+from pic_tf.look import preview
 
 
 @pytest.fixture(scope="module")

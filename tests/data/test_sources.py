@@ -9,7 +9,7 @@ import tensorflow as tf
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from pic_tf.data import datasets, sources
+from pic_tf.data.sources import array, folder, named
 
 
 def write_image(path, level=0):
@@ -32,7 +32,7 @@ def assert_one_sentence(error):
 
 
 def test_digits_are_split_1500_to_297():
-    train, held_out = sources.digits("train"), sources.digits("held_out")
+    train, held_out = array.digits("train"), array.digits("held_out")
     assert (len(train), len(held_out)) == (1500, 297)
     for source in (train, held_out):
         assert source.images.dtype == np.uint8 and source.images.shape == (len(source), 8, 8, 3)
@@ -43,7 +43,7 @@ def test_digits_are_split_1500_to_297():
 def test_digits_are_the_scans_of_scikit_learn():
     """Levels 0..16 become 0..255 in three equal channels, rounded; each scan is in one of the parts."""
     data = load_digits()
-    train, held_out = sources.digits("train"), sources.digits("held_out")
+    train, held_out = array.digits("train"), array.digits("held_out")
     images = np.concatenate([train.images, held_out.images])
     # x 255 / 16 is never a half for whole x, so the rounding rule does not matter.
     expected = np.floor(data.images * 255 / 16 + 0.5).astype(np.uint8)
@@ -58,7 +58,7 @@ def test_digits_are_the_scans_of_scikit_learn():
 
 def test_array_source_reads_by_id_eagerly_and_in_a_graph():
     images = np.random.default_rng(0).integers(0, 256, [7, 4, 6, 3], np.uint8)
-    source = sources.ArraySource(images, [3, 1, 2, 0, 0, 1, 9], name="mine")
+    source = array.ArraySource(images, [3, 1, 2, 0, 0, 1, 9], name="mine")
     ids = tf.constant([6, 0, 0, 3], tf.int64)
     np.testing.assert_array_equal(source.read(ids), images[[6, 0, 0, 3]])
     np.testing.assert_array_equal(tf.function(source.read)(ids), images[[6, 0, 0, 3]])
@@ -80,20 +80,20 @@ def test_array_source_reads_by_id_eagerly_and_in_a_graph():
 )
 def test_array_source_refuses_other_images(images, got):
     with pytest.raises(ValueError, match=r"expected images uint8 \[N, H, W, 3\] with N >= 1, got " + got) as error:
-        sources.ArraySource(images)
+        array.ArraySource(images)
     assert_one_sentence(error)
 
 
 @pytest.mark.parametrize("labels", [np.zeros(4), np.zeros([5, 1]), np.zeros(6), 3])
 def test_array_source_refuses_labels_of_another_length(labels):
     with pytest.raises(ValueError, match=r"expected labels \[5\], one an image, got \[") as error:
-        sources.ArraySource(np.zeros([5, 4, 4, 3], np.uint8), labels)
+        array.ArraySource(np.zeros([5, 4, 4, 3], np.uint8), labels)
     assert_one_sentence(error)
 
 
 def test_folder_with_one_folder_a_class(tmp_path):
     write_images(tmp_path, "dog/b.png", "cat/z.jpg", "cat/deep/er/a.PNG", "ant/x.png", "dog/a.gif", "cat/y.jpeg")
-    source = sources.open_folder(tmp_path)
+    source = folder.open_folder(tmp_path)
     expected = ["ant/x.png", "cat/deep/er/a.PNG", "cat/y.jpeg", "cat/z.jpg", "dog/a.gif", "dog/b.png"]
     assert [str(tmp_path / name) for name in expected] == [source.path(i) for i in range(len(source))]
     assert source.class_names == ("ant", "cat", "dog")
@@ -109,7 +109,7 @@ def test_folder_with_one_folder_a_class(tmp_path):
     ],
 )
 def test_folder_without_labels(tmp_path, names):
-    source = sources.open_folder(write_images(tmp_path, *names))
+    source = folder.open_folder(write_images(tmp_path, *names))
     assert source.labels is None and source.class_names == ()
     assert source.paths == tuple(sorted(names))
 
@@ -118,19 +118,19 @@ def test_hidden_and_other_files_are_passed_over(tmp_path):
     write_images(tmp_path, "a.png", ".hidden.png", ".cache/b.png", "deep/c.png", "deep/.d.jpg")
     (tmp_path / "labels.csv").write_text("a,b")
     (tmp_path / "deep" / "README").write_text("hello")
-    assert sources.open_folder(tmp_path).paths == ("a.png", "deep/c.png")
+    assert folder.open_folder(tmp_path).paths == ("a.png", "deep/c.png")
 
 
 def test_ids_do_not_depend_on_when_files_were_written(tmp_path):
     names = [f"{folder}/{i}.png" for folder in "ba" for i in (10, 9, 1)]
-    first = sources.open_folder(write_images(tmp_path / "one", *names))
-    second = sources.open_folder(write_images(tmp_path / "two", *reversed(names)))
+    first = folder.open_folder(write_images(tmp_path / "one", *names))
+    second = folder.open_folder(write_images(tmp_path / "two", *reversed(names)))
     assert first.paths == second.paths == ("a/1.png", "a/10.png", "a/9.png", "b/1.png", "b/10.png", "b/9.png")
 
 
 def test_folder_source_reads_the_bytes_of_the_files(tmp_path):
     names = ["c.png", "sub folder/a.jpg", "b.gif", "sub folder/d.png"]
-    source = sources.open_folder(f"{write_images(tmp_path, *names)}/")  # a slash at the end does no harm
+    source = folder.open_folder(f"{write_images(tmp_path, *names)}/")  # a slash at the end does no harm
     expected = [(tmp_path / name).read_bytes() for name in sorted(names)]
     ids = tf.constant([3, 0, 0, 2, 1], tf.int64)
     for read in (source.read, tf.function(source.read)):
@@ -142,21 +142,21 @@ def test_folder_source_reads_the_bytes_of_the_files(tmp_path):
 def test_empty_folder(tmp_path):
     (tmp_path / "notes.txt").write_text("no image")
     with pytest.raises(ValueError, match=r"expected images \(\.jpg, .*\) in '.*', got none: check the path") as error:
-        sources.open_folder(tmp_path)
+        folder.open_folder(tmp_path)
     assert_one_sentence(error)
     assert str(tmp_path) in str(error.value)
 
 
 def test_missing_folder(tmp_path):
     with pytest.raises(ValueError, match=r"expected a folder of images at '.*nowhere', got nothing there") as error:
-        sources.open_folder(tmp_path / "nowhere")
+        folder.open_folder(tmp_path / "nowhere")
     assert_one_sentence(error)
 
 
 def test_file_instead_of_a_folder(tmp_path):
     path = write_image(tmp_path / "a.png")
     with pytest.raises(ValueError, match=r"expected a folder of images at '.*a\.png', got a file there") as error:
-        sources.open_folder(path)
+        folder.open_folder(path)
     assert_one_sentence(error)
 
 
@@ -166,7 +166,7 @@ def test_text_file_named_jpg(tmp_path, content):
     (tmp_path / "cat" / "b.jpg").write_bytes(content)
     message = r"expected a JPEG, PNG or GIF image in '.*cat/b\.jpg', got a file that starts with b'"
     with pytest.raises(ValueError, match=message) as error:
-        sources.open_folder(tmp_path)
+        folder.open_folder(tmp_path)
     assert_one_sentence(error)
 
 
@@ -175,12 +175,12 @@ def test_suffix_may_differ_from_the_format(tmp_path):
     buffer = io.BytesIO()
     Image.new("RGB", (3, 3)).save(buffer, "PNG")
     (tmp_path / "a.jpg").write_bytes(buffer.getvalue())
-    assert len(sources.open_folder(tmp_path)) == 1
+    assert len(folder.open_folder(tmp_path)) == 1
 
 
 def test_only_some_files_of_a_large_folder_are_checked(tmp_path, monkeypatch):
     """Which ones is a matter of the seed, so that a run stops at the same file again."""
-    monkeypatch.setattr(sources, "_MAX_CHECKED", 5)
+    monkeypatch.setattr(folder, "_MAX_CHECKED", 5)
     write_images(tmp_path, *[f"{i:02d}.png" for i in range(19)])
     (tmp_path / "19.png").write_text("text")
     found = []
@@ -188,7 +188,7 @@ def test_only_some_files_of_a_large_folder_are_checked(tmp_path, monkeypatch):
         found.append(set())
         for seed in range(40):
             try:
-                sources.open_folder(tmp_path, seed=seed)
+                folder.open_folder(tmp_path, seed=seed)
             except ValueError:
                 found[-1].add(seed)
     assert found[0] == found[1]
@@ -196,33 +196,33 @@ def test_only_some_files_of_a_large_folder_are_checked(tmp_path, monkeypatch):
 
 
 def test_dataset_digits():
-    train, held_out = datasets.open_dataset("digits")
+    train, held_out = named.open_dataset("digits")
     assert (len(train), len(held_out)) == (1500, 297)
 
 
 def test_dataset_is_a_plain_folder(tmp_path):
-    train, held_out = datasets.open_dataset(str(write_images(tmp_path, "cat/a.png", "dog/b.png")))
+    train, held_out = named.open_dataset(str(write_images(tmp_path, "cat/a.png", "dog/b.png")))
     assert train.paths == ("cat/a.png", "dog/b.png") and held_out is None
 
 
 @pytest.mark.parametrize("name", ["val", "validation", "test"])
 def test_dataset_with_train_and_held_out_folders(tmp_path, name):
     write_images(tmp_path, "train/cat/a.png", "train/dog/b.png", f"{name}/cat/c.png", f"{name}/dog/d.png")
-    train, held_out = datasets.open_dataset(str(tmp_path))
+    train, held_out = named.open_dataset(str(tmp_path))
     assert train.path(0) == str(tmp_path / "train/cat/a.png") and len(train) == 2
     assert held_out.path(1) == str(tmp_path / name / "dog/d.png") and len(held_out) == 2
     assert held_out.class_names == train.class_names == ("cat", "dog")
 
 
 def test_dataset_with_train_but_nothing_held_out(tmp_path):
-    train, held_out = datasets.open_dataset(str(write_images(tmp_path, "train/cat/a.png", "train/dog/b.png")))
+    train, held_out = named.open_dataset(str(write_images(tmp_path, "train/cat/a.png", "train/dog/b.png")))
     assert len(train) == 2 and held_out is None
 
 
 def test_eval_dataset_comes_before_val(tmp_path):
     write_images(tmp_path / "data", "train/cat/a.png", "train/dog/b.png", "val/cat/c.png", "val/dog/d.png")
     write_images(tmp_path / "other", "cat/e.png", "dog/f.png", "dog/g.png")
-    train, held_out = datasets.open_dataset(str(tmp_path / "data"), str(tmp_path / "other"))
+    train, held_out = named.open_dataset(str(tmp_path / "data"), str(tmp_path / "other"))
     assert len(train) == 2
     assert held_out.path(0) == str(tmp_path / "other/cat/e.png") and held_out.labels.tolist() == [0, 1, 1]
 
@@ -231,7 +231,7 @@ def test_labels_count_in_the_classes_of_the_training_set(tmp_path):
     """The held-out set lacks a class in the middle; the numbers of the others stay those of the training set."""
     write_images(tmp_path, "train/ant/a.png", "train/bee/b.png", "train/cat/c.png", "train/dog/d.png")
     write_images(tmp_path, "val/ant/a.png", "val/cat/b.png", "val/dog/c.png", "val/dog/d.png")
-    train, held_out = datasets.open_dataset(str(tmp_path))
+    train, held_out = named.open_dataset(str(tmp_path))
     assert train.labels.tolist() == [0, 1, 2, 3]
     assert held_out.labels.tolist() == [0, 2, 3, 3]
     assert held_out.class_names == train.class_names == ("ant", "bee", "cat", "dog")
@@ -242,13 +242,13 @@ def test_unknown_class_in_the_held_out_set(tmp_path):
     write_images(tmp_path, "train/cat/a.png", "train/dog/b.png", "val/cat/c.png", "val/wolf/d.png")
     message = "expected the classes in '.*val' to be among the training set's 2, got 'wolf' besides"
     with pytest.raises(ValueError, match=message) as error:
-        datasets.open_dataset(str(tmp_path))
+        named.open_dataset(str(tmp_path))
     assert_one_sentence(error)
 
 
 def test_held_out_set_without_labels_stays_so(tmp_path):
     write_images(tmp_path, "train/cat/a.png", "train/dog/b.png", "val/c.png")
-    train, held_out = datasets.open_dataset(str(tmp_path))
+    train, held_out = named.open_dataset(str(tmp_path))
     assert train.labels is not None and held_out.labels is None
 
 
@@ -256,19 +256,19 @@ def test_held_out_set_without_labels_stays_so(tmp_path):
 def test_dataset_that_does_not_exist(tmp_path, monkeypatch, dataset):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=r"expected (a folder of )?images") as error:
-        datasets.open_dataset(dataset)
+        named.open_dataset(dataset)
     assert_one_sentence(error)
 
 
 def test_eval_dataset_that_does_not_exist(tmp_path):
     with pytest.raises(ValueError, match=r"expected a folder of images at '.*nowhere', got nothing there") as error:
-        datasets.open_dataset("digits", str(tmp_path / "nowhere"))
+        named.open_dataset("digits", str(tmp_path / "nowhere"))
     assert_one_sentence(error)
 
 
 def test_a_held_out_set_of_one_class_keeps_its_label(tmp_path):
     write_images(tmp_path, "train/ant/a.png", "train/cat/b.png", "val/cat/c.png", "val/cat/d.png")
-    train, held_out = datasets.open_dataset(str(tmp_path))
+    train, held_out = named.open_dataset(str(tmp_path))
     assert held_out.labels.tolist() == [1, 1]
     assert held_out.class_names == train.class_names == ("ant", "cat")
 
@@ -277,11 +277,11 @@ def test_a_link_to_a_folder_above_ends(tmp_path):
     write_images(tmp_path, "cat/a.png", "dog/b.png")
     (tmp_path / "cat" / "loop").symlink_to(tmp_path)
     (tmp_path / "linked").symlink_to(tmp_path / "dog")
-    assert len(sources.open_folder(tmp_path)) == 2
+    assert len(folder.open_folder(tmp_path)) == 2
 
 
 def test_a_file_name_that_is_not_utf8(tmp_path):
     write_images(tmp_path, "a.png", "b.png")
     os.rename(tmp_path / "a.png", os.path.join(os.fsencode(tmp_path), b"\xff.png"))
-    source = sources.open_folder(tmp_path)
+    source = folder.open_folder(tmp_path)
     assert len(source.read(tf.constant([0, 1], tf.int64))) == 2

@@ -16,8 +16,8 @@ from absl import logging
 from array_record.python.array_record_module import ArrayRecordReader
 from PIL import Image
 
-from pic_tf.data import tfds_source
-from pic_tf.data.tfds_source import held_out_split, open_tfds, parse
+from pic_tf.data.sources import tfds_source
+from pic_tf.data.sources.tfds_source import held_out_split, open_tfds, parse
 from tests.data.test_sources import assert_one_sentence
 
 CLASSES = ("ant", "bee", "cat")

@@ -18,14 +18,14 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from pic_tf.data.sources import ArraySource
+from pic_tf.data.sources.array import ArraySource
 from pic_tf.evals.each_epoch import EachEpoch
-from pic_tf.evals.exported import open_exported
 from pic_tf.evals.protocols import evaluate, open_labelled
 from pic_tf.evals.settings import Settings, resolve
 from pic_tf.evals.supervised import Training, train_classifier
-from pic_tf.export import export_backbone
 from pic_tf.models.resnet import resnet
+from pic_tf.serving.exported import open_exported
+from pic_tf.serving.saved_model import export_backbone
 from tests.processes import commands_that_fork, with_replicas
 
 ONE = tf.distribute.get_strategy()  # one replica

@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from pic_tf.evals.exported import open_exported
-from pic_tf.export import export_backbone
+from pic_tf.serving.exported import open_exported
+from pic_tf.serving.saved_model import export_backbone
 
 
 def network():

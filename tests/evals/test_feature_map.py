@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pic_tf.data.sources import digits
-from pic_tf.evals.feature_map import COLUMNS, Settings, draw_map, points, save_map
+from pic_tf.data.sources.array import digits
+from pic_tf.look.feature_map import COLUMNS, Settings, draw_map, points, save_map
 from tests.processes import commands_that_fork
 from tests.test_pretrain import picture_folder
 
@@ -126,10 +126,10 @@ def test_wrong_input_gets_one_sentence(tmp_path):
     with commands_that_fork() as command:
         for arguments, sentence in WRONG.items():
             given = arguments.replace("MISSING", str(tmp_path / "missing")).replace("FEW", str(tmp_path / "few"))
-            ended = command("pic_tf.evals.feature_map", given.split(), dict(os.environ), 60)
+            ended = command("pic_tf.look.feature_map", given.split(), dict(os.environ), 60)
             assert ended.code == 1 and ended.stdout == "", (arguments, ended)
             assert re.fullmatch(f"error: {sentence}.*\n", ended.stderr), ended.stderr
         given = ["--model=pixels", "--dataset=digits", "--images=20", f"--output={tmp_path / 'map.png'}"]
-        ended = command("pic_tf.evals.feature_map", given, dict(os.environ), 120)
+        ended = command("pic_tf.look.feature_map", given, dict(os.environ), 120)
     assert ended.code == 0 and ended.stdout.startswith("t-SNE of 20 held-out images"), ended
     assert (tmp_path / "map.png").exists() and (tmp_path / "map.csv").exists()

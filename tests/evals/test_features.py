@@ -10,11 +10,12 @@ import tensorflow as tf
 import tf_keras as keras
 from PIL import Image
 
-from pic_tf.data.sources import ArraySource, open_folder
+from pic_tf.data.sources.array import ArraySource
+from pic_tf.data.sources.folder import open_folder
 from pic_tf.evals import features
-from pic_tf.evals.exported import open_exported
 from pic_tf.evals.features import cached_features
-from pic_tf.export import export_backbone
+from pic_tf.serving.exported import open_exported
+from pic_tf.serving.saved_model import export_backbone
 from tests.data.test_crops import natural_image
 
 SIZES = ((16, 16), (16, 24), (33, 16), (16, 16), (40, 31))  # of the images, height and width in pixels

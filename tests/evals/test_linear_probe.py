@@ -9,15 +9,16 @@ import tf_keras as keras
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from pic_tf import pretrain
-from pic_tf.config import Config
 from pic_tf.data.augment import normalise
-from pic_tf.data.sources import digits
-from pic_tf.evals.exported import open_exported
+from pic_tf.data.sources.array import digits
 from pic_tf.evals.protocols import evaluate, open_labelled
 from pic_tf.evals.settings import Settings, resolve
-from pic_tf.export import export_backbone
 from pic_tf.models.resnet import resnet
+from pic_tf.runs import open_data
+from pic_tf.serving.exported import open_exported
+from pic_tf.serving.saved_model import export_backbone
+from pic_tf.settings.config import Config
+from pic_tf.training import loop
 
 ONE = tf.distribute.get_strategy()  # one replica
 DECAY = 1e-3  # lambda of the probe; it makes the solution unique, and finite
@@ -83,7 +84,7 @@ def trained(tmp_path_factory):
         tensorboard=False,
         output_dir=str(tmp_path_factory.mktemp("trained")),
     )
-    assert pretrain.run(*pretrain.open_data(config), ONE).finished
+    assert loop.run(*open_data.open_data(config), ONE).finished
     return pathlib.Path(config.output_dir)
 
 

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from pic_tf.evals.probe import LinearProbe
+from pic_tf.models.probe import LinearProbe
 from pic_tf.optim.lazy_sgd import LazySGD
 from pic_tf.pic import PIC
 from tests.processes import with_replicas

@@ -13,16 +13,25 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pic_tf import plan, pretrain, state_files
-from pic_tf.checkpoint import Checkpoints
-from pic_tf.config import Config
 from pic_tf.data.order import SlidingWindow
-from pic_tf.data.sources import ArraySource, digits
-from pic_tf.evals import instance_rows, sheet
-from pic_tf.evals.instance_rows import most_alike, open_rows
-from pic_tf.evals.neighbours import COLUMNS, PAIR_COLUMNS, Neighbours, draw_neighbours, draw_pairs, write_neighbours
-from pic_tf.evals.retrieval import Settings, choose_queries, look_at_instances, retrieve
-from pic_tf.evals.sheet import SIDE, Cell, Group, save_sheet
+from pic_tf.data.sources.array import ArraySource, digits
+from pic_tf.look import contact_sheet, instance_rows
+from pic_tf.look.contact_sheet import SIDE, Cell, Group, save_sheet
+from pic_tf.look.instance_rows import most_alike, open_rows
+from pic_tf.look.neighbour_tables import (
+    COLUMNS,
+    PAIR_COLUMNS,
+    Neighbours,
+    draw_neighbours,
+    draw_pairs,
+    write_neighbours,
+)
+from pic_tf.look.retrieval import Settings, choose_queries, look_at_instances, retrieve
+from pic_tf.runs import checkpoint_files, open_data, resume
+from pic_tf.runs.checkpoint import Checkpoints
+from pic_tf.settings import quantities
+from pic_tf.settings.config import Config
+from pic_tf.training import build, loop
 from tests.processes import commands_that_fork
 from tests.test_pretrain import SMALL, picture_folder
 
@@ -31,11 +40,11 @@ ONE = tf.distribute.get_strategy()
 
 def short_run(settings: Config):
     """Train, and also give the model back."""
-    settings, train, monitored = pretrain.open_data(settings)
-    built, build = [], pretrain.build_model
+    settings, train, monitored = open_data.open_data(settings)
+    built, build_model = [], loop.build_model
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pretrain, "build_model", lambda *arguments: built.append(build(*arguments)) or built[-1])
-        assert pretrain.run(settings, train, monitored, ONE).finished
+        patch.setattr(loop, "build_model", lambda *arguments: built.append(build_model(*arguments)) or built[-1])
+        assert loop.run(settings, train, monitored, ONE).finished
     return settings, built[0]
 
 
@@ -48,12 +57,14 @@ def trained(tmp_path_factory):
 
 def with_rows(run_dir, folder, change) -> str:
     """A run like another one, whose newest checkpoint has rows that were changed."""
-    path, _ = state_files.newest(pathlib.Path(run_dir) / "checkpoints")
-    tables = {name: np.array(state_files.read_table(path, name)) for name in ("weights", "momentum", "stamp", "ring")}
+    path, _ = checkpoint_files.newest(pathlib.Path(run_dir) / "checkpoints")
+    tables = {
+        name: np.array(checkpoint_files.read_table(path, name)) for name in ("weights", "momentum", "stamp", "ring")
+    }
     change(tables)
-    texts = {name: state_files.read_text(path, name) for name in ("flags.txt", "images.json", "metrics.csv")}
-    state_files.write(
-        folder / "checkpoints", state_files.step_of(path), state_files.read_variables(path), tables, texts
+    texts = {name: checkpoint_files.read_text(path, name) for name in ("flags.txt", "images.json", "metrics.csv")}
+    checkpoint_files.write(
+        folder / "checkpoints", checkpoint_files.step_of(path), checkpoint_files.read_variables(path), tables, texts
     )
     return str(folder)
 
@@ -133,11 +144,11 @@ def test_rows_are_those_of_the_step(trained):
     older = model.classifier.store.weights.numpy()[ring[live]]
     assert (older != model.classifier.weights_ring.numpy()[live]).any(1).all()  # the store's are others
 
-    stamp, rate = state_files.read_table(path, "stamp"), plan.learning_rates(settings)
+    stamp, rate = checkpoint_files.read_table(path, "stamp"), quantities.learning_rates(settings)
     resting = np.setdiff1d(rows.ids, ring)
     moved = []
     for i in resting:
-        w, u = (state_files.read_table(path, name)[i].astype(np.float64) for name in ("weights", "momentum"))
+        w, u = (checkpoint_files.read_table(path, name)[i].astype(np.float64) for name in ("weights", "momentum"))
         before = w / np.linalg.norm(w)
         for t in range(stamp[i], 23):
             u = settings.momentum * u + settings.weight_decay * w
@@ -153,13 +164,13 @@ def test_without_the_correction_rows_rest_as_they_left(trained, tmp_path):
     run = with_rows(trained[0].output_dir, tmp_path, lambda tables: None)
     flags = next(tmp_path.glob("checkpoints/*/flags.txt"))
     flags.write_text(flags.read_text().replace("--weight_correction=True", "--weight_correction=False"))
-    sums = flags.parent / state_files.SUMS
-    lines = [f"{state_files.sha256_of(flags.parent / line.split('  ')[1])}  {line.split('  ')[1]}\n" for line in
+    sums = flags.parent / checkpoint_files.SUMS
+    lines = [f"{checkpoint_files.sha256_of(flags.parent / line.split('  ')[1])}  {line.split('  ')[1]}\n" for line in
              sums.read_text().splitlines()]  # fmt: skip
     sums.write_text("".join(lines))
     rows, config, path = open_rows(run)
     assert not config.weight_correction
-    stored = state_files.read_table(path, "weights")[rows.ids].astype(np.float64)
+    stored = checkpoint_files.read_table(path, "weights")[rows.ids].astype(np.float64)
     stored /= np.linalg.norm(stored, axis=1, keepdims=True)
     np.testing.assert_allclose(rows.exact(slice(None)), stored, atol=1e-14)  # both in float64
 
@@ -212,10 +223,10 @@ def test_planted_duplicates_and_an_outlier_are_found(trained, tmp_path, monkeypa
 def test_a_run_with_all_negatives_and_dot_products(tmp_path):
     """K = N: every row is in the ring from the first step on, none is left out."""
     settings = dataclasses.replace(SMALL, num_negatives=0, similarity="dot", temperature=1.0)
-    settings, train, _ = pretrain.open_data(settings)
-    model = pretrain.build_model(settings, ONE)
+    settings, train, _ = open_data.open_data(settings)
+    model = build.build_model(settings, ONE)
     checkpoints = Checkpoints(tmp_path / "run" / "checkpoints", model)
-    checkpoints.save(lambda: pretrain.texts_beside(settings, json.dumps(pretrain.identity(train))))
+    checkpoints.save(lambda: resume.texts_beside(settings, json.dumps(open_data.identity(train))))
     checkpoints.wait()
     rows, *_ = open_rows(str(tmp_path / "run"))
     assert len(rows) == 1500
@@ -272,9 +283,19 @@ def test_held_out_digits_and_their_nearest(trained, tmp_path, neighbours=12):
             agree += row["query_class"] == row["neighbour_class"]
     assert f"6 held-out images with their {neighbours} nearest of 1,500" in line
     assert f"{agree / len(lines):.1%} of the same class" in line
-    framed = SIDE + 2 * sheet._FRAME
-    width = (neighbours + 1) * framed + (neighbours - 1) * sheet._GAP + sheet._GROUP_GAP + 2 * sheet._MARGIN
-    height = 6 * (framed + 2 * sheet._LINE + sheet._GAP) + sheet._LINE + sheet._TITLE + 2 * sheet._MARGIN
+    framed = SIDE + 2 * contact_sheet._FRAME
+    width = (
+        (neighbours + 1) * framed
+        + (neighbours - 1) * contact_sheet._GAP
+        + contact_sheet._GROUP_GAP
+        + 2 * contact_sheet._MARGIN
+    )
+    height = (
+        6 * (framed + 2 * contact_sheet._LINE + contact_sheet._GAP)
+        + contact_sheet._LINE
+        + contact_sheet._TITLE
+        + 2 * contact_sheet._MARGIN
+    )
     with Image.open(output + ".png") as picture:
         assert picture.size == (width, height)
 
@@ -328,22 +349,25 @@ def test_a_sheet_shows_images_pixel_by_pixel_in_their_frames(tmp_path):
     rows = [[Group("one", (cells[0],)), Group("three", tuple(cells[1:4]))], [Group("", (cells[4],))]]
     save_sheet(rows, "$title_$" + "x" * 200, tmp_path / "sheet.png")
     got = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB"))
-    framed, top = SIDE + 2 * sheet._FRAME, sheet._MARGIN + sheet._TITLE + sheet._LINE
-    left = sheet._MARGIN
-    second = left + framed + sheet._GROUP_GAP
-    pitch = framed + sheet._GAP
-    below = top + framed + 2 * sheet._LINE + sheet._GAP
+    framed, top = SIDE + 2 * contact_sheet._FRAME, contact_sheet._MARGIN + contact_sheet._TITLE + contact_sheet._LINE
+    left = contact_sheet._MARGIN
+    second = left + framed + contact_sheet._GROUP_GAP
+    pitch = framed + contact_sheet._GAP
+    below = top + framed + 2 * contact_sheet._LINE + contact_sheet._GAP
     places = [(top, left), (top, second), (top, second + pitch), (top, second + 2 * pitch), (below, left)]
-    height = below + framed + 2 * sheet._LINE + sheet._GAP + sheet._MARGIN
-    assert got.shape == (height, sheet._LEAST_WIDTH + 2 * sheet._MARGIN, 3)
+    height = below + framed + 2 * contact_sheet._LINE + contact_sheet._GAP + contact_sheet._MARGIN
+    assert got.shape == (height, contact_sheet._LEAST_WIDTH + 2 * contact_sheet._MARGIN, 3)
     for cell, (y, x) in zip(cells, places):
         whole = got[y : y + framed, x : x + framed]
-        np.testing.assert_array_equal(whole[sheet._FRAME : -sheet._FRAME, sheet._FRAME : -sheet._FRAME], cell.image)
+        np.testing.assert_array_equal(
+            whole[contact_sheet._FRAME : -contact_sheet._FRAME, contact_sheet._FRAME : -contact_sheet._FRAME],
+            cell.image,
+        )
         for line in (whole[0], whole[-1], whole[:, 0], whole[:, -1]):
-            assert (line == sheet._COLOURS[cell.agrees]).all()
-        words = got[y + framed : y + framed + 2 * sheet._LINE, x : x + framed]
+            assert (line == contact_sheet._COLOURS[cell.agrees]).all()
+        words = got[y + framed : y + framed + 2 * contact_sheet._LINE, x : x + framed]
         assert words.min() < 100  # something is written there,
-        between = got[y + framed : y + framed + 2 * sheet._LINE, x + framed : x + framed + sheet._GAP]
+        between = got[y + framed : y + framed + 2 * contact_sheet._LINE, x + framed : x + framed + contact_sheet._GAP]
         assert (between == 255).all()  # and nothing runs over into the next one's place
     assert all((edge == 255).all() for edge in (got[0], got[-1], got[:, 0], got[:, -1]))
 
@@ -358,7 +382,7 @@ def test_images_of_several_sizes_without_classes(tmp_path):
     assert [row["query_class"] for row in lines_of(tmp_path / "b.csv")] == ["", ""]
     for name in ("a.png", "b.png"):
         colours = {colour for _, colour in Image.open(tmp_path / name).convert("RGB").getcolors(1 << 20)}
-        assert sheet._COLOURS[None] in colours and sheet._COLOURS[False] not in colours
+        assert contact_sheet._COLOURS[None] in colours and contact_sheet._COLOURS[False] not in colours
 
 
 WRONG = {
@@ -389,7 +413,7 @@ def test_wrong_input_gets_one_sentence(trained, tmp_path):
             for name, place in places.items():
                 arguments = arguments.replace(name, place)
             given = ["--output=out", *arguments.split()]
-            ended = command("pic_tf.evals.retrieval", given, dict(os.environ), 60)
+            ended = command("pic_tf.look.retrieval", given, dict(os.environ), 60)
             assert ended.code == 1 and ended.stdout == "", (arguments, ended)
             assert_one_line(ended.stderr, sentence)
     assert not pathlib.Path("out.csv").exists()
@@ -410,7 +434,7 @@ def test_the_command(trained, tmp_path):
     (checkpoints / "step-000000000099" / "weights.npy").write_bytes(b"")
     given = [f"--model={run}", "--instances", "--count=3", "--neighbours=2", f"--output={tmp_path / 'out'}"]
     with commands_that_fork() as command:
-        ended = command("pic_tf.evals.retrieval", given, dict(os.environ), 120)
+        ended = command("pic_tf.look.retrieval", given, dict(os.environ), 120)
     assert ended.code == 0, ended.stderr
     assert ended.stdout.count("\n") == 1 and "instances at step 23 (" in ended.stdout
     assert "step-000000000099 passed over: weights.npy is not as it was written" in ended.stderr

@@ -4,9 +4,9 @@ import pathlib
 
 import pytest
 
-from pic_tf import config
-from pic_tf.evals.exported import Exported
 from pic_tf.evals.settings import Settings, resolve
+from pic_tf.serving.exported import Exported
+from pic_tf.settings import config, flag_files
 
 CONFIGS = pathlib.Path(__file__).parent.parent.parent / "configs"
 CARD = {"image_size": 160, "eval_crop": 1.0, "backbone": {"name": "resnet50"}, "training": None}
@@ -22,7 +22,7 @@ CARD = {"image_size": 160, "eval_crop": 1.0, "backbone": {"name": "resnet50"}, "
     ],
 )
 def test_published_protocols(name, protocol, expected):
-    settings = config.from_flagfile(str(CONFIGS / f"{name}.flags"), Settings)
+    settings = flag_files.from_flagfile(str(CONFIGS / f"{name}.flags"), Settings)
     settings = resolve(settings, Exported("runs/pic/backbone", CARD, ""))
     assert settings.protocol == protocol
     assert {name: getattr(settings, name) for name in expected} == expected
@@ -34,5 +34,5 @@ def test_every_flag_file_is_a_recipe_of_training_or_an_evaluation():
     evaluations = {path.stem for path in CONFIGS.glob("*.flags") if "pic_tf.evaluate" in path.read_text()}
     assert evaluations == {"linear_in1k", "semi_in1k_1pct", "semi_in1k_10pct", "finetune_inat18"}
     for path in CONFIGS.glob("*.flags"):
-        config.from_flagfile(str(path), Settings if path.stem in evaluations else config.Config)
+        flag_files.from_flagfile(str(path), Settings if path.stem in evaluations else config.Config)
         assert f"--flagfile=configs/{path.name}" in path.read_text().splitlines()[0]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pic_tf.data.sources import ArraySource, open_folder
+from pic_tf.data.sources.array import ArraySource
+from pic_tf.data.sources.folder import open_folder
 from pic_tf.evals.subset import Subset, listed, stratified
 
 

@@ -6,7 +6,7 @@ import tf_keras as keras
 
 from pic_tf.optim.lazy_sgd import LazySGD
 from pic_tf.pic import PIC
-from pic_tf.replicas import distribute
+from pic_tf.replicas.collectives import distribute
 from tests.processes import with_replicas
 
 C, R = 12, 2

@@ -9,10 +9,10 @@ import pytest
 import tensorflow as tf
 
 from pic_tf.data.order import SlidingWindow
-from pic_tf.instances.blocks import TABLES, Blocks
-from pic_tf.instances.lineage import Lineage, Writer
-from pic_tf.instances.pager import Pager, read_block
-from pic_tf.instances.pages import Pages
+from pic_tf.instances.paging.blocks import TABLES, Blocks
+from pic_tf.instances.paging.pager import Pager, read_block
+from pic_tf.instances.paging.schedule import Pages
+from pic_tf.instances.paging.segments import Lineage, Writer
 from pic_tf.instances.rows import Rows, collect, norms, place
 from pic_tf.optim.schedules import WarmupCosine
 from tests.instances.test_ring import B, N, check, make, train_both

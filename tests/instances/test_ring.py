@@ -10,12 +10,12 @@ from scipy import stats
 
 from pic_tf.data.order import SlidingWindow
 from pic_tf.instances.classifier import InstanceClassifier
+from pic_tf.instances.first_weights import initial_rows
 from pic_tf.instances.rows import collect
-from pic_tf.instances.store import initial_rows
 from pic_tf.optim.lazy_sgd import LazySGD
 from pic_tf.optim.schedules import WarmupCosine
 from pic_tf.pic import PIC
-from pic_tf.replicas import distribute
+from pic_tf.replicas.collectives import distribute
 from tests.instances.dense import DensePIC
 
 N, D, B, C = 96, 16, 8, 12

@@ -12,7 +12,7 @@ from pic_tf.instances.rows import Rows, collect, place, slots_of_replicas
 from pic_tf.optim.lazy_sgd import LazySGD
 from pic_tf.optim.schedules import WarmupCosine
 from pic_tf.pic import PIC
-from pic_tf.replicas import distribute
+from pic_tf.replicas.collectives import distribute
 from tests.instances.test_ring import batches
 from tests.processes import with_replicas
 

@@ -6,7 +6,9 @@ import importlib.util
 import numpy as np
 import pytest
 
-from pic_tf import pretrain, validation
+from pic_tf.runs import open_data
+from pic_tf.settings import check
+from pic_tf.training import build
 from tests.test_pretrain import ONE, SMALL, metrics_of, run, signals_after, variables_of
 
 ADDONS = importlib.util.find_spec("tensorflow_addons") is not None
@@ -26,7 +28,7 @@ def test_a_run_with_lars(tmp_path):
 def test_a_run_with_lamb(tmp_path):
     learns(tmp_path, optimizer="lamb")
     settings = dataclasses.replace(SMALL, optimizer="lamb", knn_every=0, output_dir=str(tmp_path))
-    model = pretrain.build_model(pretrain.open_data(settings)[0], ONE)
+    model = build.build_model(open_data.open_data(settings)[0], ONE)
     assert type(model.backbone_optimizer).__name__ == "LAMB"
 
 
@@ -49,4 +51,4 @@ def test_lamb_resumes_bit_for_bit(tmp_path, monkeypatch):
 @pytest.mark.skipif(ADDONS, reason="needs an environment without tensorflow-addons")
 def test_lamb_without_addons_is_one_sentence():
     with pytest.raises(ValueError, match="expected tensorflow-addons for --optimizer=lamb, got none installed"):
-        validation.check(dataclasses.replace(SMALL, optimizer="lamb"))
+        check.check(dataclasses.replace(SMALL, optimizer="lamb"))

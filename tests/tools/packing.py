@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from pic_tf.data import packed
+from pic_tf.data.sources import packed
 
 SIDE = 32  # of packed images in most tests
 

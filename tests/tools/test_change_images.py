@@ -11,11 +11,12 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pic_tf import config, pretrain, state_files
-from pic_tf.data.sources import digits
+from pic_tf.data.sources.array import digits
 from pic_tf.instances.classifier import INITIAL_STDDEV
+from pic_tf.instances.first_weights import initial_rows
 from pic_tf.instances.rows import Rows
-from pic_tf.instances.store import initial_rows
+from pic_tf.runs import checkpoint_files, open_data, run_folder
+from pic_tf.settings import flag_files
 from tests.test_pretrain import SMALL, metrics_of, run, signals_after, variables_of
 from tests.test_stores import assert_same
 
@@ -71,7 +72,7 @@ def changed(tool, stopped, tmp_path_factory):
 
 
 def settings_in(folder):
-    return config.from_flagfile(str(folder / "run" / pretrain.FLAGS_FILE))
+    return flag_files.from_flagfile(str(folder / "run" / run_folder.FLAGS_FILE))
 
 
 def test_by_hand(tool):
@@ -146,7 +147,7 @@ def test_training_goes_on_off_the_device(changed, tmp_path):
 def test_the_same_images_elsewhere_are_the_same_run(tool, stopped, tmp_path):
     shutil.copytree(stopped.dataset, tmp_path / "images")
     tool.change(stopped.output_dir, str(tmp_path / "images"), str(tmp_path / "new"))
-    assert run(config.from_flagfile(str(tmp_path / "new" / pretrain.FLAGS_FILE))).finished
+    assert run(flag_files.from_flagfile(str(tmp_path / "new" / run_folder.FLAGS_FILE))).finished
     shutil.copytree(stopped.output_dir, tmp_path / "old")
     assert run(dataclasses.replace(stopped, output_dir=str(tmp_path / "old"))).finished
     assert_same(tmp_path / "new", variables_of(tmp_path / "old"))
@@ -213,7 +214,7 @@ def test_what_was_cut_off_does_not_stand_in_the_way(tool, stopped, tmp_path, mon
 
     new = tmp_path / "new"
     with monkeypatch.context() as patch:
-        patch.setattr(tool.new_run.state_files, "write", full)
+        patch.setattr(tool.new_run.checkpoint_files, "write", full)
         with pytest.raises(OSError, match="No space"):
             tool.change(stopped.output_dir, stopped.dataset, str(new))
     (new / "rows.partial").mkdir()
@@ -225,13 +226,13 @@ def test_what_was_cut_off_does_not_stand_in_the_way(tool, stopped, tmp_path, mon
 
 def test_the_probe_keeps_its_classes(tool, stopped, tmp_path):
     shutil.copytree(stopped.output_dir, tmp_path / "run")
-    checkpoint, _ = state_files.newest(tmp_path / "run" / "checkpoints")
+    checkpoint, _ = checkpoint_files.newest(tmp_path / "run" / "checkpoints")
     write_images(tmp_path / "held_out", [0, 1, 3, 4])
     flags = dataclasses.replace(stopped, probe_batch_size=8, knn_every=1, eval_dataset=str(tmp_path / "held_out"))
-    (checkpoint / pretrain.FLAGS_FILE).write_text(config.to_flagfile(pretrain.open_data(flags)[0]))
-    names = sorted(path.name for path in checkpoint.iterdir() if path.name != state_files.SUMS)
-    (checkpoint / state_files.SUMS).write_text(
-        "".join(f"{state_files.sha256_of(checkpoint / name)}  {name}\n" for name in names)
+    (checkpoint / run_folder.FLAGS_FILE).write_text(flag_files.to_flagfile(open_data.open_data(flags)[0]))
+    names = sorted(path.name for path in checkpoint.iterdir() if path.name != checkpoint_files.SUMS)
+    (checkpoint / checkpoint_files.SUMS).write_text(
+        "".join(f"{checkpoint_files.sha256_of(checkpoint / name)}  {name}\n" for name in names)
     )
     shutil.copytree(stopped.dataset, tmp_path / "images")
     (tmp_path / "images" / "2").rename(tmp_path / "images" / "3")

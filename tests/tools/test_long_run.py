@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tqdm import tqdm
 
-from pic_tf import config, validation
+from pic_tf.settings import config, defaults
 
 TOOL = pathlib.Path(__file__).parents[2] / "tools" / "long_run.py"
 SMALL = dict(batch_size=8, window_size=64, window_stride=8, num_negatives=32, embedding_dim=16)
@@ -27,7 +27,7 @@ def tool(monkeypatch):
 
 @pytest.fixture
 def problem(tool):
-    return tool.Problem(validation.resolve(config.Config(**SMALL), 1024), sweeps=SWEEPS, shrink=1e-9, noise=0.7)
+    return tool.Problem(defaults.resolve(config.Config(**SMALL), 1024), sweeps=SWEEPS, shrink=1e-9, noise=0.7)
 
 
 def test_rows_collapse_without_the_floor_and_not_with_it(tool, problem, tmp_path):

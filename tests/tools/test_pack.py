@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pic_tf.data import packed
-from pic_tf.lock import exclusive
+from pic_tf.data.sources import packed
+from pic_tf.files.lock import exclusive
 from tests.data.test_sources import assert_one_sentence
 from tests.tools.packing import SIDE, decoded, left_out, records, save, smooth, write_classes
 
@@ -141,7 +141,7 @@ class FakeSplit:
 
 
 def test_a_tfds_data_set(pack, tmp_path, monkeypatch):
-    from pic_tf.data import tfds_source
+    from pic_tf.data.sources import tfds_source
 
     images = [save(tmp_path / f"{i}.png", smooth(9, 9, i)).read_bytes() for i in range(4)]
     splits = {"train": FakeSplit(images[:3], np.array([1, 0, 1])), "test": FakeSplit(images[3:], np.array([1]))}

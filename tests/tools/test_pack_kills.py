@@ -12,7 +12,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor
 
 import pytest
 
-from pic_tf.data import packed
+from pic_tf.data.sources import packed
 from tests.tools.packing import SIDE, left_out, records, save, smooth, write_classes
 
 TOOL = pathlib.Path(__file__).parents[2] / "tools" / "pack.py"

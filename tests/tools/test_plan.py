@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from pic_tf.config import Config
+from pic_tf.settings.config import Config
 
 NO_MACHINE = {"device": 0.0, "host": 0.0, "disk": 0.0}
 BILLION = Config(num_instances=10**9, batch_size=4096, epochs=10, backbone="resnet18", width=8)

@@ -1,0 +1,102 @@
+"""Save the state every few epochs, and at a signal."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable
+
+import numpy as np
+import tf_keras as keras
+
+from pic_tf.replicas.collectives import assign_to, numbers_of_workers
+from pic_tf.runs.checkpoint import Checkpoints
+from pic_tf.runs.variables import metric_variables
+
+_AGREE_EVERY = 16  # calls between two exchanges among workers about a signal, or broken images
+
+
+class Interrupted(Exception):
+    """A signal ended training; the state is saved."""
+
+
+class KeepState(keras.callbacks.Callback):
+    """Checkpoints every few epochs, and on SIGINT or SIGTERM after the step that is running.
+
+    As a context manager it handles these signals; `fit` then ends with `Interrupted`. It has to be
+    the last callback, so that the others have seen the epoch it saves. Several workers have to save
+    together: they exchange every 16 steps whether one of them has got a signal. A second signal ends
+    the process at once.
+
+    Args:
+      checkpoints: where to.
+      every: epochs between two checkpoints.
+      texts: what to keep beside a checkpoint, files by name.
+      metrics: values of the running metrics [R, ...] to go on from where a run resumes within an epoch.
+      look: called before a checkpoint; raises where the state should not be kept.
+      alone: whether this is the only worker.
+    """
+
+    _supports_tf_logs = True  # it reads none, so none is fetched from the device
+
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        every: int,
+        texts: Callable[[], dict[str, str]],
+        metrics: list[np.ndarray],
+        look: Callable[[], None],
+        alone: bool = True,
+    ):
+        super().__init__()
+        self._alone, self._texts, self._look = alone, texts, look
+        self._checkpoints, self._every, self._metrics = checkpoints, every, metrics
+        self._signalled, self._calls = False, 0
+
+    def __enter__(self) -> "KeepState":
+        self._handlers = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        # Keras has just reset the metrics; an epoch that was cut in two goes on with its first part.
+        if self._metrics:
+            assign_to(metric_variables(self.model), self._metrics, self.model.distribute_strategy)
+        self._metrics = []
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        self._calls += 1
+        last_of_epoch = batch + 1 == self.params["steps"]  # then the epoch's own end comes first
+        if not last_of_epoch and (self._alone or self._calls % _AGREE_EVERY == 0) and self._interrupted():
+            self._stop()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        if self._interrupted():
+            self._stop()
+        if (epoch + 1) % self._every == 0:
+            self.save()
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        self._look()
+        self._checkpoints.save(self._texts)
+
+    def _interrupted(self) -> bool:
+        """Whether this worker, or another one, has got a signal."""
+        if self._alone:
+            return self._signalled
+        return bool(numbers_of_workers(self._signalled, self.model.distribute_strategy).any())
+
+    def _stop(self) -> None:
+        self.save()
+        raise Interrupted
+
+    def _on_signal(self, number: int, _) -> None:
+        self._signalled = True
+        for again in self._handlers:  # from now on the system itself ends the process, whatever it is doing
+            signal.signal(again, signal.SIG_DFL)
+        with contextlib.suppress(OSError):  # nobody may be there to read it
+            # A handler must not use streams.
+            os.write(2, b"\nstopping after this step; once more to stop at once\n")

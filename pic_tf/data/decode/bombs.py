@@ -1,0 +1,113 @@
+"""Images that need far more memory than their files let expect are refused before a pixel is decoded.
+
+A few bytes can declare 50,000 x 50,000 pixels, hide a thousand frames or gigabytes of text. An image that passes takes
+at most 1.6 GB while it is decoded (measured: the largest progressive JPEG, 9 bytes a pixel; PNG and GIF take less).
+"""
+
+import math
+import struct
+
+import numpy as np
+import tensorflow as tf
+
+from pic_tf.data.decode.headers import JPEG_START, PNG_START, declared_size, first_frame, starts_with
+
+# Where PIL raises DecompressionBombError: 2 * PIL.Image.MAX_IMAGE_PIXELS.
+# https://pillow.readthedocs.io/en/stable/reference/Image.html#PIL.Image.open
+MAX_PIXELS = 178_956_970
+# The first 24 bytes of a PNG that is surely small enough, as integers: their least and their largest values.
+_SMALL_PNG = [(*struct.unpack(">4i", PNG_START), side, side) for side in (1, math.isqrt(MAX_PIXELS))]
+_PNG_TEXTS = (b"zTXt", b"iTXt")  # the chunks that hold compressed text
+# Deflate grows at most 1032-fold (https://zlib.net/zlib_tech.html): the texts in a shorter PNG cannot take more memory
+# than the pixels of the largest image.
+_SHORT_PNG = 3 * MAX_PIXELS // 1032  # bytes
+_MOST_CHUNKS = 1000  # that are looked at in the graph
+
+
+def check_size(shape: tf.Tensor) -> tf.Operation:
+    """An operation that fails for too large an image, or one of no size; decode only after it.
+
+    Args:
+      shape: int32 [2], height and width in pixels.
+
+    Raises:
+      tf.errors.InvalidArgumentError: at run time, for more than MAX_PIXELS or none.
+    """
+    expected = f"expected an image of at most {MAX_PIXELS:,} pixels, got height and width"
+    fits = tf.reduce_all(shape > 0) & (tf.reduce_prod(tf.cast(shape, tf.int64)) <= MAX_PIXELS)
+    return tf.debugging.Assert(fits, [expected, shape])
+
+
+# A graph even in eager mode, where Python's errors would come out as another kind.
+@tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+def harmless(encoded: tf.Tensor) -> tf.Tensor:
+    """Images of which each PNG and GIF is small enough and without the parts that only take memory.
+
+    A decoder would decode every frame of a GIF to return the first, and keep the compressed texts of a PNG, up to
+    8 GB. JPEGs pass as they are: `check_size` is for them.
+
+    Args:
+      encoded: string [b], the bytes of JPEGs, PNGs and GIFs.
+
+    Returns:
+      string [b], the bytes of the same pictures.
+
+    Raises:
+      tf.errors.InvalidArgumentError: at run time, for more than MAX_PIXELS, or anything else than these formats.
+    """
+    jpeg = starts_with(encoded, JPEG_START)
+    header = tf.io.decode_raw(encoded, tf.int32, little_endian=False, fixed_length=24)
+    png = tf.reduce_all((header >= _SMALL_PNG[0]) & (header <= _SMALL_PNG[1]), axis=1)
+    long_png = png & (tf.strings.length(encoded) > _SHORT_PNG)
+    texts = tf.cond(tf.reduce_any(long_png), lambda: _holds_texts(encoded, long_png), lambda: long_png)
+    ordinary = jpeg | (png & ~texts)
+
+    def look_closer() -> tf.Tensor:  # in Python, which holds up other threads: only what is rare
+        rare = tf.where(~ordinary)
+        checked = tf.numpy_function(_harmless, [tf.gather_nd(encoded, rare)], tf.string, stateful=False)
+        return tf.tensor_scatter_nd_update(encoded, rare, checked)
+
+    return tf.cond(tf.reduce_all(ordinary), lambda: encoded, look_closer)
+
+
+def _holds_texts(encoded: tf.Tensor, png: tf.Tensor) -> tf.Tensor:
+    """bool [b]: which of the images, where `png` [b], have compressed texts, or too many chunks to look at them all."""
+    end = tf.cast(tf.strings.length(encoded), tf.int64)
+    texts = [int.from_bytes(kind, "big") for kind in _PNG_TEXTS]
+
+    def next_chunk(at: tf.Tensor, found: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        start = tf.strings.substr(encoded, at, tf.fill(tf.shape(at), tf.constant(8, tf.int64)))
+        start = tf.io.decode_raw(start, tf.int32, little_endian=False, fixed_length=8)
+        length = tf.cast(tf.bitcast(start[:, 0], tf.uint32), tf.int64)
+        return tf.minimum(at + 12 + length, end), found | tf.reduce_any(start[:, 1:] == texts, axis=1)
+
+    at, found = tf.while_loop(
+        lambda at, _: tf.reduce_any(at < end),
+        next_chunk,
+        (tf.where(png, tf.constant(8, tf.int64), end), tf.zeros_like(png)),
+        maximum_iterations=_MOST_CHUNKS,
+    )
+    return found | (at < end)
+
+
+def _harmless(images: np.ndarray) -> np.ndarray:
+    """`harmless` for PNGs and GIFs as an array of bytes; ValueError becomes InvalidArgumentError."""
+    for image in images:
+        width, height = declared_size(image)
+        if width * height > MAX_PIXELS:
+            raise ValueError(f"expected an image of at most {MAX_PIXELS:,} pixels, got {width} x {height}")
+    return np.array([_without_texts(x) if x.startswith(PNG_START) else _one_frame(x) for x in images], object)
+
+
+def _without_texts(png: bytes) -> bytes:
+    kept, at = [png[:8]], 8
+    while at + 8 <= len(png):
+        start, (length, kind) = at, struct.unpack_from(">I4s", png, at)
+        at += 12 + length  # length and kind come before the data, a checksum behind
+        if kind not in _PNG_TEXTS:
+            kept.append(png[start:at])
+    return b"".join(kept)
+
+
+def _one_frame(gif: bytes) -> bytes:
+    return gif[: first_frame(gif)[1]] + b";"

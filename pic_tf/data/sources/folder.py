@@ -1,0 +1,147 @@
+"""Read images from a folder of files."""
+
+import dataclasses
+import hashlib
+import os
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+
+# Not BMP: TensorFlow reads its palettes as gray levels.
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8")
+_EXTENSIONS = (".jpg", ".jpeg", ".png", ".gif")
+_MAX_CHECKED = 10_000  # files whose first bytes are looked at before a run starts
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FolderSource:
+    """A folder of image files, any nesting; ids follow the sorted relative paths.
+
+    Where every file lies in a sub-folder and there are at least two of them, the first folder
+    names the class; otherwise there are no labels.
+
+    Attributes:
+      folder: the folder.
+      paths: relative paths of the images, one an instance.
+      labels: int64 [N], or None.
+      class_names: the class folders, sorted, or ().
+      name: what to call it in messages.
+    """
+
+    folder: str
+    paths: tuple[str, ...]
+    labels: np.ndarray | None
+    class_names: tuple[str, ...]
+    name: str
+
+    def __post_init__(self) -> None:
+        # Once, not in every graph; as bytes, since a file name need not be UTF-8.
+        files = tf.constant([os.fsencode(os.path.join(self.folder, path)) for path in self.paths])
+        object.__setattr__(self, "_files", files)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def path(self, instance_id: int) -> str:
+        """The file of an instance."""
+        return os.path.join(self.folder, self.paths[instance_id])
+
+    def fingerprint(self) -> str:
+        """Hash of the relative paths, so the folder itself may move."""
+        return hashlib.sha256(b"\0".join(map(os.fsencode, self.paths))).hexdigest()
+
+    def read(self, instance_ids: tf.Tensor) -> tf.Tensor:
+        """string [b], the files' bytes, of int64 [b] ids."""
+        files = tf.gather(self._files, instance_ids)
+        return tf.map_fn(tf.io.read_file, files, fn_output_signature=tf.string)
+
+
+def open_folder(
+    folder: str | os.PathLike, class_names: tuple[str, ...] = (), seed: int = 0, max_broken: float = 0.01
+) -> FolderSource:
+    """List a folder of images and check that they are images.
+
+    The first bytes of the files (of 10,000 drawn by `seed` where there are more) must be those of a JPEG, PNG or GIF,
+    but for a few: those turn out to be broken when their turn comes. Hidden files and files with other extensions are
+    passed over.
+
+    Args:
+      folder: path of the folder.
+      class_names: classes that its class folders must be among, to number the labels by; () for its own.
+      seed: which files to check where there are too many to check all.
+      max_broken: share of the files that may begin otherwise.
+
+    Returns:
+      The source.
+
+    Raises:
+      ValueError: a missing or empty folder, files that are not what their names say, or a class that
+        is not among `class_names`.
+    """
+    root = pathlib.Path(folder)
+    if not root.is_dir():
+        what = "a file" if root.exists() else "nothing"
+        raise ValueError(f"expected a folder of images at {str(root)!r}, got {what} there: check the path")
+    paths = [path for path in files_below(root) if path.lower().endswith(_EXTENSIONS)]
+    if not paths:
+        raise ValueError(f"expected images ({', '.join(_EXTENSIONS)}) in {str(root)!r}, got none: check the path")
+    checked = range(len(paths))
+    if len(paths) > _MAX_CHECKED:
+        checked = np.random.default_rng(seed).choice(len(paths), _MAX_CHECKED, replace=False)
+    others = []
+    for i in checked:
+        try:
+            with open(root / paths[i], "rb") as file:
+                head = file.read(8)
+        except OSError as error:
+            raise ValueError(
+                f"expected a readable image at {str(root / paths[i])!r}, got {error.strerror}: remove or replace it"
+            ) from error
+        if not head.startswith(_MAGIC):
+            others.append((paths[i], head))
+    if len(others) > max_broken * len(checked):
+        path, head = others[0]
+        raise ValueError(
+            f"expected a JPEG, PNG or GIF image in {str(root / path)!r}, got a file that starts with {head!r}, as "
+            f"{len(others):,} of {len(checked):,} do not begin as images: remove or replace them, or allow more "
+            "(--max_broken)"
+        )
+    tops = [path.split(os.sep)[0] if os.sep in path else "" for path in paths]
+    found = sorted(set(tops))
+    if "" in found or (len(found) < 2 and not class_names):
+        return FolderSource(str(root), tuple(paths), None, (), str(root))
+    names = class_names or tuple(found)
+    number = {name: i for i, name in enumerate(names)}
+    for name in found:
+        if name not in number:
+            raise ValueError(
+                f"expected the classes in {str(root)!r} to be among the training set's {len(names)}, got {name!r} "
+                "besides: name the folders alike"
+            )
+    labels = np.array([number[top] for top in tops], np.int64)
+    return FolderSource(str(root), tuple(paths), labels, names, str(root))
+
+
+def files_below(root: pathlib.Path) -> list[str]:
+    """Sorted relative paths of all files that are not hidden; a folder that links lead to twice is read once.
+
+    Raises:
+      ValueError: for a folder that cannot be read.
+    """
+    paths, seen = [], set()
+
+    def refuse(error: OSError) -> None:
+        raise ValueError(
+            f"expected a readable folder at {error.filename!r}, got {error.strerror}: change its mode or remove it"
+        ) from error
+
+    for directory, folders, files in os.walk(root, onerror=refuse, followlinks=True):
+        real = os.path.realpath(directory)
+        folders[:] = [] if real in seen else [f for f in folders if not f.startswith(".")]
+        if real in seen:
+            continue
+        seen.add(real)
+        inside = os.path.relpath(directory, root)
+        paths += [os.path.normpath(os.path.join(inside, f)) for f in files if not f.startswith(".")]
+    return sorted(paths)

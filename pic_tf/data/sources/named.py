@@ -1,0 +1,74 @@
+"""Which images a flag names: digits, a folder, a packed data set, or one of TensorFlow Datasets."""
+
+import pathlib
+
+from pic_tf.data.sources import packed, tfds_source
+from pic_tf.data.sources.array import digits
+from pic_tf.data.sources.folder import open_folder
+from pic_tf.data.sources.source import Source
+
+TFDS = "tfds:"  # what the name of a data set of TensorFlow Datasets begins with
+_EVALUATION_FOLDERS = ("val", "validation", "test")
+
+
+def open_source(name: str, class_names: tuple[str, ...] = (), max_broken: float = 0.01) -> Source:
+    """Images by name: "tfds:NAME[:SPLIT]", a packed data set (tools/pack.py), or a folder of images.
+
+    Args:
+      name: what a flag says.
+      class_names: classes that its own must be among, to number the labels by; () for its own.
+      max_broken: share of the files of a folder that may be no images.
+
+    Returns:
+      The source.
+
+    Raises:
+      ValueError: for images that are not there, or that cannot be used.
+    """
+    if name.startswith(TFDS):
+        return tfds_source.open_tfds(*tfds_source.parse(name.removeprefix(TFDS)), class_names)
+    if packed.is_packed(name):
+        return packed.open_packed(name, class_names)
+    return open_folder(name, class_names, max_broken=max_broken)
+
+
+def open_dataset(dataset: str, eval_dataset: str = "", max_broken: float = 0.01) -> tuple[Source, Source | None]:
+    """The training images and the held-out ones that flags name.
+
+    `dataset` is "digits" or a name for `open_source`. Of a folder with a `train` folder inside that is taken, and its
+    `val`, `validation` or `test` becomes the held-out set unless `eval_dataset` names another; of a TFDS data set
+    without a split, likewise.
+
+    Args:
+      dataset: "digits" or a name.
+      eval_dataset: "" or a name.
+      max_broken: share of the files of a folder that may be no images.
+
+    Returns:
+      (training source, held-out source or None).
+
+    Raises:
+      ValueError: where a folder is missing, empty or holds something else, or where the held-out
+        set has a class that the training set has not.
+    """
+    if dataset == "digits":
+        train, held_out = digits("train"), digits("held_out")
+    else:
+        train_name, held_out_name = _splits(dataset)
+        train, held_out = open_source(train_name, max_broken=max_broken), None
+        eval_dataset = eval_dataset or held_out_name
+    if eval_dataset:
+        held_out = open_source(eval_dataset, train.class_names, max_broken)
+    return train, held_out
+
+
+def _splits(dataset: str) -> tuple[str, str]:
+    """Names of the training and the held-out part, "" where there is none."""
+    if dataset.startswith(TFDS):
+        name, split = tfds_source.parse(dataset.removeprefix(TFDS))
+        held_out = None if split else tfds_source.held_out_split(name)
+        return dataset, f"{TFDS}{name}:{held_out}" if held_out else ""
+    root = pathlib.Path(dataset)
+    if not (root / "train").is_dir():
+        return dataset, ""
+    return str(root / "train"), next((str(root / n) for n in _EVALUATION_FOLDERS if (root / n).is_dir()), "")

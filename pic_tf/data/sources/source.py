@@ -1,0 +1,33 @@
+"""Define a source of images: `len`, images by instance id, optional labels."""
+
+from typing import Protocol
+
+import numpy as np
+import tensorflow as tf
+
+
+class Source(Protocol):
+    """Random access to N images.
+
+    Attributes:
+      name: what to call it in messages.
+      labels: int64 [N], or None.
+      class_names: one name a label, or ().
+      folder: where its files are, "" where it has none.
+    """
+
+    name: str
+    labels: np.ndarray | None
+    class_names: tuple[str, ...]
+    folder: str
+
+    def __len__(self) -> int: ...
+
+    def path(self, instance_id: int) -> str:
+        """What to call an instance in messages."""
+
+    def fingerprint(self) -> str:
+        """Changes where an id comes to stand for another image, and only there."""
+
+    def read(self, instance_ids: tf.Tensor) -> tf.Tensor:
+        """Images of `instance_ids` (int64 [b]) as a graph op: string [b] (encoded) or uint8 [b, H, W, 3]."""

@@ -1,0 +1,68 @@
+"""Draw the first weights of instances as a function of (seed, instance)."""
+
+import math
+
+import tensorflow as tf
+
+from pic_tf.replicas import collectives
+
+_BLOCK = 65536  # rows that are drawn together
+
+
+def initial_rows(instance_ids: tf.Tensor, dim: int, stddev: float, seed: int) -> tf.Tensor:
+    """First weights of any instances, from N(0, stddev^2): a function of (seed, instance) alone.
+
+    Number j of instance i is Box and Muller's sqrt(-2 log v) cos(2 pi v') with v, v' from output i D + j of SplitMix64.
+    TensorFlow's own generators draw whole tensors; a row of one would cost an operation.
+
+    Args:
+      instance_ids: int64 [b].
+      dim: D.
+      stddev: standard deviation.
+      seed: any integer.
+
+    Returns:
+      float32 [b, dim].
+
+    Source: Steele, Lea, Flood 2014, Fast splittable pseudorandom number generators, Figure 16.
+    """
+    gamma = tf.constant(0x9E3779B97F4A7C15, tf.uint64)
+    start = _mixed(tf.constant(seed % 2**64, tf.uint64) + gamma)
+    counter = tf.cast(instance_ids[:, None] * dim + tf.range(1, dim + 1, dtype=tf.int64), tf.uint64)
+    bits = _mixed(start + gamma * counter)
+    high = tf.cast(tf.bitwise.right_shift(bits, tf.constant(40, tf.uint64)), tf.int32)
+    low = tf.cast(tf.bitwise.bitwise_and(bits, tf.constant(2**24 - 1, tf.uint64)), tf.int32)
+    radius = tf.sqrt(-2 * tf.math.log((tf.cast(high, tf.float32) + 1) * 2**-24))
+    return stddev * radius * tf.cos(2 * math.pi * 2**-24 * tf.cast(low, tf.float32))
+
+
+def _mixed(x: tf.Tensor) -> tf.Tensor:
+    """SplitMix64's hash of uint64 numbers."""
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
+        x = tf.bitwise.bitwise_xor(x, tf.bitwise.right_shift(x, tf.constant(shift, tf.uint64)))
+        x *= tf.constant(factor, tf.uint64)
+    return x
+
+
+def initialise(variable: tf.Variable, num_rows: int, stddev: float, seed: int) -> None:
+    """Give each replica the first weights of its own instances.
+
+    Args:
+      variable: float32 [at least num_rows, D], one a replica; row l of replica r is instance l R + r.
+      num_rows: rows to set.
+      stddev: standard deviation of the weights.
+      seed: any integer.
+    """
+    strategy, count, dim = tf.distribute.get_strategy(), collectives.count(), variable.shape[1]
+
+    @tf.function(reduce_retracing=True)
+    def fill(rows: tf.Tensor) -> None:
+        def on_replica() -> None:
+            collectives.scatter_rows(
+                variable, rows, initial_rows(rows * count + collectives.index(), dim, stddev, seed)
+            )
+
+        strategy.run(on_replica)
+
+    for first in range(0, num_rows, _BLOCK):  # a table need not be in memory twice
+        fill(tf.range(first, min(first + _BLOCK, num_rows), dtype=tf.int64))

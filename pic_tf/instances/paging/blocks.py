@@ -1,0 +1,88 @@
+"""Rows that are off the device: blocks in the order of visits, each written once."""
+
+import os
+import pathlib
+import re
+from collections.abc import Callable
+
+import numpy as np
+
+from pic_tf.files.replaced import keep, replaced
+
+TABLES = ("weights", "momentum", "stamp")
+_NAME = re.compile(r"block-(\d{12}|-\d{11})\.npz")
+
+
+class Blocks:
+    """Blocks of rows by number, in host memory or as files of a folder.
+
+    A block holds the rows that left the device together, in visiting order. Block j is written when the window leaves
+    it and never changes; one sweep over all instances later its rows are read once and are then of no use. A file is
+    there as a whole or not at all, and Python's zip format checks its checksum as it is read.
+
+    Args:
+      folder: to keep files in, also an attribute; None for host memory.
+    """
+
+    def __init__(self, folder: pathlib.Path | None = None):
+        self.folder, self._memory = folder, {}
+
+    def write(self, number: int, rows: dict[str, np.ndarray]) -> None:
+        """Keep a block: arrays [S, ...] by name."""
+        if self.folder is None:
+            self._memory[number] = rows
+            return
+        path = self._path(number)
+        try:
+            with replaced(path, "wb", durable=True) as file:
+                np.savez(file, **rows)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+
+    def read(self, number: int) -> dict[str, np.ndarray]:
+        """The arrays of a block.
+
+        Raises:
+          ValueError: where it is not there, or is not as it was written.
+        """
+        if self.folder is None:
+            return self._memory[number]
+        path = self._path(number)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                rows = dict(file)
+            if set(rows) != set(TABLES):
+                raise ValueError(f"tables {sorted(rows)}")
+            return rows
+        except Exception as error:  # what zipfile and numpy make of a damaged file has many names
+            raise ValueError(
+                f"expected a block of rows in {str(path)!r}, got none that can be read ({error}): bring it back from a "
+                "copy, or begin anew with another --output_dir"
+            ) from error
+
+    def keep(self) -> None:
+        """Bring the names of the files to the disk too."""
+        if self.folder is not None:
+            keep(self.folder)
+
+    def has(self, number: int) -> bool:
+        """Whether a block is there."""
+        return number in self._memory if self.folder is None else self._path(number).exists()
+
+    def numbers(self) -> list[int]:
+        """Which blocks are there, in ascending order."""
+        if self.folder is None:
+            return sorted(self._memory)
+        names = os.listdir(self.folder) if self.folder.is_dir() else []
+        return sorted(int(match[1]) for name in names if (match := _NAME.fullmatch(name)))
+
+    def remove(self, unwanted: Callable[[int], bool]) -> None:
+        """Forget the blocks whose number is unwanted."""
+        for number in filter(unwanted, self.numbers()):
+            if self.folder is None:
+                del self._memory[number]
+            else:
+                self._path(number).unlink(missing_ok=True)
+
+    def _path(self, number: int) -> pathlib.Path:
+        return self.folder / f"block-{number:012d}.npz"

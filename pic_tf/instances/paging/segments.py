@@ -1,0 +1,174 @@
+"""Which folder each block of a run is in: one for every start of the run, with its number of replicas."""
+
+import contextlib
+import dataclasses
+import math
+import pathlib
+import re
+
+import numpy as np
+
+from pic_tf.data.order import SlidingWindow
+from pic_tf.files.replaced import keep
+from pic_tf.instances.paging.blocks import Blocks
+
+_FOLDER = re.compile(r"from-step-\d{12}/replica-(\d{5})-of-(\d{5})")
+
+
+@dataclasses.dataclass(frozen=True)
+class Writer:
+    """Who wrote the blocks from a number on, up to those of the next writer.
+
+    Attributes:
+      first: number of the first block.
+      step: from which the run went on.
+      replicas: R.
+    """
+
+    first: int
+    step: int
+    replicas: int
+
+
+class Lineage:
+    """The blocks of one replica, in host memory or on disk.
+
+    A run that goes on from a checkpoint writes its blocks beside those that are there, and the checkpoints that follow
+    know from which start on, and with how many replicas, each was written (`writers`). So a block that was written
+    after the checkpoint is not taken for the one that is written in its stead, whoever left it there.
+
+    Another number of replicas is no obstacle. Place p of a replica belongs to its shard p mod m
+    (`data.order.SlidingWindow`), so row k m + j of a block is the k-th of shard j. With the same virtual shards, the
+    blocks of a number hold the same instances for all numbers of replicas; only who has which shards changes.
+
+    Args:
+      order: of the replica.
+      rows: folder of the rows of a worker's replicas; None for host memory.
+
+    Attributes:
+      writers: in ascending order of their blocks; the last one is this.
+    """
+
+    def __init__(self, order: SlidingWindow, rows: pathlib.Path | None = None):
+        self.writers: list[Writer] = []
+        self._order, self._rows, self._memory = order, rows, Blocks()
+
+    def begin(self, step: int, needed: range, writers: list[Writer]) -> None:
+        """Go on from a checkpoint.
+
+        Args:
+          step: of the checkpoint; 0 for a new run.
+          needed: the blocks that are read from then on, beside those to be written.
+          writers: of the checkpoint.
+
+        Raises:
+          OSError: where there cannot be a folder for the blocks.
+        """
+        ends = [writer.first for writer in writers[1:]] + [needed.stop]
+        before = [writer for writer, end in zip(writers, ends) if writer.first < needed.stop and end > needed.start]
+        self.writers = [*before, Writer(needed.stop, step, self._order.num_replicas)]
+        if self._rows:
+            self.folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def folder(self) -> pathlib.Path | None:
+        """Where blocks are written; None for host memory."""
+        return self._own.folder
+
+    def write(self, number: int, rows: dict[str, np.ndarray]) -> None:
+        """Keep a block: arrays [S / R, ...] by name; raises OSError as `Blocks.write` does."""
+        self._own.write(number, rows)
+
+    def read(self, number: int) -> dict[str, np.ndarray]:
+        """The arrays of a block, [S / R, ...] by name; raises ValueError as `Blocks.read` does."""
+        order, count, found = self._order, self._writer_of(number).replicas, {}
+        for replica, blocks in self._parts(number):
+            theirs, mine = np.arange(replica, order.num_shards, count), order.shards % count == replica
+            for name, table in blocks.read(number).items():
+                if name not in found:
+                    found[name] = np.empty([order.own_stride, *table.shape[1:]], table.dtype)
+                by_shard = table.reshape(-1, len(theirs), *table.shape[1:])
+                of_shards = found[name].reshape(-1, len(order.shards), *table.shape[1:])
+                of_shards[:, mine] = by_shard[:, np.searchsorted(theirs, order.shards[mine])]
+        return found
+
+    def missing(self, numbers: range) -> list[tuple[int, str]]:
+        """(number, folder in which it should be) of those that are not there."""
+        return [
+            (number, str(blocks.folder))
+            for number in numbers
+            for _, blocks in self._parts(number)
+            if not blocks.has(number)
+        ]
+
+    def rows_there(self) -> float:
+        """How many rows of this replica are there, with those that nothing needs any more."""
+        order, r = self._order, self._order.num_replicas
+        return sum(
+            len(blocks.numbers()) * order.window_stride / math.lcm(r, count)
+            for replica, count, blocks in self._all()
+            if (replica - order.replica) % math.gcd(r, count) == 0
+        )
+
+    def keep(self) -> None:
+        """Bring the names of the files and folders to the disk too."""
+        self._own.keep()
+        if self._rows:
+            keep(self.folder.parent)
+            keep(self._rows)
+
+    def clear(self) -> None:
+        """Forget what an earlier try from the same step has written."""
+        self._own.remove(lambda _: True)
+
+    def forget(self, stop: int) -> None:
+        """Delete the blocks from a number on of other starts of the run: this one writes its own."""
+        for replica, count, blocks in self._all():
+            if not self._is_of_this_start(replica, count, blocks):
+                blocks.remove(lambda number: number >= stop)
+
+    def release(self, first: int) -> None:
+        """Delete the blocks before a number, whoever has written them.
+
+        Raises:
+          OSError: where one cannot be deleted.
+        """
+        for replica, count, blocks in self._all():
+            blocks.remove(lambda number: number < first)
+            if not self._is_of_this_start(replica, count, blocks) and not blocks.numbers():
+                with contextlib.suppress(OSError):  # another worker was quicker
+                    blocks.folder.rmdir()
+
+    def _is_of_this_start(self, replica: int, count: int, blocks: Blocks) -> bool:
+        this = self._blocks(self.writers[-1].step, replica, count)
+        return count == self._order.num_replicas and blocks.folder == this.folder
+
+    @property
+    def _own(self) -> Blocks:
+        return self._blocks(self.writers[-1].step, self._order.replica, self._order.num_replicas)
+
+    def _blocks(self, step: int, replica: int, count: int) -> Blocks:
+        if self._rows is None:
+            return self._memory
+        return Blocks(self._rows / f"from-step-{step:012d}" / f"replica-{replica:05d}-of-{count:05d}")
+
+    def _writer_of(self, number: int) -> Writer:
+        return next((writer for writer in reversed(self.writers) if writer.first <= number), self.writers[0])
+
+    def _parts(self, number: int) -> list[tuple[int, Blocks]]:
+        """The replicas that wrote the shards of this one, and the blocks of each."""
+        writer = self._writer_of(number)
+        return [
+            (int(replica), self._blocks(writer.step, int(replica), writer.replicas))
+            for replica in np.unique(self._order.shards % writer.replicas)
+        ]
+
+    def _all(self) -> list[tuple[int, int, Blocks]]:
+        """(replica, number of replicas, blocks) of every start of the run that is in the folder."""
+        if self._rows is None:
+            return [(self._order.replica, self._order.num_replicas, self._memory)]
+        found = []
+        for path in sorted(self._rows.glob("from-step-*/replica-*")):
+            if match := _FOLDER.fullmatch(f"{path.parent.name}/{path.name}"):
+                found.append((int(match[1]), int(match[2]), Blocks(path)))
+        return found

@@ -1,0 +1,118 @@
+"""Images and their neighbours as CSV files and sheets."""
+
+import csv
+import dataclasses
+import os
+import pathlib
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from pic_tf.data.sources.source import Source
+from pic_tf.files.replaced import replaced
+from pic_tf.look.contact_sheet import Cell, Group, save_sheet, thumbnails
+
+COLUMNS = ("query_id", "query", "query_class", "rank", "neighbour_id", "neighbour", "neighbour_class", "cosine")
+PAIR_COLUMNS = ("rank", "cosine", "first_id", "first", "first_class", "second_id", "second", "second_class")
+_PAIRS_A_ROW = 4
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Neighbours:
+    """Images, each with those nearest to it.
+
+    Attributes:
+      asked: where the images are from.
+      ids: int64 [q], which.
+      searched: where their neighbours are from.
+      found: int64 [q, k], which, the nearest first.
+      cosines: float [q, k], theirs.
+    """
+
+    asked: Source
+    ids: np.ndarray
+    searched: Source
+    found: np.ndarray
+    cosines: np.ndarray
+
+    def without_themselves(self) -> "Neighbours":
+        """Of images that were searched for among themselves: k - 1 others of each."""
+        others = self.found != self.ids[:, None]
+        others[others.all(1), -1] = False  # behind more equals than were asked for
+        found, cosines = (x[others].reshape(len(self.ids), -1) for x in (self.found, self.cosines))
+        return dataclasses.replace(self, found=found, cosines=cosines)
+
+    def agreement(self) -> float | None:
+        """Share of neighbours that are of the image's class; None where classes are not known."""
+        if self.asked.labels is None or self.searched.labels is None:
+            return None
+        return float(np.mean(self.searched.labels[self.found] == self.asked.labels[self.ids][:, None]))
+
+
+def write_neighbours(neighbours: Neighbours, path: pathlib.Path) -> None:
+    """Write a CSV file, a line a neighbour."""
+    lines = (
+        (*_identity(neighbours.asked, i), rank, *_identity(neighbours.searched, j), f"{cosine:.6f}")
+        for i, found, cosines in zip(neighbours.ids.tolist(), neighbours.found.tolist(), neighbours.cosines)
+        for rank, (j, cosine) in enumerate(zip(found, cosines), 1)
+    )
+    write_csv(path, [COLUMNS, *lines])
+
+
+def draw_neighbours(neighbours: Neighbours, title: str, path: pathlib.Path) -> None:
+    """Draw a sheet: a row an image, its neighbours at the right, framed by whether the classes agree."""
+    asked, searched = neighbours.asked, neighbours.searched
+    queries, images = thumbnails(asked, neighbours.ids), thumbnails(searched, neighbours.found.ravel())
+    rows = []
+    for i, found, cosines in zip(neighbours.ids.tolist(), neighbours.found.tolist(), neighbours.cosines):
+        cells = (
+            Cell(images[j], (f"{cosine:.3f}", *_class_of(searched, j)), _agree(asked, i, searched, j))
+            for j, cosine in zip(found, cosines)
+        )
+        titles = ("", "") if rows else ("image", "nearest images")
+        query = Cell(queries[i], (_name(asked, i), *_class_of(asked, i)))
+        rows.append([Group(titles[0], (query,)), Group(titles[1], tuple(cells))])
+    save_sheet(rows, title, path)
+
+
+def write_pairs(source: Source, pairs: np.ndarray, cosines: np.ndarray, path: pathlib.Path) -> None:
+    """Write a CSV file, a line a pair: int64 [p, 2] ids, float [p] cosines."""
+    lines = (
+        (rank, f"{cosine:.6f}", *_identity(source, i), *_identity(source, j))
+        for rank, ((i, j), cosine) in enumerate(zip(pairs.tolist(), cosines), 1)
+    )
+    write_csv(path, [PAIR_COLUMNS, *lines])
+
+
+def draw_pairs(source: Source, pairs: np.ndarray, cosines: np.ndarray, title: str, path: pathlib.Path) -> None:
+    """Draw a sheet of pairs, four a row: int64 [p, 2] ids, float [p] cosines."""
+    images = thumbnails(source, pairs.ravel())
+    groups = []
+    for (i, j), cosine in zip(pairs.tolist(), cosines):
+        agree = _agree(source, i, source, j)
+        cells = (Cell(images[k], (_name(source, k), *_class_of(source, k)), agree) for k in (i, j))
+        groups.append(Group(f"cosine {cosine:.4f}", tuple(cells)))
+    save_sheet([groups[first : first + _PAIRS_A_ROW] for first in range(0, len(groups), _PAIRS_A_ROW)], title, path)
+
+
+def write_csv(path: pathlib.Path, lines: Iterable[Sequence]) -> None:
+    """Write a CSV file that may name files, whose names need not be UTF-8."""
+    with replaced(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+        csv.writer(file).writerows(lines)
+
+
+def _identity(source: Source, i: int) -> tuple[int, str, str]:
+    return i, source.path(i), "".join(_class_of(source, i))
+
+
+def _name(source: Source, i: int) -> str:
+    return os.path.basename(source.path(i))
+
+
+def _class_of(source: Source, i: int) -> tuple[str, ...]:
+    """The name of its class, or nothing."""
+    return () if source.labels is None else (source.class_names[source.labels[i]],)
+
+
+def _agree(one: Source, i: int, other: Source, j: int) -> bool | None:
+    return None if one.labels is None or other.labels is None else bool(one.labels[i] == other.labels[j])

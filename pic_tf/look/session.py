@@ -1,0 +1,103 @@
+"""A backbone, the images to look at it with, and its features of them: what pictures are drawn from."""
+
+import dataclasses
+import pathlib
+import tempfile
+from typing import Any
+
+import numpy as np
+
+from pic_tf.data.sources.named import open_dataset
+from pic_tf.data.sources.source import Source
+from pic_tf.evals import settings as evaluation
+from pic_tf.evals.features import cached_features
+from pic_tf.evals.subset import Subset
+from pic_tf.runs.run_folder import FLAGS_FILE
+from pic_tf.serving.exported import Exported, open_exported
+from pic_tf.settings import flag_files
+
+_OWN = "model eval_dataset image_size eval_crop max_broken seed".split()  # as of an evaluation
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Subject:
+    """What is looked at.
+
+    Attributes:
+      exported: the backbone; None for raw pixels.
+      train: training images.
+      held_out: held-out images, or None.
+      views: settings of the views.
+      cache: folder of cached features.
+    """
+
+    exported: Exported | None
+    train: Source
+    held_out: Source | None
+    views: evaluation.Settings
+    cache: pathlib.Path
+
+    @property
+    def name(self) -> str:
+        """What to call the features."""
+        return self.exported.name if self.exported else "raw pixels"
+
+    def features(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of the training images, as of `cached_features`."""
+        return self._cached(self.train, self.views.max_broken, self.cache)
+
+    def features_of(self, source: Source, instance_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Features of a few images; broken ones are left out, however many.
+
+        Args:
+          source: the images.
+          instance_ids: int64 [n], which.
+
+        Returns:
+          (int64 [m] ids of those that could be decoded, float32 [m, C] their features).
+
+        Raises:
+          ValueError: for an image that cannot be read, or where none can be decoded.
+        """
+        with tempfile.TemporaryDirectory() as folder:  # other ids the next time
+            features, decoded = self._cached(Subset(source, instance_ids), 1.0, pathlib.Path(folder))
+            if not decoded.any():
+                raise ValueError(f"expected images of {source.name} that can be decoded, got none: choose others")
+            return instance_ids[decoded], features[decoded]
+
+    def _cached(self, source: Source, max_broken: float, cache: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+        size, crop = self.views.image_size, self.views.eval_crop
+        return cached_features(
+            self.exported, source, image_size=size, eval_crop=crop, max_broken=max_broken, cache=cache
+        )
+
+
+def open_subject(settings: Any) -> Subject:
+    """Open backbone and images.
+
+    Args:
+      settings: with fields `model`, `dataset`, `eval_dataset`, `image_size`, `eval_crop`, `max_broken`, `seed` and
+        `cache_dir`; an empty `dataset` stands for the one of the run.
+
+    Returns:
+      The subject; nothing has been computed.
+
+    Raises:
+      ValueError: for a setting, backbone or data set that cannot be used.
+    """
+    exported = None if settings.model == evaluation.PIXELS else open_exported(settings.model)
+    dataset = settings.dataset
+    views = evaluation.Settings(**{name: getattr(settings, name) for name in _OWN})
+    if not dataset:
+        flagfile = pathlib.Path(settings.model) / FLAGS_FILE
+        if not flagfile.is_file():
+            raise ValueError(
+                f"expected images in --dataset, got '', and {settings.model!r} is no run whose images could be taken: "
+                "name them"
+            )
+        of_run = flag_files.from_flagfile(str(flagfile))
+        dataset = of_run.dataset
+        views = dataclasses.replace(views, eval_dataset=views.eval_dataset or of_run.eval_dataset)
+    views = evaluation.resolve(dataclasses.replace(views, dataset=dataset), exported)
+    cache = pathlib.Path(settings.cache_dir or pathlib.Path(views.output_dir) / "features")
+    return Subject(exported, *open_dataset(dataset, views.eval_dataset, views.max_broken), views, cache)

@@ -1,0 +1,87 @@
+"""A linear classifier that learns beside PIC, on features that it does not change."""
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from pic_tf.replicas import collectives
+
+_MOMENTUM, _STATISTICS, _EPSILON = 0.9, 0.99, 1e-5  # of SGD; of the running mean and variance; as in the networks
+
+
+class LinearProbe(keras.layers.Layer):
+    """logits = W (f - mean) / sqrt(variance) + b, with W and b by SGD with momentum, mean and variance running ones.
+
+    The scaling makes one learning rate fit any backbone, whose features grow and shrink while it learns.
+
+    Args:
+      feature_dim: C.
+      classes: number of classes.
+      learning_rate: of W and b, constant since the features never stop moving.
+
+    Source: online linear evaluation as in BYOL (https://arxiv.org/abs/2006.07733, Appendix C.1); the normalisation
+    without scale and offset: MAE (https://arxiv.org/abs/2111.06377, Appendix A.1).
+    """
+
+    def __init__(self, feature_dim: int, classes: int, learning_rate: float = 0.1, name: str = "probe"):
+        super().__init__(name=name, dtype="float32", trainable=False)
+        self.learning_rate = learning_rate
+        shapes = {"kernel": [feature_dim, classes], "bias": [classes]}
+        shapes |= {f"{weight}_momentum": shape for weight, shape in shapes.items()} | {"mean": [feature_dim]}
+        for weight, shape in shapes.items():
+            setattr(self, weight, self.add_weight(weight, shape, initializer="zeros", trainable=False))
+        self.variance = self.add_weight("variance", [feature_dim], initializer="ones", trainable=False)
+        self.accuracy = keras.metrics.Mean("probe_accuracy")
+        self.built = True
+
+    def call(self, features: tf.Tensor) -> tf.Tensor:
+        """float32 [b, classes] logits of features [b, C]."""
+        return self._logits(self._scaled(features))
+
+    def learn(self, features: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> None:
+        """One update; in several replicas all make the same one, from the images of all.
+
+        Args:
+          features: [b, C], this replica's; nothing flows back through them.
+          labels: int64 [b].
+          weights: float32 [b], 0 for images that do not count.
+        """
+        features = tf.stop_gradient(tf.cast(features, tf.float32))
+        count = tf.maximum(collectives.all_sum(tf.reduce_sum(weights)), 1.0)
+        mean = collectives.all_sum(tf.reduce_sum(weights[:, None] * features, 0)) / count
+        square = collectives.all_sum(tf.reduce_sum(weights[:, None] * (features - mean) ** 2, 0)) / count
+        # The scaling is of the running statistics, those of this batch included.
+        for statistic, now in ((self.mean, mean), (self.variance, square)):
+            _assign(statistic, _STATISTICS * statistic + (1 - _STATISTICS) * now)
+        scaled = self._scaled(features)
+        logits = self._logits(scaled)
+        probabilities = tf.nn.softmax(logits)
+        # The gradient of the mean cross-entropy, written out: softmax - one-hot.
+        error = (probabilities - tf.one_hot(labels, logits.shape[-1])) * (weights / count)[:, None]
+        self._move(self.kernel, self.kernel_momentum, tf.matmul(scaled, error, transpose_a=True))
+        self._move(self.bias, self.bias_momentum, tf.reduce_sum(error, 0))
+        self.accuracy.update_state(tf.argmax(logits, 1) == labels, weights)
+
+    def accuracy_on(self, features: np.ndarray, labels: np.ndarray) -> float:
+        """Share of features [n, C] whose class, of labels int64 [n], is found."""
+        return float(np.mean(np.argmax(self(tf.constant(features)).numpy(), 1) == labels))
+
+    def _scaled(self, features: tf.Tensor) -> tf.Tensor:
+        return (features - self.mean) * tf.math.rsqrt(self.variance + _EPSILON)
+
+    def _logits(self, scaled: tf.Tensor) -> tf.Tensor:
+        return tf.matmul(scaled, self.kernel) + self.bias
+
+    def _move(self, weight: tf.Variable, momentum: tf.Variable, gradient: tf.Tensor) -> None:
+        tf.raw_ops.ResourceApplyMomentum(
+            var=weight.handle,
+            accum=momentum.handle,
+            grad=collectives.all_sum(gradient),
+            lr=self.learning_rate,
+            momentum=_MOMENTUM,
+        )
+
+
+def _assign(variable: tf.Variable, value: tf.Tensor) -> None:
+    """In this replica; all have the same value, so there is nothing for the strategy to average."""
+    tf.raw_ops.AssignVariableOp(resource=variable.handle, value=value)

@@ -1,0 +1,265 @@
+"""Save and restore all that decides the future of a run."""
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+from tqdm import tqdm
+
+from pic_tf.instances.paging.pager import Pager
+from pic_tf.instances.paging.segments import Writer
+from pic_tf.instances.rows import Rows, collect, ids_here, place
+from pic_tf.optim.history import ProductHistory, resized
+from pic_tf.pic import PIC
+from pic_tf.replicas import collectives
+from pic_tf.replicas.devices import is_chief
+from pic_tf.runs import checkpoint_files
+from pic_tf.runs.variables import _variables_of, named_variables
+
+_TABLES = ("weights", "momentum", "stamp", "ring")  # of `Rows`
+INSTANCES = "instance_ids"  # whose rows they are, where that is not all
+VISITED_BEFORE, WRITERS = "pager/visited_before", "pager/writers"  # there with blocks on disk
+HEAD, _CAPACITY = "ring/head", "optimizer/history/capacity"
+_STEP, _PRODUCTS = "optimizer/_iterations", "optimizer/history/products"
+_REPLICAS = "replicas/"  # values [R, ...], one a replica
+_LOCAL = ("backbone/", "projection/", "metrics/")  # where a replica's own value may differ from the others'
+
+
+class _NoBlocks(Exception):
+    """Rows that a checkpoint needs are not where they should be."""
+
+
+class Checkpoints:
+    """Checkpoints of a compiled PIC model: network, rows, ring, momentum, history, step, running metrics.
+
+    They have one form for any number of replicas: instance rows by instance (`Rows`), batch statistics as
+    the mean over replicas. What replicas keep for themselves besides, their batch statistics and running
+    metrics, is there too and comes back where their number is the same.
+
+    `save` copies the state to the host; a thread of its own writes the files while training goes on. With several
+    workers each has to call every method; the first one writes.
+
+    Args:
+      directory: folder to keep them in; all workers must see it.
+      model: a compiled model.
+      keep: how many of the newest to keep.
+      keep_every: also keep those of every so many steps; 0 for none.
+      pager: where rows rest elsewhere than on the device. Blocks on disk stay where they are: a checkpoint holds the
+        other rows, and the blocks that the oldest one needs are kept.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        model: PIC,
+        keep: int = 2,
+        keep_every: int = 0,
+        pager: Pager | None = None,
+    ):
+        self._pager = pager
+        self._directory, self._model, self._strategy = pathlib.Path(directory), model, model.distribute_strategy
+        self._keep, self._keep_every = keep, keep_every
+        with self._strategy.scope():  # momentum must exist to be saved and restored
+            model.build_optimizers()
+        self._writer, self._pending = ThreadPoolExecutor(1, "checkpoint"), None
+        self._saved = None  # the step whose state is on disk or on its way there
+
+    @property
+    def step(self) -> int:
+        """Steps taken so far."""
+        return int(self._model.lazy_sgd.iterations.numpy())
+
+    def save(self, texts: Callable[[], dict[str, str]]) -> None:
+        """Begin to write the state as it is now, unless that is saved already.
+
+        Waits for the one before; where that could not be written, says so and goes on.
+
+        Args:
+          texts: gives text files by name to keep beside it; asked on the first worker.
+        """
+        step = self.step
+        if self._saved == step:
+            return
+        try:
+            self.wait()
+        except OSError as error:
+            tqdm.write(f"no checkpoint written ({error}); training goes on", file=sys.stderr)
+        here = None
+        if self._pager:
+            self._pager.follow(step)  # an execution of several steps that failed in the middle has not told it
+            self._pager.flush()  # on every worker, before any can pass the exchange that follows
+            if not self._pager.in_memory and (older := checkpoint_files.states(self._directory)):
+                self._pager.release(min(older))
+            here = self._pager.here()
+        rows = collect(self._model.classifier, step, self._strategy, here)
+        if self._pager and self._pager.in_memory:
+            rows = self._pager.with_blocks(rows)
+        variables = {name: np.array(variable.numpy()) for name, variable in named_variables(self._model)}
+        variables |= {HEAD: np.array(rows.head), _CAPACITY: np.array(self._model.lazy_sgd.history.capacity)}
+        local = self._local_variables()
+        values = collectives.values_of(list(local.values()), self._strategy)
+        variables |= {_REPLICAS + name: value for name, value in zip(local, values)}
+        if is_chief(self._strategy):
+            tables = {name: getattr(rows, name) for name in _TABLES}
+            if rows.instance_ids is not None:
+                tables[INSTANCES] = rows.instance_ids
+                variables[VISITED_BEFORE] = np.array(self._pager.visited_before)
+                variables[WRITERS] = np.array([dataclasses.astuple(writer) for writer in self._pager.writers])
+            self._pending = self._writer.submit(self._write, step, variables, tables, texts())
+        self._saved = step
+
+    def wait(self) -> None:
+        """Wait for what is being written.
+
+        Raises:
+          OSError: where it could not be; the checkpoints before it are still there.
+        """
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        try:
+            pending.result()
+        except OSError:
+            self._saved = None
+            raise
+
+    def close(self) -> None:
+        """Wait for what is being written, whatever becomes of it."""
+        self._writer.shutdown()
+
+    def restore(self, path: pathlib.Path) -> int:
+        """Bring a checkpoint back.
+
+        Args:
+          path: its folder.
+
+        Returns:
+          The number of steps taken by then.
+
+        Raises:
+          ValueError: if it is the checkpoint of another model.
+        """
+        with _of_this_model(path):
+            values = checkpoint_files.read_variables(path)
+            capacity = self._model.lazy_sgd.history.capacity
+            values[_PRODUCTS] = resized(values[_PRODUCTS], int(values[_CAPACITY]), capacity, int(values[_STEP]))
+            _assign(values, named_variables(self._model))
+            rows = read_rows(path, int(values[HEAD]))
+            if rows.instance_ids is not None and (not self._pager or self._pager.in_memory):
+                raise ValueError("its other rows are on disk: tools/collect_rows.py leads back")
+            at = self._open_pager(rows, values) if self._pager else ()
+            place(rows, self._model.classifier, self._strategy, *at)
+            local = self._local_variables()
+            own = [values.get(_REPLICAS + name, ()) for name in local]
+            if all(len(value) == self._strategy.num_replicas_in_sync for value in own):
+                collectives.assign_to(list(local.values()), own, self._strategy)
+        self._saved = self.step
+        return self.step
+
+    def _open_pager(self, rows: Rows, values: dict[str, np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """See that the blocks are there that go with these rows; returns what `place` takes, `here` and `stay`."""
+        step, pager = self.step, self._pager
+        if rows.instance_ids is None:
+            pager.fill(step, rows)
+            writers = pager.writers
+        else:
+            pager.visited_before = bool(values[VISITED_BEFORE])
+            writers = writers_of(values)
+        here = pager.here(step)
+        if rows.instance_ids is not None and not np.array_equal(ids_here(here), rows.instance_ids):
+            raise ValueError(
+                f"its rows are those of other windows than {len(here)} replicas and these flags have: "
+                "tools/collect_rows.py brings all rows into one checkpoint"
+            )
+        pager.open(step, writers)
+        if missing := pager.missing():
+            number, folder = missing[0]
+            raise _NoBlocks(
+                f"expected {len(missing):,} more blocks of rows, the first of them number {number}, that the "
+                f"checkpoint of step {step:,} needs, got none in {folder!r}: bring them back, or name the folder of "
+                "the rows with --rows_dir"
+            )
+        pager.forget()
+        return here, pager.stay(step)
+
+    def _write(self, step: int, *state) -> None:
+        checkpoint_files.write(self._directory, step, *state)
+        try:
+            checkpoint_files.remove(self._directory, self._keep, self._keep_every)
+        except OSError as error:  # e.g. somebody reads one; the next time removes it
+            tqdm.write(f"an old checkpoint is still there ({error})", file=sys.stderr)
+
+    def _local_variables(self) -> dict[str, tf.Variable]:
+        """Of which each replica has its own value: batch statistics and running metrics."""
+        if self._strategy.num_replicas_in_sync == 1:
+            return {}
+        own = tf.VariableSynchronization.ON_READ
+        return {
+            name: variable
+            for name, variable in named_variables(self._model)
+            if name.startswith(_LOCAL) and variable.synchronization == own
+        }
+
+
+def restore_backbone(path: pathlib.Path, backbone: keras.Model) -> None:
+    """Bring the weights of a checkpoint's backbone back, and nothing else.
+
+    Args:
+      path: the checkpoint's folder.
+      backbone: on one device.
+
+    Raises:
+      ValueError: if it is the checkpoint of another model.
+    """
+    with _of_this_model(path):
+        _assign(checkpoint_files.read_variables(path), _variables_of({"backbone": backbone}))
+
+
+@contextlib.contextmanager
+def _of_this_model(path: pathlib.Path) -> Iterator[None]:
+    """One sentence for a checkpoint that does not fit."""
+    try:
+        yield
+    except _NoBlocks as error:
+        raise ValueError(str(error)) from error
+    except (ValueError, KeyError, FileNotFoundError) as error:
+        reason = f"no {error.args[0]}" if isinstance(error, KeyError) else error
+        raise ValueError(
+            f"expected a checkpoint of this model in {str(path)!r}, got one that does not fit ({reason}): use "
+            "another --output_dir"
+        ) from error
+
+
+def _assign(values: dict[str, np.ndarray], variables: Iterable[tuple[str, tf.Variable]]) -> None:
+    for name, variable in variables:
+        if values[name].shape != tuple(variable.shape):
+            raise ValueError(f"{name} {list(values[name].shape)} instead of {list(variable.shape)}")
+        variable.assign(values[name])
+
+
+def read_rows(path: pathlib.Path, head: int) -> Rows:
+    """The rows of a state on disk, mapped from its files, and the ring, whose oldest slot is `head`."""
+    tables = {name: checkpoint_files.read_table(path, name) for name in _TABLES}
+    if checkpoint_files.has_table(path, INSTANCES):
+        tables[INSTANCES] = np.array(checkpoint_files.read_table(path, INSTANCES))
+    return Rows(**tables, head=head)
+
+
+def writers_of(variables: dict[str, np.ndarray]) -> list[Writer]:
+    """Who wrote the blocks that a state needs, of its variables."""
+    return [Writer(*writer) for writer in variables[WRITERS].tolist()]
+
+
+def history_of(path: pathlib.Path) -> ProductHistory:
+    """The product history of a state on disk."""
+    variables = checkpoint_files.read_variables(path)
+    history = ProductHistory(int(variables[_CAPACITY]))
+    history.products.assign(variables[_PRODUCTS])
+    return history

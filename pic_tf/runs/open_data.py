@@ -1,0 +1,87 @@
+"""Open the images of a run, and resolve the settings that depend on them."""
+
+import os
+import pathlib
+
+from pic_tf.data.sources.named import open_dataset
+from pic_tf.data.sources.source import Source
+from pic_tf.runs import checkpoint_files
+from pic_tf.runs.run_folder import CHECKPOINTS, FLAGS_FILE, _resolved
+from pic_tf.settings import defaults, flag_files
+from pic_tf.settings.config import Config
+
+
+def open_data(
+    config: Config, num_replicas: int = 1, plan_only: bool = False
+) -> tuple[Config, Source | None, tuple[Source, Source | None] | None]:
+    """Open the data sets and fill in what depends on them.
+
+    What is left open is taken from the run in the output folder, if there is one to go on with.
+
+    Args:
+      config: the configuration.
+      num_replicas: R.
+      plan_only: take --num_instances where there is no data.
+
+    Returns:
+      (resolved configuration, training images, (images whose labels the monitors use, held-out ones or None)); no
+      images where `plan_only` went without.
+
+    Raises:
+      ValueError: for data or a setting that cannot be used.
+    """
+    flagfile = pathlib.Path(config.output_dir) / FLAGS_FILE
+    if flagfile.exists() and checkpoint_files.states(flagfile.parent / CHECKPOINTS):
+        config = flag_files.inherit(config, flag_files.from_flagfile(str(flagfile)))
+    if plan_only and config.num_instances and not (config.dataset == "digits" or os.path.isdir(config.dataset)):
+        return defaults.resolve(config, config.num_instances, num_replicas), None, None
+    train, monitored = open_images(config, num_replicas)
+    return defaults.resolve(config, len(train), num_replicas), train, monitored
+
+
+def open_images(config: Config, num_replicas: int = 1) -> tuple[Source, tuple[Source, Source | None]]:
+    """Open the data sets, and see that the monitors and the output folder go with them.
+
+    Args:
+      config: the configuration.
+      num_replicas: R.
+
+    Returns:
+      (training images, (images whose labels the monitors use, held-out ones or None)).
+
+    Raises:
+      ValueError: for data that cannot be used.
+    """
+    train, held_out = open_dataset(config.dataset, config.eval_dataset, config.max_broken)
+    labelled = train
+    if config.labelled_dataset:
+        # Their classes number the held-out images too.
+        labelled, held_out = open_dataset(config.labelled_dataset, config.eval_dataset, config.max_broken)
+    if config.probe_batch_size:
+        _check_probe(config, labelled, held_out, num_replicas)
+    for source in (train, labelled, held_out):
+        if source and source.folder and _resolved(config.output_dir).is_relative_to(_resolved(source.folder)):
+            raise ValueError(
+                f"expected --output_dir outside the folder of images {source.folder!r}, got {config.output_dir!r}: its "
+                "pictures would be taken for images"
+            )
+    return train, (labelled, held_out)
+
+
+def _check_probe(config: Config, labelled: Source, held_out: Source | None, num_replicas: int) -> None:
+    size = config.probe_batch_size
+    if labelled.labels is None or held_out is None or held_out.labels is None or not config.knn_every:
+        raise ValueError(
+            "expected labelled images, held-out ones and --knn_every for the linear probe (--probe_batch_size), got "
+            "not all of them: name --labelled_dataset and --eval_dataset"
+        )
+    if size > len(labelled) or size % num_replicas:
+        raise ValueError(
+            f"expected --probe_batch_size of at most the {len(labelled)} labelled images, a multiple of the "
+            f"{num_replicas} replicas, got {size}"
+        )
+
+
+def identity(train: Source) -> dict[str, str | int]:
+    """Which images the ids stand for."""
+    return {"count": len(train), "fingerprint": train.fingerprint()}

@@ -1,0 +1,114 @@
+"""Find the checkpoint of a run, and see that the run can go on from it."""
+
+import json
+import os
+import pathlib
+import shutil
+import sys
+
+import tensorflow as tf
+
+from pic_tf.data.sources.source import Source
+from pic_tf.files.replaced import replaced
+from pic_tf.instances.paging.pager import Pager
+from pic_tf.replicas.collectives import local_indices, numbers_of_workers
+from pic_tf.replicas.devices import is_chief
+from pic_tf.runs import checkpoint_files
+from pic_tf.runs.open_data import identity
+from pic_tf.runs.run_folder import CHECKPOINTS, FLAGS_FILE, IMAGES_FILE, METRICS_FILE, rows_folder
+from pic_tf.settings import flag_files, plan, quantities
+from pic_tf.settings.config import Config
+
+
+def _state_to_go_on_with(
+    config: Config, train: Source, strategy: tf.distribute.Strategy, allow_changed_flags: bool
+) -> pathlib.Path | None:
+    """The newest checkpoint that is well, if there is any, once it is clear that it belongs to this run.
+
+    Damaged ones are set aside; the first worker looks for all.
+    """
+    directory, chief = pathlib.Path(config.output_dir) / CHECKPOINTS, is_chief(strategy)
+    path = None
+    if chief:
+        checkpoint_files.remove_partial(directory)
+        path, damaged = checkpoint_files.newest(directory)
+        if damaged and path is None:
+            raise ValueError(
+                f"expected a good checkpoint in {str(directory)!r}, got {len(damaged)} damaged ones (the newest: "
+                f"{next(iter(damaged.values()))}): bring one back, or move the folder away to begin anew"
+            )
+        for bad, reason in damaged.items():
+            print(f"damaged checkpoint: {reason}; moved to {checkpoint_files.set_aside(bad)}", file=sys.stderr)
+    step = int(numbers_of_workers(checkpoint_files.step_of(path) if path else 0, strategy)[0])
+    if not step:
+        return None
+    path = checkpoint_files.states(directory).get(step)
+    if path is None:
+        raise ValueError(
+            f"expected --output_dir {config.output_dir!r} to be one folder for all workers, got none of its "
+            f"checkpoint of step {step:,} here: use a disk that all share"
+        )
+    images = json.loads(checkpoint_files.read_text(path, IMAGES_FILE))
+    if images != identity(train):
+        raise ValueError(
+            f"expected the {images['count']:,} images of the run in {config.output_dir!r}, got {len(train):,} of which "
+            "some have other names or places: their rows would go to the wrong images; bring the old ones back, or "
+            "use another --output_dir"
+        )
+    changed = flag_files.changed(flag_files.from_flagfile(str(path / FLAGS_FILE)), config)
+    if changed and not allow_changed_flags:
+        raise ValueError(
+            f"expected the flags of the run in {config.output_dir!r}, got {', '.join(changed)}: use another "
+            "--output_dir, or --allow_changed_flags to go on with these"
+        )
+    if chief:
+        print(f"resuming from step {step:,} of {quantities.total_steps(config):,} ({path})")
+        for flag in changed:
+            print(f"changed: {flag}")
+    return path
+
+
+def _check_room(config: Config, size: int, pager: Pager | None, strategy: tf.distribute.Strategy) -> None:
+    """Refuse a disk on which checkpoints of `size` bytes, 0 for none, or this worker's rows will not fit.
+
+    Checkpoints to keep count, and one more while it is written.
+    """
+    output, keep = pathlib.Path(config.output_dir), config.keep_checkpoints
+    will_go = list(checkpoint_files.states(output / CHECKPOINTS).values())[-keep:] if size else []
+    checkpoints = (keep + 1) * size - sum(file.stat().st_size for path in will_go for file in path.iterdir())
+    needed, rows = {output: checkpoints}, config.instance_store == "disk"
+    if rows:
+        folder = rows_folder(config)
+        folder.mkdir(parents=True, exist_ok=True)
+        own_share = len(local_indices(strategy)) / strategy.num_replicas_in_sync
+        more = quantities.rows_on_disk(config) * own_share - pager.bytes_there()
+        same = os.stat(folder).st_dev == os.stat(output).st_dev
+        needed = {output: checkpoints + more} if same else needed | {folder: more}
+    for folder, size in needed.items():
+        free = shutil.disk_usage(folder).free
+        if size > free:
+            raise ValueError(
+                f"expected {plan.as_text(size)} free in {str(folder)!r} for {keep + 1} checkpoints"
+                f"{' and the rows' if rows else ''}, got {plan.as_text(free)}: make room, keep fewer "
+                "(--keep_checkpoints), or use another --output_dir"
+            )
+
+
+def _begin_files(config: Config, output: pathlib.Path, found: pathlib.Path | None) -> None:
+    """Flags and figures in the output folder as they were at the state found, whatever else is there."""
+    with replaced(output / FLAGS_FILE) as file:
+        file.write(flag_files.to_flagfile(config))
+    (output / METRICS_FILE).unlink(missing_ok=True)
+    if found:
+        with replaced(output / METRICS_FILE) as file:
+            file.write(checkpoint_files.read_text(found, METRICS_FILE))
+
+
+def texts_beside(config: Config, images: str) -> dict[str, str]:
+    """What is kept beside a checkpoint, so that it needs nothing else."""
+    metrics = pathlib.Path(config.output_dir) / METRICS_FILE
+    return {
+        FLAGS_FILE: flag_files.to_flagfile(config),
+        METRICS_FILE: metrics.read_text() if metrics.exists() else "",
+        IMAGES_FILE: images,
+    }

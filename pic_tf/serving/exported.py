@@ -1,0 +1,92 @@
+"""An exported backbone as the evaluations see it: a SavedModel with its card."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+from typing import Any
+
+import tensorflow as tf
+
+from pic_tf.runs.checkpoint_files import sha256_of
+from pic_tf.runs.run_folder import CHECKPOINTS, EXPORT
+from pic_tf.serving.model_card import FORMAT_VERSION, JSON_FILE, title
+
+_GRAPH = "saved_model.pb"
+_ENTRIES = ("channels", "feature_dim", "image_size", "eval_crop", "training")  # of a card, that evaluations look at
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    """A SavedModel that pic_tf exported.
+
+    Attributes:
+      path: its folder.
+      card: its model card.
+      fingerprint: of the weights and the graph.
+    """
+
+    path: str
+    card: dict[str, Any]
+    fingerprint: str
+
+    @property
+    def name(self) -> str:
+        """What to call it in tables."""
+        return title(self.card)
+
+    def network(self) -> Any:
+        """Load it: a callable float32 [b, H, W, 3] in [0, 1], training: bool -> float32 [b, C], with its variables.
+
+        In the scope of a `tf.distribute` strategy its variables are that strategy's.
+        """
+        return tf.saved_model.load(self.path)
+
+
+def open_exported(path: str | os.PathLike) -> Exported:
+    """Look at an export, or at the one that a finished run left in its folder, without loading it.
+
+    Args:
+      path: folder of a SavedModel, or of a run.
+
+    Returns:
+      The export.
+
+    Raises:
+      ValueError: where there is none, or one that this version cannot use.
+    """
+    folder = pathlib.Path(path)
+    if not (folder / _GRAPH).is_file() and (folder / EXPORT / _GRAPH).is_file():
+        folder = folder / EXPORT
+    if not (folder / _GRAPH).is_file() or not (folder / "variables").is_dir():
+        missing = "variables" if (folder / _GRAPH).is_file() else _GRAPH
+        advice = "name a SavedModel, or the folder of a run that has finished"
+        if (folder / CHECKPOINTS).is_dir():
+            advice = (
+                f"the run is not finished; python -m pic_tf.export --run={path} --output=FOLDER exports it as it is"
+            )
+        raise ValueError(f"expected an exported backbone at {str(path)!r}, got no {missing} there: {advice}")
+    try:
+        card = json.loads((folder / JSON_FILE).read_text())
+        version = card["format_version"]
+        if version == FORMAT_VERSION:
+            _ = card["backbone"]["name"], *(card[name] for name in _ENTRIES)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"expected {JSON_FILE} in the export {str(folder)!r}, got none that can be read ({type(error).__name__}): "
+            "export it again with this version (python -m pic_tf.export), or convert it (tools/convert_weights.py)"
+        ) from error
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"expected an export of format {FORMAT_VERSION} in {str(folder)!r}, got format {version}, written by "
+            f"pic_tf {card.get('pic_tf_version')}: export it again with this version"
+        )
+    if card["channels"] != 3:
+        raise ValueError(f"expected a backbone for images of 3 channels in {str(folder)!r}, got {card['channels']}")
+    return Exported(str(folder), card, _fingerprint(folder))
+
+
+def _fingerprint(folder: pathlib.Path) -> str:
+    files = (folder / _GRAPH, *sorted((folder / "variables").iterdir()))
+    return hashlib.sha256("".join(map(sha256_of, files)).encode()).hexdigest()

@@ -1,0 +1,66 @@
+"""Export the backbone of a run."""
+
+import dataclasses
+import os
+import pathlib
+
+import tf_keras as keras
+
+from pic_tf.callbacks.metrics_files import last_figures
+from pic_tf.runs import checkpoint_files
+from pic_tf.runs.checkpoint import restore_backbone
+from pic_tf.runs.run_folder import CHECKPOINTS, FLAGS_FILE, METRICS_FILE
+from pic_tf.serving.saved_model import export_backbone
+from pic_tf.settings import check, flag_files, quantities
+from pic_tf.settings.config import Config
+from pic_tf.settings.networks import plain_backbone
+
+FIGURES = ("epoch", "loss", "accuracy", "knn", "probe")  # of the model card: what equal runs have in common
+
+
+def export_run(run_dir: str, path: str, untrained: bool = False) -> int:
+    """Export the backbone of a run's newest checkpoint.
+
+    Args:
+      run_dir: output folder of the run.
+      path: folder to write the SavedModel to.
+      untrained: export it as it was before the first step instead.
+
+    Returns:
+      The step of the checkpoint; 0 for the untrained one.
+
+    Raises:
+      ValueError: where there is no run or no checkpoint.
+    """
+    checkpoints = pathlib.Path(run_dir) / CHECKPOINTS
+    found, damaged = checkpoint_files.newest(checkpoints)
+    if found is None:
+        got = f"{len(damaged)} damaged ones" if damaged else "none"
+        raise ValueError(
+            f"expected a checkpoint in {run_dir!r}, got {got}: name the output folder of a run that has reached "
+            "--checkpoint_every"
+        )
+    config = flag_files.from_flagfile(str(found / FLAGS_FILE))
+    check.check(config)
+    keras.utils.set_random_seed(config.seed)  # an untrained one is what training began with
+    plain, step = plain_backbone(config), 0
+    if not untrained:
+        restore_backbone(found, plain)
+        step = checkpoint_files.step_of(found)
+    _export(config, plain, path, step, found / METRICS_FILE)
+    return step
+
+
+def _export(config: Config, plain: keras.Model, path: str | os.PathLike, step: int, metrics: pathlib.Path) -> None:
+    """Export the backbone, with a card of what decided its training and of the last figures."""
+    flags = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.metadata["trajectory"]}
+    training = {
+        "dataset": pathlib.Path(config.dataset).name,
+        "images": config.num_instances,
+        "step": step,
+        "total_steps": quantities.total_steps(config),
+        "figures": last_figures(metrics, FIGURES) if step else {},
+        "flags": flags,
+    }
+    size = max(view.size for view in config.views())
+    export_backbone(plain, path, trained_size=size, eval_crop=config.eval_crop, training=training)

@@ -1,0 +1,155 @@
+"""Check every setting that can be checked without the data."""
+
+import dataclasses
+import importlib
+import re
+import warnings
+from typing import Any
+
+from pic_tf.data.crops import Crop, total
+from pic_tf.settings.config import Config
+from pic_tf.settings.setting import kind_of
+
+_LARGEST_VIEW, _MOST_VIEWS = 8192, 64  # pixels, views of an image in a step
+_LIMITS = (
+    (
+        "x >= 1",
+        lambda x: x >= 1,
+        "epochs batch_size window_size window_stride width hidden_dim embedding_dim image_size knn_k knn_images "
+        "checkpoint_every keep_checkpoints max_skipped_steps steps_per_execution eval_every",
+    ),
+    (
+        "x >= 0",
+        lambda x: x >= 0,
+        "seed num_instances virtual_shards num_negatives knn_every keep_checkpoint_every intra_op_threads replicas "
+        "probe_batch_size",
+    ),
+    (
+        "0 <= x <= 1",
+        lambda x: 0 <= x <= 1,
+        "flip_probability jitter_probability grayscale_probability blur_probability max_broken",
+    ),
+    ("0 <= x < 1", lambda x: 0 <= x < 1, "momentum"),
+    ("0 < x <= 1", lambda x: 0 < x <= 1, "eval_crop label_fraction layer_decay"),
+    # What is worked out from these has to fit into float32.
+    ("0 <= x <= 1e6", lambda x: 0 <= x <= 1e6, "min_row_norm final_learning_rate weight_decay backbone_rate"),
+    (
+        "0 < x <= 1e6",
+        lambda x: 0 < x <= 1e6,
+        "learning_rate lars_trust_coefficient lamb_learning_rate probe_learning_rate",
+    ),
+    ("1e-4 <= x <= 1e6", lambda x: 1e-4 <= x <= 1e6, "temperature knn_temperature"),
+    # Beyond any use; TensorFlow would look for room for very long, or the process be killed.
+    ("x <= 1e6", lambda x: x <= 1e6, "epochs"),
+    ("x <= 65536", lambda x: x <= 65536, "width hidden_dim embedding_dim"),
+    ("x <= 8192", lambda x: x <= _LARGEST_VIEW, "image_size"),
+    ("x <= 1024", lambda x: x <= 1024, "intra_op_threads"),
+)
+# What a flag file would not give back (a line break would even begin another flag), or no terminal should be sent:
+# control characters, separators of lines, bytes that are not UTF-8; blanks at the end.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]|\\s$")
+_LARGEST = 2**32 - 1  # of any whole number: NumPy takes no larger seed
+
+
+def check_ranges(settings: Any) -> None:
+    """Check what holds for each setting by itself.
+
+    Args:
+      settings: dataclass whose fields were made by `pic_tf.config.setting`.
+
+    Raises:
+      ValueError: for a setting out of its range.
+    """
+    for limit, holds, names in _LIMITS:
+        for name in names.split():
+            value = getattr(settings, name, None)
+            if value is not None and not holds(value):
+                raise ValueError(f"expected {limit.replace('x', f'--{name}', 1)}, got {value}")
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        choices = field.metadata["choices"]
+        if choices and value not in choices:
+            raise ValueError(f"expected --{field.name} to be one of {', '.join(choices)}, got {value!r}")
+        if kind_of(field) is int and value is not None and value > _LARGEST:
+            raise ValueError(f"expected --{field.name} <= {_LARGEST}, got {value}")
+        if kind_of(field) is str and _UNSAFE.search(value):
+            raise ValueError(
+                f"expected --{field.name} in one line of text that ends in no space, got {value!r}: rename the folder"
+            )
+
+
+def check_crop_scale(scale: tuple[float, ...]) -> None:
+    """Raise ValueError unless `scale` is (least, largest) area of a crop."""
+    if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
+        raise ValueError(f"expected --crop_scale=LEAST,LARGEST with 0 < LEAST <= LARGEST <= 1, got {scale}")
+
+
+def check(config: Config) -> None:
+    """Check every setting that can be checked without the data.
+
+    Args:
+      config: the configuration.
+
+    Raises:
+      ValueError: for a setting out of its range.
+    """
+    check_ranges(config)
+    for name in ("dataset", "output_dir"):
+        if not getattr(config, name):
+            raise ValueError(f"expected a folder in --{name}, got '': a variable of the shell may be unset")
+    if config.replicas > config.batch_size:
+        raise ValueError(f"expected --replicas of at most --batch_size ({config.batch_size}), got {config.replicas}")
+    if not 0 <= (config.warmup_epochs or 0) < config.epochs:
+        raise ValueError(f"expected 0 <= --warmup_epochs < --epochs ({config.epochs}), got {config.warmup_epochs}")
+    if config.keep_checkpoint_every % config.checkpoint_every:
+        raise ValueError(
+            f"expected --keep_checkpoint_every to be a multiple of --checkpoint_every ({config.checkpoint_every}), got "
+            f"{config.keep_checkpoint_every}"
+        )
+    if config.optimizer == "lamb" and config.precision == "float16":
+        raise ValueError("expected --precision=bfloat16 or float32 with --optimizer=lamb, got float16")
+    if config.optimizer == "lamb":
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # it announces the end of its maintenance
+                importlib.import_module("tensorflow_addons")
+        except ImportError as error:
+            raise ValueError(
+                f"expected tensorflow-addons for --optimizer=lamb, got none installed that loads ({error}): pip "
+                "install 'pic_tf[addons]' (Python 3.10 or 3.11; it pins TensorFlow 2.15.1), or use lars"
+            ) from error
+    _check_views(config)
+
+
+def _check_views(config: Config) -> None:
+    preset = config.preset()
+    scale, sigma, jitter, rand_augment = preset.crop_scale, preset.blur_sigma, preset.jitter, preset.rand_augment
+    check_crop_scale(scale)
+    try:
+        views = config.views() if config.crops else (Crop(config.image_size),)
+    except ValueError as error:
+        raise ValueError(f"{error} in --crops") from None
+    if total(views) > _MOST_VIEWS or max(crop.size for crop in views) > _LARGEST_VIEW:
+        raise ValueError(
+            f"expected at most {_MOST_VIEWS} views of at most {_LARGEST_VIEW} pixels in --crops, got {config.crops}"
+        )
+    size = min(crop.size for crop in views)
+    if len(sigma) != 2 or not 0 < sigma[0] <= sigma[1] <= size:
+        raise ValueError(
+            f"expected --blur_sigma=LEAST,LARGEST with 0 < LEAST <= LARGEST <= the side of a view ({size}), got {sigma}"
+        )
+    if len(jitter) != 4 or not all(0 <= x <= most for x, most in zip(jitter, (1, 1, 1, 0.5))):
+        raise ValueError(f"expected --jitter=BRIGHTNESS,CONTRAST,SATURATION,HUE from 0 to 1, hue to 0.5, got {jitter}")
+    if len(rand_augment) != 2 or rand_augment[0] not in range(5) or not 0 <= rand_augment[1] <= 1:
+        raise ValueError(
+            "expected --rand_augment=OPERATIONS,MAGNITUDE, OPERATIONS 0 to 4 and 0 <= MAGNITUDE <= 1, got "
+            f"{rand_augment}"
+        )
+    if rand_augment[0] and (preset.jitter_probability or preset.grayscale_probability or preset.blur_probability):
+        raise ValueError(
+            "expected --jitter_probability, --grayscale_probability and --blur_probability 0 with --rand_augment, got "
+            f"{preset.jitter_probability}, {preset.grayscale_probability} and {preset.blur_probability}: use "
+            "--augmentation=randaugment"
+        )
+    if rand_augment[0] and config.jit_compile and config.augment_on == "device":
+        raise ValueError("expected --augment_on=host with --rand_augment and --jit_compile, got device")

@@ -1,0 +1,113 @@
+"""Read settings from absl flags and flag files, and write them."""
+
+import dataclasses
+import os
+import sys
+from typing import Any
+
+from absl import app, flags
+
+from pic_tf.data.presets import Preset
+from pic_tf.settings.config import Config
+from pic_tf.settings.setting import kind_of
+
+
+def define_flags(values: flags.FlagValues = flags.FLAGS, settings: type = Config) -> None:
+    """One absl flag in `values` for every field of `Config`, or of another dataclass of settings."""
+    define = {int: flags.DEFINE_integer, float: flags.DEFINE_float, bool: flags.DEFINE_bool, str: flags.DEFINE_string}
+    for field in dataclasses.fields(settings):
+        help, choices, default = field.metadata["help"], field.metadata["choices"], field.default
+        if choices:
+            flags.DEFINE_enum(field.name, default, choices, help, flag_values=values)
+        elif kind_of(field) is tuple:
+            flags.DEFINE_list(field.name, default, help, flag_values=values)
+        else:
+            define[kind_of(field)](field.name, default, help, flag_values=values)
+
+
+def parse(arguments: list[str]) -> list[str]:
+    """absl's own parser of a command line, which does not foresee a flag file that is no text."""
+    try:
+        return app.parse_flags_with_usage(arguments)
+    except UnicodeDecodeError as error:
+        sys.exit(f"error: expected text in --flagfile, got {error}: check the path")
+
+
+def from_flags(values: flags.FlagValues = flags.FLAGS, settings: type = Config) -> Any:
+    """The configuration that the command line asks for.
+
+    Args:
+      values: parsed absl flags.
+      settings: `Config`, or the other dataclass that the flags were defined for.
+
+    Returns:
+      The configuration, with None where a value depends on the data set.
+
+    Raises:
+      ValueError: for a list with something else than numbers.
+    """
+    given = {}
+    for field in dataclasses.fields(settings):
+        value = values[field.name].value
+        if isinstance(value, list):
+            try:
+                value = tuple(float(x) for x in value)
+            except ValueError:
+                raise ValueError(f"expected numbers in --{field.name}, got {','.join(value)!r}") from None
+        given[field.name] = value
+    return settings(**given)
+
+
+def to_flagfile(config: Config) -> str:
+    """A flag file that gives this configuration again."""
+    lines = []
+    for field in dataclasses.fields(Config):
+        value = getattr(config, field.name)
+        if isinstance(value, tuple):
+            value = ",".join(map(repr, value))
+        if value is not None:
+            lines.append(f"--{field.name}={value}\n")
+    return "".join(lines)
+
+
+def from_flagfile(path: str, settings: type = Config) -> Any:
+    """The configuration that a flag file describes.
+
+    Args:
+      path: a flag file, e.g. as `to_flagfile` wrote it.
+      settings: `Config`, or another dataclass of settings.
+
+    Returns:
+      The configuration.
+
+    Raises:
+      ValueError: if it cannot be read or parsed.
+    """
+    values = flags.FlagValues()
+    define_flags(values, settings)
+    try:
+        _, *rest = values(["", f"--flagfile={os.path.abspath(path)}"])  # absl would take a ~ at the start for a home
+    except (flags.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"expected a flag file of this version at {path!r}, got {error}") from error
+    if rest:
+        raise ValueError(f"expected a flag file of this version at {path!r}, got {rest[0]!r} in it")
+    return from_flags(values, settings)
+
+
+def changed(old: Config, new: Config) -> list[str]:
+    """The flags that differ and change what is learned, as "--name (old -> new)"."""
+    return [
+        f"--{field.name} ({getattr(old, field.name)} -> {getattr(new, field.name)})"
+        for field in dataclasses.fields(Config)
+        if field.metadata["trajectory"] and getattr(old, field.name) != getattr(new, field.name)
+    ]
+
+
+def inherit(config: Config, old: Config) -> Config:
+    """What is left open as in a run that is to go on; its choice may have been made for another number of replicas.
+
+    But for what --augmentation stands for, which it says itself.
+    """
+    names = {field.name for field in dataclasses.fields(Config) if getattr(config, field.name) is None}
+    names -= {field.name for field in dataclasses.fields(Preset)}
+    return dataclasses.replace(config, **{name: getattr(old, name) for name in names})

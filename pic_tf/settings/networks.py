@@ -1,0 +1,22 @@
+"""Build the networks of a configuration."""
+
+import tensorflow as tf
+import tf_keras as keras
+
+from pic_tf.models.projection import projection_head
+from pic_tf.models.resnet import resnet
+from pic_tf.replicas.devices import describe as describe_devices
+from pic_tf.settings import plan
+from pic_tf.settings.config import Config
+
+
+def plain_backbone(config: Config) -> keras.Model:
+    """The backbone on one device and in float32, for weights that come from elsewhere."""
+    return resnet(config.depth, config.stem, config.width)
+
+
+def describe(config: Config, strategy: tf.distribute.Strategy) -> str:
+    """The plan of a resolved configuration as text; builds its network, allocates no rows."""
+    backbone = plain_backbone(config)
+    head = projection_head(config.head, backbone.output_shape[-1], config.hidden_dim, config.embedding_dim)
+    return plan.describe(config, backbone, head, describe_devices(strategy), strategy.num_replicas_in_sync)

@@ -1,0 +1,185 @@
+"""Work out what a run needs: steps, learning rates, memory, disk."""
+
+import math
+
+import numpy as np
+import tf_keras as keras
+
+from pic_tf.data.crops import total
+from pic_tf.instances.paging.schedule import Pages
+from pic_tf.optim.schedules import WarmupCosine
+from pic_tf.settings.config import Config
+
+_FLOAT = 4  # bytes
+_SAMPLES = 100_000  # of the learning rate, which changes slowly
+
+
+def steps_per_epoch(config: Config) -> int:
+    """floor(N / B): the last, partial batch of an epoch is left out."""
+    return config.num_instances // config.batch_size
+
+
+def total_steps(config: Config) -> int:
+    """Updates in the whole run."""
+    return config.epochs * steps_per_epoch(config)
+
+
+def peak_learning_rate(config: Config) -> float:
+    """--learning_rate for 256 views, in proportion to the batch."""
+    return config.learning_rate * config.batch_size / 256
+
+
+def learning_rates(config: Config) -> WarmupCosine:
+    """The learning rate of head and rows, and of the backbone where it has no optimizer of its own."""
+    steps = total_steps(config)
+    warmup = min(round(config.warmup_epochs * steps_per_epoch(config)), steps - 1)
+    return WarmupCosine(peak_learning_rate(config), steps, warmup, config.final_learning_rate)
+
+
+def resting_steps(config: Config) -> float:
+    """Steps that a row is out of the ring between two sweeps of the window, on average.
+
+    ((N - W + S) / S W - K) / B
+
+    From its last visit in a window to its first after (N - W) / S windows without it pass as many windows and
+    another half at both ends; during the first K views of them it is still in the ring. With W = S = N it is the
+    rest between two epochs.
+
+    Args:
+      config: resolved configuration.
+
+    Returns:
+      Steps; 0 where K = N, where no row ever leaves.
+    """
+    n, w, s, k = config.num_instances, config.window_size, config.window_stride, config.num_negatives
+    return 0.0 if k == n else max((n - w + s) / s * w - k, 0) / config.batch_size
+
+
+def shrinking(config: Config) -> tuple[float, float]:
+    """What is left of the norm of a row after its rest, |w_t| / |w_s|.
+
+    prod_{k=s}^{t-1} mu_k, with mu_k the larger eigenvalue of M_k: mu^2 - (1 + m - eta_k lambda) mu + m = 0; about
+    exp(-sum eta_k lambda / (1 - m)). Rates change so slowly that the eigenvectors of successive M_k are the same.
+
+    Args:
+      config: resolved configuration.
+
+    Returns:
+      The least, where the rates are highest, and the geometric mean over all rests within the run; (1, 1) where
+      the run is over before a row returns.
+    """
+    steps, rest, m = total_steps(config), resting_steps(config), config.momentum
+    stride = max(steps // _SAMPLES, 1)
+    times = np.arange(0, steps, stride)
+    trace = 1 + m - learning_rates(config)(times).numpy().astype(np.float64) * config.weight_decay
+    eigenvalues = np.abs(trace + np.sqrt(trace**2 - 4 * m + 0j)) / 2
+    log_norm = np.concatenate([[0.0], stride * np.cumsum(np.log(eigenvalues))])
+    times = np.append(times, times[-1] + stride)
+    starts = times[times + rest <= steps]
+    if not len(starts):
+        return 1.0, 1.0
+    change = np.interp(starts + rest, times, log_norm) - log_norm[: len(starts)]
+    return math.exp(change.min()), math.exp(change.mean())
+
+
+def rows_on_device(config: Config, num_replicas: int = 1) -> int | None:
+    """Resting rows that a replica has on its device; None for all of its own."""
+    return (
+        None
+        if config.instance_store == "device"
+        else Pages(config.sliding_windows(num_replicas)[0], config.num_negatives).places
+    )
+
+
+def rows_off_device(config: Config) -> int:
+    """Bytes of all resting rows."""
+    return config.num_instances * _row_size(config)
+
+
+def kept_checkpoints(config: Config) -> int:
+    """How many checkpoints there are at most, that being written included."""
+    for_good = config.epochs // config.keep_checkpoint_every if config.keep_checkpoint_every else 0
+    return config.keep_checkpoints + 1 + for_good
+
+
+def rows_on_disk(config: Config) -> int:
+    """Bytes of the most rows that lie on disk at a time.
+
+    Those of all instances, and as many as have moved since the oldest checkpoint that is kept; never more than move in
+    the whole run.
+    """
+    moved = config.window_stride / (config.window_size // config.batch_size)  # rows a step
+    since_oldest = (config.keep_checkpoints + 1) * config.checkpoint_every * steps_per_epoch(config)
+    rows = min(config.num_instances + since_oldest * moved, total_steps(config) * moved)
+    return int(rows * _row_size(config))
+
+
+def _row_size(config: Config) -> int:
+    """Bytes of a resting row: weights, momentum, stamp."""
+    return 2 * config.embedding_dim * _FLOAT + 8
+
+
+def memory(config: Config, backbone: keras.Model, head: keras.Model, num_replicas: int = 1) -> dict[str, int]:
+    """Bytes on each device by part.
+
+    Args:
+      config: resolved configuration.
+      backbone: the network.
+      head: the projection head.
+      num_replicas: R.
+
+    Returns:
+      Bytes of each part; "activations" is an estimate.
+    """
+    n, k, b, d = config.num_instances, config.num_negatives, config.batch_size, config.embedding_dim
+    own_rows, own_slots, own_views = (-(-x // num_replicas) for x in (n, k, b))
+    places = rows_on_device(config, num_replicas)
+    resting = own_rows * (8 * d + 8) if places is None else places * (8 * d + 24)  # there with row and place
+    row = 2 * d * _FLOAT  # weights and momentum
+    activation = _FLOAT if config.precision == "float32" else _FLOAT // 2
+    return {
+        "network (weights, momentum, gradients)": 3 * _FLOAT * (backbone.count_params() + head.count_params()),
+        "activations (estimate)": activation
+        * sum(own_views * crop.count * _kept_activations(backbone, crop.size) for crop in config.views()),
+        "instance ring (weights, momentum, ids)": own_slots * (row + 8),
+        "instance store (weights, momentum, stamps)": 0 if k == n else resting,
+        "soft-max and gradients of the ring": b * total(config.views()) * own_slots * _FLOAT
+        + 3 * own_slots * d * _FLOAT,
+        "product history": 64 * total_steps(config),
+    }
+
+
+def checkpoint_size(config: Config, backbone: keras.Model, head: keras.Model, num_replicas: int = 1) -> int:
+    """Bytes of a checkpoint: network and momentum, rows with theirs (all, or those not on disk), ring, history.
+
+    Args:
+      config: resolved configuration.
+      backbone: the network.
+      head: the projection head.
+      num_replicas: R.
+
+    Returns:
+      Bytes, to within a few percent; while it is written, rows take as much on the host.
+    """
+    network = backbone.count_params() + head.count_params()
+    rows = config.num_instances * _row_size(config)
+    if config.instance_store == "disk":
+        rows = rows_on_device(config, num_replicas) * num_replicas * (_row_size(config) + 8)
+    return 2 * _FLOAT * network + rows + 8 * config.num_negatives + 64 * total_steps(config)
+
+
+def _kept_activations(backbone: keras.Model, image_size: int) -> int:
+    """Numbers an image leaves behind for the backward pass: outputs of convolutions and of what follows them."""
+    shapes: dict[str, tuple] = {}
+    kept = 0
+    for layer in backbone.layers:
+        if isinstance(layer, keras.layers.InputLayer):
+            shape = (1, image_size, image_size, 3)
+        else:
+            inbound = layer.inbound_nodes[0].inbound_layers
+            inputs = [shapes[x.name] for x in (inbound if isinstance(inbound, list) else [inbound])]
+            shape = tuple(layer.compute_output_shape(inputs if len(inputs) > 1 else inputs[0]))
+        shapes[layer.name] = shape
+        if isinstance(layer, (keras.layers.Conv2D, keras.layers.ReLU, keras.layers.ZeroPadding2D)):
+            kept += math.prod(shape[1:])
+    return kept
