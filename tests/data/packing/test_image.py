@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.tools.packing import SIDE, decoded, exif, left_out, records, save, smooth
+from tests.data.packing.pictures import SIDE, decoded, exif, left_out, records, save, smooth
 
 
 def test_images_that_are_small_enough_stay_as_they_are(pack, tmp_path):

@@ -8,10 +8,12 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from pic_tf.data.packing.processes import pack_source
+from pic_tf.data.packing.verify import verify
 from pic_tf.data.sources import packed
 from pic_tf.files.lock import exclusive
+from tests.data.packing.pictures import SIDE, decoded, left_out, records, save, smooth, write_classes
 from tests.data.test_sources import assert_one_sentence
-from tests.tools.packing import SIDE, decoded, left_out, records, save, smooth, write_classes
 
 
 def test_a_mended_file_is_packed_later(pack, tmp_path):
@@ -219,29 +221,29 @@ def test_other_settings_are_refused(pack, tmp_path):
     assert len(records(tmp_path / "out")) == 1
 
 
-def test_an_output_that_is_in_use_or_inside_the_source(pack_tool, tmp_path):
+def test_an_output_that_is_in_use_or_inside_the_source(tmp_path):
     write_classes(tmp_path / "in", "a.png")
     how = {"short_side": SIDE, "quality": 95, "images_per_shard": 3, "workers": 1}
     with pytest.raises(ValueError, match="expected --output outside of --source, got ") as error:
-        pack_tool.pack_source(str(tmp_path / "in"), "", tmp_path / "in" / "out", **how)
+        list(pack_source(str(tmp_path / "in"), "", tmp_path / "in" / "out", **how))
     assert_one_sentence(error)
     (tmp_path / "out").mkdir()
     with exclusive(tmp_path / "out" / ".lock"), pytest.raises(ValueError, match="another run in it") as error:
-        pack_tool.pack_source(str(tmp_path / "in"), "", tmp_path / "out", **how)
+        list(pack_source(str(tmp_path / "in"), "", tmp_path / "out", **how))
     assert_one_sentence(error)
 
 
-def test_verify(pack_tool, pack, tmp_path, capsys):
+def test_verify(pack, tmp_path, capsys):
     write_classes(tmp_path / "in", *[f"{part}/{i}.png" for part in ("train", "val") for i in range(5)])
     pack(tmp_path / "in", tmp_path / "out")
-    pack_tool.verify(tmp_path / "out", workers=2)
+    verify(tmp_path / "out", workers=2)
     assert capsys.readouterr().out.count("5 images read from ") == 2
     shard = tmp_path / "out" / "val" / "images-00001.arrayrecord"
     content = bytearray(shard.read_bytes())
     content[content.index(b"IHDR", content.index(b"IHDR") + 1) + 20] ^= 1  # in the second of its two images
     shard.write_bytes(content)
-    with pytest.raises(SystemExit, match=r"^error: expected all records as they were packed, got 1 that differ"):
-        pack_tool.verify(tmp_path / "out", workers=2)
+    with pytest.raises(ValueError, match=r"^expected all records as they were packed, got 1 that differ"):
+        verify(tmp_path / "out", workers=2)
     assert f"damaged: '4.png (record 1 of {shard})'" in capsys.readouterr().out
     with pytest.raises(ValueError, match=r"expected a packed data set at '.*in', got none"):
-        pack_tool.verify(tmp_path / "in", workers=2)
+        verify(tmp_path / "in", workers=2)

@@ -13,9 +13,9 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor
 import pytest
 
 from pic_tf.data.sources import packed
-from tests.tools.packing import SIDE, left_out, records, save, smooth, write_classes
+from tests.data.packing.pictures import SIDE, left_out, records, save, smooth, write_classes
 
-TOOL = pathlib.Path(__file__).parents[2] / "tools" / "pack.py"
+TOOL = pathlib.Path(__file__).parents[3] / "tools" / "pack.py"
 SETTINGS = {"short_side": SIDE, "quality": 95, "images_per_shard": 3}
 # What packing does to the disk, where all shards are made before the first is taken in. Each shard is flushed and
 # renamed; to take it in, its manifest and the description are flushed and renamed, and left_out.csv is renamed.
@@ -39,8 +39,7 @@ def in_a_fork():
 
 def _import_packing():
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-    sys.path.insert(0, str(TOOL.parent))
-    import pack  # noqa: F401
+    import pic_tf.data.packing.pack  # noqa: F401
 
 
 def _run_in_a_fork(function, arguments):
@@ -63,13 +62,12 @@ class _AtOnce(Executor):
 
 def _pack(source, output):
     """Without `start_worker`, which would prepare TensorFlow to look at images that are kept: there are none here."""
-    import pack
-    import pack_images
+    from pic_tf.data.packing import files, pack, shard
 
     context = multiprocessing.get_context("fork")
-    pack_images._progress = pack.Progress(context.Value("q"), context.Value("q"), context.Event())
-    [files] = pack.open_source(str(source)).values()
-    pack.pack(files, output, **SETTINGS, executor=_AtOnce(), progress=pack_images._progress)
+    shard._progress = shard.Progress(context.Value("q"), context.Value("q"), context.Event())
+    [part] = files.list_files(str(source)).values()
+    pack.pack(part, output, **SETTINGS, executor=_AtOnce(), progress=shard._progress)
 
 
 def pack_until(source, output, event):

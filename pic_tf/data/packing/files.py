@@ -34,7 +34,7 @@ class Files(NamedTuple):
     class_names: tuple[str, ...]
 
 
-def open_source(source: str, label_map: str = "") -> dict[str, Files]:
+def list_files(source: str, label_map: str = "") -> dict[str, Files]:
     """List what there is to pack.
 
     Args:

@@ -1,0 +1,103 @@
+"""What packing stores of an image: the file itself, or a JPEG of its picture, shrunk."""
+
+import io
+import math
+import warnings
+from typing import BinaryIO
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from pic_tf.data import crops
+from pic_tf.data.decode import bombs, headers
+
+Image.init()
+_FORMATS = [name for name in Image.OPEN if name != "EPS"]  # for that, Pillow would start another program
+_EIGHT_BITS = (b"\x08\x00", b"\x08\x02")  # depth and colour type in the header of a PNG: gray, RGB
+warnings.filterwarnings("ignore", module=r"PIL\.")  # of what Pillow reads all the same
+
+
+def packed_image(file: BinaryIO, short_side: int, quality: int) -> tuple[bytes, int, int]:
+    """Decode an image to its last pixel, and return what to store of it.
+
+    That is the file itself, if it is a JPEG (gray or colour) or a PNG (gray or RGB of 8 bits, not animated) whose short
+    side is `short_side` at most, and the decoder of training reads it. Otherwise it is a JPEG of the picture in RGB,
+    shrunk to `short_side` as torchvision's Resize does: of an animation the first frame, of 16 bits the upper 8,
+    without alpha. The orientation that a camera noted is passed over, as in training from a folder.
+
+    Args:
+      file: an image in a format that Pillow reads.
+      short_side: pixels; 0 to keep the size.
+      quality: of the JPEG.
+
+    Returns:
+      (bytes, width, height).
+
+    Raises:
+      Exception: of any kind, where it is damaged or no image, or larger than `bombs.MAX_PIXELS`.
+    """
+    file.seek(0)
+    with Image.open(file, formats=_FORMATS) as image:
+        image.load()
+        kept = _kept(image, file, short_side)
+        if kept is not None:
+            return kept, *image.size
+        picture = _rgb(image)
+    width, height = picture.size
+    short = min(width, height)
+    if short_side and short > short_side:
+        width, height = (short_side if side == short else int(short_side * side / short) for side in picture.size)
+        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+    picture.info.clear()  # Pillow would store a comment
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue(), width, height
+
+
+def trace_decoder() -> None:
+    """Prepare the check that the decoder of training reads an image, which takes seconds the first time."""
+    _decode.get_concrete_function()
+
+
+def _kept(image: Image.Image, file: BinaryIO, short_side: int) -> bytes | None:
+    """The file itself, if it can stay as it is."""
+    if image.format not in ("JPEG", "PNG") or (short_side and min(image.size) > short_side):
+        return None
+    file.seek(0)
+    encoded = file.read()
+    if image.format == "JPEG":
+        plain = image.mode in ("L", "RGB")
+    else:
+        plain = encoded[24:26] in _EIGHT_BITS and not image.is_animated
+    return encoded if plain and _trains(encoded) else None
+
+
+def _trains(encoded: bytes) -> bool:
+    try:
+        _decode([encoded])
+        return True
+    except tf.errors.OpError:
+        return False
+
+
+@tf.function(input_signature=[tf.TensorSpec([1], tf.string)])
+def _decode(encoded: tf.Tensor) -> tf.Tensor:
+    encoded = bombs.harmless(encoded)
+    size = headers.sizes(encoded)[0]
+    return crops.crop_encoded(encoded[0], size, tf.concat([[0, 0], size], axis=0)[None], [crops.Crop(size=1)])[0]
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """The picture as a viewer shows it; Pillow alone would clip all above 255."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        levels = np.asarray(image)
+        if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+            levels = levels >> 8
+        else:  # no scale of its own: from the darkest pixel to the brightest
+            low, high = float(levels.min()), float(levels.max())
+            if not math.isfinite(high - low):
+                raise ValueError("pixels that are not finite")
+            levels = (levels - low) * (255 / max(high - low, 1e-30))
+        image = Image.fromarray(levels.astype(np.uint8))
+    return image.convert("RGB")

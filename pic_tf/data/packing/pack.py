@@ -1,0 +1,180 @@
+"""Pack files into the shards of a data set, which at any moment is whole or not there."""
+
+import contextlib
+import csv
+import dataclasses
+import pathlib
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future, wait
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from pic_tf.data.packing.files import Files
+from pic_tf.data.packing.shard import Made, Progress, make_shard
+from pic_tf.data.sources.packed import is_packed, open_packed
+from pic_tf.data.sources.packed_format import (
+    Description,
+    read_description,
+    read_manifest,
+    write_description,
+    write_manifest,
+)
+from pic_tf.files.replaced import replaced
+
+LEFT_OUT = "left_out.csv"
+_UNFINISHED = re.compile(r"images-\d{5,}\.(arrayrecord|arrayrecord\.partial|csv|partial)|(dataset|left_out)\.partial")
+
+
+class Packed(NamedTuple):
+    """The outcome of one packing; as text, what a command prints.
+
+    Attributes:
+      folder: the packed data set.
+      images: number of images packed now.
+      shards: number of shards written for them.
+      seconds: time taken.
+      packed_bytes: size of these images' records.
+      source_bytes: size of the files they were made of.
+      left_out: number of files that are no images, or damaged ones.
+      total: number of images in the data set, with those packed before.
+    """
+
+    folder: pathlib.Path
+    images: int
+    shards: int
+    seconds: float
+    packed_bytes: int
+    source_bytes: int
+    left_out: int
+    total: int
+
+    def __str__(self) -> str:
+        return (
+            f"packed {self.images:,} images in {self.shards:,} shards, {self.images / self.seconds:,.0f} images/s: "
+            f"{self.packed_bytes / 1e6:,.1f} MB of {self.source_bytes / 1e6:,.1f} MB\n"
+            f"left out {self.left_out:,}, see {self.folder / LEFT_OUT}\n"
+            f"{self.folder} holds {self.total:,} images"
+        )
+
+
+def pack(
+    files: Files,
+    folder: pathlib.Path,
+    short_side: int,
+    quality: int,
+    images_per_shard: int,
+    executor: Executor,
+    progress: Progress,
+) -> Packed:
+    """Pack what is not packed yet. At any moment the folder holds a whole data set, or none.
+
+    Shards are made in parallel and taken into the data set one by one in their order, so that images get their ids in
+    the order of the files, however many processes there are.
+
+    Args:
+      files: what to pack.
+      folder: the packed data set, to make or to append to.
+      short_side: pixels to shrink to; 0 to keep the sizes.
+      quality: of JPEGs.
+      images_per_shard: at most.
+      executor: runs `make_shard`, after `start_worker`.
+      progress: what it counts in.
+
+    Returns:
+      What was packed.
+
+    Raises:
+      ValueError: for a data set that is damaged, or was packed in another way, or where no file is an image.
+      OSError: where it cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    description, packed = _so_far(folder, short_side, quality)
+    class_names = dict.fromkeys((*description.class_names, *files.class_names))
+    description = dataclasses.replace(description, class_names=tuple(class_names))
+    todo = [(name, key) for name, key in files.named if name not in packed]
+    done, left_out, begin = Counter(), {}, time.monotonic()
+    with _bar(folder, len(todo), progress) as bar:
+        futures = {}
+        first = max((int(re.search(r"\d+", shard.file)[0]) + 1 for shard in description.shards), default=0)
+        for number, start in enumerate(range(0, len(todo), images_per_shard), first):
+            file, some = f"images-{number:05d}.arrayrecord", todo[start : start + images_per_shard]
+            futures[file] = executor.submit(make_shard, folder / file, some, files.fetch, short_side, quality)
+        for file in list(futures):
+            made = _result(futures.pop(file), bar, progress)
+            if made.rows:
+                shard = write_manifest(folder, file, len(packed) + done["images"], made.rows)
+                description = dataclasses.replace(description, shards=(*description.shards, shard))
+                write_description(folder, description)
+                done.update(images=len(made.rows), shards=1, source_bytes=made.source_bytes)
+                done.update(packed_bytes=sum(row.size for row in made.rows))
+            left_out |= made.left_out
+            _write_left_out(folder, left_out)
+    if not description.shards:
+        raise ValueError(f"expected images to pack, got none in {len(todo):,} files: {folder / LEFT_OUT} says why")
+    _drop_unused_classes(folder, description)
+    return Packed(
+        folder,
+        images=done["images"],
+        shards=done["shards"],
+        seconds=time.monotonic() - begin,
+        packed_bytes=done["packed_bytes"],
+        source_bytes=done["source_bytes"],
+        left_out=len(left_out),
+        total=len(packed) + done["images"],
+    )
+
+
+def _so_far(folder: pathlib.Path, short_side: int, quality: int) -> tuple[Description, set[str]]:
+    """The data set in a folder and the names in it; what a packing that was stopped left besides is removed."""
+    description, packed = Description((), short_side, quality, ()), set()
+    if is_packed(folder):
+        description, packed = read_description(folder), set(open_packed(folder).names)
+        if (description.short_side, description.quality) != (short_side, quality):
+            raise ValueError(
+                f"expected --short_side={description.short_side} --quality={description.quality}, by which "
+                f"{str(folder)!r} was packed, got {short_side} and {quality}: name those, or another --output"
+            )
+    known = {pathlib.Path(shard.file).stem for shard in description.shards}
+    for path in folder.iterdir():
+        if _UNFINISHED.fullmatch(path.name) and not (path.stem in known and path.suffix != ".partial"):
+            path.unlink()
+    return description, packed
+
+
+@contextlib.contextmanager
+def _bar(folder: pathlib.Path, total: int, progress: Progress) -> Iterator[tqdm]:
+    """A bar that counts from zero; where something fails, all processes are told to stop."""
+    progress.tried.value = progress.left_out.value = 0
+    bar_format = "{desc}: {n_fmt}/{total_fmt} images|{bar:20}| {elapsed}, {remaining} left, {rate_fmt}{postfix}"
+    with tqdm(total=total, unit=" images", desc=folder.name, bar_format=bar_format) as bar:
+        try:
+            yield bar
+        except BaseException:
+            progress.stop.set()
+            raise
+
+
+def _result(future: Future, bar: tqdm, progress: Progress) -> Made:
+    """Wait, and move the bar meanwhile."""
+    while not wait([future], timeout=0.2).done:
+        bar.set_postfix_str(f"{progress.left_out.value:,} left out", refresh=False)
+        bar.update(progress.tried.value - bar.n)
+    bar.update(progress.tried.value - bar.n)
+    return future.result()
+
+
+def _write_left_out(folder: pathlib.Path, left_out: dict[str, str]) -> None:
+    with replaced(folder / LEFT_OUT, newline="", encoding="utf-8", errors="surrogateescape") as file:
+        csv.writer(file, lineterminator="\n").writerows([("name", "reason"), *left_out.items()])
+
+
+def _drop_unused_classes(folder: pathlib.Path, description: Description) -> None:
+    """Folders without an image are no classes."""
+    used = {label for shard in description.shards for label in read_manifest(folder, shard).labels}
+    class_names = tuple(name for name in description.class_names if name in used)
+    if class_names != description.class_names:
+        write_description(folder, dataclasses.replace(description, class_names=class_names))

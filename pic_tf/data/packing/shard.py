@@ -1,0 +1,122 @@
+"""A shard of a packed data set, written by one process."""
+
+import hashlib
+import multiprocessing
+import os
+import pathlib
+import threading
+from collections.abc import Callable, Iterable
+from multiprocessing.sharedctypes import Synchronized
+from multiprocessing.synchronize import Event
+from typing import Any, BinaryIO, NamedTuple
+
+from array_record.python.array_record_module import ArrayRecordWriter
+from PIL import UnidentifiedImageError
+
+from pic_tf.data.packing.image import packed_image, trace_decoder
+from pic_tf.data.sources.packed_format import WRITER_OPTIONS, Row
+
+
+class Progress(NamedTuple):
+    """What the processes share.
+
+    Attributes:
+      tried: number of files looked at.
+      left_out: how many of them were no images.
+      stop: set where something failed, and all shall end.
+    """
+
+    tried: Synchronized
+    left_out: Synchronized
+    stop: Event
+
+
+class Made(NamedTuple):
+    """What became of the files for a shard.
+
+    Attributes:
+      rows: for the manifest; where there are none, there is no shard.
+      left_out: name -> reason.
+      source_bytes: size of the files that became records.
+    """
+
+    rows: list[Row]
+    left_out: dict[str, str]
+    source_bytes: int
+
+
+def start_worker(progress: Progress) -> None:
+    """To be called once in each process that makes shards; it ends when the process that started it is gone."""
+    global _progress
+    _progress = progress
+    trace_decoder()
+    parent = multiprocessing.parent_process()
+    if parent:
+        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+
+def make_shard(
+    path: pathlib.Path,
+    files: Iterable[tuple[str, Any]],
+    fetch: Callable[[Any], tuple[BinaryIO, str]],
+    short_side: int,
+    quality: int,
+) -> Made:
+    """Write a shard; it is there as a whole or not at all.
+
+    Args:
+      path: the file.
+      files: what each image is called, and what `fetch` takes.
+      fetch: to a file's bytes and the name of its class.
+      short_side: as of `packed_image`.
+      quality: as of `packed_image`.
+
+    Returns:
+      What became of the files.
+
+    Raises:
+      OSError: where the shard cannot be written.
+      InterruptedError: where `Progress.stop` was set.
+    """
+    rows, left_out, source_bytes, aside = [], {}, 0, path.with_name(path.name + ".partial")
+    try:
+        writer = ArrayRecordWriter(os.fsencode(aside), WRITER_OPTIONS)
+        for name, key in files:
+            if _progress.stop.is_set():
+                raise InterruptedError
+            try:
+                file, label = fetch(key)
+                with file:
+                    size = file.seek(0, os.SEEK_END)
+                    encoded, width, height = packed_image(file, short_side, quality)
+            except Exception as error:  # Pillow's decoders let nearly every kind out
+                left_out[name] = _reason(error)
+                _count(_progress.left_out)
+            else:
+                writer.write(encoded)
+                rows.append(Row(name, label, width, height, len(encoded), hashlib.sha256(encoded).hexdigest()))
+                source_bytes += size
+            _count(_progress.tried)
+        writer.close()
+        if rows:
+            with open(aside, "rb") as written:
+                os.fsync(written.fileno())
+            os.replace(aside, path)
+    except RuntimeError as error:  # ArrayRecord's only kind
+        raise OSError(str(error)) from error
+    finally:
+        aside.unlink(missing_ok=True)
+    return Made(rows, left_out, source_bytes)
+
+
+def _count(counter: Synchronized) -> None:
+    with counter.get_lock():
+        counter.value += 1
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "no image that Pillow can read"
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return f"{type(error).__name__}: {error}"
