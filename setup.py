@@ -42,6 +42,11 @@ setup(
             "setuptools<81",  # tensorflow-hub imports pkg_resources
             "tensorflow-hub",  # fine-tunes our exports as its users do
         ],
+        "docs": [  # the site, see mkdocs.yml
+            "mkdocs-jupyter",  # the tutorial is a notebook
+            "mkdocs-material<10",
+            "mkdocstrings[python]",  # the interface, from the docstrings
+        ],
         "torch": ["torch>=2.5"],  # tools/convert_weights.py reads and writes .pth; safe_globals came with 2.5
         "cuda": ["tensorflow[and-cuda]"],  # the CUDA libraries as pip packages
         # tensorflow-addons reached its end of life in May 2024 and cannot be imported with TensorFlow

@@ -1,0 +1,87 @@
+"""Complete the site: pages that are made from the code, and files of the repository that lie beside docs/.
+
+mkdocs calls the functions of this file by their names (`hooks` in mkdocs.yml).
+"""
+
+import ast
+import dataclasses
+import importlib
+import pathlib
+
+from mkdocs.structure.files import File, Files
+
+import pic_tf
+
+ROOT = pathlib.Path(__file__).parent.parent
+BESIDE = {"README.md": "index.md", "CONTRIBUTING.md": "CONTRIBUTING.md", "CHANGELOG.md": "CHANGELOG.md"}
+SETTINGS = {  # command -> the dataclass of its settings
+    "pic_tf.train": "pic_tf.settings.config.Config",
+    "pic_tf.evaluate": "pic_tf.evals.settings.Settings",
+}
+
+
+def on_files(files: Files, config) -> Files:
+    """Add README, CONTRIBUTING, CHANGELOG and LICENSE, whose links lead to docs/ as well as to the site."""
+    for name, page in BESIDE.items():
+        text = (ROOT / name).read_text().replace("](docs/", "](").replace("](README.md", "](index.md")
+        files.append(File.generated(config, page, content=text))
+    files.append(File.generated(config, "LICENSE", content=(ROOT / "LICENSE").read_text()))
+    return files
+
+
+def on_page_markdown(markdown: str, page, **_) -> str:
+    """Append what is made from the code to flags.md and api.md."""
+    if page.file.src_uri == "flags.md":
+        return markdown + flags_page()
+    if page.file.src_uri == "api.md":
+        return markdown + api_page()
+    return markdown
+
+
+def flags_page() -> str:
+    """Tables of all settings, and the usage of every command."""
+    parts = [f"\n## Flags of `python -m {command}`\n\n{table(_named(name))}" for command, name in SETTINGS.items()]
+    parts += [f"\n## {heading}\n\n```text\n{usage}\n```\n" for heading, usage in commands()]
+    return "".join(parts)
+
+
+def table(settings: type) -> str:
+    """A table of the fields of a dataclass of settings: flag, default, help text."""
+    lines = ["| flag | default | |", "|---|---|---|"]
+    for field in dataclasses.fields(settings):
+        default = field.default if not isinstance(field.default, str) else field.default or "''"
+        choices = field.metadata["choices"]
+        text = field.metadata["help"] + (f" One of {', '.join(choices)}." if choices else "")
+        lines.append(f"| `--{field.name}` | {'' if default is None else default} | {_escaped(text)} |")
+    return "\n".join(lines) + "\n"
+
+
+def commands() -> list[tuple[str, str]]:
+    """(command line, docstring) of every module that is a command."""
+    found = []
+    for file in (file for folder in ("pic_tf", "tools") for file in sorted((ROOT / folder).rglob("*.py"))):
+        text = file.read_text()
+        if 'if __name__ == "__main__":' in text:
+            found.append((_command(file), ast.get_docstring(ast.parse(text))))
+    return found
+
+
+def api_page() -> str:
+    """One heading and one directive of mkdocstrings for every public name."""
+    return "".join(f"\n::: {module}.{name}\n" for name, module in pic_tf._PUBLIC.items())
+
+
+def _command(file: pathlib.Path) -> str:
+    path = file.relative_to(ROOT)
+    if path.parts[0] == "tools":
+        return f"python {path}"
+    return f"python -m {'.'.join(path.with_suffix('').parts)}"
+
+
+def _named(name: str):
+    module, _, attribute = name.rpartition(".")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("[", "\\[").replace("<", "&lt;").replace("*", "\\*")
