@@ -12,7 +12,7 @@ command.
 
 import sys
 
-from absl import app, flags, logging
+from absl import app, logging
 
 if __name__ == "__main__":
     from pic_tf.files.quiet import import_tensorflow
@@ -58,5 +58,4 @@ def main(arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     flag_files.define_flags(settings=evaluation.Settings)
-    flags.adopt_module_key_flags(flag_files)  # so that --help shows them
-    app.run(main, flags_parser=flag_files.parse)
+    app.run(main, flags_parser=flag_files.parser_of(evaluation.Settings))

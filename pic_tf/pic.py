@@ -5,7 +5,7 @@ from collections.abc import Callable
 import tensorflow as tf
 import tf_keras as keras
 
-from pic_tf.instances.classifier import InstanceClassifier
+from pic_tf.instances.classifier import PAPER_NEGATIVES, InstanceClassifier
 from pic_tf.instances.health import LogHistogram
 from pic_tf.models.probe import LinearProbe
 from pic_tf.models.projection import projection_head
@@ -97,7 +97,7 @@ class PIC(keras.Model):
         self.classifier = InstanceClassifier(
             num_instances,
             embedding_dim,
-            min(65536, num_instances) if num_negatives is None else num_negatives,
+            min(PAPER_NEGATIVES, num_instances) if num_negatives is None else num_negatives,
             temperature,
             similarity,
             weight_correction,

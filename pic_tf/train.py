@@ -75,9 +75,8 @@ def main(arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     flag_files.define_flags()
-    flags.adopt_module_key_flags(flag_files)  # so that --help shows them
-    flags.DEFINE_bool("plan_only", False, "print the plan and stop; with --num_instances, no data is needed")
+    flags.DEFINE_bool("plan_only", False, "Print the plan and stop. With --num_instances no data is needed.")
     flags.DEFINE_bool(
-        "allow_changed_flags", False, "go on with the run in --output_dir although flags that change it differ"
+        "allow_changed_flags", False, "Go on with the run in --output_dir although its flags were others."
     )
-    app.run(main, flags_parser=flag_files.parse)
+    app.run(main, flags_parser=flag_files.parser_of())

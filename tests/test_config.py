@@ -1,6 +1,7 @@
 """Flags, their defaults for a data set, and the sentence for each wrong one."""
 
 import dataclasses
+import re
 
 import pytest
 from absl import flags
@@ -8,6 +9,8 @@ from absl import flags
 from pic_tf.data.crops import Crop
 from pic_tf.settings import defaults, flag_files
 from pic_tf.settings.config import Config
+from pic_tf.settings.help import help_text
+from pic_tf.settings.setting import setting, within
 
 IMAGENET = 1_281_167
 
@@ -49,7 +52,40 @@ def test_every_flag_explains_itself():
     values = flags.FlagValues()
     flag_files.define_flags(values)
     for field in dataclasses.fields(Config):
-        assert len(values[field.name].help) > 10
+        text = field.metadata["help"]
+        assert text[0].isupper() and text[-1] == "." and not text.startswith("Of "), text
+        assert text in values[field.name].help
+
+
+def test_help_names_every_flag_once_by_topic_and_the_first_ones_before():
+    values = flags.FlagValues()
+    flag_files.define_flags(values)
+    text = help_text(Config, values)
+    named = re.findall(r"^  --(?:\[no\])?(\w+)", text, re.MULTILINE)
+    assert named[:10] == list(Config.FIRST) and named[-1] == "flagfile"
+    assert sorted(named[:-1]) == sorted(field.name for field in dataclasses.fields(Config))
+    headings = re.findall(r"^(\S.*):$", text[text.index("Start with these") :], re.MULTILINE)
+    assert headings[:3] == ["Start with these", "Images to train on", "Order of visits"] and len(headings) == 11
+    assert all(len(line) <= 100 for line in text.split("\n"))
+
+
+@pytest.mark.parametrize(
+    "limit, inside, outside",
+    [
+        ("x >= 1", [1, 2.5, 1e9], [0, 0.999, float("nan")]),
+        ("0 <= x < 1", [0, 0.5], [1, -1e-9, float("nan")]),
+        ("0 < x <= 1e6", [1e-9, 1e6], [0, 1e6 + 1, float("inf")]),
+        ("", [float("nan"), -1], []),
+    ],
+)
+def test_limits(limit, inside, outside):
+    assert all(within(limit, x) for x in inside) and not any(within(limit, x) for x in outside)
+
+
+@pytest.mark.parametrize("limit", ["x", "1 <= y", "x > 1", "0 <= x <=", "x <= x"])
+def test_a_limit_that_cannot_be_read(limit):
+    with pytest.raises(ValueError, match=r"expected a limit like|could not convert"):
+        setting(0, "Help.", limit=limit)
 
 
 def test_changed_names_only_what_changes_the_outcome():
@@ -60,14 +96,14 @@ def test_changed_names_only_what_changes_the_outcome():
 @pytest.mark.parametrize(
     "change, sentence",
     [
-        ({"epochs": 0}, "expected --epochs >= 1, got 0"),
+        ({"epochs": 0}, "expected 1 <= --epochs <= 1e6, got 0"),
         ({"batch_size": 0}, "expected --batch_size >= 1, got 0"),
         ({"batch_size": 6000}, "expected --batch_size to be at most the number of training images"),
-        ({"width": 0}, "expected --width >= 1"),
+        ({"width": 0}, "expected 1 <= --width <= 65536"),
         ({"steps_per_execution": 0}, "expected --steps_per_execution >= 1"),
         ({"replicas": -1}, "expected --replicas >= 0"),
         ({"lars_trust_coefficient": 0.0}, "expected 0 < --lars_trust_coefficient <= 1e6"),
-        ({"image_size": -1}, "expected --image_size >= 1"),
+        ({"image_size": -1}, "expected 1 <= --image_size <= 8192"),
         ({"keep_checkpoints": 0}, "expected --keep_checkpoints >= 1"),
         ({"seed": -1}, "expected --seed >= 0"),
         ({"num_negatives": -1}, "expected --num_negatives >= 0"),

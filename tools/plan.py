@@ -80,7 +80,6 @@ def main(arguments: list[str]) -> None:
 
 def define_flags() -> None:
     flag_files.define_flags()
-    flags.adopt_module_key_flags(flag_files)  # so that --help shows them
     flags.DEFINE_integer("plan_replicas", 1, "replicas to plan for, R; none of them has to be here", 1)
     flags.DEFINE_integer("plan_machines", 1, "machines that share them", 1)
     for name, what in (("device", "a device"), ("host", "the host"), ("disk", "the disk")):
@@ -89,4 +88,4 @@ def define_flags() -> None:
 
 if __name__ == "__main__":
     define_flags()
-    app.run(main, flags_parser=flag_files.parse)
+    app.run(main, flags_parser=flag_files.parser_of())

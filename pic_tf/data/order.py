@@ -7,8 +7,9 @@ import numpy as np
 import tensorflow as tf
 
 _PERMUTATION, _WINDOW = 0, 1  # which of the two shuffles a seed belongs to
+PAPER_WINDOW = 131072  # W for ImageNet
 _ROUNDS = 8  # TensorFlow's default of 4 leaves visible correlations between neighbours
-_VIRTUAL_SHARDS = 256  # a multiple of every usual number of replicas
+VIRTUAL_SHARDS = 256  # a multiple of every usual number of replicas
 
 
 @dataclasses.dataclass(frozen=True)
@@ -236,7 +237,7 @@ def default_window(num_instances: int, batch_size: int) -> tuple[int, int]:
     if num_instances < 8 * batch_size:
         return num_instances, num_instances
     half = batch_size * 2 ** ((num_instances // (2 * batch_size)).bit_length() - 1)
-    window = min(half, max(131072 // batch_size, 1) * batch_size)
+    window = min(half, max(PAPER_WINDOW // batch_size, 1) * batch_size)
     return window, default_stride(window)
 
 
@@ -255,8 +256,8 @@ def default_shards(num_instances: int, window_size: int, window_stride: int, num
     Returns:
       V.
     """
-    fits = all(x % _VIRTUAL_SHARDS == 0 for x in (window_size, window_stride)) and _VIRTUAL_SHARDS % num_replicas == 0
-    return _VIRTUAL_SHARDS if fits and window_size < num_instances else 0
+    fits = all(x % VIRTUAL_SHARDS == 0 for x in (window_size, window_stride)) and VIRTUAL_SHARDS % num_replicas == 0
+    return VIRTUAL_SHARDS if fits and window_size < num_instances else 0
 
 
 def default_stride(window_size: int) -> int:

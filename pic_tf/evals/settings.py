@@ -27,7 +27,7 @@ class Settings:
         "knn",
         "what the backbone is judged by: its nearest neighbours (knn), a classifier on fixed features (linear), or "
         "training it along with the classifier (finetune)",
-        PROTOCOLS,
+        choices=PROTOCOLS,
     )
     model: str = setting(
         "runs/pic",
@@ -43,54 +43,71 @@ class Settings:
     output_dir: str = setting(
         "", "folder for results, pictures and cached features; '' for 'evaluation' beside the SavedModel"
     )
-    seed: int = setting(0, "seed of the draw of labels, the order, the crops and the classifier, >= 0")
-    image_size: int | None = setting(None, "side of a view in pixels; default that of pretraining (pixels: 32)")
-    eval_crop: float | None = setting(
-        None, "side of the central crop, share of the short side; default that of pretraining"
+    seed: int = setting(0, "seed of the draw of labels, the order, the crops and the classifier, >= 0", limit="x >= 0")
+    image_size: int | None = setting(
+        None, "side of a view in pixels; default that of pretraining (pixels: 32)", limit="1 <= x <= 8192"
     )
-    label_fraction: float = setting(1.0, "share of the training images, of every class, whose labels are used")
+    eval_crop: float | None = setting(
+        None, "side of the central crop, share of the short side; default that of pretraining", limit="0 < x <= 1"
+    )
+    label_fraction: float = setting(
+        1.0, "share of the training images, of every class, whose labels are used", limit="0 < x <= 1"
+    )
     label_ids: str = setting(
         "",
         "text file of the training images to use, a file name in each line, like SimCLR's published lists; '' for all",
     )
-    max_broken: float = setting(0.01, "stop when more than this share of the images turns out to be broken")
+    max_broken: float = setting(
+        0.01, "stop when more than this share of the images turns out to be broken", limit="0 <= x <= 1"
+    )
 
-    knn_k: int = setting(20, "neighbours that vote")
-    knn_temperature: float = setting(0.07, "temperature of their votes")
+    knn_k: int = setting(20, "neighbours that vote", limit="x >= 1")
+    knn_temperature: float = setting(0.07, "temperature of their votes", limit="1e-4 <= x <= 1e6")
 
     solver: str = setting(
         "sgd",
         "linear: sgd on randomly cropped images (the published protocol), or lbfgs, a logistic regression on "
         "features of central crops (fast, for small data)",
-        ("sgd", "lbfgs"),
+        choices=("sgd", "lbfgs"),
     )
-    epochs: int | None = setting(None, "training length; default 100 (linear), 30 (finetune)")
-    batch_size: int = setting(256, "images a step, over all replicas; all of them where there are fewer")
+    epochs: int | None = setting(None, "training length; default 100 (linear), 30 (finetune)", limit="1 <= x <= 1e6")
+    batch_size: int = setting(
+        256, "images a step, over all replicas; all of them where there are fewer", limit="x >= 1"
+    )
     learning_rate: float | None = setting(
         None,
         "peak learning rate of the classifier for 256 images a step, half a cosine to 0; default 30 (linear), 0.05 "
         "(finetune)",
+        limit="0 < x <= 1e6",
     )
-    backbone_rate: float = setting(1.0, "finetune: learning rate of the backbone as a share of the classifier's")
-    layer_decay: float = setting(1.0, "finetune: rate of a block of the backbone as a share of the next one's")
+    backbone_rate: float = setting(
+        1.0, "finetune: learning rate of the backbone as a share of the classifier's", limit="0 <= x <= 1e6"
+    )
+    layer_decay: float = setting(
+        1.0, "finetune: rate of a block of the backbone as a share of the next one's", limit="0 < x <= 1"
+    )
     warmup_epochs: float = setting(0.0, "epochs of linear warm-up")
-    momentum: float = setting(0.9, "momentum of SGD")
-    weight_decay: float = setting(0.0, "weight decay of everything that is trained")
+    momentum: float = setting(0.9, "momentum of SGD", limit="0 <= x < 1")
+    weight_decay: float = setting(0.0, "weight decay of everything that is trained", limit="0 <= x <= 1e6")
     crop_scale: tuple[float, ...] | None = setting(
         None, "least and largest area of a random crop, share of the image; default 0.08,1"
     )
-    flip_probability: float = setting(0.5, "of mirroring an image")
-    eval_every: int = setting(1, "epochs between two evaluations; the last one is always evaluated, and is what counts")
+    flip_probability: float = setting(0.5, "of mirroring an image", limit="0 <= x <= 1")
+    eval_every: int = setting(
+        1, "epochs between two evaluations; the last one is always evaluated, and is what counts", limit="x >= 1"
+    )
 
     strategy: str = setting(
         "auto",
         "devices to train on: none (one), mirrored (all GPUs of this machine), or auto for what is there",
-        ("auto", "none", "mirrored"),
+        choices=("auto", "none", "mirrored"),
     )
     replicas: int = setting(
-        0, "with --strategy=mirrored: how many GPUs, 0 for all; without GPUs, into how many the CPU is split"
+        0,
+        "with --strategy=mirrored: how many GPUs, 0 for all; without GPUs, into how many the CPU is split",
+        limit="x >= 0",
     )
-    intra_op_threads: int = setting(0, "CPU threads an operation; 0 for TensorFlow's choice")
+    intra_op_threads: int = setting(0, "CPU threads an operation; 0 for TensorFlow's choice", limit="0 <= x <= 1024")
 
 
 def resolve(settings: Settings, exported: Exported | None) -> Settings:

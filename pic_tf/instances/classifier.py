@@ -14,6 +14,7 @@ from pic_tf.replicas import collectives
 
 _NOBODY = np.int64(-1)  # id of an empty slot
 INITIAL_STDDEV = 0.01
+PAPER_NEGATIVES = 65536  # K for ImageNet
 
 
 def default_floor(embedding_dim: int, similarity: str) -> float:
@@ -71,7 +72,7 @@ class InstanceClassifier(keras.layers.Layer):
         self,
         num_instances: int,
         embedding_dim: int = 128,
-        num_negatives: int = 65536,
+        num_negatives: int = PAPER_NEGATIVES,
         temperature: float = 0.2,
         similarity: str = "cosine",
         weight_correction: bool = True,

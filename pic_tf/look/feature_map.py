@@ -11,7 +11,7 @@ import pathlib
 import sys
 import warnings
 
-from absl import app, flags, logging
+from absl import app, logging
 
 if __name__ == "__main__":
     from pic_tf.files.quiet import import_tensorflow
@@ -50,15 +50,19 @@ class Settings:
         "", "images in the forms of pic_tf.train, a folder with train and val inside for one; '' for those of the run"
     )
     eval_dataset: str = setting("", "images to draw, in the same forms; '' for those of --dataset")
-    method: str = setting("tsne", "how features become points: t-SNE, or their two principal components", METHODS)
-    images: int = setting(2000, f"at most so many images, drawn by --seed; {_FEWEST} to {_MOST}")
-    seed: int = setting(0, "seed of the draw and of t-SNE, >= 0")
-    output: str = setting("map.png", "PNG file; the CSV file beside it has the same name")
-    image_size: int | None = setting(None, "side of a view in pixels; default that of pretraining (pixels: 32)")
-    eval_crop: float | None = setting(
-        None, "side of the central crop, share of the short side; default that of pretraining"
+    method: str = setting(
+        "tsne", "how features become points: t-SNE, or their two principal components", choices=METHODS
     )
-    max_broken: float = setting(0.01, "stop when more than this share of the files are no images")
+    images: int = setting(2000, f"at most so many images, drawn by --seed; {_FEWEST} to {_MOST}")
+    seed: int = setting(0, "seed of the draw and of t-SNE, >= 0", limit="x >= 0")
+    output: str = setting("map.png", "PNG file; the CSV file beside it has the same name")
+    image_size: int | None = setting(
+        None, "side of a view in pixels; default that of pretraining (pixels: 32)", limit="1 <= x <= 8192"
+    )
+    eval_crop: float | None = setting(
+        None, "side of the central crop, share of the short side; default that of pretraining", limit="0 < x <= 1"
+    )
+    max_broken: float = setting(0.01, "stop when more than this share of the files are no images", limit="0 <= x <= 1")
     cache_dir: str = setting("", "folder of cached features; '' for pic_tf.evaluate's, beside the SavedModel")
 
 
@@ -223,5 +227,4 @@ def main(arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     flag_files.define_flags(settings=Settings)
-    flags.adopt_module_key_flags(flag_files)  # so that --help shows them
-    app.run(main, flags_parser=flag_files.parse)
+    app.run(main, flags_parser=flag_files.parser_of(Settings))

@@ -16,7 +16,7 @@ import fnmatch
 import pathlib
 import sys
 
-from absl import app, flags, logging
+from absl import app, logging
 
 if __name__ == "__main__":
     from pic_tf.files.quiet import import_tensorflow
@@ -62,12 +62,16 @@ class Settings:
     count: int = setting(8, "queries; with --instances pairs, and outliers")
     neighbours: int = setting(10, "nearest images of each")
     output: str = setting("retrieval", "what the names of the files begin with that are written")
-    seed: int = setting(0, "seed of the draw of queries, >= 0")
-    image_size: int | None = setting(None, "side of a view in pixels; default that of pretraining (pixels: 32)")
-    eval_crop: float | None = setting(
-        None, "side of the central crop, share of the short side; default that of pretraining"
+    seed: int = setting(0, "seed of the draw of queries, >= 0", limit="x >= 0")
+    image_size: int | None = setting(
+        None, "side of a view in pixels; default that of pretraining (pixels: 32)", limit="1 <= x <= 8192"
     )
-    max_broken: float = setting(0.01, "stop when more than this share of the images turns out to be broken")
+    eval_crop: float | None = setting(
+        None, "side of the central crop, share of the short side; default that of pretraining", limit="0 < x <= 1"
+    )
+    max_broken: float = setting(
+        0.01, "stop when more than this share of the images turns out to be broken", limit="0 <= x <= 1"
+    )
     cache_dir: str = setting("", "folder of cached features; '' for pic_tf.evaluate's, beside the SavedModel")
 
 
@@ -238,5 +242,4 @@ def main(arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     flag_files.define_flags(settings=Settings)
-    flags.adopt_module_key_flags(flag_files)  # so that --help shows them
-    app.run(main, flags_parser=flag_files.parse)
+    app.run(main, flags_parser=flag_files.parser_of(Settings))

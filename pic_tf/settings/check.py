@@ -8,43 +8,9 @@ from typing import Any
 
 from pic_tf.data.crops import Crop, total
 from pic_tf.settings.config import Config
-from pic_tf.settings.setting import kind_of
+from pic_tf.settings.setting import kind_of, within
 
 _LARGEST_VIEW, _MOST_VIEWS = 8192, 64  # pixels, views of an image in a step
-_LIMITS = (
-    (
-        "x >= 1",
-        lambda x: x >= 1,
-        "epochs batch_size window_size window_stride width hidden_dim embedding_dim image_size knn_k knn_images "
-        "checkpoint_every keep_checkpoints max_skipped_steps steps_per_execution eval_every",
-    ),
-    (
-        "x >= 0",
-        lambda x: x >= 0,
-        "seed num_instances virtual_shards num_negatives knn_every keep_checkpoint_every intra_op_threads replicas "
-        "probe_batch_size",
-    ),
-    (
-        "0 <= x <= 1",
-        lambda x: 0 <= x <= 1,
-        "flip_probability jitter_probability grayscale_probability blur_probability max_broken",
-    ),
-    ("0 <= x < 1", lambda x: 0 <= x < 1, "momentum"),
-    ("0 < x <= 1", lambda x: 0 < x <= 1, "eval_crop label_fraction layer_decay"),
-    # What is worked out from these has to fit into float32.
-    ("0 <= x <= 1e6", lambda x: 0 <= x <= 1e6, "min_row_norm final_learning_rate weight_decay backbone_rate"),
-    (
-        "0 < x <= 1e6",
-        lambda x: 0 < x <= 1e6,
-        "learning_rate lars_trust_coefficient lamb_learning_rate probe_learning_rate",
-    ),
-    ("1e-4 <= x <= 1e6", lambda x: 1e-4 <= x <= 1e6, "temperature knn_temperature"),
-    # Beyond any use; TensorFlow would look for room for very long, or the process be killed.
-    ("x <= 1e6", lambda x: x <= 1e6, "epochs"),
-    ("x <= 65536", lambda x: x <= 65536, "width hidden_dim embedding_dim"),
-    ("x <= 8192", lambda x: x <= _LARGEST_VIEW, "image_size"),
-    ("x <= 1024", lambda x: x <= 1024, "intra_op_threads"),
-)
 # What a flag file would not give back (a line break would even begin another flag), or no terminal should be sent:
 # control characters, separators of lines, bytes that are not UTF-8; blanks at the end.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]|\\s$")
@@ -55,19 +21,17 @@ def check_ranges(settings: Any) -> None:
     """Check what holds for each setting by itself.
 
     Args:
-      settings: dataclass whose fields were made by `pic_tf.config.setting`.
+      settings: dataclass of fields declared by `pic_tf.settings.setting.setting`.
 
     Raises:
       ValueError: for a setting out of its range.
     """
-    for limit, holds, names in _LIMITS:
-        for name in names.split():
-            value = getattr(settings, name, None)
-            if value is not None and not holds(value):
-                raise ValueError(f"expected {limit.replace('x', f'--{name}', 1)}, got {value}")
     for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
-        choices = field.metadata["choices"]
+        value, limit, choices = getattr(settings, field.name), field.metadata["limit"], field.metadata["choices"]
+        if value is not None and not within(limit, value):
+            raise ValueError(
+                f"expected {' '.join(f'--{field.name}' if x == 'x' else x for x in limit.split())}, got {value}"
+            )
         if choices and value not in choices:
             raise ValueError(f"expected --{field.name} to be one of {', '.join(choices)}, got {value!r}")
         if kind_of(field) is int and value is not None and value > _LARGEST:

@@ -2,15 +2,15 @@
 
 import dataclasses
 
-from pic_tf.data.order import SlidingWindow, default_shards, default_stride, default_window
-from pic_tf.instances.classifier import default_floor
+from pic_tf.data.order import default_shards, default_stride, default_window
+from pic_tf.instances.classifier import PAPER_NEGATIVES, default_floor
 from pic_tf.instances.paging.schedule import Pages
 from pic_tf.settings.check import check
 from pic_tf.settings.config import Config
 
 
 def resolve(config: Config, num_instances: int, num_replicas: int = 1) -> Config:
-    """Fill in what depends on the data set, and check every setting.
+    """Fill in every setting left open, and check all of them.
 
     Args:
       config: the configuration.
@@ -24,80 +24,103 @@ def resolve(config: Config, num_instances: int, num_replicas: int = 1) -> Config
       ValueError: for a setting out of its range or one that does not fit the others.
     """
     check(config)
-    config = dataclasses.replace(config, **dataclasses.asdict(config.preset()))
+    _check_number(config, num_instances)
+    _check_replicas(config, num_replicas)
+    config = dataclasses.replace(config, num_instances=num_instances, **dataclasses.asdict(config.preset()))
+    config = _with_windows(config, num_replicas)
+    config = _with_negatives(config, num_replicas)
+    _check_store(config, num_replicas)
+    return _with_embedding(config)
+
+
+def _check_number(config: Config, num_instances: int) -> None:
     if config.num_instances not in (0, num_instances):
         raise ValueError(
             f"expected {config.num_instances} training images (--num_instances), got {num_instances}: check --dataset"
         )
-    n, b, r = num_instances, config.batch_size, num_replicas
-    if b > n:
-        raise ValueError(f"expected --batch_size to be at most the number of training images ({n}), got {b}")
-    if b % r:
-        raise ValueError(f"expected --batch_size to be a multiple of the {r} replicas, got {b}: use {_nearest(b, r)}")
-    if config.jit_compile and r > 1:
+    if config.batch_size > num_instances:
         raise ValueError(
-            f"expected --jit_compile=false with {r} replicas, got true: XLA does not compile what crosses between them"
+            f"expected --batch_size to be at most the number of training images ({num_instances}), got "
+            f"{config.batch_size}"
         )
-    window, stride = (n, n) if config.order == "epoch" else default_window(n, b)
-    if config.order == "epoch" and (config.window_size, config.window_stride) not in ((None, None), (n, n)):
-        got = " and ".join(f"--{x}" for x in ("window_size", "window_stride") if getattr(config, x) is not None)
-        raise ValueError(f"expected no --window_size or --window_stride with --order=epoch, got {got}: leave it out")
+
+
+def _check_replicas(config: Config, num_replicas: int) -> None:
+    if config.batch_size % num_replicas:
+        raise ValueError(
+            f"expected --batch_size to be a multiple of the {num_replicas} replicas, got {config.batch_size}: use "
+            f"{_nearest(config.batch_size, num_replicas)}"
+        )
+    if config.jit_compile and num_replicas > 1:
+        raise ValueError(
+            f"expected --jit_compile=false with {num_replicas} replicas, got true: XLA does not compile what crosses "
+            "between them"
+        )
+
+
+def _with_windows(config: Config, num_replicas: int) -> Config:
+    """Choose W, S and V (paper, Section 2.2); S is a multiple of R."""
+    n, asked = config.num_instances, (config.window_size, config.window_stride)
+    if config.order == "epoch":
+        if asked not in ((None, None), (n, n)):
+            names = ("window_size", "window_stride")
+            got = " and ".join(f"--{name}" for name, size in zip(names, asked) if size is not None)
+            raise ValueError(
+                f"expected no --window_size or --window_stride with --order=epoch, got {got}: leave it out"
+            )
+        window = stride = n
+    else:
+        window, stride = default_window(n, config.batch_size)
     if config.window_size is not None:
         window, stride = config.window_size, default_stride(config.window_size)
-    if stride != n:
-        stride = max(stride // r, 1) * r
     if config.window_stride is not None:
         stride = config.window_stride
+    elif stride != n:
+        stride = max(stride // num_replicas, 1) * num_replicas
     shards = config.virtual_shards
     if shards is None:
-        shards = default_shards(n, window, stride, r)
-    order = SlidingWindow(n, b, window, stride, 0, r - 1, r, shards)  # raises where they do not fit
-    negatives = config.num_negatives
-    if negatives is None:
-        # Half a window, as in the paper (65536 of 131072); everything where the order has no window.
-        negatives = min(n, 65536) if window == n else min(65536, max(window // 2, b))
-        negatives = n if negatives == n else negatives // r * r
+        shards = default_shards(n, window, stride, num_replicas)
+    config = dataclasses.replace(config, window_size=window, window_stride=stride, virtual_shards=shards)
+    config.sliding_windows(num_replicas)  # raises where the sizes do not fit
+    return config
+
+
+def _with_negatives(config: Config, num_replicas: int) -> Config:
+    """Choose K: half a window as in the paper; all images where the order has no window. A multiple of R, or N."""
+    n, negatives = config.num_instances, config.num_negatives
+    if negatives is None and config.window_size == n:
+        negatives = min(n, PAPER_NEGATIVES)
+    elif negatives is None:
+        negatives = min(PAPER_NEGATIVES, max(config.window_size // 2, config.batch_size))
+    if config.num_negatives is None and negatives != n:
+        negatives = negatives // num_replicas * num_replicas
     negatives = negatives or n
-    if not b <= negatives <= n:
+    if not config.batch_size <= negatives <= n:
         raise ValueError(
-            f"expected --num_negatives between --batch_size ({b}) and the number of training images ({n}), got "
-            f"{negatives}: 0 stands for all"
+            f"expected --num_negatives between --batch_size ({config.batch_size}) and the number of training images "
+            f"({n}), got {negatives}: 0 stands for all"
         )
     if negatives < 2:
         raise ValueError("expected at least 2 images in the soft-max (--num_negatives), got 1: its loss is always 0")
-    if negatives % r and negatives != n:
+    if negatives % num_replicas and negatives != n:
         raise ValueError(
-            f"expected --num_negatives to be a multiple of the {r} replicas, got {negatives}: use "
-            f"{_nearest(negatives, r)}, or 0 for all"
+            f"expected --num_negatives to be a multiple of the {num_replicas} replicas, got {negatives}: use "
+            f"{_nearest(negatives, num_replicas)}, or 0 for all"
         )
-    _check_store(config, order, negatives)  # the last replica has the fewest rows
-    dim = config.embedding_dim
-    if config.head == "none":
-        dim = config.width * (32 if config.depth >= 50 else 8)
-    floor = default_floor(dim, config.similarity) if config.min_row_norm is None else config.min_row_norm
-    warmup = config.epochs / 40 if config.warmup_epochs is None else config.warmup_epochs
-    return dataclasses.replace(
-        config,
-        num_instances=n,
-        window_size=window,
-        window_stride=stride,
-        virtual_shards=shards,
-        num_negatives=negatives,
-        embedding_dim=dim,
-        min_row_norm=floor,
-        warmup_epochs=warmup,
-    )
+    return dataclasses.replace(config, num_negatives=negatives)
 
 
-def _check_store(config: Config, fewest: SlidingWindow, negatives: int) -> None:
+def _check_store(config: Config, num_replicas: int) -> None:
+    """See that resting rows can be where --instance_store asks for."""
     if config.instance_store == "device":
         return
-    if negatives == fewest.num_instances:
+    if config.num_negatives == config.num_instances:
         raise ValueError(
-            f"expected --instance_store=device with all images in the soft-max (--num_negatives), where no row rests, "
+            "expected --instance_store=device with all images in the soft-max (--num_negatives), where no row rests, "
             f"got {config.instance_store}"
         )
-    Pages(fewest, negatives)  # raises where the window needs all of them
+    fewest = config.sliding_windows(num_replicas)[-1]  # the last replica has the fewest rows
+    Pages(fewest, config.num_negatives)  # raises where the window needs all of them
     if config.steps_per_execution > fewest.steps_per_window:
         raise ValueError(
             f"expected --steps_per_execution of at most the {fewest.steps_per_window} steps of a window with "
@@ -110,6 +133,19 @@ def _check_store(config: Config, fewest: SlidingWindow, negatives: int) -> None:
         )
 
 
+def _with_embedding(config: Config) -> Config:
+    """Choose D, the norm floor and the warm-up."""
+    dim = config.embedding_dim
+    if config.head == "none":
+        dim = config.width * (32 if config.depth >= 50 else 8)
+    return dataclasses.replace(
+        config,
+        embedding_dim=dim,
+        min_row_norm=default_floor(dim, config.similarity) if config.min_row_norm is None else config.min_row_norm,
+        warmup_epochs=config.epochs / 40 if config.warmup_epochs is None else config.warmup_epochs,
+    )
+
+
 def _nearest(value: int, divisor: int) -> str:
-    """The multiples of `divisor` on both sides of `value`."""
+    """Name the multiples of `divisor` on both sides of `value`."""
     return " or ".join(str(x) for x in (value // divisor * divisor, (value // divisor + 1) * divisor) if x)

@@ -3,12 +3,14 @@
 import dataclasses
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from absl import app, flags
 
 from pic_tf.data.presets import Preset
 from pic_tf.settings.config import Config
+from pic_tf.settings.help import help_text
 from pic_tf.settings.setting import kind_of
 
 
@@ -25,12 +27,26 @@ def define_flags(values: flags.FlagValues = flags.FLAGS, settings: type = Config
             define[kind_of(field)](field.name, default, help, flag_values=values)
 
 
-def parse(arguments: list[str]) -> list[str]:
-    """absl's own parser of a command line, which does not foresee a flag file that is no text."""
-    try:
-        return app.parse_flags_with_usage(arguments)
-    except UnicodeDecodeError as error:
-        sys.exit(f"error: expected text in --flagfile, got {error}: check the path")
+def parser_of(settings: type = Config) -> Callable[[list[str]], list[str]]:
+    """Make a parser of the command line for `app.run`: --help by topics, and a sentence for a flag file without text.
+
+    Args:
+      settings: dataclass whose flags were defined.
+
+    Returns:
+      A function from the words of the command line to those that are no flags.
+    """
+
+    def parse(arguments: list[str]) -> list[str]:
+        if {"--help", "-help", "-h", "-?"} & set(arguments[1:]):
+            print(help_text(settings), end="")
+            sys.exit(0)
+        try:
+            return app.parse_flags_with_usage(arguments)
+        except UnicodeDecodeError as error:
+            sys.exit(f"error: expected text in --flagfile, got {error}: check the path")
+
+    return parse
 
 
 def from_flags(values: flags.FlagValues = flags.FLAGS, settings: type = Config) -> Any:
