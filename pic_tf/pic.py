@@ -135,7 +135,8 @@ class PIC(keras.Model):
 
         Args:
           optimizer: a `LazySGD`, for rows and head, and for the backbone too unless that has its own.
-          backbone_optimizer: another Keras optimizer, with a learning rate of its own, for the backbone.
+          backbone_optimizer: another Keras optimizer, with a learning rate of its own, for the backbone. It is told of
+            steps to skip where it has a method `skip_unless`, as `LARS` has; otherwise it gets zeros as gradients.
           **kwargs: `run_eagerly`, `steps_per_execution` and `jit_compile`, as in Keras. `jit_compile` compiles
             the whole step with XLA, but for the check of the ids.
 
@@ -162,10 +163,14 @@ class PIC(keras.Model):
         self.distribute_reduction_method = "first"
         # Keras wraps it where the policy is mixed_float16.
         self.loss_scaling = self.optimizer if self.optimizer is not optimizer else None
-        if self.loss_scaling and backbone_optimizer:
-            raise ValueError("expected no backbone_optimizer with mixed_float16, got one: use mixed_bfloat16")
+        can_skip = hasattr(backbone_optimizer, "skip_unless")
+        if self.loss_scaling and backbone_optimizer and not (can_skip and self.projection.trainable_variables):
+            raise ValueError(
+                "expected no backbone_optimizer with mixed_float16, or LARS beside a head that trains, got "
+                f"{type(backbone_optimizer).__name__}: use mixed_bfloat16"
+            )
         self.lazy_sgd, self.backbone_optimizer = optimizer, backbone_optimizer
-        optimizer.adapt_only(self.backbone.trainable_variables)
+        self._that_skip = [optimizer, *([backbone_optimizer] if can_skip else [])]
         self._update_function = tf.function(self._update, jit_compile=True) if jit_compile else self._update
 
     def build_optimizers(self) -> None:
@@ -278,7 +283,8 @@ class PIC(keras.Model):
         everything = loss + tf.add_n([tf.cast(part, tf.float32) for part in parts])
         of_loss, all_sums = tf.unstack(collectives.all_sum(tf.stack([loss, everything])))
         finite = tf.math.is_finite(all_sums)
-        self.lazy_sgd.taken.assign(finite)
+        for optimizer in self._that_skip:
+            optimizer.skip_unless(finite)
 
         def put_back() -> None:
             # The forward pass has moved them.
@@ -295,19 +301,18 @@ class PIC(keras.Model):
 
     def _apply_gradients(self, gradients: list, variables: list, finite: tf.Tensor) -> None:
         """Eq. 2 for backbone and head, whose gradients the replicas sum."""
+        if self.backbone_optimizer:
+            of_backbone = len(self.backbone.trainable_variables)
+            own, gradients = gradients[:of_backbone], gradients[of_backbone:]
+            if self.backbone_optimizer not in self._that_skip:
+                own = [g if g is None else tf.where(finite, g, 0.0) for g in own]
+            self.backbone_optimizer.apply_gradients(zip(own, variables))
+            variables = variables[of_backbone:]
         if self.loss_scaling:
             # It looks at these alone, and must skip whatever the guard skips.
             last = max(i for i, g in enumerate(gradients) if g is not None)
             gradients[last] = tf.where(finite, gradients[last], tf.cast(float("nan"), gradients[last].dtype))
-            self.loss_scaling.apply_gradients(zip(gradients, variables))
-            return
-        if self.backbone_optimizer:
-            # We cannot tell it to skip a step, so there it gets zeros.
-            of_backbone = len(self.backbone.trainable_variables)
-            zeroed = [g if g is None else tf.where(finite, g, 0.0) for g in gradients[:of_backbone]]
-            self.backbone_optimizer.apply_gradients(zip(zeroed, variables[:of_backbone]))
-            gradients, variables = gradients[of_backbone:], variables[of_backbone:]
-        self.lazy_sgd.apply_gradients(zip(gradients, variables))
+        self.optimizer.apply_gradients(zip(gradients, variables))
 
     def _statistics(self) -> list[tf.Variable]:
         """What the forward pass moves: each replica's own batch statistics."""

@@ -14,6 +14,7 @@ from PIL import Image
 import pic_tf
 from pic_tf.callbacks.progress import ProgressBar
 from pic_tf.instances.rows import Rows, collect, norms, place
+from pic_tf.optim.lars import LARS
 from pic_tf.runs import run_folder
 from pic_tf.runs.variables import named_variables
 from pic_tf.settings import networks
@@ -48,12 +49,12 @@ def backbone():
     return keras.Model(images, PoisonGradient(dtype="float32")([x, images]))
 
 
-def make(backbone_optimizer=None, trust_coefficient=None, **kwargs):
+def make(backbone_optimizer=None, lars=False, **kwargs):
     keras.utils.set_random_seed(0)
     # Without a floor, which would lift rows when they come, whatever becomes of the step.
     model = pic_tf.PIC(backbone(), N, num_negatives=16, hidden_dim=16, embedding_dim=8, min_row_norm=0.0)
-    optimizer = pic_tf.LazySGD(0.1, max_updates=20, trust_coefficient=trust_coefficient)
-    model.compile(optimizer, backbone_optimizer, **kwargs)
+    backbone_optimizer = LARS(0.1, trust_coefficient=0.01) if lars else backbone_optimizer
+    model.compile(pic_tf.LazySGD(0.1, max_updates=20), backbone_optimizer, **kwargs)
     model.build_optimizers()
     return model
 
@@ -98,7 +99,7 @@ def trained(model, steps):
 @pytest.mark.parametrize("poison", ["gradient", "loss"])
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"jit_compile": True}, {"run_eagerly": True}, {"trust_coefficient": 0.01}],
+    [{}, {"jit_compile": True}, {"run_eagerly": True}, {"lars": True}],
     ids="graph compiled eager lars".split(),
 )
 def test_a_bad_step_leaves_no_trace(poison, settings):
@@ -155,12 +156,13 @@ def test_another_optimizer_of_the_backbone_gets_zeros():
     np.testing.assert_allclose(after["rows"], before["rows"], rtol=1e-6, atol=1e-9)  # rounded once more
 
 
+@pytest.mark.parametrize("lars", [False, True], ids=["LazySGD", "LARS"])
 @pytest.mark.parametrize("poison", ["gradient", "loss"])
-def test_loss_scaling_tells_an_overflow_from_a_bad_step(poison):
+def test_loss_scaling_tells_an_overflow_from_a_bad_step(poison, lars):
     """While there is scale to take off, a gradient that is not finite is no bad step; a loss always is."""
     keras.mixed_precision.set_global_policy("mixed_float16")
     try:
-        model = make()
+        model = make(lars=lars)
         trained(model, [(0, None)])
         before = state(model)
         logs = trained(model, [(1, poison)])

@@ -1,11 +1,10 @@
 """SGD as the paper writes it, for parameters updated every step and for rows that rest between visits."""
 
-from collections.abc import Iterable
-
 import tensorflow as tf
 import tf_keras as keras
 
 from pic_tf.optim.history import ProductHistory
+from pic_tf.optim.momentum import move
 from pic_tf.replicas import collectives
 
 
@@ -24,10 +23,6 @@ class LazySGD(keras.optimizers.Optimizer):
 
     A step whose update is left out, for a gradient that is not finite, counts as a step with M_t = I.
 
-    With a `trust_coefficient` the network's tensors of rank 2 and more are updated as LARS does, by
-    c |w| / |g + lambda w| (g + lambda w) in place of g + lambda w, and its biases and normalisation
-    parameters without decay. The instance rows never are.
-
     Neither is Keras' SGD: that multiplies the rate into the momentum, where a changing rate acts
     differently, and its weight decay is decoupled.
 
@@ -36,19 +31,16 @@ class LazySGD(keras.optimizers.Optimizer):
       momentum: m in [0, 1).
       weight_decay: lambda >= 0.
       max_updates: the most steps the history can hold, at 64 bytes each.
-      trust_coefficient: c of LARS; None for plain SGD.
       name: name of the optimizer.
 
     Attributes:
-      taken: bool variable, whether the step's update is taken; where it is not, `apply_gradients` and `update` leave
-        parameters and momentum as they are.
+      taken: bool variable, see `skip_unless`.
       applied: int64 variable, how many updates were taken. `iterations` counts steps.
 
     Raises:
-      ValueError: for a momentum, weight decay or trust coefficient out of range.
+      ValueError: for a momentum or weight decay out of range.
 
-    Source: paper, Section 2.3, Eq. 2 and Eq. 3. LARS: You et al. 2017 (https://arxiv.org/abs/1708.03888),
-    here as the authors' code has it: without decay where it does not adapt, and momentum after scaling.
+    Source: paper, Section 2.3, Eq. 2 and Eq. 3.
     """
 
     def __init__(
@@ -57,7 +49,6 @@ class LazySGD(keras.optimizers.Optimizer):
         momentum: float = 0.9,
         weight_decay: float = 1e-4,
         max_updates: int = 1_000_000,
-        trust_coefficient: float | None = None,
         name: str = "LazySGD",
     ):
         # `weight_decay` of the base class is the decoupled kind, so ours has a name of its own.
@@ -66,13 +57,9 @@ class LazySGD(keras.optimizers.Optimizer):
             raise ValueError(f"expected 0 <= momentum < 1, got {momentum}")
         if weight_decay < 0:
             raise ValueError(f"expected weight_decay >= 0, got {weight_decay}")
-        if trust_coefficient is not None and not trust_coefficient > 0:
-            raise ValueError(f"expected trust_coefficient > 0, or None for plain SGD, got {trust_coefficient}")
         self._learning_rate = self._build_learning_rate(learning_rate)
         self.momentum = momentum
         self.coupled_weight_decay = weight_decay
-        self.trust_coefficient = trust_coefficient
-        self._adapted = None  # keys of the variables that LARS applies to; None for all
         self.history = ProductHistory(max_updates)
         self.taken = collectives.local_variable(lambda: tf.constant(True), "taken")
         self.applied = collectives.local_variable(lambda: tf.constant(0, tf.int64), "applied")
@@ -85,20 +72,20 @@ class LazySGD(keras.optimizers.Optimizer):
         self.momentums = [self.add_variable_from_reference(v, "momentum") for v in var_list]
         self._built = True
 
-    def adapt_only(self, variables: Iterable[tf.Variable]) -> None:
-        """Confine LARS to these variables; the others are updated by Eq. 2 as it stands."""
-        self._adapted = {self._var_key(variable) for variable in variables}
+    def skip_unless(self, finite: tf.Tensor) -> None:
+        """Decide whether `apply_gradients` and `update` move anything from now on.
+
+        Args:
+          finite: bool scalar, the same in all replicas. Where it is False, a step leaves parameters, momentum and
+            resting rows as they are.
+        """
+        self.taken.assign(finite)
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
-        """Eq. 2 for one variable, or LARS; called by `apply_gradients`."""
-        key = self._var_key(variable)
-        momentum = self.momentums[self._index_dict[key]]
+        """Eq. 2 for one variable; called by `apply_gradients`."""
+        momentum = self.momentums[self._index_dict[self._var_key(variable)]]
         gradient = tf.convert_to_tensor(gradient)  # weight decay makes a sparse gradient dense
-        values = tf.convert_to_tensor(variable)
-        if self.trust_coefficient is not None and (self._adapted is None or key in self._adapted):
-            direction = self._adapted_direction(gradient, values)
-        else:
-            direction = gradient + self.coupled_weight_decay * values
+        direction = gradient + self.coupled_weight_decay * tf.convert_to_tensor(variable)
         self._move(tf.where(self.taken, direction, tf.zeros([], direction.dtype)), variable, momentum)
 
     def apply_gradients(self, grads_and_vars, **kwargs) -> tf.Variable:
@@ -154,30 +141,10 @@ class LazySGD(keras.optimizers.Optimizer):
             "momentum": self.momentum,
             "weight_decay": self.coupled_weight_decay,
             "max_updates": self.history.capacity,
-            "trust_coefficient": self.trust_coefficient,
         }
 
     def _move(self, direction: tf.Tensor, variable: tf.Variable, momentum: tf.Variable) -> None:
-        """u <- m u + direction, w <- w - eta u; with m = 1 and eta = 0 where the update is not taken."""
-        dtype = variable.dtype
-        rate, m = (tf.cast(x, dtype) for x in (self.learning_rate, self.momentum))
-        # TensorFlow's kernel does both in one pass over memory.
-        tf.raw_ops.ResourceApplyMomentum(
-            var=variable.handle,
-            accum=momentum.handle,
-            grad=direction,
-            lr=tf.where(self.taken, rate, tf.zeros_like(rate)),
-            momentum=tf.where(self.taken, m, tf.ones_like(m)),
-        )
-
-    def _adapted_direction(self, gradient: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-        """LARS: g + lambda w, brought to the length c |w|; g as it is for tensors of rank 0 and 1."""
-        if values.shape.rank < 2:
-            return gradient
-        direction = gradient + self.coupled_weight_decay * values
-        length, norm = tf.norm(direction), tf.norm(values)
-        ratio = tf.math.divide_no_nan(tf.cast(self.trust_coefficient, values.dtype) * norm, length)
-        return tf.where((norm > 0) & (length > 0), ratio, 1.0) * direction
+        move(variable, momentum, direction, self.learning_rate, self.momentum, self.taken)
 
     def _update_matrix(self) -> tf.Tensor:
         """M_t of Eq. 3, float64 [2, 2]."""

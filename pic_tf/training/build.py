@@ -12,6 +12,7 @@ from pic_tf.instances.paging.pager import Pager
 from pic_tf.instances.paging.schedule import Pages
 from pic_tf.instances.paging.segments import Lineage
 from pic_tf.models.probe import LinearProbe
+from pic_tf.optim.lars import LARS
 from pic_tf.optim.lazy_sgd import LazySGD
 from pic_tf.optim.schedules import WarmupCosine
 from pic_tf.pic import PIC
@@ -35,7 +36,6 @@ def build_model(config: Config, strategy: tf.distribute.Strategy, probe_classes:
     augmentation = augmentation_of(config.preset())
     on_device = config.augment_on == "device"
     rate = quantities.learning_rates(config)
-    lars = config.lars_trust_coefficient if config.optimizer == "lars" else None
     with strategy.scope():
         backbone = plain_backbone(config)
         probe = None
@@ -59,10 +59,8 @@ def build_model(config: Config, strategy: tf.distribute.Strategy, probe_classes:
             probe=probe,
         )
         model.compile(
-            LazySGD(rate, config.momentum, config.weight_decay, quantities.total_steps(config), trust_coefficient=lars),
-            lamb(WarmupCosine(config.lamb_learning_rate, rate.total_steps, rate.warmup_steps), config)
-            if config.optimizer == "lamb"
-            else None,
+            LazySGD(rate, config.momentum, config.weight_decay, quantities.total_steps(config)),
+            backbone_optimizer(config),
             jit_compile=config.jit_compile,
             steps_per_execution=config.steps_per_execution,
         )
@@ -70,13 +68,24 @@ def build_model(config: Config, strategy: tf.distribute.Strategy, probe_classes:
     return model
 
 
-def lamb(rate: WarmupCosine, config: Config) -> keras.optimizers.Optimizer:
+def backbone_optimizer(config: Config) -> keras.optimizers.Optimizer | None:
+    """The backbone's own optimizer, None where it moves as head and rows do."""
+    rate = quantities.learning_rates(config)
+    if config.optimizer == "lars":
+        return LARS(rate, config.momentum, config.weight_decay, config.lars_trust_coefficient)
+    if config.optimizer == "lamb":
+        rate = WarmupCosine(config.lamb_learning_rate, rate.total_steps, rate.warmup_steps)
+        return lamb(rate, config.weight_decay)
+    return None
+
+
+def lamb(rate: WarmupCosine, weight_decay: float) -> keras.optimizers.Optimizer:
     """tensorflow-addons' LAMB (You et al. 2019, https://arxiv.org/abs/1904.00962)."""
     import tensorflow_addons as tfa
 
     plain = ["bias", "gamma", "beta"]
     return tfa.optimizers.LAMB(
-        rate, weight_decay=config.weight_decay, exclude_from_weight_decay=plain, exclude_from_layer_adaptation=plain
+        rate, weight_decay=weight_decay, exclude_from_weight_decay=plain, exclude_from_layer_adaptation=plain
     )
 
 

@@ -1,0 +1,29 @@
+"""Momentum outside the learning rate, as the paper has it."""
+
+import tensorflow as tf
+
+
+def move(
+    variable: tf.Variable, momentum: tf.Variable, direction: tf.Tensor, rate: tf.Tensor, m: float, taken: tf.Tensor
+) -> None:
+    """Update in place: u <- m u + d, w <- w - eta u; w and u stay where the step is not taken.
+
+    Keras' own SGD multiplies the rate into u, where a changing rate acts differently.
+
+    Args:
+      variable: w.
+      momentum: u, of its shape.
+      direction: d, of its shape; all zeros where the step is not taken.
+      rate: eta.
+      m: share of u that stays.
+      taken: bool scalar.
+    """
+    rate, m = (tf.cast(x, variable.dtype) for x in (rate, m))
+    # TensorFlow's kernel does both in one pass over memory.
+    tf.raw_ops.ResourceApplyMomentum(
+        var=variable.handle,
+        accum=momentum.handle,
+        grad=direction,
+        lr=tf.where(taken, rate, tf.zeros_like(rate)),
+        momentum=tf.where(taken, m, tf.ones_like(m)),
+    )
