@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pic_tf.look.instance_rows import open_rows
-from pic_tf.runs import checkpoint_files, open_data
+from pic_tf.runs import checkpoint_files, collect_rows, open_data
 from pic_tf.serving import of_run
 from pic_tf.training import loop
 from tests.processes import with_replicas
@@ -28,15 +28,6 @@ def on_device(tmp_path_factory):
     settings = dataclasses.replace(SETTINGS, output_dir=str(tmp_path_factory.mktemp("device")))
     assert run(settings).finished
     return settings, variables_of(settings.output_dir)
-
-
-def collect_rows(*arguments):
-    """Call the tool's function."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(pathlib.Path(__file__).parents[1] / "tools")
-        from collect_rows import collect
-
-        return collect(*arguments)
 
 
 def assert_same(output_dir, expected, visited_before=False):
@@ -81,23 +72,23 @@ def test_blocks_that_no_state_needs_are_deleted(on_device, tmp_path):
 
 
 def test_out_of_the_blocks_into_one_checkpoint(on_device, stopped_on_disk, tmp_path, monkeypatch):
-    collect_rows(stopped_on_disk.output_dir, str(tmp_path / "new"))
+    collect_rows.collect(stopped_on_disk.output_dir, str(tmp_path / "new"))
     assert {path.name for path in (tmp_path / "new").iterdir()} == {"checkpoints", "flags.txt"}
     monkeypatch.undo()  # no more signals
     assert run(dataclasses.replace(stopped_on_disk, instance_store="device", output_dir=str(tmp_path / "new"))).finished
     assert_same(tmp_path / "new", on_device[1])
     with pytest.raises(ValueError, match=r"^expected a new folder as --output, got '.*new', in which something is"):
-        collect_rows(stopped_on_disk.output_dir, str(tmp_path / "new"))
+        collect_rows.collect(stopped_on_disk.output_dir, str(tmp_path / "new"))
     with pytest.raises(
         ValueError, match=r"^expected a run with --instance_store=disk and a checkpoint at '.*', got none"
     ):
-        collect_rows(on_device[0].output_dir, str(tmp_path / "other"))
+        collect_rows.collect(on_device[0].output_dir, str(tmp_path / "other"))
     shutil.rmtree(pathlib.Path(stopped_on_disk.output_dir) / "rows")
     with pytest.raises(
         ValueError,
         match=r"^expected the blocks that step 85 needs, of all replicas, in .*, got 8 too few, such as number 12 in",
     ):
-        collect_rows(stopped_on_disk.output_dir, str(tmp_path / "other"))
+        collect_rows.collect(stopped_on_disk.output_dir, str(tmp_path / "other"))
 
 
 @pytest.fixture
@@ -166,7 +157,7 @@ def test_another_order_of_visits_from_any_step(tmp_path, monkeypatch):
     assert run(host).finished and run(disk).finished
     assert_same(disk.output_dir, variables_of(host.output_dir), visited_before=True)
 
-    collect_rows(str(tmp_path / "copy"), str(tmp_path / "collected"), str(tmp_path / "copy" / "rows"))
+    collect_rows.collect(str(tmp_path / "copy"), str(tmp_path / "collected"), str(tmp_path / "copy" / "rows"))
     assert_same(tmp_path / "collected", at_30)
     negative = sorted((tmp_path / "copy").rglob("block--*.npz"))
     assert len(negative) > 3
@@ -252,5 +243,5 @@ def test_another_number_of_replicas_goes_on_with_the_same_blocks(tmp_path):
         "00/00000-of-00001", "30/00000-of-00002", "30/00001-of-00002", "61/00000-of-00001"
     }  # fmt: skip
 
-    collect_rows(str(tmp_path / "disk-81"), str(tmp_path / "collected"), str(tmp_path / "disk-81" / "rows"))
+    collect_rows.collect(str(tmp_path / "disk-81"), str(tmp_path / "collected"), str(tmp_path / "disk-81" / "rows"))
     assert_same(tmp_path / "collected", variables_of(tmp_path / "device-81"))

@@ -8,7 +8,6 @@ The new run goes on where the newest checkpoint of the old one is, with any numb
 them twice for a while.
 """
 
-import pathlib
 import sys
 
 from absl import app, flags, logging
@@ -18,71 +17,8 @@ if __name__ == "__main__":
 
     import_tensorflow()
 
-import new_run
-import tensorflow as tf
-
 from pic_tf.files.command_line import only_flags
-from pic_tf.instances.classifier import INITIAL_STDDEV
-from pic_tf.instances.first_weights import initial_rows
-from pic_tf.instances.paging.pager import fill_tables
-from pic_tf.instances.paging.schedule import Pages
-from pic_tf.instances.paging.segments import Lineage
-from pic_tf.runs import checkpoint, checkpoint_files, run_folder
-from pic_tf.runs.run_folder import CHECKPOINTS
-from pic_tf.settings import check, flag_files
-
-
-def collect(run: str, output: str, rows_dir: str = "") -> pathlib.Path:
-    """Write the checkpoint.
-
-    Args:
-      run: output folder of the old run.
-      output: of the new one, which is not there yet.
-      rows_dir: where the folders of all replicas are; "" for where the run has put them.
-
-    Returns:
-      The folder of the checkpoint.
-
-    Raises:
-      ValueError: where the run has no such checkpoint, or blocks are missing.
-      OSError: where a block cannot be read, or the checkpoint not be written.
-    """
-    found, _ = checkpoint_files.newest(pathlib.Path(run) / CHECKPOINTS)
-    if found is None or not checkpoint_files.has_table(found, checkpoint.INSTANCES):
-        raise ValueError(
-            f"expected a run with --instance_store=disk and a checkpoint at {run!r}, got none: checkpoints of other "
-            "runs hold all rows already"
-        )
-    config = flag_files.from_flagfile(str(found / run_folder.FLAGS_FILE))
-    check.check(config)
-    folder = pathlib.Path(rows_dir) if rows_dir else run_folder.rows_folder(config)
-    variables = checkpoint_files.read_variables(found)
-    writers, step = checkpoint.writers_of(variables), checkpoint_files.step_of(found)
-    orders = config.sliding_windows(writers[-1].replicas)
-    pages = [Pages(order, config.num_negatives, bool(variables[checkpoint.VISITED_BEFORE])) for order in orders]
-    blocks = [Lineage(order, folder) for order in orders]
-    rows = checkpoint.read_rows(found, int(variables[checkpoint.HEAD]))
-    dim, window, missing = rows.weights.shape[1], pages[0].window_of(step), []
-    for of_replica, its_blocks in zip(pages, blocks):
-        its_blocks.writers = writers
-        missing += its_blocks.missing(of_replica.needed(window))
-    if missing:
-        number, where = min(missing)
-        raise ValueError(
-            f"expected the blocks that step {step:,} needs, of all replicas, in {str(folder)!r}, got {len(missing):,} "
-            f"too few, such as number {number} in {where!r}: name the folder of the rows with --rows_dir"
-        )
-    variables = {
-        name: v for name, v in variables.items() if name not in (checkpoint.VISITED_BEFORE, checkpoint.WRITERS)
-    }
-
-    def first_weights(ids: tf.Tensor) -> tf.Tensor:
-        return initial_rows(ids, dim, INITIAL_STDDEV, config.seed)
-
-    texts = {name: checkpoint_files.read_text(found, name) for name in run_folder.TEXTS}
-    with new_run.new_tables(output, config, dim) as tables:
-        fill_tables(tables, rows, pages, blocks, window, first_weights, "blocks")
-        return new_run.write(output, step, variables, tables | {"ring": rows.ring}, texts)
+from pic_tf.runs.collect_rows import collect
 
 
 def main(arguments: list[str]) -> None:

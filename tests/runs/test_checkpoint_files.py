@@ -98,7 +98,7 @@ def fsync(descriptor):
         os.kill(os.getpid(), 9)
     sync(descriptor)
 os.fsync = fsync
-from tests.test_state_files import write
+from tests.runs.test_checkpoint_files import write
 import pathlib
 write(pathlib.Path({str(tmp_path)!r}), 2)
 """

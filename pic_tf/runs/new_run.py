@@ -1,4 +1,4 @@
-"""The first checkpoint of a new run; its rows are made on disk, so memory does not limit their number."""
+"""Write the first checkpoint of a new run; its rows are made on disk, so memory does not limit their number."""
 
 import contextlib
 import pathlib
@@ -10,7 +10,6 @@ import numpy as np
 from pic_tf.files.replaced import replaced
 from pic_tf.instances.paging.pager import table_types
 from pic_tf.runs import checkpoint_files, run_folder
-from pic_tf.runs.run_folder import CHECKPOINTS
 from pic_tf.settings import plan, quantities
 from pic_tf.settings.config import Config
 
@@ -33,10 +32,11 @@ def new_tables(output: str, config: Config, dim: int) -> Iterator[dict[str, np.n
     """
     folder = pathlib.Path(output)
     folder.mkdir(parents=True, exist_ok=True)
-    there, scratch = {path.name for path in folder.iterdir()}, folder / "rows.partial"
-    if there - {scratch.name, CHECKPOINTS, run_folder.FLAGS_FILE} or checkpoint_files.states(folder / CHECKPOINTS):
+    there = {path.name for path in folder.iterdir()}
+    scratch, checkpoints = folder / "rows.partial", folder / run_folder.CHECKPOINTS
+    if there - {scratch.name, checkpoints.name, run_folder.FLAGS_FILE} or checkpoint_files.states(checkpoints):
         raise ValueError(f"expected a new folder as --output, got {output!r}, in which something is: name another")
-    for name in there & {scratch.name, CHECKPOINTS}:  # of a try that was cut off
+    for name in there & {scratch.name, checkpoints.name}:  # of a try that was cut off
         shutil.rmtree(folder / name)
     needed, free = 2 * quantities.rows_off_device(config), shutil.disk_usage(folder).free
     if needed > free:
@@ -73,4 +73,4 @@ def write(
     """
     with replaced(pathlib.Path(output) / run_folder.FLAGS_FILE) as file:
         file.write(texts[run_folder.FLAGS_FILE])
-    return checkpoint_files.write(pathlib.Path(output) / CHECKPOINTS, step, variables, tables, texts)
+    return checkpoint_files.write(pathlib.Path(output) / run_folder.CHECKPOINTS, step, variables, tables, texts)

@@ -15,7 +15,7 @@ from pic_tf.data.sources.array import digits
 from pic_tf.instances.classifier import INITIAL_STDDEV
 from pic_tf.instances.first_weights import initial_rows
 from pic_tf.instances.rows import Rows
-from pic_tf.runs import checkpoint_files, open_data, run_folder
+from pic_tf.runs import change_images, checkpoint_files, new_run, open_data, run_folder
 from pic_tf.settings import flag_files
 from tests.test_pretrain import SMALL, metrics_of, run, signals_after, variables_of
 from tests.test_stores import assert_same
@@ -25,15 +25,6 @@ COUNT, PER_EPOCH = 400, 6
 SETTINGS = dataclasses.replace(
     SMALL, epochs=6, knn_every=0, tensorboard=False, window_size=128, window_stride=64, num_negatives=128
 )
-
-
-@pytest.fixture(scope="module")
-def tool():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(TOOLS)
-        import change_images
-
-        yield change_images
 
 
 def write_images(folder, numbers):
@@ -62,11 +53,11 @@ def stopped(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def changed(tool, stopped, tmp_path_factory):
+def changed(stopped, tmp_path_factory):
     """The folder of a run whose images 100 to 129 have gone, and 20 others come, before and between the others."""
     folder = tmp_path_factory.mktemp("changed")
     write_images(folder / "images", [*range(100), *range(130, COUNT), *range(1400, 1420)])
-    found = tool.change(stopped.output_dir, str(folder / "images"), str(folder / "run"), epochs=8)
+    found = change_images.change(stopped.output_dir, str(folder / "images"), str(folder / "run"), epochs=8)
     assert (found.kept, found.added, found.retired, found.step) == (370, 20, 30, 18)
     return folder
 
@@ -75,7 +66,7 @@ def settings_in(folder):
     return flag_files.from_flagfile(str(folder / "run" / run_folder.FLAGS_FILE))
 
 
-def test_by_hand(tool):
+def test_by_hand():
     old = Rows(
         weights=np.array([[1.0], [2.0], [3.0], [4.0]], np.float32),
         momentum=np.array([[0.1], [0.2], [0.3], [0.4]], np.float32),
@@ -85,12 +76,12 @@ def test_by_hand(tool):
     )
     tables = {"weights": np.zeros([3, 1], np.float32), "momentum": np.zeros([3, 1], np.float32), "stamp": np.zeros(3)}
     old_ids = np.array([-1, 3, 1])  # a new one, the last, the second, which was never visited
-    tool.fill(tables, old, old_ids, seed=2)
+    change_images.fill(tables, old, old_ids, seed=2)
     first = initial_rows(tf.constant([0, 2], tf.int64), 1, INITIAL_STDDEV, 2)
     np.testing.assert_array_equal(tables["weights"], [first[0], [4.0], first[1]])
     np.testing.assert_array_equal(tables["momentum"], np.array([[0.0], [0.4], [0.2]], np.float32))
     np.testing.assert_array_equal(tables["stamp"], [0, 9, 0])
-    np.testing.assert_array_equal(tool.renumbered(old.ring, old_ids, 4), [1, -1, -1])
+    np.testing.assert_array_equal(change_images.renumbered(old.ring, old_ids, 4), [1, -1, -1])
 
 
 def test_rows_go_with_the_names_of_their_images(stopped, changed):
@@ -144,9 +135,9 @@ def test_training_goes_on_off_the_device(changed, tmp_path):
     assert_same(tmp_path / "both", variables_of(tmp_path / "host"))
 
 
-def test_the_same_images_elsewhere_are_the_same_run(tool, stopped, tmp_path):
+def test_the_same_images_elsewhere_are_the_same_run(stopped, tmp_path):
     shutil.copytree(stopped.dataset, tmp_path / "images")
-    tool.change(stopped.output_dir, str(tmp_path / "images"), str(tmp_path / "new"))
+    change_images.change(stopped.output_dir, str(tmp_path / "images"), str(tmp_path / "new"))
     assert run(flag_files.from_flagfile(str(tmp_path / "new" / run_folder.FLAGS_FILE))).finished
     shutil.copytree(stopped.output_dir, tmp_path / "old")
     assert run(dataclasses.replace(stopped, output_dir=str(tmp_path / "old"))).finished
@@ -155,7 +146,7 @@ def test_the_same_images_elsewhere_are_the_same_run(tool, stopped, tmp_path):
 
 
 @pytest.mark.slow
-def test_all_images_as_negatives(tool, stopped, tmp_path, monkeypatch):
+def test_all_images_as_negatives(stopped, tmp_path, monkeypatch):
     settings = dataclasses.replace(
         stopped, order="epoch", window_size=None, window_stride=None, num_negatives=0, output_dir=str(tmp_path / "old")
     )
@@ -165,7 +156,7 @@ def test_all_images_as_negatives(tool, stopped, tmp_path, monkeypatch):
     shutil.copytree(settings.dataset, tmp_path / "images")
     write_images(tmp_path / "images", range(1000, 1010))
     (tmp_path / "images" / "0" / "0000.png").unlink()
-    tool.change(settings.output_dir, str(tmp_path / "images"), str(tmp_path / "run"))
+    change_images.change(settings.output_dir, str(tmp_path / "images"), str(tmp_path / "run"))
     before, after = variables_of(tmp_path / "old"), variables_of(tmp_path / "run")
     np.testing.assert_array_equal(after["ring"], np.arange(COUNT + 9))
     names = names_of(pathlib.Path(settings.dataset))
@@ -175,7 +166,7 @@ def test_all_images_as_negatives(tool, stopped, tmp_path, monkeypatch):
     assert run(settings_in(tmp_path)).finished
 
 
-def test_sentences(tool, stopped, tmp_path):
+def test_sentences(stopped, tmp_path):
     images, other = tmp_path / "images", tmp_path / "other"
     write_images(other, range(COUNT, COUNT + 200))
     shutil.copytree(stopped.dataset, images)
@@ -183,7 +174,7 @@ def test_sentences(tool, stopped, tmp_path):
     def refused(match, **arguments):
         given = {"run": stopped.output_dir, "dataset": str(images), "output": str(tmp_path / "new")} | arguments
         with pytest.raises(ValueError, match=match):
-            tool.change(**given)
+            change_images.change(**given)
         assert not (tmp_path / "new").exists()
 
     refused(r"^expected a run with a checkpoint at '.*nothing', got none", run=str(tmp_path / "nothing"))
@@ -208,23 +199,23 @@ def test_sentences(tool, stopped, tmp_path):
     refused(r"^expected a new folder as --output, got '.*run', in which", output=stopped.output_dir)
 
 
-def test_what_was_cut_off_does_not_stand_in_the_way(tool, stopped, tmp_path, monkeypatch):
+def test_what_was_cut_off_does_not_stand_in_the_way(stopped, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
     new = tmp_path / "new"
     with monkeypatch.context() as patch:
-        patch.setattr(tool.new_run.checkpoint_files, "write", full)
+        patch.setattr(new_run.checkpoint_files, "write", full)
         with pytest.raises(OSError, match="No space"):
-            tool.change(stopped.output_dir, stopped.dataset, str(new))
+            change_images.change(stopped.output_dir, stopped.dataset, str(new))
     (new / "rows.partial").mkdir()
     (new / "rows.partial" / "weights.npy").write_bytes(b"half")
     (new / "checkpoints").mkdir()
-    assert tool.change(stopped.output_dir, stopped.dataset, str(new)).kept == COUNT
+    assert change_images.change(stopped.output_dir, stopped.dataset, str(new)).kept == COUNT
     assert sorted(path.name for path in new.iterdir()) == ["checkpoints", "flags.txt"]
 
 
-def test_the_probe_keeps_its_classes(tool, stopped, tmp_path):
+def test_the_probe_keeps_its_classes(stopped, tmp_path):
     shutil.copytree(stopped.output_dir, tmp_path / "run")
     checkpoint, _ = checkpoint_files.newest(tmp_path / "run" / "checkpoints")
     write_images(tmp_path / "held_out", [0, 1, 3, 4])
@@ -239,15 +230,15 @@ def test_the_probe_keeps_its_classes(tool, stopped, tmp_path):
     with pytest.raises(
         ValueError, match=r"^expected the 3 classes of the run, to which its linear probe belongs, got oth"
     ):
-        tool.change(str(tmp_path / "run"), str(tmp_path / "images"), str(tmp_path / "new"))
+        change_images.change(str(tmp_path / "run"), str(tmp_path / "images"), str(tmp_path / "new"))
 
 
-def test_a_run_with_rows_on_disk_is_collected_first(tool, stopped, tmp_path, monkeypatch):
+def test_a_run_with_rows_on_disk_is_collected_first(stopped, tmp_path, monkeypatch):
     settings = dataclasses.replace(stopped, instance_store="disk", output_dir=str(tmp_path / "run"))
     signals_after(monkeypatch, 5)
     assert not run(settings).finished
     with pytest.raises(ValueError, match=r"other rows are on disk: bring them together first, with tools/collect_rows"):
-        tool.change(settings.output_dir, settings.dataset, str(tmp_path / "new"))
+        change_images.change(settings.output_dir, settings.dataset, str(tmp_path / "new"))
 
 
 def test_the_command_says_what_became_of_the_images(stopped, tmp_path):
