@@ -355,10 +355,11 @@ def test_the_refusal_is_needed(tmp_path):
     assert flag_files.from_flagfile(str(tmp_path / "flags.txt")).dataset == "b"
 
 
-def test_flag_file_that_includes_itself_ends(tmp_path):
+def test_flag_file_that_includes_itself_is_refused(tmp_path):
     path = tmp_path / "flags.txt"
     path.write_text(f"--flagfile={path}\n--seed=3\n")
-    assert flag_files.from_flagfile(str(path)) == Config(seed=3)
+    with pytest.raises(ValueError, match=f"^expected flag files that do not include themselves, got {path} -> {path}$"):
+        flag_files.from_flagfile(str(path))
 
 
 def test_flag_file_in_a_folder_called_home(tmp_path, monkeypatch):

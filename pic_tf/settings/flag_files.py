@@ -1,7 +1,7 @@
 """Read settings from absl flags and flag files, and write them."""
 
 import dataclasses
-import os
+import pathlib
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from absl import app, flags
 
 from pic_tf.data.presets import Preset
+from pic_tf.files import recipes
 from pic_tf.settings.config import Config
 from pic_tf.settings.help import help_text
 from pic_tf.settings.setting import kind_of
@@ -28,7 +29,7 @@ def define_flags(values: flags.FlagValues = flags.FLAGS, settings: type = Config
 
 
 def parser_of(settings: type = Config) -> Callable[[list[str]], list[str]]:
-    """Make a parser of the command line for `app.run`: --help by topics, and a sentence for a flag file without text.
+    """Make a parser of the command line for `app.run`: --help by topics, flag files as `recipes` reads them.
 
     Args:
       settings: dataclass whose flags were defined.
@@ -42,9 +43,9 @@ def parser_of(settings: type = Config) -> Callable[[list[str]], list[str]]:
             print(help_text(settings), end="")
             sys.exit(0)
         try:
-            return app.parse_flags_with_usage(arguments)
-        except UnicodeDecodeError as error:
-            sys.exit(f"error: expected text in --flagfile, got {error}: check the path")
+            return app.parse_flags_with_usage(recipes.expand(arguments))
+        except ValueError as error:
+            sys.exit(f"error: {error}")
 
     return parse
 
@@ -102,8 +103,8 @@ def from_flagfile(path: str, settings: type = Config) -> Any:
     values = flags.FlagValues()
     define_flags(values, settings)
     try:
-        _, *rest = values(["", f"--flagfile={os.path.abspath(path)}"])  # absl would take a ~ at the start for a home
-    except (flags.Error, UnicodeDecodeError) as error:
+        _, *rest = values(["", *recipes.flags_in(pathlib.Path(path))])
+    except flags.Error as error:
         raise ValueError(f"expected a flag file of this version at {path!r}, got {error}") from error
     if rest:
         raise ValueError(f"expected a flag file of this version at {path!r}, got {rest[0]!r} in it")
