@@ -83,7 +83,7 @@ def test_interrupted_by_the_keyboard_it_says_how_to_go_on(tmp_path):
         (lambda path: None, "error: expected a folder of images at '.*', got nothing there: check the path"),
         (
             lambda path: text_named_jpg(path),
-            "error: expected a JPEG, PNG or GIF image in '.*a.jpg', got a file that",
+            "error: expected a JPEG or PNG image in '.*a.jpg', got a file that",
         ),
     ],
 )

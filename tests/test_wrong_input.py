@@ -229,11 +229,9 @@ DATA = [
     Wrong("--dataset=INPUTS/empty", r"expected images \(.jpg, .*\) in '.*empty', got none: check the path"),
     Wrong("--dataset=INPUTS/documents", r"expected images \(.jpg, .*\) in '.*documents', got none: check the path"),
     Wrong("--dataset=INPUTS/empty_train", r"expected images \(.jpg, .*\) in '.*train', got none: check the path"),
-    Wrong("--dataset=INPUTS/text", "expected a JPEG, PNG or GIF image in '.*a.jpg', got a file that starts with"),
-    Wrong("--dataset=INPUTS/page", "expected a JPEG, PNG or GIF image in '.*a.png', got a file that starts with"),
-    Wrong(
-        "--dataset=INPUTS/no_bytes", "expected a JPEG, PNG or GIF image in '.*a.png', got a file that starts with b''"
-    ),
+    Wrong("--dataset=INPUTS/text", "expected a JPEG or PNG image in '.*a.jpg', got a file that starts with"),
+    Wrong("--dataset=INPUTS/page", "expected a JPEG or PNG image in '.*a.png', got a file that starts with"),
+    Wrong("--dataset=INPUTS/no_bytes", "expected a JPEG or PNG image in '.*a.png', got a file that starts with b''"),
     Wrong("--dataset=INPUTS/link", "expected a readable image at '.*a.png', got No such file or directory: remove"),
     Wrong("--dataset=INPUTS/locked_file", "expected a readable image at '.*0.png', got Permission denied: remove"),
     Wrong("--dataset=INPUTS/locked_folder", "expected a readable folder at '.*cat', got Permission denied"),
@@ -260,7 +258,7 @@ DATA = [
     Wrong("--eval_dataset=INPUTS/missing", "expected a folder of images at '.*missing', got nothing there"),
     Wrong("--eval_dataset=INPUTS/file", "expected a folder of images at '.*file', got a file there"),
     Wrong("--eval_dataset=INPUTS/empty", r"expected images \(.jpg, .*\) in '.*empty', got none"),
-    Wrong("--eval_dataset=INPUTS/text", "expected a JPEG, PNG or GIF image in '.*a.jpg', got a file that starts with"),
+    Wrong("--eval_dataset=INPUTS/text", "expected a JPEG or PNG image in '.*a.jpg', got a file that starts with"),
     Wrong("--eval_dataset=INPUTS/images", "expected the classes in '.*images' to be among .* 10, got 'cat' besides"),
     Wrong("--plan_only --dataset=INPUTS/missing", "expected a folder of images at '.*missing', got nothing there"),
     Wrong("--plan_only --num_instances=50 --dataset=INPUTS/missing", "expected --batch_size .* images .50., got 64"),

@@ -148,7 +148,7 @@ def crop_encoded(encoded: tf.Tensor, height_width: tf.Tensor, windows: tf.Tensor
     only where it shrinks; elsewhere the two filters are the same.
 
     Args:
-      encoded: scalar string, the bytes of a JPEG, a PNG or a GIF (its first frame), from `bombs.harmless`.
+      encoded: scalar string, the bytes of a JPEG or a PNG, from `bombs.harmless`.
       height_width: int32 [2], its size in pixels (`headers.sizes`).
       windows: int32 [V, 4], one a crop: top, left, height, width in pixels.
       crops: what to make of them, V in all.
@@ -165,7 +165,7 @@ def crop_encoded(encoded: tf.Tensor, height_width: tf.Tensor, windows: tf.Tensor
         image = tf.cond(
             tf.io.is_jpeg(encoded),
             lambda: _decode_jpeg(encoded, height_width, origin, extent),
-            lambda: _decode_other(encoded, origin, extent),
+            lambda: _decode_png(encoded, origin, extent),
         )
     image.set_shape([None, None, 3])
     corners = windows[:, :2] - origin
@@ -184,7 +184,8 @@ def central_view(encoded: tf.Tensor, fraction: float, size: int) -> tf.Tensor:
     """The centred square of one encoded image, resized: what evaluations look at, without any Python.
 
     Args:
-      encoded: scalar string, the bytes of a JPEG, a PNG, a GIF (its first frame) or a BMP.
+      encoded: scalar string, the bytes of a JPEG or a PNG. TensorFlow reads BMPs and the first frame of GIFs too, but
+        takes the palette of a BMP for gray levels and draws transparent pixels of a GIF in black.
       fraction: side of the square, share of the image's short side, in (0, 1].
       size: output side in pixels.
 
@@ -213,8 +214,8 @@ def _decode_jpeg(encoded: tf.Tensor, height_width: tf.Tensor, origin: tf.Tensor,
     return decoded[before[0] : before[0] + extent[0], before[1] : before[1] + extent[1]]
 
 
-def _decode_other(encoded: tf.Tensor, origin: tf.Tensor, extent: tf.Tensor) -> tf.Tensor:
-    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+def _decode_png(encoded: tf.Tensor, origin: tf.Tensor, extent: tf.Tensor) -> tf.Tensor:
+    image = tf.io.decode_png(encoded, channels=3)
     return image[origin[0] : origin[0] + extent[0], origin[1] : origin[1] + extent[1]]
 
 

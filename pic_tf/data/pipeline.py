@@ -14,7 +14,11 @@ from pic_tf.data.sources.source import Source
 
 _READ_AHEAD = 4  # batches read at once
 _DECODED_AHEAD = 2  # batches decoded at once, each by all cores
-_NOTHING = b"GIF89a\1\0\1\0\0\0\0,\0\0\0\0\1\0\1\0\0\2\2D\1\0;"  # an image of one pixel
+# A PNG of one black pixel.
+_NOTHING = (
+    b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\1\0\0\0\1\b\0\0\0\0:~\x9bU"
+    b"\0\0\0\nIDATx\xdac`\0\0\0\2\0\1\xe5'\xde\xfc\0\0\0\0IEND\xaeB`\x82"
+)
 
 OfOne = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 

@@ -210,12 +210,8 @@ def test_jpeg_window_is_bit_exact(height, width, subsampling, progressive):
             np.testing.assert_array_equal(cut_out(encoded, (top, left, SIZE, SIZE)), expected, f"{top}, {left}")
 
 
-@pytest.mark.parametrize("file_format", ["PNG", "GIF"])
-def test_other_formats_are_cut_exactly(file_format):
-    image = natural_image(np.random.default_rng(6), 37, 29)
-    if file_format == "GIF":  # has at most 256 colours
-        image = np.asarray(Image.fromarray(image).quantize(64).convert("RGB"))
-    encoded, decoded = encode(image, file_format)
+def test_a_png_is_cut_exactly():
+    encoded, decoded = encode(natural_image(np.random.default_rng(6), 37, 29), "PNG")
     for top, left in [(0, 0), (21, 13), (5, 8)]:
         expected = decoded[top : top + SIZE, left : left + SIZE]
         np.testing.assert_array_equal(cut_out(encoded, (top, left, SIZE, SIZE)), expected)
@@ -230,13 +226,6 @@ def test_other_colour_modes_become_rgb(file_format, mode):
     # Exact; only in CMYK do the two multiply ink by paper with roundings of their own.
     tolerance = 1 if mode == "CMYK" else 0
     assert np.abs(cut_out(buffer.getvalue(), (2, 9, SIZE, SIZE)) - expected).max() <= tolerance
-
-
-def test_only_the_first_frame_of_a_gif_is_taken():
-    frames = [Image.fromarray(np.full([SIZE, SIZE, 3], level, np.uint8)) for level in (50, 200)]
-    buffer = io.BytesIO()
-    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
-    assert (cut_out(buffer.getvalue(), (0, 0, SIZE, SIZE)) == 50).all()
 
 
 def test_grayscale_jpeg_gives_three_equal_channels():

@@ -159,7 +159,7 @@ def test_labels_count_in_the_classes_of_the_training_set(tmp_path):
 
 
 def test_unknown_class_in_the_held_out_set(tmp_path):
-    message = "expected the classes in '.*set' to be among the training set's 2, got 'cat' besides: name the folders"
+    message = "expected the classes in '.*set' to be among the training set's 2, got 'cat' besides: name the classes"
     with pytest.raises(ValueError, match=message) as error:
         packed.open_packed(write(tmp_path / "set"), ("ant", "dog"))
     assert_one_sentence(error)
@@ -230,8 +230,8 @@ DAMAGE = {
     "numbers as classes": (lambda f: change_description(f, class_names=[1, 2]), BAD_DESCRIPTION + "TypeError: class"),
     "shard elsewhere": (lambda f: change_shard(f, file="../" + SHARD), BAD_DESCRIPTION + "ValueError: shards with"),
     "shard with more": (lambda f: change_shard(f, codec="none"), BAD_DESCRIPTION + "TypeError"),
-    "missing shard": (lambda f: (f / SHARD).unlink(), f"a readable {SHARD} .* got No such file"),
-    "folder": (lambda f: replace_by_folder(f / SHARD), f"a readable {SHARD} .* got Is a directory"),
+    "missing shard": (lambda f: (f / SHARD).unlink(), f"2 images in {SHARD} .* got No such file"),
+    "folder": (lambda f: replace_by_folder(f / SHARD), f"2 images in {SHARD} .* got Is a directory"),
     "empty shard": (lambda f: cut_short(f / SHARD, 0), f"2 images in {SHARD} .* got a damaged file"),
     "half a shard": (lambda f: cut_short(f / SHARD, 0.6), f"2 images in {SHARD} .* got a damaged file"),
     "other shard": (lambda f: replace_shard(f, 1, 2), f"2 images in {SHARD} in the packed .*set', got 1 of them"),

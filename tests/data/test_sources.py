@@ -92,9 +92,9 @@ def test_array_source_refuses_labels_of_another_length(labels):
 
 
 def test_folder_with_one_folder_a_class(tmp_path):
-    write_images(tmp_path, "dog/b.png", "cat/z.jpg", "cat/deep/er/a.PNG", "ant/x.png", "dog/a.gif", "cat/y.jpeg")
+    write_images(tmp_path, "dog/b.png", "cat/z.jpg", "cat/deep/er/a.PNG", "ant/x.png", "dog/a.png", "cat/y.jpeg")
     source = folder.open_folder(tmp_path)
-    expected = ["ant/x.png", "cat/deep/er/a.PNG", "cat/y.jpeg", "cat/z.jpg", "dog/a.gif", "dog/b.png"]
+    expected = ["ant/x.png", "cat/deep/er/a.PNG", "cat/y.jpeg", "cat/z.jpg", "dog/a.png", "dog/b.png"]
     assert [str(tmp_path / name) for name in expected] == [source.path(i) for i in range(len(source))]
     assert source.class_names == ("ant", "cat", "dog")
     assert source.labels.tolist() == [0, 1, 1, 1, 2, 2] and source.labels.dtype == np.int64
@@ -129,7 +129,7 @@ def test_ids_do_not_depend_on_when_files_were_written(tmp_path):
 
 
 def test_folder_source_reads_the_bytes_of_the_files(tmp_path):
-    names = ["c.png", "sub folder/a.jpg", "b.gif", "sub folder/d.png"]
+    names = ["c.png", "sub folder/a.jpg", "b.png", "sub folder/d.png"]
     source = folder.open_folder(f"{write_images(tmp_path, *names)}/")  # a slash at the end does no harm
     expected = [(tmp_path / name).read_bytes() for name in sorted(names)]
     ids = tf.constant([3, 0, 0, 2, 1], tf.int64)
@@ -145,6 +145,28 @@ def test_empty_folder(tmp_path):
         folder.open_folder(tmp_path)
     assert_one_sentence(error)
     assert str(tmp_path) in str(error.value)
+
+
+def test_gifs_are_left_out_and_the_command_that_converts_them_is_named(tmp_path, capsys):
+    root = tmp_path / "a folder"
+    source = folder.open_folder(write_images(root, "cat/a.png", "cat/b.gif", "dog/c.GIF", "dog/d.jpg", "cat/.e.gif"))
+    assert source.paths == ("cat/a.png", "dog/d.jpg") and source.class_names == ("cat", "dog")
+    said = (
+        f"left out: 2 .gif files in '{root}'; `python tools/pack.py --source='{root}' --output=PACKED` converts them\n"
+    )
+    assert capsys.readouterr() == ("", said)
+    folder.open_folder(write_images(tmp_path / "none", "a.png"))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_folder_of_gifs_alone(tmp_path):
+    write_images(tmp_path, "a.gif", "b.gif")
+    message = (
+        r"expected images \(\.jpg, .*\) in '.*', got 2 \.gif files: `python tools/pack.py --source=.*` converts them"
+    )
+    with pytest.raises(ValueError, match=message) as error:
+        folder.open_folder(tmp_path)
+    assert_one_sentence(error)
 
 
 def test_missing_folder(tmp_path):
@@ -164,7 +186,7 @@ def test_file_instead_of_a_folder(tmp_path):
 def test_text_file_named_jpg(tmp_path, content):
     write_images(tmp_path, "cat/a.png", "dog/c.png")
     (tmp_path / "cat" / "b.jpg").write_bytes(content)
-    message = r"expected a JPEG, PNG or GIF image in '.*cat/b\.jpg', got a file that starts with b'"
+    message = r"expected a JPEG or PNG image in '.*cat/b\.jpg', got a file that starts with b'"
     with pytest.raises(ValueError, match=message) as error:
         folder.open_folder(tmp_path)
     assert_one_sentence(error)
@@ -240,7 +262,7 @@ def test_labels_count_in_the_classes_of_the_training_set(tmp_path):
 
 def test_unknown_class_in_the_held_out_set(tmp_path):
     write_images(tmp_path, "train/cat/a.png", "train/dog/b.png", "val/cat/c.png", "val/wolf/d.png")
-    message = "expected the classes in '.*val' to be among the training set's 2, got 'wolf' besides"
+    message = "expected the classes in '.*val' to be among the training set's 2, got 'wolf' besides: name the classes"
     with pytest.raises(ValueError, match=message) as error:
         named.open_dataset(str(tmp_path))
     assert_one_sentence(error)

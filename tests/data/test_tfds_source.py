@@ -17,7 +17,8 @@ from array_record.python.array_record_module import ArrayRecordReader
 from PIL import Image
 
 from pic_tf.data.sources import tfds_source
-from pic_tf.data.sources.tfds_source import held_out_split, open_tfds, parse
+from pic_tf.data.sources.tfds_builder import held_out_split, parse
+from pic_tf.data.sources.tfds_source import open_tfds
 from tests.data.test_sources import assert_one_sentence
 
 CLASSES = ("ant", "bee", "cat")
@@ -136,8 +137,8 @@ def test_labels_are_read_on_demand(root, monkeypatch):
     expected = np.array([label_of[image] for image in images])
     ids = np.array([28, 0, 3, 3, 17, 5, 11, 28, 1])
     seen = []
-    inner = source.records._read
-    monkeypatch.setattr(source.records, "_read", lambda ids: seen.append(ids.tolist()) or inner(ids))
+    inner = source.records.read
+    monkeypatch.setattr(source.records, "read", lambda ids: seen.append(ids.tolist()) or inner(ids))
     np.testing.assert_array_equal(source.labels[ids], expected[ids])
     assert seen == [ids[:4].tolist(), ids[4:8].tolist(), ids[8:].tolist()]  # these records and no others
     assert source.labels[ids].dtype == np.int64
@@ -249,7 +250,7 @@ def test_labels_count_in_the_classes_of_the_training_set(root):
 
 
 def test_unknown_class_in_the_held_out_set(root):
-    message = r"expected the classes in '.*' to be among the training set's 2, got 'bee' besides"
+    message = r"expected the classes in '.*' to be among the training set's 2, got 'bee' besides: name the classes"
     with pytest.raises(ValueError, match=message) as error:
         open_tfds(str(root / "tiny_pictures/1.2.0"), "test", class_names=("ant", "cat"))
     assert_one_sentence(error)
@@ -305,6 +306,12 @@ def test_one_label_of_another_name(tmp_path):
             {"image": io.BytesIO(b"this is text")},
             r"expected JPEG or PNG images in 'image' of '.*', got one that starts with b'this is ' in '.*\[0\]': ",
         ),
+        (
+            {"image": PICTURE},
+            {"image": io.BytesIO(encoded(0, "GIF"))},
+            r"expected JPEG or PNG images in 'image' of '.*', got a GIF in '.*\[0\]': pack it with "
+            r"`python tools/pack.py --source=tfds:/.*:train --output=PACKED`$",
+        ),
     ],
 )
 def test_no_images(tmp_path, features, record, got):
@@ -354,11 +361,17 @@ def test_a_folder_that_is_none(tmp_path):
         assert_one_sentence(error)
 
 
-@pytest.mark.parametrize("damage", [lambda file: file.unlink(), lambda file: file.write_bytes(file.read_bytes()[:99])])
-def test_a_file_is_missing_or_broken(root, tmp_path, damage):
+@pytest.mark.parametrize(
+    ("damage", "got"),
+    [
+        (lambda file: file.unlink(), "No such file or directory"),
+        (lambda file: file.write_bytes(file.read_bytes()[:99]), "a damaged file"),
+    ],
+)
+def test_a_file_is_missing_or_broken(root, tmp_path, damage, got):
     shutil.copytree(root / "tiny_pictures/1.2.0", tmp_path / "1.2.0")
     damage(next(tmp_path.glob("1.2.0/*train.array_record-00002-*")))
-    with pytest.raises(ValueError, match=r"expected 10 records in '.*-00002-of-00003', got 0: ") as error:
+    with pytest.raises(ValueError, match=rf"expected 10 records in '.*-00002-of-00003', got {got}: ") as error:
         open_tfds(str(tmp_path / "1.2.0"))
     assert_one_sentence(error)
     assert len(open_tfds(str(tmp_path / "1.2.0"), "test")) == SPLITS["test"]

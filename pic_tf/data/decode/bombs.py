@@ -1,7 +1,7 @@
 """Images that need far more memory than their files let expect are refused before a pixel is decoded.
 
-A few bytes can declare 50,000 x 50,000 pixels, hide a thousand frames or gigabytes of text. An image that passes takes
-at most 1.6 GB while it is decoded (measured: the largest progressive JPEG, 9 bytes a pixel; PNG and GIF take less).
+A few bytes can declare 50,000 x 50,000 pixels, or hide gigabytes of text. An image that passes takes at most 1.6 GB
+while it is decoded (measured: the largest progressive JPEG, 9 bytes a pixel; a PNG takes less).
 """
 
 import math
@@ -10,13 +10,14 @@ import struct
 import numpy as np
 import tensorflow as tf
 
-from pic_tf.data.decode.headers import JPEG_START, PNG_START, declared_size, first_frame, starts_with
+from pic_tf.data.decode.headers import PNG_HEADER, png_size, starts_with
+from pic_tf.data.sources.formats import JPEG_START
 
 # Where PIL raises DecompressionBombError: 2 * PIL.Image.MAX_IMAGE_PIXELS.
 # https://pillow.readthedocs.io/en/stable/reference/Image.html#PIL.Image.open
 MAX_PIXELS = 178_956_970
 # The first 24 bytes of a PNG that is surely small enough, as integers: their least and their largest values.
-_SMALL_PNG = [(*struct.unpack(">4i", PNG_START), side, side) for side in (1, math.isqrt(MAX_PIXELS))]
+_SMALL_PNG = [(*struct.unpack(">4i", PNG_HEADER), side, side) for side in (1, math.isqrt(MAX_PIXELS))]
 _PNG_TEXTS = (b"zTXt", b"iTXt")  # the chunks that hold compressed text
 # Deflate grows at most 1032-fold (https://zlib.net/zlib_tech.html): the texts in a shorter PNG cannot take more memory
 # than the pixels of the largest image.
@@ -41,13 +42,12 @@ def check_size(shape: tf.Tensor) -> tf.Operation:
 # A graph even in eager mode, where Python's errors would come out as another kind.
 @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
 def harmless(encoded: tf.Tensor) -> tf.Tensor:
-    """Images of which each PNG and GIF is small enough and without the parts that only take memory.
+    """Images of which each PNG is small enough and without the parts that only take memory.
 
-    A decoder would decode every frame of a GIF to return the first, and keep the compressed texts of a PNG, up to
-    8 GB. JPEGs pass as they are: `check_size` is for them.
+    A decoder would keep the compressed texts of a PNG, up to 8 GB. JPEGs pass as they are: `check_size` is for them.
 
     Args:
-      encoded: string [b], the bytes of JPEGs, PNGs and GIFs.
+      encoded: string [b], the bytes of JPEGs and PNGs.
 
     Returns:
       string [b], the bytes of the same pictures.
@@ -91,12 +91,12 @@ def _holds_texts(encoded: tf.Tensor, png: tf.Tensor) -> tf.Tensor:
 
 
 def _harmless(images: np.ndarray) -> np.ndarray:
-    """`harmless` for PNGs and GIFs as an array of bytes; ValueError becomes InvalidArgumentError."""
+    """`harmless` for PNGs as an array of bytes; ValueError becomes InvalidArgumentError."""
     for image in images:
-        width, height = declared_size(image)
+        width, height = png_size(image)
         if width * height > MAX_PIXELS:
             raise ValueError(f"expected an image of at most {MAX_PIXELS:,} pixels, got {width} x {height}")
-    return np.array([_without_texts(x) if x.startswith(PNG_START) else _one_frame(x) for x in images], object)
+    return np.array([_without_texts(image) for image in images], object)
 
 
 def _without_texts(png: bytes) -> bytes:
@@ -107,7 +107,3 @@ def _without_texts(png: bytes) -> bytes:
         if kind not in _PNG_TEXTS:
             kept.append(png[start:at])
     return b"".join(kept)
-
-
-def _one_frame(gif: bytes) -> bytes:
-    return gif[: first_frame(gif)[1]] + b";"

@@ -10,6 +10,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from pic_tf.data.decode import bombs, headers
+from pic_tf.data.sources.formats import GIF_START, JPEG_START
 from pic_tf.data.sources.source import Source
 from pic_tf.files.replaced import replaced
 
@@ -52,7 +53,7 @@ class BrokenImages:
         for instance_id, image in zip(instance_ids, encoded):
             why = reason(image)
             with self._lock:
-                if why != _DAMAGED or not image.startswith(headers.JPEG_START):
+                if why != _DAMAGED or not image.startswith(JPEG_START):
                     self._hopeless.add(int(instance_id))
                 self.reasons.setdefault(int(instance_id), why)
 
@@ -112,12 +113,14 @@ def reason(encoded: bytes) -> str:
     """Why an image cannot be decoded, in a few words."""
     if not encoded:
         return "it is empty"
-    if not encoded.startswith((headers.JPEG_START, headers.PNG_START, headers.GIF_START)):
-        return "no JPEG, PNG or GIF"
+    if encoded.startswith(GIF_START):
+        return "a GIF, which tools/pack.py converts"
+    if not encoded.startswith((JPEG_START, headers.PNG_HEADER)):
+        return "no JPEG or PNG"
     height, width = headers.sizes(tf.constant([encoded])).numpy()[0].tolist()
-    if not encoded.startswith(headers.JPEG_START):
+    if not encoded.startswith(JPEG_START):
         try:
-            width, height = headers.declared_size(encoded)
+            width, height = headers.png_size(encoded)
         except ValueError:
             return "its header is damaged"
     if min(height, width) < 1:

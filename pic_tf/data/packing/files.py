@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 import tensorflow as tf
 
 from pic_tf.data.decode import bombs
+from pic_tf.data.sources import tfds_builder, tfds_source
 from pic_tf.data.sources.folder import files_below
 
 _EVALUATION_FOLDERS = ("val", "validation", "test")
@@ -164,12 +165,10 @@ def _fetch_member(path: pathlib.Path, key: _Member | str) -> tuple[BinaryIO, str
 
 
 def _tfds(text: str) -> dict[str, Files]:
-    from pic_tf.data.sources import tfds_source
-
-    name, split = tfds_source.parse(text)
+    name, split = tfds_builder.parse(text)
     if split is not None:
         return {"": _tfds_split(name, split)}
-    held_out = tfds_source.held_out_split(name)
+    held_out = tfds_builder.held_out_split(name)
     splits = {"train": "train"} | ({"val": held_out} if held_out else {})
     return {part: _tfds_split(name, split) for part, split in splits.items()}
 
@@ -182,10 +181,8 @@ def _tfds_split(name: str, split: str) -> Files:
 
 
 @functools.cache
-def _opened(name: str, split: str) -> Any:
-    from pic_tf.data.sources import tfds_source
-
-    return tfds_source.open_tfds(name, split)
+def _opened(name: str, split: str) -> tfds_source.TfdsSource:
+    return tfds_source.open_split(name, split)
 
 
 def _fetch_record(name: str, split: str, instance_id: int) -> tuple[BinaryIO, str]:

@@ -23,8 +23,9 @@ def packed_image(file: BinaryIO, short_side: int, quality: int) -> tuple[bytes, 
 
     That is the file itself, if it is a JPEG (gray or colour) or a PNG (gray or RGB of 8 bits, not animated) whose short
     side is `short_side` at most, and the decoder of training reads it. Otherwise it is a JPEG of the picture in RGB,
-    shrunk to `short_side` as torchvision's Resize does: of an animation the first frame, of 16 bits the upper 8,
-    without alpha. The orientation that a camera noted is passed over, as in training from a folder.
+    shrunk to `short_side` as torchvision's Resize does; of a GIF that is not shrunk, a PNG. The picture is the first
+    frame of an animation, the upper 8 of 16 bits, without alpha. The orientation that a camera noted is passed over,
+    as in training from a folder.
 
     Args:
       file: an image in a format that Pillow reads.
@@ -46,12 +47,14 @@ def packed_image(file: BinaryIO, short_side: int, quality: int) -> tuple[bytes, 
         picture = _rgb(image)
     width, height = picture.size
     short = min(width, height)
-    if short_side and short > short_side:
+    shrinks = bool(short_side) and short > short_side
+    if shrinks:
         width, height = (short_side if side == short else int(short_side * side / short) for side in picture.size)
         picture = picture.resize((width, height), Image.Resampling.BILINEAR)
     picture.info.clear()  # Pillow would store a comment
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=quality)
+    # What a GIF shows are drawings: small as a PNG, and without the ripples of a JPEG.
+    picture.save(buffer, "PNG" if image.format == "GIF" and not shrinks else "JPEG", quality=quality)
     return buffer.getvalue(), width, height
 
 

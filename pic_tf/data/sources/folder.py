@@ -4,13 +4,15 @@ import dataclasses
 import hashlib
 import os
 import pathlib
+import shlex
+import sys
 
 import numpy as np
 import tensorflow as tf
 
-# Not BMP: TensorFlow reads its palettes as gray levels.
-_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8")
-_EXTENSIONS = (".jpg", ".jpeg", ".png", ".gif")
+from pic_tf.data.sources.classes import labels_of
+from pic_tf.data.sources.formats import CONVERTED, EXTENSIONS, STARTS
+
 _MAX_CHECKED = 10_000  # files whose first bytes are looked at before a run starts
 
 
@@ -62,9 +64,9 @@ def open_folder(
 ) -> FolderSource:
     """List a folder of images and check that they are images.
 
-    The first bytes of the files (of 10,000 drawn by `seed` where there are more) must be those of a JPEG, PNG or GIF,
-    but for a few: those turn out to be broken when their turn comes. Hidden files and files with other extensions are
-    passed over.
+    The first bytes of the files (of 10,000 drawn by `seed` where there are more) must be those of a JPEG or PNG, but
+    for a few: those turn out to be broken when their turn comes. GIFs are left out, and their number is written to
+    stderr; hidden files and files with other extensions are passed over.
 
     Args:
       folder: path of the folder.
@@ -83,9 +85,23 @@ def open_folder(
     if not root.is_dir():
         what = "a file" if root.exists() else "nothing"
         raise ValueError(f"expected a folder of images at {str(root)!r}, got {what} there: check the path")
-    paths = [path for path in files_below(root) if path.lower().endswith(_EXTENSIONS)]
+    files = files_below(root)
+    paths = [path for path in files if path.lower().endswith(EXTENSIONS)]
+    left_out = sum(path.lower().endswith(CONVERTED) for path in files)
+    pack = f"`python tools/pack.py --source={shlex.quote(str(root))} --output=PACKED` converts them"
     if not paths:
-        raise ValueError(f"expected images ({', '.join(_EXTENSIONS)}) in {str(root)!r}, got none: check the path")
+        got = f"{left_out:,} {CONVERTED} files: {pack}" if left_out else "none: check the path"
+        raise ValueError(f"expected images ({', '.join(EXTENSIONS)}) in {str(root)!r}, got {got}")
+    if left_out:
+        print(f"left out: {left_out:,} {CONVERTED} files in {str(root)!r}; {pack}", file=sys.stderr)
+    _check_first_bytes(root, paths, seed, max_broken)
+    tops = [path.split(os.sep)[0] if os.sep in path else "" for path in paths]
+    labels, names = labels_of(tops, sorted(set(tops)), class_names, str(root))
+    return FolderSource(str(root), tuple(paths), labels, names, str(root))
+
+
+def _check_first_bytes(root: pathlib.Path, paths: list[str], seed: int, max_broken: float) -> None:
+    """Raise ValueError where a file cannot be read, or more than `max_broken` of them do not begin as images."""
     checked = range(len(paths))
     if len(paths) > _MAX_CHECKED:
         checked = np.random.default_rng(seed).choice(len(paths), _MAX_CHECKED, replace=False)
@@ -98,29 +114,15 @@ def open_folder(
             raise ValueError(
                 f"expected a readable image at {str(root / paths[i])!r}, got {error.strerror}: remove or replace it"
             ) from error
-        if not head.startswith(_MAGIC):
+        if not head.startswith(STARTS):
             others.append((paths[i], head))
     if len(others) > max_broken * len(checked):
         path, head = others[0]
         raise ValueError(
-            f"expected a JPEG, PNG or GIF image in {str(root / path)!r}, got a file that starts with {head!r}, as "
+            f"expected a JPEG or PNG image in {str(root / path)!r}, got a file that starts with {head!r}, as "
             f"{len(others):,} of {len(checked):,} do not begin as images: remove or replace them, or allow more "
             "(--max_broken)"
         )
-    tops = [path.split(os.sep)[0] if os.sep in path else "" for path in paths]
-    found = sorted(set(tops))
-    if "" in found or (len(found) < 2 and not class_names):
-        return FolderSource(str(root), tuple(paths), None, (), str(root))
-    names = class_names or tuple(found)
-    number = {name: i for i, name in enumerate(names)}
-    for name in found:
-        if name not in number:
-            raise ValueError(
-                f"expected the classes in {str(root)!r} to be among the training set's {len(names)}, got {name!r} "
-                "besides: name the folders alike"
-            )
-    labels = np.array([number[top] for top in tops], np.int64)
-    return FolderSource(str(root), tuple(paths), labels, names, str(root))
 
 
 def files_below(root: pathlib.Path) -> list[str]:

@@ -2,10 +2,11 @@
 
 import pathlib
 
-from pic_tf.data.sources import packed, tfds_source
+from pic_tf.data.sources import packed, tfds_builder
 from pic_tf.data.sources.array import digits
 from pic_tf.data.sources.folder import open_folder
 from pic_tf.data.sources.source import Source
+from pic_tf.data.sources.tfds_source import open_tfds
 
 TFDS = "tfds:"  # what the name of a data set of TensorFlow Datasets begins with
 _EVALUATION_FOLDERS = ("val", "validation", "test")
@@ -26,7 +27,7 @@ def open_source(name: str, class_names: tuple[str, ...] = (), max_broken: float 
       ValueError: for images that are not there, or that cannot be used.
     """
     if name.startswith(TFDS):
-        return tfds_source.open_tfds(*tfds_source.parse(name.removeprefix(TFDS)), class_names)
+        return open_tfds(*tfds_builder.parse(name.removeprefix(TFDS)), class_names)
     if packed.is_packed(name):
         return packed.open_packed(name, class_names)
     return open_folder(name, class_names, max_broken=max_broken)
@@ -65,8 +66,8 @@ def open_dataset(dataset: str, eval_dataset: str = "", max_broken: float = 0.01)
 def _splits(dataset: str) -> tuple[str, str]:
     """Names of the training and the held-out part, "" where there is none."""
     if dataset.startswith(TFDS):
-        name, split = tfds_source.parse(dataset.removeprefix(TFDS))
-        held_out = None if split else tfds_source.held_out_split(name)
+        name, split = tfds_builder.parse(dataset.removeprefix(TFDS))
+        held_out = None if split else tfds_builder.held_out_split(name)
         return dataset, f"{TFDS}{name}:{held_out}" if held_out else ""
     root = pathlib.Path(dataset)
     if not (root / "train").is_dir():

@@ -7,12 +7,10 @@ import pathlib
 
 import numpy as np
 import tensorflow as tf
-from array_record.python.array_record_module import ArrayRecordReader
 
+from pic_tf.data.sources.classes import labels_of
 from pic_tf.data.sources.packed_format import DESCRIPTION, Shard, damaged, read_description, read_manifest
-
-# One record a read, in the thread that asks: the fastest way for batches of random ids.
-_RANDOM_ACCESS = "readahead_buffer_size:0,max_parallelism:0"
+from pic_tf.data.sources.records import RecordFile, Records, UnreadableFile, in_graph
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,7 +24,7 @@ class PackedSource:
       class_names: one name a label, or ().
       name: what to call it in messages.
       shards: in the order of the ids.
-      readers: one a shard.
+      records: those of all shards, by id.
       sizes: int64 [N], bytes of each record.
       records_sha256: checksum of all records' checksums.
     """
@@ -37,21 +35,17 @@ class PackedSource:
     class_names: tuple[str, ...]
     name: str
     shards: tuple[Shard, ...]
-    readers: tuple[ArrayRecordReader, ...]
+    records: Records
     sizes: np.ndarray
     records_sha256: str
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_starts", np.cumsum([0, *(shard.records for shard in self.shards)]))
 
     def __len__(self) -> int:
         return len(self.names)
 
     def path(self, instance_id: int) -> str:
         """The original name of an instance, and where its record is."""
-        shard = np.searchsorted(self._starts, instance_id, side="right") - 1
-        file = os.path.join(self.folder, self.shards[shard].file)
-        return f"{self.names[instance_id]} (record {instance_id - self._starts[shard]} of {file})"
+        file, number = self.records.locate(instance_id)
+        return f"{self.names[instance_id]} (record {number} of {file.path})"
 
     def fingerprint(self) -> str:
         """Hash of the records' checksums, so the folder may move and its shards may be cut elsewhere."""
@@ -64,28 +58,21 @@ class PackedSource:
           tf.errors.InvalidArgumentError: at run time (eagerly ValueError), for a shard that cannot be read, a record
             that is not the one of the manifest, or an id outside of [0, N).
         """
-        records = tf.numpy_function(self._read, [instance_ids], tf.string, stateful=False)
-        return tf.ensure_shape(records, instance_ids.shape)
+        return in_graph(self._read, instance_ids)
 
     def _read(self, ids: np.ndarray) -> np.ndarray:
-        if ids.size and not 0 <= ids.min() <= ids.max() < len(self):
-            raise ValueError(f"expected ids in [0, {len(self)}), got {ids.min()} to {ids.max()}")
-        records = np.full(len(ids), b"", object)  # objects: NumPy's own strings would lose zeros at the end
-        shard_of = np.searchsorted(self._starts, ids, side="right") - 1
-        for shard in np.unique(shard_of):
-            places = np.flatnonzero(shard_of == shard)
-            try:
-                records[places] = self.readers[shard].read((ids[places] - self._starts[shard]).tolist())
-            except RuntimeError as error:
-                raise self._unreadable(shard, str(error)) from error
+        try:
+            records = self.records.read(ids)
+        except UnreadableFile as error:
+            raise self._damaged(error.file, str(error)) from error
         lengths = np.fromiter(map(len, records), np.int64, len(ids))
         if (lengths != self.sizes[ids]).any():
             wrong = np.flatnonzero(lengths != self.sizes[ids])[0]
-            raise self._unreadable(shard_of[wrong], f"{lengths[wrong]} bytes as record {ids[wrong]}")
+            raise self._damaged(self.records.locate(ids[wrong])[0], f"{lengths[wrong]} bytes as record {ids[wrong]}")
         return records
 
-    def _unreadable(self, shard: int, got: str) -> ValueError:
-        return damaged(self.folder, f"the records of its manifest in {self.shards[shard].file}", got)
+    def _damaged(self, shard: RecordFile, got: str) -> ValueError:
+        return damaged(self.folder, f"the records of its manifest in {os.path.basename(shard.path)}", got)
 
 
 def is_packed(folder: str | os.PathLike) -> bool:
@@ -111,34 +98,22 @@ def open_packed(folder: str | os.PathLike, class_names: tuple[str, ...] = ()) ->
     """
     root = pathlib.Path(folder)
     description = read_description(root)
-    names, classes, sizes, records_sha256, readers = [], [], [], hashlib.sha256(), []
+    names, classes, sizes, records_sha256 = [], [], [], hashlib.sha256()
     for shard in description.shards:
         manifest = read_manifest(root, shard)
-        readers.append(_open_shard(root, shard))
         names += manifest.names
         classes += manifest.labels
         sizes.append(manifest.sizes)
         records_sha256.update("".join(manifest.sha256).encode())
-    labels = None
-    found = set(classes)
-    numbered = class_names or description.class_names
-    if "" not in found and (len(found) > 1 or class_names):
-        number = {name: i for i, name in enumerate(numbered)}
-        for name in sorted(found):
-            if name not in number:
-                raise ValueError(
-                    f"expected the classes in {str(root)!r} to be among the training set's {len(numbered)}, got "
-                    f"{name!r} besides: name the folders alike"
-                )
-        labels = np.array([number[name] for name in classes], np.int64)
+    labels, class_names = labels_of(classes, description.class_names, class_names, str(root))
     return PackedSource(
         folder=str(root),
         names=tuple(names),
         labels=labels,
-        class_names=() if labels is None else numbered,
+        class_names=class_names,
         name=str(root),
         shards=description.shards,
-        readers=tuple(readers),
+        records=_open_records(root, description.shards),
         sizes=np.concatenate(sizes),
         records_sha256=records_sha256.hexdigest(),
     )
@@ -156,23 +131,20 @@ def damaged_records(source: PackedSource, shard: int) -> list[int]:
     """
     first = sum(s.records for s in source.shards[:shard])
     found = []
-    for i, sha256 in enumerate(read_manifest(pathlib.Path(source.folder), source.shards[shard]).sha256):
+    manifest = read_manifest(pathlib.Path(source.folder), source.shards[shard])
+    for instance_id, sha256 in enumerate(manifest.sha256, first):
         try:
-            record = source.readers[shard].read([i])[0]
-        except RuntimeError:
+            [record] = source.records.read(np.array([instance_id]))
+        except UnreadableFile:
             record = b""
         if hashlib.sha256(record).hexdigest() != sha256:
-            found.append(first + i)
+            found.append(instance_id)
     return found
 
 
-def _open_shard(folder: pathlib.Path, shard: Shard) -> ArrayRecordReader:
+def _open_records(folder: pathlib.Path, shards: tuple[Shard, ...]) -> Records:
     try:
-        with open(folder / shard.file, "rb"):  # for the reason, which ArrayRecord keeps to itself
-            reader = ArrayRecordReader(os.fsencode(folder / shard.file), _RANDOM_ACCESS)
-    except OSError as error:
-        raise damaged(folder, f"a readable {shard.file}", str(error.strerror)) from error
-    if reader.num_records() != shard.records:
-        got = f"{reader.num_records()} of them" if reader.ok() else "a damaged file"
-        raise damaged(folder, f"{shard.records} images in {shard.file}", got)
-    return reader
+        return Records([RecordFile(str(folder / s.file), 0, s.records, s.records) for s in shards])
+    except UnreadableFile as error:
+        expected = f"{error.file.total} images in {os.path.basename(error.file.path)}"
+        raise damaged(folder, expected, str(error)) from error

@@ -9,6 +9,7 @@ import zlib
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from tests.data.packing.pictures import SIDE, decoded, exif, left_out, records, save, smooth
@@ -57,7 +58,6 @@ def other_pictures():
         "32 bits.tif": (Image.fromarray(floats.astype(np.float32)), {}, stretched[..., None].repeat(3, axis=2)),
         "bits.png": (Image.fromarray(rgb[..., 0] > 127), {}, 255.0 * (gray > 127)),
         "cmyk.jpg": (Image.fromarray(cmyk, "CMYK"), {"quality": 98}, rgb),
-        "moving.gif": (palette, {"save_all": True, "append_images": [palette.rotate(180)]}, of_palette),
         "moving.png": (rgb, more, rgb),
         "moving.webp": (rgb, more | {"lossless": True}, rgb),
     }
@@ -75,6 +75,62 @@ def test_all_others_become_jpegs_of_what_a_viewer_shows(pack, tmp_path):
     for name, (*_, expected) in pictures.items():
         error = np.abs(decoded(got[name]) - expected).mean()
         assert error < 2, name
+
+
+def gifs():
+    """name -> (image of a palette, how to save it)."""
+    photograph = Image.fromarray(smooth(SIDE, 20)).quantize(256)
+    drawing = Image.new("P", (64, SIDE), 0)
+    drawing.putpalette([255, 255, 255, 0, 0, 0, 200, 30, 30])
+    drawing.paste(1, (8, 8, 40, 12))
+    drawing.paste(2, (28, 4, 36, 20))
+    return {
+        "plain.gif": (photograph, {}),
+        "moving.gif": (photograph, {"save_all": True, "append_images": [photograph.rotate(180)]}),
+        "interlaced.gif": (photograph, {"interlace": 1}),
+        "comment.gif": (photograph, {"comment": b"secret" * 99}),
+        "drawing.gif": (drawing, {}),
+        "transparent.gif": (drawing, {"transparency": 0}),  # drawn in black by TensorFlow, in white by viewers
+        "gray.gif": (Image.fromarray(smooth(SIDE, 20)[..., 0]), {}),
+    }
+
+
+def test_gifs_become_pngs_of_their_first_frame(pack, tmp_path):
+    """Pixel by pixel what their palettes say, also where they are transparent, and what Pillow makes of them."""
+    for name, (image, options) in gifs().items():
+        save(tmp_path / "in" / name, image, **options)
+    pack(tmp_path / "in", tmp_path / "out", quality=50)
+    got = records(tmp_path / "out")
+    assert sorted(got) == sorted(gifs()) and left_out(tmp_path / "out") == {}
+    for name, (image, _) in gifs().items():
+        expected = np.asarray(image)
+        if image.mode == "P":
+            expected = np.array(image.getpalette(), np.uint8).reshape(-1, 3)[expected]
+        else:
+            expected = expected[..., None].repeat(3, axis=2)
+        with Image.open(io.BytesIO(got[name])) as packed, Image.open(tmp_path / "in" / name) as original:
+            assert (packed.format, packed.mode) == ("PNG", "RGB") and b"secret" not in got[name]
+            np.testing.assert_array_equal(np.asarray(packed), expected, name)
+            np.testing.assert_array_equal(np.asarray(original.convert("RGB")), expected, name)
+        np.testing.assert_array_equal(tf.io.decode_png(got[name], channels=3), expected, name)
+
+
+def test_a_gif_that_is_too_large_is_shrunk_to_a_jpeg(pack, tmp_path):
+    image = Image.fromarray(smooth(90, 60)).quantize(256)
+    save(tmp_path / "in" / "a.gif", image)
+    pack(tmp_path / "in", tmp_path / "out", quality=98)
+    expected = image.convert("RGB").resize((48, SIDE), Image.Resampling.BILINEAR)
+    assert np.abs(decoded(records(tmp_path / "out")["a.gif"]) - np.asarray(expected)).mean() < 1
+
+
+def gif_of_size(width, height):
+    """A GIF of one pixel that declares a larger frame."""
+    buffer = io.BytesIO()
+    Image.new("P", (1, 1)).save(buffer, "GIF")
+    data = bytearray(buffer.getvalue())
+    frame = data.index(b",", 13 + 3 * 2 ** ((data[10] & 7) + 1))
+    data[frame + 5 : frame + 9] = struct.pack("<HH", width, height)
+    return bytes(data)
 
 
 @pytest.mark.parametrize(
@@ -146,6 +202,8 @@ def write_bad_files(folder, good):
         "few pixels.png": png(64, 64),
         "bomb.png": png(20_000, 20_000),
         "header.gif": whole_gif.getvalue()[:13],
+        "half.gif": whole_gif.getvalue()[: len(whole_gif.getvalue()) // 2],
+        "bomb.gif": gif_of_size(20_000, 20_000),
         "half.tif": whole_tiff.getvalue()[: len(whole_tiff.getvalue()) // 2],
         "empty.jpg": b"",
         "text.jpg": b"no image",
@@ -171,10 +229,11 @@ def test_bad_files_are_listed_and_stop_nothing(pack, tmp_path):
     save(tmp_path / "in" / ".cache" / "hidden.png", good)
     said = pack(tmp_path / "in", tmp_path / "out")
     listed = left_out(tmp_path / "out")
-    assert set(listed) == bad and len(bad) == 17
+    assert set(listed) == bad and len(bad) == 19
     assert set(records(tmp_path / "out")) == {"c/good.jpg", "d/also good.png"}
-    assert "packed 2 images" in said and "left out 17, see " in said and "left_out.csv" in said
+    assert "packed 2 images" in said and "left out 19, see " in said and "left_out.csv" in said
     assert all(listed.values()) and listed["c/text.jpg"] == "no image that Pillow can read"
-    assert "exceeds limit" in listed["c/bomb.png"] and "truncated" in listed["c/half.jpg"].lower()
+    assert all("exceeds limit" in listed[f"c/bomb.{suffix}"] for suffix in ("png", "gif"))
+    assert "truncated" in listed["c/half.jpg"].lower()
     assert "No such file" in listed["c/nowhere.jpg"] and "not a file" in listed["c/pipe.jpg"]
     assert listed["c/program.eps"] == "no image that Pillow can read"  # no other program is started

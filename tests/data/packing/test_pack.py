@@ -14,6 +14,7 @@ from pic_tf.data.sources import packed
 from pic_tf.files.lock import exclusive
 from tests.data.packing.pictures import SIDE, decoded, left_out, records, save, smooth, write_classes
 from tests.data.test_sources import assert_one_sentence
+from tests.data.test_tfds_source import PICTURE, prepare_features
 
 
 def test_a_mended_file_is_packed_later(pack, tmp_path):
@@ -125,7 +126,7 @@ def test_damage_inside_a_zip_file(pack, tmp_path):
 
 
 class FakeSplit:
-    """What `open_tfds` returns, as far as packing looks at it."""
+    """What `open_split` returns, as far as packing looks at it."""
 
     folder, class_names = "/data/fake/1.0.0", ("cat", "dog")
 
@@ -143,14 +144,14 @@ class FakeSplit:
 
 
 def test_a_tfds_data_set(pack, tmp_path, monkeypatch):
-    from pic_tf.data.sources import tfds_source
+    from pic_tf.data.sources import tfds_builder, tfds_source
 
     images = [save(tmp_path / f"{i}.png", smooth(9, 9, i)).read_bytes() for i in range(4)]
     splits = {"train": FakeSplit(images[:3], np.array([1, 0, 1])), "test": FakeSplit(images[3:], np.array([1]))}
     splits["mixed"] = FakeSplit(images, np.array([0, 1, 0, -1]))  # -1: no label
     splits["plain"] = FakeSplit(images, None)
-    monkeypatch.setattr(tfds_source, "open_tfds", lambda name, split: splits[split])
-    monkeypatch.setattr(tfds_source, "held_out_split", lambda name: "test")
+    monkeypatch.setattr(tfds_source, "open_split", lambda name, split: splits[split])
+    monkeypatch.setattr(tfds_builder, "held_out_split", lambda name: "test")
     pack("tfds:fake", tmp_path / "out")
     source = packed.open_packed(tmp_path / "out" / "train")
     assert source.names == tuple(f"fake-train.array_record-00000-of-00001[{i}]" for i in range(3))
@@ -160,6 +161,16 @@ def test_a_tfds_data_set(pack, tmp_path, monkeypatch):
     for split in ("mixed", "plain"):
         pack(f"tfds:fake:{split}", tmp_path / split)
         assert packed.open_packed(tmp_path / split).labels is None and len(records(tmp_path / split)) == 4
+
+
+def test_a_tfds_data_set_of_gifs(pack, tmp_path):
+    """Training refuses it with the command that packs it."""
+    picture = Image.fromarray(smooth(9, 9)).quantize(64)
+    encoded = save(tmp_path / "a.gif", picture).read_bytes()
+    folder = prepare_features(tmp_path / "tfds", {"image": PICTURE}, {"image": io.BytesIO(encoded)})
+    pack(f"tfds:{folder}:train", tmp_path / "out")
+    [record] = packed.open_packed(tmp_path / "out").read(tf.constant([0]))
+    np.testing.assert_array_equal(tf.io.decode_png(record, channels=3), picture.convert("RGB"))
 
 
 def zip_file(name, lines=None):

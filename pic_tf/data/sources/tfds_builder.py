@@ -1,0 +1,156 @@
+"""Find data sets that TensorFlow Datasets has prepared on this machine, and what is in them.
+
+Nothing is downloaded: where something is missing, the error says which command makes it. TensorFlow Datasets is
+imported when a data set is looked for, not before.
+"""
+
+import difflib
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from pic_tf.data.sources.records import RecordFile
+
+_VERSION = r":(?:\d+|\*)(?:\.(?:\d+|\*)){2}"
+
+
+def parse(text: str) -> tuple[str, str | None]:
+    """(name, split or None) of NAME or NAME:SPLIT, such as "cifar10:3.0.2:train[:90%]" with the version in the name."""
+    return re.fullmatch(rf"([^:]*(?:{_VERSION})?)(?::(.*))?", text, re.DOTALL).groups()
+
+
+def held_out_split(name: str) -> str | None:
+    """The split to evaluate on: "validation" or else "test", or None where there is neither.
+
+    Args:
+      name: as of `open_tfds`, whose errors about it are raised here as well.
+    """
+    splits = _builder(name).info.splits
+    return next((split for split in ("validation", "test") if split in splits), None)
+
+
+def _builder(name: str) -> Any:
+    """The tfds.core.DatasetBuilder of a data set that is prepared here; nothing is looked for in the network."""
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core import naming, read_only_builder
+    from tensorflow_datasets.core.utils import file_utils
+
+    folder = pathlib.Path(name).expanduser()
+    if (folder / "dataset_info.json").is_file():
+        return tfds.builder_from_directory(folder)
+    places = ", ".join(str(place) for place in file_utils.list_data_dirs())
+    if naming.is_valid_dataset_name(name):
+        try:
+            return read_only_builder.builder_from_files(name)  # of whatever version; tfds.builder insists on its own
+        except tfds.core.DatasetNotFoundError:
+            pass
+        except ValueError as error:
+            raise ValueError(
+                f"expected {name!r} in one place, got it in several of {places}: name one of the folders instead"
+            ) from error
+    known = tfds.list_builders(with_community_datasets=False)
+    plain = re.split("[/:]", name)[0]
+    if plain in known:
+        raise ValueError(
+            f"expected {name!r} prepared in {places}, got nothing there: set TFDS_DATA_DIR to where it is, or "
+            'prepare it with `pip install importlib_resources` and `python -c "import tensorflow_datasets as tfds; '
+            f"tfds.builder({name!r}, file_format='array_record').download_and_prepare()\"`"
+        )
+    close = difflib.get_close_matches(plain, known) or ["https://www.tensorflow.org/datasets/catalog"]
+    raise ValueError(
+        f"expected a data set that TensorFlow Datasets knows, one prepared in {places}, or a folder with a "
+        f"dataset_info.json, such as /data/cifar10/3.0.2, got {name!r}: see {', '.join(close)}"
+    )
+
+
+def array_record_builder(name: str) -> Any:
+    """The tfds.core.DatasetBuilder of a data set in ArrayRecord files, the only ones that are read at random.
+
+    Args:
+      name: as of `tfds_source.open_tfds`.
+
+    Raises:
+      ValueError: for one that is unknown, not prepared, or in other files.
+    """
+    builder = _builder(name)
+    folder, info = str(builder.data_dir), builder.info
+    formats = {file_format.value for file_format in info.available_file_formats()}
+    if "array_record" not in formats:  # tfds 4.9.10 imports what pip brings here and below, but does not require it
+        raise ValueError(
+            f"expected {name!r} in ArrayRecord files, got {', '.join(sorted(formats))} in {folder!r}: convert it with "
+            f"`pip install apache-beam mlcroissant` and `tfds convert_format --dataset_version_dir={folder} "
+            "--out_file_format=array_record`"
+        )
+    info.set_file_format("array_record", override=True, override_if_initialized=True)
+    return builder
+
+
+def record_files(splits: Any, name: str, split: str) -> list[RecordFile]:
+    """The files of a split.
+
+    Args:
+      splits: tfds.core.SplitDict of the data set.
+      name: what to call the data set in messages.
+      split: such as "train" or "train[:90%]+test".
+
+    Raises:
+      ValueError: for a split that is unknown or empty.
+    """
+    try:
+        found = splits[split].file_instructions
+        files = [RecordFile(str(x.filename), x.skip, x.take, x.examples_in_shard) for x in found]
+    except (ValueError, KeyError, AssertionError) as error:
+        known = ", ".join(f"{key} ({value.num_examples:,} records)" for key, value in splits.items())
+        raise ValueError(
+            f"expected a split of {name!r}, got {split!r}: name one of {known}, or a part such as 'train[:90%]'"
+        ) from error
+    if not files:
+        raise ValueError(f"expected images in {split!r} of {name!r}, got none: name a larger part")
+    return files
+
+
+def image_feature(features: Mapping[str, Any], name: str) -> str:
+    """The name of the one image in the records of a data set, or of the one that is called "image".
+
+    Args:
+      features: tfds.features.FeaturesDict.
+      name: what to call the data set in messages.
+
+    Raises:
+      ValueError: for no image, several, or pixels that are no whole numbers.
+    """
+    import tensorflow_datasets as tfds
+
+    images = {key: x for key, x in features.items() if isinstance(x, tfds.features.Image)}
+    image = _only(images, "image")
+    if image is None:
+        got = ", ".join(f"{key!r} ({type(x).__name__})" for key, x in sorted((images or features).items()))
+        raise ValueError(
+            f"expected one Image in the records of {name!r}, or one that is called 'image', got {got}: choose another "
+            "data set, or another configuration of it"
+        )
+    dtype = np.dtype(features[image].np_dtype)
+    if not np.issubdtype(dtype, np.integer):  # the bytes of floats are hidden in the colours of a PNG
+        raise ValueError(
+            f"expected JPEG or PNG images in {image!r} of {name!r}, got pixels of {dtype.name}: choose another data set"
+        )
+    return image
+
+
+def label_feature(features: Mapping[str, Any]) -> str | None:
+    """The name of the one label in the records of a data set, or of the one that is called "label"; None for none.
+
+    Args:
+      features: tfds.features.FeaturesDict.
+    """
+    import tensorflow_datasets as tfds
+
+    return _only({key: x for key, x in features.items() if isinstance(x, tfds.features.ClassLabel)}, "label")
+
+
+def _only(found: dict[str, Any], preferred: str) -> str | None:
+    """The one key, or the preferred one of several."""
+    return next(iter(found)) if len(found) == 1 else preferred if preferred in found else None
