@@ -10,52 +10,30 @@ features, which the next evaluation of the same backbone finds there. An interru
 command.
 """
 
+import functools
 import sys
 
-from absl import app, logging
-
-if __name__ == "__main__":
-    from pic_tf.files.quiet import import_tensorflow
-
-    import_tensorflow()
-
-import tensorflow as tf
-
+import pic_tf.files.quiet  # noqa: F401
+from pic_tf.evals import protocols
 from pic_tf.evals import settings as evaluation
-from pic_tf.evals.protocols import evaluate, open_labelled
 from pic_tf.evals.report import HEADER
-from pic_tf.files.command_line import only_flags
-from pic_tf.replicas.devices import open_strategy
-from pic_tf.serving.exported import open_exported
+from pic_tf.files import command_line
 from pic_tf.settings import flag_files
+from pic_tf.settings.help import help_text
 
 
-def main(arguments: list[str]) -> None:
-    logging.set_verbosity(logging.ERROR)  # TensorFlow reports its own doings through absl
-    try:
-        only_flags(arguments)
-        settings = flag_files.from_flags(settings=evaluation.Settings)
-        exported = None if settings.model == evaluation.PIXELS else open_exported(settings.model)
-        settings = evaluation.resolve(settings, exported)
-        if settings.intra_op_threads:
-            tf.config.threading.set_intra_op_parallelism_threads(settings.intra_op_threads)
-        tf.config.experimental.enable_op_determinism()
-        tf.keras.utils.set_random_seed(settings.seed)
-        strategy = open_strategy(settings.strategy, settings.replicas)
-        found = evaluate(settings, exported, *open_labelled(settings), strategy)
-    except (ValueError, FloatingPointError) as error:
-        sys.exit(f"error: {error}")
-    except (tf.errors.ResourceExhaustedError, MemoryError):
-        sys.exit("error: expected the evaluation to fit into memory, got no room: lower --batch_size or --image_size")
-    except OSError as error:
-        sys.exit(f"error: expected to write to {settings.output_dir!r}, got {error}: make room, or name another folder")
-    except KeyboardInterrupt:
-        sys.exit(130)
+def main() -> None:
+    found, folder = protocols.run(flag_files.from_flags(settings=evaluation.Settings))
     print(HEADER)
     print(found.line())
-    print(f"results in {settings.output_dir}", file=sys.stderr)
+    print(f"results in {folder}", file=sys.stderr)
 
 
 if __name__ == "__main__":
     flag_files.define_flags(settings=evaluation.Settings)
-    app.run(main, flags_parser=flag_files.parser_of(evaluation.Settings))
+    command_line.run(
+        main,
+        functools.partial(help_text, evaluation.Settings),
+        output="output_dir",
+        no_memory="lower --batch_size or --image_size",
+    )

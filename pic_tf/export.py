@@ -3,25 +3,16 @@
 python -m pic_tf.export --run=runs/pic --output=backbone
 """
 
-import sys
+from absl import flags
 
-from absl import app, flags, logging
-
-if __name__ == "__main__":
-    from pic_tf.files.quiet import import_tensorflow
-
-    import_tensorflow()
+import pic_tf.files.quiet  # noqa: F401
+from pic_tf.files import command_line
+from pic_tf.serving import of_run
 
 
-def main(_) -> None:
-    logging.set_verbosity(logging.ERROR)  # TensorFlow reports its own doings through absl
-    from pic_tf.serving import of_run
-
-    output, untrained = flags.FLAGS.output, flags.FLAGS.untrained
-    try:
-        step = of_run.export_run(flags.FLAGS.run, output, untrained)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+def main() -> None:
+    output = flags.FLAGS.output
+    step = of_run.export_run(flags.FLAGS.run, output, flags.FLAGS.untrained)
     print(f"backbone {f'after {step:,} steps' if step else 'at its random initialisation'} written to {output}")
 
 
@@ -31,4 +22,4 @@ if __name__ == "__main__":
     flags.DEFINE_bool(
         "untrained", False, "export the network as it was at random initialisation, a baseline for evaluations"
     )
-    app.run(main)
+    command_line.run(main)

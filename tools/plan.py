@@ -10,21 +10,19 @@ memory.
 """
 
 import dataclasses
-import sys
+import functools
 
-from absl import app, flags, logging
+from absl import flags
 
-if __name__ == "__main__":
-    from pic_tf.files.quiet import import_tensorflow
-
-    import_tensorflow()
-
-from pic_tf.files.command_line import only_flags
+import pic_tf.files.quiet  # noqa: F401
+from pic_tf.files import command_line
 from pic_tf.models.projection import projection_head
-from pic_tf.settings import config, defaults, flag_files, networks, plan, quantities
+from pic_tf.settings import defaults, flag_files, networks, plan, quantities
+from pic_tf.settings.config import INSTANCE_STORES, Config
+from pic_tf.settings.help import help_text
 
 
-def plans(config: config.Config, count: int, machine: dict[str, float], machines: int = 1) -> str:
+def plans(config: Config, count: int, machine: dict[str, float], machines: int = 1) -> str:
     """The plan as text, and a line for each place where rows can rest.
 
     Args:
@@ -48,7 +46,7 @@ def plans(config: config.Config, count: int, machine: dict[str, float], machines
     head = projection_head(config.head, backbone.output_shape[-1], config.hidden_dim, config.embedding_dim)
     lines = [plan.describe(config, backbone, head, f"{count:,} replicas", count), ""]
     lines.append(f"{'--instance_store':17}{'each device':>14}{'each host':>14}{'each disk':>14}")
-    for store in config.INSTANCE_STORES:
+    for store in INSTANCE_STORES:
         try:
             other = defaults.resolve(dataclasses.replace(config, instance_store=store), config.num_instances, count)
         except ValueError as error:
@@ -67,15 +65,10 @@ def plans(config: config.Config, count: int, machine: dict[str, float], machines
     return "\n".join(lines)
 
 
-def main(arguments: list[str]) -> None:
-    logging.set_verbosity(logging.ERROR)  # TensorFlow reports its own doings through absl
+def main() -> None:
     values = flags.FLAGS
     machine = {"device": values.device_gb, "host": values.host_gb, "disk": values.disk_gb}
-    try:
-        only_flags(arguments)
-        print(plans(flag_files.from_flags(), values.plan_replicas, machine, values.plan_machines))
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    print(plans(flag_files.from_flags(), values.plan_replicas, machine, values.plan_machines))
 
 
 def define_flags() -> None:
@@ -88,4 +81,4 @@ def define_flags() -> None:
 
 if __name__ == "__main__":
     define_flags()
-    app.run(main, flags_parser=flag_files.parser_of())
+    command_line.run(main, functools.partial(help_text, Config))

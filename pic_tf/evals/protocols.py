@@ -5,6 +5,7 @@ import pathlib
 
 import numpy as np
 import tensorflow as tf
+import tf_keras as keras
 
 from pic_tf.data.sources.named import open_dataset
 from pic_tf.data.sources.source import Source
@@ -12,12 +13,37 @@ from pic_tf.evals.features import cached_features
 from pic_tf.evals.knn import knn_predictions, most_likely
 from pic_tf.evals.logistic import logistic_regression
 from pic_tf.evals.report import Report, report, write_report
-from pic_tf.evals.settings import PIXELS, Settings
+from pic_tf.evals.settings import PIXELS, Settings, resolve
 from pic_tf.evals.subset import Subset, listed, stratified
 from pic_tf.evals.supervised import Training, train_classifier
-from pic_tf.serving.exported import Exported
+from pic_tf.replicas.devices import open_strategy
+from pic_tf.serving.exported import Exported, open_exported
 
 _FEATURES = "features"  # folder of the cache
+
+
+def run(settings: Settings) -> tuple[Report, str]:
+    """Evaluate as settings say, from the backbone's folder to the files of the report.
+
+    Args:
+      settings: the settings, as the command line has them.
+
+    Returns:
+      (the report, the folder with its files).
+
+    Raises:
+      ValueError: for a setting, a backbone or images that cannot be used.
+      FloatingPointError: where a loss is not finite.
+      OSError: where the output folder cannot be written.
+    """
+    exported = None if settings.model == PIXELS else open_exported(settings.model)
+    settings = resolve(settings, exported)
+    if settings.intra_op_threads:
+        tf.config.threading.set_intra_op_parallelism_threads(settings.intra_op_threads)
+    tf.config.experimental.enable_op_determinism()
+    keras.utils.set_random_seed(settings.seed)
+    strategy = open_strategy(settings.strategy, settings.replicas)
+    return evaluate(settings, exported, *open_labelled(settings), strategy), settings.output_dir
 
 
 def open_labelled(settings: Settings) -> tuple[Source, Source]:

@@ -1,4 +1,97 @@
-"""What every command asks of its command line."""
+"""Run a command: its flags, its errors as sentences, its exit codes."""
+
+import contextlib
+import functools
+import re
+import sys
+from collections.abc import Callable, Iterator
+
+import tensorflow as tf
+from absl import app, flags, logging
+
+from pic_tf.files import recipes
+
+START_AGAIN = 75  # exit code: the same command goes on (EX_TEMPFAIL of sysexits.h)
+INTERRUPTED = 130  # exit code: stopped by Ctrl-C, as a shell shows it
+_MORE_ROOM = "make room, or name another place to write to"
+_MORE_MEMORY = "use smaller images, or a machine with more memory"
+
+
+def run(
+    main: Callable[[], int | None],
+    help_text: Callable[[], str] | None = None,
+    *,
+    output: str = "output",
+    no_room: str = _MORE_ROOM,
+    no_memory: str = _MORE_MEMORY,
+) -> None:
+    """Parse the command line, run a command, and end the process with its exit code.
+
+    Args:
+      main: the command, which reads the parsed flags; it returns an exit code, or None for 0.
+      help_text: gives what --help shows; None for absl's list of flags.
+      output: name of the flag that says where the command writes; named in errors of files.
+      no_room: advice where files cannot be written.
+      no_memory: advice where memory does not suffice.
+    """
+
+    def command(arguments: list[str]) -> int | None:
+        logging.set_verbosity(logging.ERROR)  # TensorFlow reports its own doings through absl
+        with errors_as_sentences(output, no_room, no_memory):
+            only_flags(arguments)
+            return main()
+
+    app.run(command, flags_parser=functools.partial(parse, help_text=help_text))
+
+
+@contextlib.contextmanager
+def errors_as_sentences(
+    output: str = "output", no_room: str = _MORE_ROOM, no_memory: str = _MORE_MEMORY
+) -> Iterator[None]:
+    """End the process with one line on standard error where the input is wrong or the machine too small.
+
+    Args:
+      output, no_room, no_memory: as of `run`.
+
+    Raises:
+      SystemExit: 1 for wrong input, numbers that are not finite, a full disk or memory that does not suffice;
+        `START_AGAIN` where another worker is gone; `INTERRUPTED` for Ctrl-C.
+    """
+    try:
+        yield
+    except (ValueError, FloatingPointError) as error:
+        sys.exit(f"error: {error}")
+    except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+        tensor = re.search(r"shape ?([\[(][\d, ]*[\])])", str(error))
+        what = tensor[1] if tensor else "more"
+        sys.exit(f"error: expected the command to fit into memory, got no room for {what}: {no_memory}")
+    except ConnectionError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(START_AGAIN)
+    except OSError as error:
+        place = flags.FLAGS[output].value if output in flags.FLAGS else ""
+        sys.exit(f"error: expected to write to {repr(place) if place else f'--{output}'}, got {error}: {no_room}")
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def parse(arguments: list[str], help_text: Callable[[], str] | None = None) -> list[str]:
+    """Parse flags as absl does, but for --help, and for flag files, which `recipes` reads.
+
+    Args:
+      arguments: the command line, the program first.
+      help_text: as of `run`.
+
+    Returns:
+      What is no flag, the program first.
+    """
+    if help_text and {"--help", "-help", "-h", "-?"} & set(arguments[1:]):
+        print(help_text(), end="")
+        sys.exit(0)
+    try:
+        return app.parse_flags_with_usage(recipes.expand(arguments))
+    except ValueError as error:
+        sys.exit(f"error: {error}")
 
 
 def only_flags(arguments: list[str]) -> None:

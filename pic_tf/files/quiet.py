@@ -1,4 +1,9 @@
-"""Start TensorFlow without its start-up messages, for commands whose output people read."""
+"""Import TensorFlow without its start-up messages, for commands whose output people read.
+
+To import this module is enough; it has to come before anything else that imports TensorFlow:
+
+    import pic_tf.files.quiet  # noqa: F401
+"""
 
 import os
 import sys
@@ -29,3 +34,6 @@ def import_tensorflow() -> None:
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
+
+
+import_tensorflow()

@@ -7,28 +7,22 @@ Held-out images are drawn where there are some, otherwise training images; map.c
 """
 
 import dataclasses
+import functools
 import pathlib
-import sys
 import warnings
-
-from absl import app, logging
-
-if __name__ == "__main__":
-    from pic_tf.files.quiet import import_tensorflow
-
-    import_tensorflow()
 
 import matplotlib
 import numpy as np
-import tensorflow as tf
 
+import pic_tf.files.quiet  # noqa: F401
 from pic_tf.data.sources.source import Source
-from pic_tf.files.command_line import only_flags
+from pic_tf.files import command_line
 from pic_tf.files.replaced import replaced
 from pic_tf.look.neighbour_tables import write_csv
 from pic_tf.look.session import open_subject
 from pic_tf.settings import flag_files
 from pic_tf.settings.check import check_ranges
+from pic_tf.settings.help import help_text
 from pic_tf.settings.setting import setting
 
 METHODS = ("tsne", "pca")
@@ -207,24 +201,15 @@ def draw_map(settings: Settings) -> str:
     return f"{title}: {path}, {table}"
 
 
-def main(arguments: list[str]) -> None:
-    logging.set_verbosity(logging.ERROR)  # TensorFlow reports its own doings through absl
-    try:
-        only_flags(arguments)
-        settings = flag_files.from_flags(settings=Settings)
-        check(settings)
-        tf.config.experimental.enable_op_determinism()
-        print(draw_map(settings))
-    except ValueError as error:
-        sys.exit(f"error: {error}")
-    except (tf.errors.ResourceExhaustedError, MemoryError):
-        sys.exit("error: expected the map to fit into memory, got no room: lower --image_size or --images")
-    except OSError as error:
-        sys.exit(f"error: expected to write to {settings.output!r}, got {error}: make room, or name another file")
-    except KeyboardInterrupt:
-        sys.exit(130)
+def main() -> None:
+    import tensorflow as tf  # quietly by now
+
+    settings = flag_files.from_flags(settings=Settings)
+    check(settings)
+    tf.config.experimental.enable_op_determinism()
+    print(draw_map(settings))
 
 
 if __name__ == "__main__":
     flag_files.define_flags(settings=Settings)
-    app.run(main, flags_parser=flag_files.parser_of(Settings))
+    command_line.run(main, functools.partial(help_text, Settings), no_memory="lower --image_size or --images")

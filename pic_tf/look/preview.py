@@ -7,18 +7,12 @@ python -m pic_tf.look.preview --order_output=order.png --num_instances=4000 --ba
 import dataclasses
 import os
 import pathlib
-import sys
 import warnings
 
-from absl import app, flags, logging
-
-if __name__ == "__main__":
-    from pic_tf.files.quiet import import_tensorflow
-
-    import_tensorflow()
-
 import numpy as np
+from absl import flags
 
+import pic_tf.files.quiet  # noqa: F401
 from pic_tf.data.augment import MEAN, STDDEV
 from pic_tf.data.crops import Crop, parse_crops
 from pic_tf.data.order import SlidingWindow, default_stride, default_window, epoch_order
@@ -26,7 +20,7 @@ from pic_tf.data.pipeline import evaluation_batches, pretraining_batches
 from pic_tf.data.presets import PRESETS, Preset, augmentation_of
 from pic_tf.data.sources.named import open_source
 from pic_tf.data.sources.source import Source
-from pic_tf.files.command_line import only_flags
+from pic_tf.files import command_line
 from pic_tf.files.replaced import replaced
 
 _GAP = 4  # pixels between two views
@@ -176,25 +170,20 @@ def _draw_order(values: flags.FlagValues) -> None:
     print(f"{steps:,} steps in {values.order_output}")
 
 
-def main(arguments: list[str]) -> None:
-    logging.set_verbosity(logging.ERROR)  # TensorFlow reports its own doings through absl
+def main() -> None:
     import matplotlib
 
     matplotlib.use("Agg")  # no screen needed
     values = flags.FLAGS
-    try:
-        only_flags(arguments)
-        if bool(values.output) != bool(values.images) or not (values.output or values.order_output):
-            raise ValueError("expected --images and --output, or --order_output, got less: see --help")
-        for output in filter(None, (values.output, values.order_output)):
-            if not (output.endswith(".png") and pathlib.Path(output).absolute().parent.is_dir()):
-                raise ValueError(f"expected a PNG file in a folder that is there, got {output!r}: name another one")
-        if values.output:
-            _draw_sheet(values)
-        if values.order_output:
-            _draw_order(values)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    if bool(values.output) != bool(values.images) or not (values.output or values.order_output):
+        raise ValueError("expected --images and --output, or --order_output, got less: see --help")
+    for output in filter(None, (values.output, values.order_output)):
+        if not (output.endswith(".png") and pathlib.Path(output).absolute().parent.is_dir()):
+            raise ValueError(f"expected a PNG file in a folder that is there, got {output!r}: name another one")
+    if values.output:
+        _draw_sheet(values)
+    if values.order_output:
+        _draw_order(values)
 
 
 def define_flags() -> None:
@@ -216,4 +205,4 @@ def define_flags() -> None:
 
 if __name__ == "__main__":
     define_flags()
-    app.run(main)
+    command_line.run(main)

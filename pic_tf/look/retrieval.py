@@ -13,28 +13,22 @@ the end of a run a copy is the nearest of its original, after a few epochs colou
 
 import dataclasses
 import fnmatch
+import functools
 import pathlib
-import sys
-
-from absl import app, logging
-
-if __name__ == "__main__":
-    from pic_tf.files.quiet import import_tensorflow
-
-    import_tensorflow()
 
 import numpy as np
-import tensorflow as tf
 
+import pic_tf.files.quiet  # noqa: F401
 from pic_tf.data.sources.named import open_dataset
 from pic_tf.data.sources.source import Source
 from pic_tf.evals.knn import nearest
-from pic_tf.files.command_line import only_flags
+from pic_tf.files import command_line
 from pic_tf.look.instance_rows import check_images, most_alike, open_rows
 from pic_tf.look.neighbour_tables import Neighbours, draw_neighbours, draw_pairs, write_neighbours, write_pairs
 from pic_tf.look.session import open_subject
 from pic_tf.settings import flag_files
 from pic_tf.settings.check import check_ranges
+from pic_tf.settings.help import help_text
 from pic_tf.settings.setting import setting
 
 _MOST_IMAGES = 2000  # of a sheet
@@ -222,24 +216,20 @@ def _check_neighbours(neighbours: int, images: int) -> None:
         raise ValueError(f"expected --neighbours below the number of images to search ({images:,}), got {neighbours}")
 
 
-def main(arguments: list[str]) -> None:
-    logging.set_verbosity(logging.ERROR)  # TensorFlow reports its own doings through absl
-    try:
-        only_flags(arguments)
-        settings = flag_files.from_flags(settings=Settings)
-        check(settings)
-        tf.config.experimental.enable_op_determinism()
-        print(look_at_instances(settings) if settings.instances else retrieve(settings))
-    except ValueError as error:
-        sys.exit(f"error: {error}")
-    except (tf.errors.ResourceExhaustedError, MemoryError):
-        sys.exit("error: expected the search to fit into memory, got no room: lower --image_size or --count")
-    except OSError as error:
-        sys.exit(f"error: expected to write, got {error}: make room, or name another --output or --cache_dir")
-    except KeyboardInterrupt:
-        sys.exit(130)
+def main() -> None:
+    import tensorflow as tf  # quietly by now
+
+    settings = flag_files.from_flags(settings=Settings)
+    check(settings)
+    tf.config.experimental.enable_op_determinism()
+    print(look_at_instances(settings) if settings.instances else retrieve(settings))
 
 
 if __name__ == "__main__":
     flag_files.define_flags(settings=Settings)
-    app.run(main, flags_parser=flag_files.parser_of(Settings))
+    command_line.run(
+        main,
+        functools.partial(help_text, Settings),
+        no_room="make room, or name another --output or --cache_dir",
+        no_memory="lower --image_size or --count",
+    )

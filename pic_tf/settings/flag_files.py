@@ -2,17 +2,16 @@
 
 import dataclasses
 import pathlib
-import sys
-from collections.abc import Callable
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
 from pic_tf.data.presets import Preset
 from pic_tf.files import recipes
 from pic_tf.settings.config import Config
-from pic_tf.settings.help import help_text
 from pic_tf.settings.setting import kind_of
+
+flags.disclaim_key_flags()  # they are those of the command that defines them, whose --helpshort shows them
 
 
 def define_flags(values: flags.FlagValues = flags.FLAGS, settings: type = Config) -> None:
@@ -26,28 +25,6 @@ def define_flags(values: flags.FlagValues = flags.FLAGS, settings: type = Config
             flags.DEFINE_list(field.name, default, help, flag_values=values)
         else:
             define[kind_of(field)](field.name, default, help, flag_values=values)
-
-
-def parser_of(settings: type = Config) -> Callable[[list[str]], list[str]]:
-    """Make a parser of the command line for `app.run`: --help by topics, flag files as `recipes` reads them.
-
-    Args:
-      settings: dataclass whose flags were defined.
-
-    Returns:
-      A function from the words of the command line to those that are no flags.
-    """
-
-    def parse(arguments: list[str]) -> list[str]:
-        if {"--help", "-help", "-h", "-?"} & set(arguments[1:]):
-            print(help_text(settings), end="")
-            sys.exit(0)
-        try:
-            return app.parse_flags_with_usage(recipes.expand(arguments))
-        except ValueError as error:
-            sys.exit(f"error: {error}")
-
-    return parse
 
 
 def from_flags(values: flags.FlagValues = flags.FLAGS, settings: type = Config) -> Any:
