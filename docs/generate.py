@@ -6,6 +6,7 @@ mkdocs calls the functions of this file by their names (`hooks` in mkdocs.yml).
 import ast
 import dataclasses
 import importlib
+import inspect
 import pathlib
 
 from mkdocs.structure.files import File, Files
@@ -39,20 +40,27 @@ def on_page_markdown(markdown: str, page, **_) -> str:
 
 
 def flags_page() -> str:
-    """Tables of all settings, and the usage of every command."""
-    parts = [f"\n## Flags of `python -m {command}`\n\n{table(_named(name))}" for command, name in SETTINGS.items()]
-    parts += [f"\n## {heading}\n\n```text\n{usage}\n```\n" for heading, usage in commands()]
+    """Tables of all settings by topic, and the usage of every command."""
+    parts = []
+    for command, name in SETTINGS.items():
+        parts.append(f"\n## Flags of `python -m {command}`\n")
+        settings = _named(name)
+        for topic in reversed(settings.__mro__):
+            if fields := [f for f in dataclasses.fields(settings) if f.name in inspect.get_annotations(topic)]:
+                title = "" if topic is settings else f"\n### {topic.__doc__.splitlines()[0].rstrip('.')}\n"
+                parts.append(f"{title}\n{table(fields)}")
+    parts += [f"\n## `{command}`\n\n```text\n{usage}\n```\n" for command, usage in commands()]
     return "".join(parts)
 
 
-def table(settings: type) -> str:
-    """A table of the fields of a dataclass of settings: flag, default, help text."""
+def table(fields: list[dataclasses.Field]) -> str:
+    """A table of settings: flag, default, help text."""
     lines = ["| flag | default | |", "|---|---|---|"]
-    for field in dataclasses.fields(settings):
-        default = field.default if not isinstance(field.default, str) else field.default or "''"
+    for field in fields:
         choices = field.metadata["choices"]
         text = field.metadata["help"] + (f" One of {', '.join(choices)}." if choices else "")
-        lines.append(f"| `--{field.name}` | {'' if default is None else default} | {_escaped(text)} |")
+        default = "" if field.default is None else f"`{field.default!r}`"
+        lines.append(f"| `--{field.name}` | {default} | {_escaped(text)} |")
     return "\n".join(lines) + "\n"
 
 
