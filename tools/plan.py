@@ -18,8 +18,9 @@ import pic_tf.files.quiet  # noqa: F401
 from pic_tf.files import command_line
 from pic_tf.models.projection import projection_head
 from pic_tf.settings import defaults, flag_files, networks, plan, quantities
-from pic_tf.settings.config import INSTANCE_STORES, Config
+from pic_tf.settings.config import Config
 from pic_tf.settings.help import help_text
+from pic_tf.settings.learning import INSTANCE_STORES
 
 
 def plans(config: Config, count: int, machine: dict[str, float], machines: int = 1) -> str:

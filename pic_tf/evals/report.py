@@ -7,6 +7,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from sklearn.metrics import confusion_matrix
 
 from pic_tf.files.replaced import replaced
 
@@ -67,8 +68,7 @@ def report(
       The report.
     """
     classes = len(class_names)
-    confusion = np.zeros([classes, classes], np.int64)
-    np.add.at(confusion, (labels, predictions[:, 0]), 1)
+    confusion = confusion_matrix(labels, predictions[:, 0], labels=np.arange(classes))
     count = confusion.sum(1)
     with np.errstate(invalid="ignore"):
         of_class = np.diag(confusion) / np.where(count, count, np.nan)

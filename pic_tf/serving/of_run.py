@@ -15,7 +15,7 @@ from pic_tf.settings import check, flag_files, quantities
 from pic_tf.settings.config import Config
 from pic_tf.settings.networks import plain_backbone
 
-FIGURES = ("epoch", "loss", "accuracy", "knn", "probe")  # of the model card: what equal runs have in common
+FIGURES = ("epoch", "loss", "accuracy", "knn", "probe")  # of the model card: equal runs have them in common
 
 
 def export_run(run_dir: str, path: str, untrained: bool = False) -> int:
@@ -43,16 +43,30 @@ def export_run(run_dir: str, path: str, untrained: bool = False) -> int:
     config = flag_files.from_flagfile(str(found / FLAGS_FILE))
     check.check(config)
     keras.utils.set_random_seed(config.seed)  # an untrained one is what training began with
-    plain, step = plain_backbone(config), 0
+    backbone, step = plain_backbone(config), 0
     if not untrained:
-        restore_backbone(found, plain)
+        restore_backbone(found, backbone)
         step = checkpoint_files.step_of(found)
-    _export(config, plain, path, step, found / METRICS_FILE)
+    export_trained(config, backbone, path, step, found / METRICS_FILE)
     return step
 
 
-def _export(config: Config, plain: keras.Model, path: str | os.PathLike, step: int, metrics: pathlib.Path) -> None:
-    """Export the backbone, with a card of what decided its training and of the last figures."""
+def export_trained(
+    config: Config, backbone: keras.Model, path: str | os.PathLike, step: int, metrics: pathlib.Path
+) -> None:
+    """Export a backbone with a card of its training and of the last figures.
+
+    Args:
+      config: configuration of the run.
+      backbone: the network, on one device and in float32.
+      path: folder to write the SavedModel to.
+      step: updates that it has seen; 0 for none.
+      metrics: the run's metrics.csv.
+
+    Raises:
+      ValueError: where something else than an export is at `path`.
+      OSError: where it cannot be written.
+    """
     flags = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.metadata["trajectory"]}
     training = {
         "dataset": pathlib.Path(config.dataset).name,
@@ -63,4 +77,4 @@ def _export(config: Config, plain: keras.Model, path: str | os.PathLike, step: i
         "flags": flags,
     }
     size = max(view.size for view in config.views())
-    export_backbone(plain, path, trained_size=size, eval_crop=config.eval_crop, training=training)
+    export_backbone(backbone, path, trained_size=size, eval_crop=config.eval_crop, training=training)

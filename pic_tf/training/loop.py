@@ -36,7 +36,7 @@ from pic_tf.runs.run_folder import (
     make_output_folder,
 )
 from pic_tf.runs.variables import metric_variables
-from pic_tf.serving.of_run import _export
+from pic_tf.serving.of_run import export_trained
 from pic_tf.settings import quantities
 from pic_tf.settings.config import Config
 from pic_tf.settings.networks import plain_backbone
@@ -231,5 +231,5 @@ def _train(
         return Result(total, True, None)
     references = {"raw pixels": knn.raw_pixels, "random init": knn.random_init} if knn else {}
     plot_training(output / METRICS_FILE, output / PICTURE, references)
-    _export(config, plain, output / EXPORT, total, output / METRICS_FILE)
+    export_trained(config, plain, output / EXPORT, total, output / METRICS_FILE)
     return Result(total, True, output / EXPORT)

@@ -3,15 +3,16 @@
 import argparse
 import os
 import pathlib
+import re
 import subprocess
 import sys
-import types
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from safetensors.numpy import load_file, save_file
 
+from pic_tf.serving.convert import convert
 from tests.models.test_torch_weights import (
     MEAN,
     STDDEV,
@@ -21,17 +22,6 @@ from tests.models.test_torch_weights import (
     numpy_features,
     random_state,
 )
-
-TOOLS = pathlib.Path(__file__).parents[2] / "tools"
-
-
-@pytest.fixture(scope="module")
-def tool():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(TOOLS)
-        import convert_weights
-
-        yield convert_weights
 
 
 @pytest.fixture
@@ -68,15 +58,15 @@ def assert_same_state(got, expected):
             np.testing.assert_array_equal(array, expected[name], err_msg=name)
 
 
-def test_saved_model_there_and_back(tool, tmp_path, source, state, images, features, capsys):
-    tool.convert(source, tmp_path / "backbone", image_size=None)
+def test_saved_model_there_and_back(tmp_path, source, state, images, features):
+    convert(source, tmp_path / "backbone", image_size=None)
     served = tf.saved_model.load(str(tmp_path / "backbone")).signatures["serving_default"]
     assert_same_features(served(images=tf.constant(images))["features"], features)
-    tool.convert(tmp_path / "backbone", tmp_path / "out.safetensors")
+    lines = convert(tmp_path / "backbone", tmp_path / "out.safetensors")
     assert_same_state(load_file(tmp_path / "out.safetensors"), state)
     assert {path.name for path in tmp_path.iterdir()} == {"in.safetensors", "backbone", "out.safetensors"}
     count = sum(array.size for name, array in state.items() if "num_batches" not in name)
-    assert f"resnet18, {count:,} parameters, 32 features" in capsys.readouterr().out
+    assert f"resnet18, {count:,} parameters, 32 features" in lines[0]
 
 
 # Another process with Keras 3 alone: the features, then a classifier on top that learns which pictures are darker.
@@ -100,8 +90,8 @@ assert not any(name.split(".")[0] in ("pic_tf", "tf_keras") for name in sys.modu
 """
 
 
-def test_keras_3_without_this_package(tool, tmp_path, source, images, features):
-    tool.convert(source, tmp_path / "out.keras", image_size=None)
+def test_keras_3_without_this_package(tmp_path, source, images, features):
+    convert(source, tmp_path / "out.keras", image_size=None)
     assert not (tmp_path / "out.partial.keras").exists()
     arrays = tmp_path / "arrays.npy"
     np.save(arrays, images)
@@ -118,16 +108,17 @@ def test_keras_3_without_this_package(tool, tmp_path, source, images, features):
     assert moved.split()[0] == moved.split()[1]  # weights and batch statistics
 
 
-def test_head(tool, tmp_path, state, capsys):
+def test_head(tmp_path, state):
     head, _ = heads(True)
     rows = {"module.sim_matrix": np.ones([10, 5], np.float32)}
     save_file(checkpoint("module.encoder.", state | head, **rows), tmp_path / "pic.safetensors")
-    tool.convert(tmp_path / "pic.safetensors", tmp_path / "out.safetensors", head_output=tmp_path / "head.safetensors")
+    lines = convert(
+        tmp_path / "pic.safetensors", tmp_path / "out.safetensors", head_output=tmp_path / "head.safetensors"
+    )
     assert_same_state(load_file(tmp_path / "out.safetensors"), state)
     assert_same_state(load_file(tmp_path / "head.safetensors"), head)
-    assert capsys.readouterr().out.splitlines()[-1] == "passed over: module.sim_matrix"
-    tool.convert(tmp_path / "pic.safetensors", tmp_path / "out.safetensors")
-    said = capsys.readouterr().out.splitlines()[-1]
+    assert lines[-1] == "passed over: module.sim_matrix"
+    said = convert(tmp_path / "pic.safetensors", tmp_path / "out.safetensors")[-1]
     assert said == "passed over: module.sim_matrix, fc1.weight, fc1.bias, fc2.weight, fc2.bias"
 
 
@@ -135,7 +126,7 @@ def test_head(tool, tmp_path, state, capsys):
 
 
 @pytest.mark.parametrize("zipped", [True, False])  # as PyTorch 1.4 wrote, which the authors used, there is no zip
-def test_checkpoint_of_the_authors(tool, tmp_path, torch, state, zipped):
+def test_checkpoint_of_the_authors(tmp_path, torch, state, zipped):
     head, _ = heads(True)
     arrays = checkpoint("module.encoder.", state | head, **{"module.sim_matrix": np.ones([10, 5], np.float32)})
     tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
@@ -143,18 +134,18 @@ def test_checkpoint_of_the_authors(tool, tmp_path, torch, state, zipped):
     whole = {"opt": settings, "model": tensors, "optimizer": {"state": {}}, "scheduler": {}, "epoch": 200}
     whole["sampler"] = {"start_index": 0}
     torch.save(whole, tmp_path / "current.pth", _use_new_zipfile_serialization=zipped)
-    tool.convert(tmp_path / "current.pth", tmp_path / "out.pth", head_output=tmp_path / "head.safetensors")
+    convert(tmp_path / "current.pth", tmp_path / "out.pth", head_output=tmp_path / "head.safetensors")
     back = torch.load(tmp_path / "out.pth", weights_only=True)
     assert_same_state({name: tensor.numpy() for name, tensor in back.items()}, state)
     assert_same_state(load_file(tmp_path / "head.safetensors"), head)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_half_precision(tool, tmp_path, torch, state, dtype):
+def test_half_precision(tmp_path, torch, state, dtype):
     tensors = {name: torch.from_numpy(np.array(array)) for name, array in state.items()}
     halves = {n: t.to(getattr(torch, dtype)) if t.is_floating_point() else t for n, t in tensors.items()}
     torch.save({"state_dict": halves}, tmp_path / "in.pth.tar")
-    tool.convert(tmp_path / "in.pth.tar", tmp_path / "out.safetensors")
+    convert(tmp_path / "in.pth.tar", tmp_path / "out.safetensors")
     back = load_file(tmp_path / "out.safetensors")
     for name, half in halves.items():
         if half.is_floating_point():
@@ -171,19 +162,19 @@ class Attack:
         return os.mkdir, (str(self.path),)
 
 
-def test_nothing_in_a_checkpoint_runs(tool, tmp_path, torch):
+def test_nothing_in_a_checkpoint_runs(tmp_path, torch):
     torch.save({"model": {}, "opt": Attack(tmp_path / "attacked")}, tmp_path / "in.pth")
     with pytest.raises(ValueError, match=r"that torch\.load refuses .*: where it was made, save the state_dict alone"):
-        tool.convert(tmp_path / "in.pth", tmp_path / "out.safetensors")
+        convert(tmp_path / "in.pth", tmp_path / "out.safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["in.pth"]
 
 
-def test_without_pytorch(tool, tmp_path, source, monkeypatch):
+def test_without_pytorch(tmp_path, source, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     (tmp_path / "in.pth").write_bytes(b"")
     for names in (("in.pth", "out.safetensors"), (source.name, "out.pth")):
         with pytest.raises(ValueError, match=r"expected PyTorch for files of torch\.save, got none: pip install torch"):
-            tool.convert(*(tmp_path / name for name in names))
+            convert(*(tmp_path / name for name in names))
     assert {path.name for path in tmp_path.iterdir()} == {"in.safetensors", "in.pth"}
 
 
@@ -210,7 +201,7 @@ def test_without_pytorch(tool, tmp_path, source, monkeypatch):
         ("in.safetensors", "out", {"prefix": "module."}, "expected a prefix that names one ResNet, '', got 'module.'"),
     ],
 )  # fmt: skip
-def test_wrong_input(tool, tmp_path, source, output, more, sentence, state):
+def test_wrong_input(tmp_path, source, output, more, sentence, state):
     save_file(state, tmp_path / "in.safetensors")
     (tmp_path / "notes.txt").write_text("text")
     (tmp_path / "damaged.safetensors").write_bytes(b"damaged")
@@ -228,27 +219,27 @@ def test_wrong_input(tool, tmp_path, source, output, more, sentence, state):
     if "head_output" in more:
         more = {"head_output": tmp_path / more["head_output"]}
     with pytest.raises(ValueError, match=sentence):
-        tool.convert(tmp_path / source, tmp_path / output, **more)
+        convert(tmp_path / source, tmp_path / output, **more)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-def flag_values(source, output):
-    return types.SimpleNamespace(input=str(source), output=str(output), head_output="", prefix=None, image_size=None)
-
-
-def test_command(tool, tmp_path, source, monkeypatch):
-    """Errors end it in one sentence; an output that is there already is replaced only by a whole one."""
+def test_command(tmp_path, source):
+    """An output that is there already is replaced only by a whole one."""
+    tool = str(pathlib.Path(__file__).parents[2] / "tools" / "convert_weights.py")
+    environment = os.environ | {"PYTHONPATH": str(pathlib.Path(__file__).parents[2])}
     out = tmp_path / "out.safetensors"
     out.write_bytes(b"older")
-    monkeypatch.setattr(tool.flags, "FLAGS", flag_values(tmp_path / "none.pth", out))
-    with pytest.raises(SystemExit, match=r"^error: expected a file of weights"):
-        tool.main([""])
-    with pytest.raises(SystemExit, match=r"^error: expected flags only, got 'in'"):
-        tool.main(["", "in"])
-    monkeypatch.setattr(tool.flags, "FLAGS", flag_values(source, tmp_path / "none" / "out.safetensors"))
-    with pytest.raises(SystemExit, match=r"^error: expected to read --input and to write --output, got .*none"):
-        tool.main([""])
+
+    def run(*arguments):
+        command = [sys.executable, tool, *map(str, arguments)]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+
+    ended = run(f"--input={source}", f"--output={tmp_path / 'none' / 'out.safetensors'}")
+    assert ended.returncode == 1 and ended.stdout == ""
+    assert re.fullmatch(r"error: expected to write to '.*', got .*none.*: make room.*\n", ended.stderr)
+    ended = run(f"--input={tmp_path / 'none.pth'}", f"--output={out}")
+    assert ended.returncode == 1 and re.fullmatch(r"error: expected a file of weights .*\n", ended.stderr)
     assert out.read_bytes() == b"older"
-    monkeypatch.setattr(tool.flags, "FLAGS", flag_values(source, out))
-    tool.main([""])
+    ended = run(f"--input={source}", f"--output={out}")
+    assert ended.returncode == 0 and "resnet18" in ended.stdout and ended.stderr == ""
     assert_same_state(load_file(out), load_file(source))
