@@ -1,12 +1,73 @@
-"""Count values that span orders of magnitude, in graph."""
+"""Watch over an epoch what steps do to views and rows."""
 
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from pic_tf.replicas import collectives
+
+
+class StepMetrics(tf.Module):
+    """Means, sums and histograms over an epoch, of all replicas.
+
+    Attributes:
+      loss: mean over views, of the steps that were taken.
+      accuracy: share of views whose own row came first among the live ones, of those that move rows.
+      row_norm: mean norm of the rows that came from the store, before the floor.
+      live_rows: mean number of rows in the soft-max.
+      floored: how many rows the norm floor lifted.
+      left_out: how many images had weight 0.
+      row_norms: `LogHistogram` of the norms behind `row_norm`.
+      row_gaps: `LogHistogram` of the steps that returning rows were away.
+    """
+
+    def __init__(self):
+        super().__init__(name="step_metrics")
+        self.loss = keras.metrics.Mean("loss")
+        self.accuracy = keras.metrics.Mean("accuracy")
+        self.row_norm = keras.metrics.Mean("row_norm")
+        self.live_rows = keras.metrics.Mean("live_rows")
+        self.floored = keras.metrics.Sum("floored")
+        self.left_out = keras.metrics.Sum("left_out")
+        self.row_norms = LogHistogram(1e-12, 1e12, 8, "row_norms")
+        self.row_gaps = LogHistogram(1.0, 1e9, 4, "row_gaps")
+
+    @property
+    def numbers(self) -> list[keras.metrics.Metric]:
+        """Those of one number each."""
+        return [self.loss, self.accuracy, self.row_norm, self.live_rows, self.floored, self.left_out]
+
+    def update_views(self, losses: tf.Tensor, weights: tf.Tensor, correct: tf.Tensor, finite: tf.Tensor) -> None:
+        """Take in the views of a step.
+
+        Args:
+          losses: float32 [n].
+          weights: float32 [n], 0 for views without loss.
+          correct: bool [m], of the first m views.
+          finite: bool scalar, whether the step is taken; of a skipped one nothing counts.
+        """
+        weights = tf.cast(finite, tf.float32) * weights
+        self.loss.update_state(tf.where(finite, losses, 0.0), sample_weight=weights)
+        self.accuracy.update_state(correct, sample_weight=weights[: tf.size(correct)])
+
+    def update_rows(self, moved: dict[str, tf.Tensor], live: tf.Tensor, left_out: tf.Tensor) -> None:
+        """Take in the rows of a step.
+
+        Args:
+          moved: what happened to rows, from `InstanceClassifier.admit`.
+          live: bool [K / R], the slots of this replica's ring that hold a row.
+          left_out: bool [b], which images of the batch had weight 0.
+        """
+        self.row_norm.update_state(moved["norm"], sample_weight=tf.cast(moved["fetched"], tf.float32))
+        self.live_rows.update_state(tf.reduce_sum(tf.cast(live, tf.float32)) * collectives.count())
+        self.floored.update_state(tf.cast(moved["floored"], tf.float32))
+        self.left_out.update_state(tf.cast(left_out, tf.float32))
+        self.row_norms.update_state(moved["norm"], moved["fetched"])
+        self.row_gaps.update_state(moved["gap"], moved["returning"])
+
 
 class LogHistogram(keras.metrics.Metric):
-    """Counts of values in bins whose edges grow by a constant factor, over an epoch and all replicas.
+    """Counts in bins whose edges grow by a constant factor, for values that span orders of magnitude.
 
     Bin 0 holds what is below the first edge, bin i what lies in [edges[i - 1], edges[i]), the last one the rest.
 
@@ -43,7 +104,7 @@ class LogHistogram(keras.metrics.Metric):
 
 
 def buckets(edges: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """What TensorBoard draws a histogram from.
+    """Give a histogram the form that TensorBoard draws.
 
     Args:
       edges: [n] as `LogHistogram` has them.

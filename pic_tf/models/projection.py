@@ -48,6 +48,21 @@ def projection_head(
     return keras.Model(features, x, name="projection")
 
 
+def feature_dim(backbone: keras.Model) -> int:
+    """C, how many features a backbone gives.
+
+    Raises:
+      ValueError: for a backbone whose output is not [B, C] or [B, h, w, C], or whose C is unknown.
+    """
+    shape = getattr(backbone, "output_shape", None)
+    if not isinstance(shape, tuple) or len(shape) not in (2, 4) or shape[-1] is None:
+        raise ValueError(
+            f"expected a backbone with one output [B, C] or [B, h, w, C] of known C, got {shape}: build it with "
+            "keras.Input, or wrap it in a keras.Sequential with an input shape"
+        )
+    return shape[-1]
+
+
 def _uniform() -> keras.initializers.Initializer:
     """U(-1 / sqrt(fan_in), 1 / sqrt(fan_in)), the initialisation of the heads the recipe was tuned with."""
     return keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")

@@ -1,0 +1,42 @@
+"""Take apart what a data set gives a train step."""
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+
+class Batch(NamedTuple):
+    """A replica's share of a batch, b = B / R images.
+
+    Attributes:
+      images: what `augment` takes, or the backbone: [b n, ...], the n views of each image one after another, or a
+        tuple of such groups of other sizes.
+      instance_ids: int64 [b].
+      weights: float32 [b]. An image of weight 0 counts as not visited: its views have no loss and its row does not come
+        to the ring.
+      labelled: (images as the backbone takes them [p, ...], labels [p], weights [p]) for the probe; None without one.
+    """
+
+    images: Any
+    instance_ids: tf.Tensor
+    weights: tf.Tensor
+    labelled: tuple | None
+
+
+def unpack(data: Any, probed: bool) -> Batch:
+    """Name the parts of (images, instance_ids), (images, instance_ids, weights) or, with a probe, all four.
+
+    Raises:
+      ValueError: for anything else.
+    """
+    lengths = (4,) if probed else (2, 3)
+    if not isinstance(data, tuple) or len(data) not in lengths:
+        got = f"a tuple of {len(data)}" if isinstance(data, tuple) else type(data).__name__
+        expected = "(images, instance_ids) or (images, instance_ids, weights)"
+        if probed:
+            expected = "(images, instance_ids, weights, labelled images) for a model with a probe"
+        raise ValueError(f"expected batches of {expected}, got {got}: number your images from 0 to N - 1")
+    images, instance_ids, weights, labelled = (*data, None, None)[:4]
+    instance_ids = tf.cast(instance_ids, tf.int64)
+    weights = tf.ones_like(instance_ids, tf.float32) if weights is None else tf.cast(weights, tf.float32)
+    return Batch(images, instance_ids, weights, labelled)
