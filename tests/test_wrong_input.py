@@ -115,9 +115,6 @@ FLAGS = [
     Wrong("--crops=65x8@0.1-1", "expected at most 64 views of at most 8192 pixels in --crops, got 65x8"),
     Wrong("--crops=1x8193@0.1-1", "expected at most 64 views of at most 8192 pixels in --crops, got 1x8193"),
     Wrong("--crops=1x8@0.1-1,1x4@0.1-1 --blur_sigma=1,5", r"expected --blur_sigma=.* side of a view \(4\), got"),
-    Wrong("--rand_augment=5,0.5", "expected --rand_augment=OPERATIONS,MAGNITUDE, OPERATIONS 0 to 4 .* got"),
-    Wrong("--rand_augment=1.5,0.5", "expected --rand_augment=OPERATIONS,MAGNITUDE, OPERATIONS 0 to 4 .* got"),
-    Wrong("--rand_augment=2,0.9", "expected --jitter_probability, .* 0 with --rand_augment, got 0.8"),
     Wrong("--max_broken=1.01", "expected 0 <= --max_broken <= 1, got 1.01"),
     Wrong("--output_dir=", "expected a folder in --output_dir, got ''"),
     Wrong("--dataset=", "expected a folder in --dataset, got ''"),
@@ -159,10 +156,6 @@ COMBINATIONS = [
     Wrong("--warmup_epochs=120", r"expected 0 <= --warmup_epochs < --epochs \(120\), got 120"),
     Wrong("--epochs=2 --warmup_epochs=3", r"expected 0 <= --warmup_epochs < --epochs \(2\), got 3"),
     Wrong("--keep_checkpoint_every=15", r"expected --keep_checkpoint_every to be a multiple of .* \(10\), got 15"),
-    Wrong(
-        "--augmentation=randaugment --jitter_probability=0 --jit_compile",
-        "expected --augment_on=host with --rand_augment and --jit_compile, got device",
-    ),
     Wrong("--optimizer=lamb --precision=float16", "expected --precision=bfloat16 or float32 with .*, got float16"),
     Wrong("--optimizer=lamb", "expected tensorflow-addons .* got none .*no Keras", {"PYTHONPATH": "INPUTS/addons"}),
 ]

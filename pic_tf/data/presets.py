@@ -3,7 +3,6 @@
 import dataclasses
 
 from pic_tf.data.augment import Augmentation
-from pic_tf.data.rand_augment import RandAugment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,7 +13,6 @@ class Preset:
       crop_scale: least and largest area of a crop, share of the image.
       flip_probability, jitter, jitter_probability, grayscale_probability, grayscale_first, blur_probability,
         blur_sigma: see `Augmentation`.
-      rand_augment: (operations an image, magnitude in [0, 1]) of `RandAugment`; (0, 0) for none.
     """
 
     crop_scale: tuple[float, float] = (0.08, 1.0)
@@ -25,7 +23,6 @@ class Preset:
     grayscale_first: bool = False
     blur_probability: float = 0.0
     blur_sigma: tuple[float, float] = (0.1, 2.0)
-    rand_augment: tuple[float, float] = (0.0, 0.0)
 
 
 def simclr() -> Preset:
@@ -81,22 +78,11 @@ def crop_flip() -> Preset:
     return Preset(crop_scale=(0.08, 1.0))
 
 
-def randaugment() -> Preset:
-    """Crops, mirror images, and RandAugment with N = 2, M = 9, by keras-cv's operations.
-
-    Source: https://arxiv.org/abs/1909.13719, Section 4.3 (ResNet-50 on ImageNet).
-    """
-    return Preset(crop_scale=(0.08, 1.0), rand_augment=(2.0, 0.9))
+PRESETS = {preset.__name__: preset for preset in (simclr, mocov2, instdisc, crop_flip)}
 
 
-PRESETS = {preset.__name__: preset for preset in (simclr, mocov2, instdisc, crop_flip, randaugment)}
-
-
-def augmentation_of(preset: Preset) -> Augmentation | RandAugment:
+def augmentation_of(preset: Preset) -> Augmentation:
     """What is done to a view after its crop."""
-    operations, magnitude = preset.rand_augment
-    if operations:
-        return RandAugment(preset.flip_probability, int(operations), magnitude)
     return Augmentation(
         preset.flip_probability,
         preset.jitter,

@@ -3,6 +3,8 @@
 import os
 import pathlib
 
+from pic_tf.files.retired_flags import is_retired
+
 _PACKAGE = pathlib.Path(__file__).parents[1]
 _COMMENTS = ("#", "//")
 
@@ -44,10 +46,12 @@ def flags_in(path: pathlib.Path, including: tuple[pathlib.Path, ...] = ()) -> li
       including: the files that include it, the outermost first.
 
     Returns:
-      The flags, those of included files in their place: the last one of a name counts.
+      The flags, those of included files in their place: the last one of a name counts. Retired flags that changed
+      nothing are left out.
 
     Raises:
-      ValueError: for a file that cannot be found or read, or that includes itself.
+      ValueError: for a file that cannot be found or read, that includes itself, or that holds a retired flag which did
+        change something.
     """
     chain = (*including, path.resolve())
     if path.resolve() in including:
@@ -64,7 +68,7 @@ def flags_in(path: pathlib.Path, including: tuple[pathlib.Path, ...] = ()) -> li
         ) from error
     flags = []
     for line in lines:
-        if line and not line.startswith(_COMMENTS):
+        if line and not line.startswith(_COMMENTS) and not is_retired(line):
             flags += _flags_of(line, chain)
     return flags
 

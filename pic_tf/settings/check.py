@@ -87,7 +87,7 @@ def check(config: Config) -> None:
 
 def _check_views(config: Config) -> None:
     preset = config.preset()
-    scale, sigma, jitter, rand_augment = preset.crop_scale, preset.blur_sigma, preset.jitter, preset.rand_augment
+    scale, sigma, jitter = preset.crop_scale, preset.blur_sigma, preset.jitter
     check_crop_scale(scale)
     try:
         views = config.views() if config.crops else (Crop(config.image_size),)
@@ -104,16 +104,3 @@ def _check_views(config: Config) -> None:
         )
     if len(jitter) != 4 or not all(0 <= x <= most for x, most in zip(jitter, (1, 1, 1, 0.5))):
         raise ValueError(f"expected --jitter=BRIGHTNESS,CONTRAST,SATURATION,HUE from 0 to 1, hue to 0.5, got {jitter}")
-    if len(rand_augment) != 2 or rand_augment[0] not in range(5) or not 0 <= rand_augment[1] <= 1:
-        raise ValueError(
-            "expected --rand_augment=OPERATIONS,MAGNITUDE, OPERATIONS 0 to 4 and 0 <= MAGNITUDE <= 1, got "
-            f"{rand_augment}"
-        )
-    if rand_augment[0] and (preset.jitter_probability or preset.grayscale_probability or preset.blur_probability):
-        raise ValueError(
-            "expected --jitter_probability, --grayscale_probability and --blur_probability 0 with --rand_augment, got "
-            f"{preset.jitter_probability}, {preset.grayscale_probability} and {preset.blur_probability}: use "
-            "--augmentation=randaugment"
-        )
-    if rand_augment[0] and config.jit_compile and config.augment_on == "device":
-        raise ValueError("expected --augment_on=host with --rand_augment and --jit_compile, got device")

@@ -100,11 +100,6 @@ class Views:
         None,
         "Least and largest standard deviation of the blur in pixels. The default is that of --augmentation.",
     )
-    rand_augment: tuple[float, ...] | None = setting(
-        None,
-        "RandAugment in place of jitter, grayscale and blur: operations a view (1 to 4), magnitude (0 to 1); 0,0 for "
-        "none.",
-    )
     augment_on: str = setting(
         "device",
         "Place of the augmentation: the device; or the CPUs of the host, for machines whose accelerator has no time "
