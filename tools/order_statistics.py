@@ -11,7 +11,8 @@ from pic_tf.files.quiet import import_tensorflow
 
 import_tensorflow()
 
-from pic_tf.data.order import SlidingWindow, default_shards, default_stride, default_window, visit_statistics
+from pic_tf.data.order import SlidingWindow, default_shards, default_stride, default_window
+from pic_tf.data.visit_statistics import visit_statistics
 
 flags.DEFINE_integer("num_instances", 100_000, "training images, N")
 flags.DEFINE_integer("batch_size", 512, "views a step, B")

@@ -1,0 +1,57 @@
+"""Blur images kept as planes."""
+
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from pic_tf.data.colour import Planes
+
+_BLOCK = 32  # rows of a plane that are blurred in one product
+
+
+def gaussian_blur(planes: Planes, sigma: tf.Tensor, on: tf.Tensor, max_sigma: float) -> Planes:
+    """Gaussian blur, edges repeated, as products with a banded matrix from both sides.
+
+    out = T x T^T, T_ij = sum of exp(-d^2 / 2 sigma^2) over the taps |d| <= ceil(3 max_sigma) that
+    land on j from i, rows normalised. T is taken a block of rows at a time, and of each only where it is not 0.
+
+    Args:
+      planes: three float32 [B, S, S].
+      sigma: float32 [B], standard deviations in pixels.
+      on: bool [B], which images to blur.
+      max_sigma: the largest sigma, which sets the number of taps.
+
+    Returns:
+      Three float32 [B, S, S].
+    """
+    radius, size = math.ceil(3 * max_sigma), planes[0].shape[1]
+    block = min(_BLOCK, size)
+    taps = np.arange(-radius, radius + 1, dtype=np.float32)
+    weights = tf.exp(-0.5 * tf.square(taps / sigma[:, None]))
+    weights /= tf.reduce_sum(weights, axis=1, keepdims=True)
+    weights = tf.where(on[:, None], weights, (taps == 0).astype(np.float32))
+    # Row i of the band takes block + 2 radius pixels to pixel i of a block: the same for every block.
+    band = np.zeros((len(taps), block, block + 2 * radius), np.float32)
+    for t in range(len(taps)):
+        band[t, np.arange(block), np.arange(block) + t] = 1.0
+    band = tf.reshape(weights @ band.reshape(len(taps), -1), [-1, block, block + 2 * radius])
+
+    def vertically(plane: tf.Tensor) -> tf.Tensor:
+        plane = tf.concat([plane[:, :1]] * radius + [plane] + [plane[:, -1:]] * radius, axis=1)
+        blocks = []
+        for start in range(0, size, block):
+            first = min(start, size - block)  # the last block may reach back into the one before
+            blocks.append((band @ plane[:, first : first + block + 2 * radius])[:, start - first :])
+        return tf.concat(blocks, axis=1)
+
+    def horizontally(plane: tf.Tensor) -> tf.Tensor:
+        plane = tf.concat([plane[..., :1]] * radius + [plane] + [plane[..., -1:]] * radius, axis=2)
+        blocks = []
+        for start in range(0, size, block):
+            first = min(start, size - block)
+            part = plane[..., first : first + block + 2 * radius]
+            blocks.append(tf.matmul(part, band, transpose_b=True)[..., start - first :])
+        return tf.concat(blocks, axis=2)
+
+    return [horizontally(vertically(plane)) for plane in planes]
