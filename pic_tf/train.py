@@ -29,7 +29,7 @@ def main() -> int:
     config = flag_files.from_flags()
     check.check(config)
     strategy = build.set_up_tensorflow(config)
-    config, train, monitored = open_data.open_data(config, strategy.num_replicas_in_sync, plan_only)
+    config, images = open_data.open_data(config, strategy.num_replicas_in_sync, plan_only)
     chief = is_chief(strategy)
     if not plan_only:
         run_folder.make_output_folder(config)
@@ -37,7 +37,7 @@ def main() -> int:
         print(networks.describe(config, strategy), flush=True)
     if plan_only:
         return 0
-    result = loop.run(config, train, monitored, strategy, flags.FLAGS.allow_changed_flags)
+    result = loop.run(config, images, strategy, flags.FLAGS.allow_changed_flags)
     if not result.finished:
         print(f"stopped at step {result.step:,}; the same command goes on from there")
         return command_line.START_AGAIN

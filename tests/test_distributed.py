@@ -14,6 +14,7 @@ import pic_tf
 import pic_tf.instances.rows
 from pic_tf.callbacks.progress import ProgressBar
 from pic_tf.runs import checkpoint_files, open_data
+from pic_tf.runs.checkpoint import Checkpoints
 from pic_tf.training import build, loop
 from tests.processes import with_replicas
 from tests.test_pic import images_and_ids, small_backbone
@@ -55,7 +56,7 @@ def test_two_replicas_resume_bit_for_bit_and_one_goes_on_from_them(tmp_path):
     before = variables_of(tmp_path / "other_number")
     model = build.build_model(open_data.open_data(settings)[0], tf.distribute.get_strategy())
     directory = tmp_path / "other_number" / "checkpoints"
-    assert open_data.Checkpoints(directory, model).restore(checkpoint_files.newest(directory)[0]) == 30
+    assert Checkpoints(directory, model).restore(checkpoint_files.newest(directory)[0]) == 30
     ring = before["ring"]
     np.testing.assert_array_equal(model.classifier.ids.numpy(), ring)  # slot p of replica r is slot 2 p + r
     weights = before["weights"]

@@ -253,7 +253,7 @@ def test_a_run_stops_with_a_report_and_goes_on_where_it_is_told_to_skip(settings
         FloatingPointError, match=r"expected a finite loss and gradient, got another at step \d+, learn"
     ):
         run(settings)
-    (path,) = (tmp_path / "run" / run_folder.NAN_REPORTS).glob("*.json")
+    (path,) = (tmp_path / "run" / run_folder.NON_FINITE_REPORTS).glob("*.json")
     report = json.loads(path.read_text())
     assert path.name == f"step-{report['step']:012d}.json" and report["skipped"] == 1 and report["learning_rate"] > 0
     (flat,) = [x for x in report["instances"] if x["image"].endswith("17.png")]

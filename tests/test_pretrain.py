@@ -166,7 +166,7 @@ def test_exports_of_a_run_agree(uninterrupted, tmp_path):
     images = tf.random.uniform([4, 8, 8, 3])
     features = [
         tf.saved_model.load(str(path)).signatures["serving_default"](images=images)["features"]
-        for path in (tmp_path / "again", pathlib.Path(uninterrupted.output_dir) / open_data.EXPORT)
+        for path in (tmp_path / "again", pathlib.Path(uninterrupted.output_dir) / run_folder.EXPORT)
     ]
     np.testing.assert_array_equal(*features)
 
@@ -175,7 +175,7 @@ def test_export_needs_neither_rows_nor_room_for_them(uninterrupted, tmp_path, mo
     """Nor the rest of the model; untrained it is what training began with."""
     began_with = build.build_model(open_data.open_data(uninterrupted)[0], ONE).backbone.get_weights()
     shutil.copytree(uninterrupted.output_dir, tmp_path / "run")
-    monkeypatch.setattr(loop, "build_model", lambda *_: 1 / 0)
+    monkeypatch.setattr(build, "build_model", lambda *_: 1 / 0)
     monkeypatch.setattr("pic_tf.runs.checkpoint.read_rows", lambda *_: 1 / 0)
     assert of_run.export_run(str(tmp_path / "run"), str(tmp_path / "after")) == 69
     assert of_run.export_run(str(tmp_path / "run"), str(tmp_path / "before"), untrained=True) == 0
@@ -183,7 +183,7 @@ def test_export_needs_neither_rows_nor_room_for_them(uninterrupted, tmp_path, mo
     before, after = ({v.name: v.numpy() for v in each.variables} for each in exported)
     assert sorted(map(hash_of, before.values())) == sorted(map(hash_of, began_with))
     assert sorted(map(hash_of, after.values())) != sorted(map(hash_of, began_with))
-    checkpoint, _ = checkpoint_files.newest(tmp_path / "run" / open_data.CHECKPOINTS)
+    checkpoint, _ = checkpoint_files.newest(tmp_path / "run" / run_folder.CHECKPOINTS)
     with pytest.raises(ValueError, match=r"^expected a checkpoint of this model in .* \(backbone/.* instead of \["):
         restore_backbone(checkpoint, networks.plain_backbone(dataclasses.replace(uninterrupted, width=8)))
 
@@ -205,8 +205,8 @@ def test_output_folder_that_cannot_be(uninterrupted, tmp_path):
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("in1k_*.flags")), ids=lambda path: path.stem)
 def test_imagenet_recipes_print_their_plan_without_data(path):
-    settings, train, held_out = open_data.open_data(flag_files.from_flagfile(str(path)), plan_only=True)
-    assert train is held_out is None
+    settings, images = open_data.open_data(flag_files.from_flagfile(str(path)), plan_only=True)
+    assert images is None
     text = networks.describe(settings, ONE)
     epochs = int(re.search(r"_(\d+)ep", path.stem)[1])
     assert ("3 of 96 px, 8% to 14% of the image; they do not move the rows" in text) == ("multicrop" in path.stem)

@@ -87,9 +87,9 @@ def run_on_strange_names(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root / "here")
         before = everything(root, but=output)
-        settings, train, held_out = open_data.open_data(one_epoch(data, output, knn_every=1))
-        result = loop.run(settings, train, held_out, tf.distribute.get_strategy())
-        return Run(settings, train, result, before, everything(root, but=output))
+        settings, images = open_data.open_data(one_epoch(data, output, knn_every=1))
+        result = loop.run(settings, images, tf.distribute.get_strategy())
+        return Run(settings, images.train, result, before, everything(root, but=output))
 
 
 # ---------------------------------------------------------------- our own code
@@ -249,7 +249,7 @@ def strange_parts(path: pathlib.Path) -> set[str]:
 
 
 def test_an_export_only_computes(run_on_strange_names):
-    assert strange_parts(pathlib.Path(run_on_strange_names.settings.output_dir) / open_data.EXPORT) == set()
+    assert strange_parts(pathlib.Path(run_on_strange_names.settings.output_dir) / run_folder.EXPORT) == set()
 
 
 def python(x):

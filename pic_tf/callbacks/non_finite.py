@@ -10,37 +10,33 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from pic_tf.callbacks import CHECK_EVERY
 from pic_tf.data.sources.source import Source
 from pic_tf.files.optional import going_on_without
 from pic_tf.files.replaced import replaced
 from pic_tf.instances.rows import norms
 
-_EVERY = 16  # calls between two looks; each look waits for the device
 
+class NonFiniteReport(keras.callbacks.Callback):
+    """Report skipped steps, and stop after too many.
 
-class NanGuard(keras.callbacks.Callback):
-    """Looks for steps that PIC skipped; stops with a report, or lets a few of them pass.
-
-    Looks every 16 steps (or executions of several), at the end of an epoch and before a checkpoint, and reports the
-    last step that was skipped. What it finds late did no harm: weights, rows and momentum are as if the step had not
-    been.
+    Checks every 16 steps (or executions of several), at the end of an epoch and before a checkpoint, and reports the
+    last of them. A late report does no harm: a skipped step leaves weights, rows and momentum as they were.
 
     Args:
-      policy: "stop" at the first skipped step, or "skip".
-      most: with "skip", how many skipped steps to let pass.
-      folder: where the reports go, two files a step.
+      max_skipped: skipped steps to let pass; 0 stops at the first one.
+      folder: folder for the reports, two files a step.
       source: the images.
       batches: from (replica, first step, one past the last) to the batches of a replica; they depend on nothing else.
       learning_rate: of a step.
       chief: whether this worker writes reports.
     """
 
-    _supports_tf_logs = True  # it reads none, so none is fetched from the device
+    _supports_tf_logs = True  # no log is read here, so none is fetched from the device
 
     def __init__(
         self,
-        policy: str,
-        most: int,
+        max_skipped: int,
         folder: pathlib.Path,
         source: Source,
         batches: Callable[[int, int, int], tf.data.Dataset],
@@ -48,7 +44,7 @@ class NanGuard(keras.callbacks.Callback):
         chief: bool = True,
     ):
         super().__init__()
-        self._most, self._folder, self._chief = most if policy == "skip" else 0, folder, chief
+        self._max_skipped, self._folder, self._chief = max_skipped, folder, chief
         self._source, self._batches, self._learning_rate = source, batches, learning_rate
         self._seen = self._calls = 0
 
@@ -57,14 +53,14 @@ class NanGuard(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         self._calls += 1
-        if self._calls % _EVERY == 0:
-            self.look()
+        if self._calls % CHECK_EVERY == 0:
+            self.check()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        self.look()
+        self.check()
 
-    def look(self) -> None:
-        """See whether steps were skipped; every worker has to call it.
+    def check(self) -> None:
+        """Report skipped steps; every worker has to call it.
 
         Raises:
           FloatingPointError: where there were more than may pass.
@@ -75,7 +71,7 @@ class NanGuard(keras.callbacks.Callback):
         self._seen = skipped
         step = int(self.model.last_skipped.numpy())
         report = self._report(step, skipped)
-        if skipped > self._most:
+        if skipped > self._max_skipped:
             rate = float(self._learning_rate(step))
             raise FloatingPointError(
                 f"expected a finite loss and gradient, got another at step {step:,}, learning rate {rate:g} (skipped "

@@ -8,18 +8,17 @@ from collections.abc import Callable
 import numpy as np
 import tf_keras as keras
 
+from pic_tf.callbacks import CHECK_EVERY
 from pic_tf.replicas.collectives import assign_to, numbers_of_workers
 from pic_tf.runs.checkpoint import Checkpoints
 from pic_tf.runs.variables import metric_variables
-
-_AGREE_EVERY = 16  # calls between two exchanges among workers about a signal, or broken images
 
 
 class Interrupted(Exception):
     """A signal ended training; the state is saved."""
 
 
-class KeepState(keras.callbacks.Callback):
+class CheckpointCallback(keras.callbacks.Callback):
     """Checkpoints every few epochs, and on SIGINT or SIGTERM after the step that is running.
 
     As a context manager it handles these signals; `fit` then ends with `Interrupted`. It has to be
@@ -32,11 +31,11 @@ class KeepState(keras.callbacks.Callback):
       every: epochs between two checkpoints.
       texts: what to keep beside a checkpoint, files by name.
       metrics: values of the running metrics [R, ...] to go on from where a run resumes within an epoch.
-      look: called before a checkpoint; raises where the state should not be kept.
-      alone: whether this is the only worker.
+      check: called before a checkpoint; raises where the state should not be kept.
+      single_worker: whether no other process takes part.
     """
 
-    _supports_tf_logs = True  # it reads none, so none is fetched from the device
+    _supports_tf_logs = True  # no log is read here, so none is fetched from the device
 
     def __init__(
         self,
@@ -44,15 +43,15 @@ class KeepState(keras.callbacks.Callback):
         every: int,
         texts: Callable[[], dict[str, str]],
         metrics: list[np.ndarray],
-        look: Callable[[], None],
-        alone: bool = True,
+        check: Callable[[], None],
+        single_worker: bool = True,
     ):
         super().__init__()
-        self._alone, self._texts, self._look = alone, texts, look
+        self._single_worker, self._texts, self._check = single_worker, texts, check
         self._checkpoints, self._every, self._metrics = checkpoints, every, metrics
         self._signalled, self._calls = False, 0
 
-    def __enter__(self) -> "KeepState":
+    def __enter__(self) -> "CheckpointCallback":
         self._handlers = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
         return self
 
@@ -69,7 +68,7 @@ class KeepState(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         self._calls += 1
         last_of_epoch = batch + 1 == self.params["steps"]  # then the epoch's own end comes first
-        if not last_of_epoch and (self._alone or self._calls % _AGREE_EVERY == 0) and self._interrupted():
+        if not last_of_epoch and (self._single_worker or self._calls % CHECK_EVERY == 0) and self._interrupted():
             self._stop()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
@@ -80,12 +79,12 @@ class KeepState(keras.callbacks.Callback):
 
     def save(self) -> None:
         """Write a checkpoint."""
-        self._look()
+        self._check()
         self._checkpoints.save(self._texts)
 
     def _interrupted(self) -> bool:
         """Whether this worker, or another one, has got a signal."""
-        if self._alone:
+        if self._single_worker:
             return self._signalled
         return bool(numbers_of_workers(self._signalled, self.model.distribute_strategy).any())
 

@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-from pic_tf.callbacks.broken_images import BrokenWatch
+from pic_tf.callbacks.broken_images import BrokenImageReport
 from pic_tf.callbacks.progress import ProgressBar
 from pic_tf.data.crops import Crop
 from pic_tf.data.decode.broken import BrokenImages
@@ -154,7 +154,7 @@ def train_classifier(
                 initial_epoch=each_epoch.done,
                 epochs=training.epochs,
                 steps_per_epoch=steps,
-                callbacks=[bar, BrokenWatch(broken, training.max_broken), each_epoch],
+                callbacks=[bar, BrokenImageReport(broken, training.max_broken), each_epoch],
                 verbose=0,
             )
     except tf.errors.OpError as error:

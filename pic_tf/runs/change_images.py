@@ -162,7 +162,7 @@ def renumbered(ring: np.ndarray, old_ids: np.ndarray, num_before: int) -> np.nda
 def _open_new_run(old: Config, dataset: str, output: str, epochs: int) -> tuple[Config, Source]:
     """The settings of the old run, where they were all images all of the new ones; and these, if they fit."""
     config = dataclasses.replace(old, dataset=dataset, output_dir=output, epochs=epochs)
-    after, _ = open_data.open_images(config)
+    after = open_data.open_images(config).train
     count = len(after)
 
     def changed(size: int) -> int:

@@ -1,5 +1,6 @@
 """Open the images of a run, and resolve the settings that depend on them."""
 
+import dataclasses
 import os
 import pathlib
 
@@ -11,12 +12,25 @@ from pic_tf.settings import defaults, flag_files
 from pic_tf.settings.config import Config
 
 
-def open_data(
-    config: Config, num_replicas: int = 1, plan_only: bool = False
-) -> tuple[Config, Source | None, tuple[Source, Source | None] | None]:
-    """Open the data sets and fill in what depends on them.
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """The images of a run.
 
-    What is left open is taken from the run in the output folder, if there is one to go on with.
+    Attributes:
+      train: training images.
+      labelled: images whose labels the monitors use.
+      held_out: labelled images for the monitors to classify; None without any.
+    """
+
+    train: Source
+    labelled: Source
+    held_out: Source | None
+
+
+def open_data(config: Config, num_replicas: int = 1, plan_only: bool = False) -> tuple[Config, Images | None]:
+    """Open the data sets, and resolve the settings that depend on them.
+
+    Settings left open are taken from the run in the output folder, if there is one to go on with.
 
     Args:
       config: the configuration.
@@ -24,8 +38,7 @@ def open_data(
       plan_only: take --num_instances where there is no data.
 
     Returns:
-      (resolved configuration, training images, (images whose labels the monitors use, held-out ones or None)); no
-      images where `plan_only` went without.
+      (resolved configuration, images; None where `plan_only` went without).
 
     Raises:
       ValueError: for data or a setting that cannot be used.
@@ -34,12 +47,12 @@ def open_data(
     if flagfile.exists() and checkpoint_files.states(flagfile.parent / CHECKPOINTS):
         config = flag_files.inherit(config, flag_files.from_flagfile(str(flagfile)))
     if plan_only and config.num_instances and not (config.dataset == "digits" or os.path.isdir(config.dataset)):
-        return defaults.resolve(config, config.num_instances, num_replicas), None, None
-    train, monitored = open_images(config, num_replicas)
-    return defaults.resolve(config, len(train), num_replicas), train, monitored
+        return defaults.resolve(config, config.num_instances, num_replicas), None
+    images = open_images(config, num_replicas)
+    return defaults.resolve(config, len(images.train), num_replicas), images
 
 
-def open_images(config: Config, num_replicas: int = 1) -> tuple[Source, tuple[Source, Source | None]]:
+def open_images(config: Config, num_replicas: int = 1) -> Images:
     """Open the data sets, and see that the monitors and the output folder go with them.
 
     Args:
@@ -47,7 +60,7 @@ def open_images(config: Config, num_replicas: int = 1) -> tuple[Source, tuple[So
       num_replicas: R.
 
     Returns:
-      (training images, (images whose labels the monitors use, held-out ones or None)).
+      The images.
 
     Raises:
       ValueError: for data that cannot be used.
@@ -65,7 +78,7 @@ def open_images(config: Config, num_replicas: int = 1) -> tuple[Source, tuple[So
                 f"expected --output_dir outside the folder of images {source.folder!r}, got {config.output_dir!r}: its "
                 "pictures would be taken for images"
             )
-    return train, (labelled, held_out)
+    return Images(train, labelled, held_out)
 
 
 def _check_probe(config: Config, labelled: Source, held_out: Source | None, num_replicas: int) -> None:

@@ -20,25 +20,25 @@ from pic_tf.settings import flag_files, plan, quantities
 from pic_tf.settings.config import Config
 
 
-def _state_to_go_on_with(
+def find_checkpoint(
     config: Config, train: Source, strategy: tf.distribute.Strategy, allow_changed_flags: bool
 ) -> pathlib.Path | None:
-    """The newest checkpoint that is well, if there is any, once it is clear that it belongs to this run.
+    """Find the newest good checkpoint, and see that it belongs to this run. Damaged ones are set aside.
 
-    Damaged ones are set aside; the first worker looks for all.
+    Args:
+      config: resolved configuration.
+      train: training images.
+      strategy: devices; the first worker searches for all.
+      allow_changed_flags: go on with a run that began with other flags.
+
+    Returns:
+      The folder of the checkpoint; None where the run begins.
+
+    Raises:
+      ValueError: for a checkpoint of other images or flags, or where all are damaged.
     """
     directory, chief = pathlib.Path(config.output_dir) / CHECKPOINTS, is_chief(strategy)
-    path = None
-    if chief:
-        checkpoint_files.remove_partial(directory)
-        path, damaged = checkpoint_files.newest(directory)
-        if damaged and path is None:
-            raise ValueError(
-                f"expected a good checkpoint in {str(directory)!r}, got {len(damaged)} damaged ones (the newest: "
-                f"{next(iter(damaged.values()))}): bring one back, or move the folder away to begin anew"
-            )
-        for bad, reason in damaged.items():
-            print(f"damaged checkpoint: {reason}; moved to {checkpoint_files.set_aside(bad)}", file=sys.stderr)
+    path = _newest(directory) if chief else None
     step = int(numbers_of_workers(checkpoint_files.step_of(path) if path else 0, strategy)[0])
     if not step:
         return None
@@ -48,14 +48,7 @@ def _state_to_go_on_with(
             f"expected --output_dir {config.output_dir!r} to be one folder for all workers, got none of its "
             f"checkpoint of step {step:,} here: use a disk that all share"
         )
-    images = json.loads(checkpoint_files.read_text(path, IMAGES_FILE))
-    if images != identity(train):
-        raise ValueError(
-            f"expected the {images['count']:,} images of the run in {config.output_dir!r}, got {len(train):,} of which "
-            "some have other names or places: their rows would go to the wrong images; bring the old ones back, or "
-            "use another --output_dir"
-        )
-    changed = flag_files.changed(flag_files.from_flagfile(str(path / FLAGS_FILE)), config)
+    changed = _compare(config, train, path)
     if changed and not allow_changed_flags:
         raise ValueError(
             f"expected the flags of the run in {config.output_dir!r}, got {', '.join(changed)}: use another "
@@ -68,7 +61,33 @@ def _state_to_go_on_with(
     return path
 
 
-def _check_room(config: Config, size: int, pager: Pager | None, strategy: tf.distribute.Strategy) -> None:
+def _newest(directory: pathlib.Path) -> pathlib.Path | None:
+    """Find the newest good checkpoint of a folder; set damaged ones aside."""
+    checkpoint_files.remove_partial(directory)
+    path, damaged = checkpoint_files.newest(directory)
+    if damaged and path is None:
+        raise ValueError(
+            f"expected a good checkpoint in {str(directory)!r}, got {len(damaged)} damaged ones (the newest: "
+            f"{next(iter(damaged.values()))}): bring one back, or move the folder away to begin anew"
+        )
+    for bad, reason in damaged.items():
+        print(f"damaged checkpoint: {reason}; moved to {checkpoint_files.set_aside(bad)}", file=sys.stderr)
+    return path
+
+
+def _compare(config: Config, train: Source, path: pathlib.Path) -> list[str]:
+    """List the changed flags of a checkpoint's run; raise ValueError for other images."""
+    images = json.loads(checkpoint_files.read_text(path, IMAGES_FILE))
+    if images != identity(train):
+        raise ValueError(
+            f"expected the {images['count']:,} images of the run in {config.output_dir!r}, got {len(train):,} of which "
+            "some have other names or places: their rows would go to the wrong images; bring the old ones back, or "
+            "use another --output_dir"
+        )
+    return flag_files.changed(flag_files.from_flagfile(str(path / FLAGS_FILE)), config)
+
+
+def check_room(config: Config, size: int, pager: Pager | None, strategy: tf.distribute.Strategy) -> None:
     """Refuse a disk on which checkpoints of `size` bytes, 0 for none, or this worker's rows will not fit.
 
     Checkpoints to keep count, and one more while it is written.
@@ -94,8 +113,8 @@ def _check_room(config: Config, size: int, pager: Pager | None, strategy: tf.dis
             )
 
 
-def _begin_files(config: Config, output: pathlib.Path, found: pathlib.Path | None) -> None:
-    """Flags and figures in the output folder as they were at the state found, whatever else is there."""
+def begin_files(config: Config, output: pathlib.Path, found: pathlib.Path | None) -> None:
+    """Bring flags and figures in the output folder to their state at the checkpoint found."""
     with replaced(output / FLAGS_FILE) as file:
         file.write(flag_files.to_flagfile(config))
     (output / METRICS_FILE).unlink(missing_ok=True)
@@ -105,7 +124,7 @@ def _begin_files(config: Config, output: pathlib.Path, found: pathlib.Path | Non
 
 
 def texts_beside(config: Config, images: str) -> dict[str, str]:
-    """What is kept beside a checkpoint, so that it needs nothing else."""
+    """Give the text files that stand beside a checkpoint, so that it needs nothing else."""
     metrics = pathlib.Path(config.output_dir) / METRICS_FILE
     return {
         FLAGS_FILE: flag_files.to_flagfile(config),

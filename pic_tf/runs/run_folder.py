@@ -12,7 +12,7 @@ from pic_tf.settings.config import Config
 
 CHECKPOINTS, EXPORT = "checkpoints", "backbone"  # where a run leaves its states, and at its end its export
 FLAGS_FILE, METRICS_FILE, PICTURE, LOCK_FILE = "flags.txt", "metrics.csv", "training.png", ".lock"
-NAN_REPORTS = "nan_reports"
+NON_FINITE_REPORTS, TENSORBOARD, ROWS = "nan_reports", "tensorboard", "rows"
 IMAGES_FILE = "images.json"  # beside a checkpoint: which images the rows belong to
 TEXTS = (FLAGS_FILE, METRICS_FILE, IMAGES_FILE)  # what is beside a checkpoint
 
@@ -22,7 +22,7 @@ def _resolved(path: str) -> pathlib.Path:
 
 
 def make_output_folder(config: Config) -> pathlib.Path:
-    """Make the folder for what a run leaves, and that for rows on disk, and see that they can be written to.
+    """Make the output folder, and the folder of rows on disk; see that both can be written to.
 
     Args:
       config: the configuration.
@@ -45,13 +45,13 @@ def make_output_folder(config: Config) -> pathlib.Path:
 
 
 def rows_folder(config: Config) -> pathlib.Path:
-    """Where rows on disk are: in the output folder, or, in --rows_dir, in a folder named after it."""
+    """Name the folder of rows on disk: in the output folder, or, in --rows_dir, a folder named after it."""
     if not config.rows_dir:
-        return pathlib.Path(config.output_dir) / "rows"
+        return pathlib.Path(config.output_dir) / ROWS
     output = _resolved(config.output_dir)
     return pathlib.Path(config.rows_dir) / f"{output.name}-{hashlib.sha256(os.fsencode(output)).hexdigest()[:12]}"
 
 
-def _broken_file(strategy: tf.distribute.Strategy) -> str:
-    """Each worker lists the broken images that it meets."""
+def broken_file(strategy: tf.distribute.Strategy) -> str:
+    """Name the list of broken images; each worker has its own."""
     return "broken_images.csv" if is_chief(strategy) else f"broken_images_{strategy.cluster_resolver.task_id}.csv"

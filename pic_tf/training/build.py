@@ -1,12 +1,15 @@
 """Build the compiled model, the pager and the monitors of a configuration."""
 
+import dataclasses
+import pathlib
 import sys
 
 import tensorflow as tf
 import tf_keras as keras
 
+from pic_tf.data.crops import Crop
+from pic_tf.data.decode.broken import BrokenImages
 from pic_tf.data.presets import augmentation_of
-from pic_tf.data.sources.source import Source
 from pic_tf.evals.monitor import KnnMonitor
 from pic_tf.instances.paging.pager import Pager
 from pic_tf.instances.paging.schedule import Pages
@@ -17,13 +20,44 @@ from pic_tf.optim.lazy_sgd import LazySGD
 from pic_tf.optim.schedules import WarmupCosine
 from pic_tf.pic import PIC
 from pic_tf.replicas.collectives import local_indices
-from pic_tf.replicas.devices import open_strategy
-from pic_tf.runs.run_folder import rows_folder
+from pic_tf.replicas.devices import is_chief, open_strategy
+from pic_tf.runs.checkpoint import Checkpoints
+from pic_tf.runs.open_data import Images
+from pic_tf.runs.resume import check_room
+from pic_tf.runs.run_folder import CHECKPOINTS, broken_file, rows_folder
 from pic_tf.settings import quantities
 from pic_tf.settings.config import Config
 from pic_tf.settings.networks import plain_backbone
+from pic_tf.training.inputs import Inputs
 
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """Parts of a run.
+
+    Attributes:
+      model: compiled model.
+      plain_backbone: its backbone once more, on one device and in float32, to be evaluated and exported.
+      pager: mover of rows between device and disk; None where all of them are on the device.
+      checkpoints: of the model.
+      inputs: batches.
+      knn: kNN monitor; None without one.
+      learning_rate: of a step.
+      total_steps: T.
+      steps_per_epoch: floor(N / B).
+    """
+
+    model: PIC
+    plain_backbone: keras.Model
+    pager: Pager | None
+    checkpoints: Checkpoints
+    inputs: Inputs
+    knn: KnnMonitor | None
+    learning_rate: WarmupCosine
+    total_steps: int
+    steps_per_epoch: int
 
 
 def build_model(config: Config, strategy: tf.distribute.Strategy, probe_classes: int = 0) -> PIC:
@@ -43,15 +77,15 @@ def build_model(config: Config, strategy: tf.distribute.Strategy, probe_classes:
             probe = LinearProbe(backbone.output_shape[-1], probe_classes, config.probe_learning_rate)
         model = PIC(
             backbone,
-            config.num_instances,
-            config.num_negatives,
-            config.head,
-            config.hidden_dim,
-            config.embedding_dim,
-            config.temperature,
-            config.similarity,
-            config.weight_correction,
-            config.min_row_norm,
+            num_instances=config.num_instances,
+            num_negatives=config.num_negatives,
+            head=config.head,
+            hidden_dim=config.hidden_dim,
+            embedding_dim=config.embedding_dim,
+            temperature=config.temperature,
+            similarity=config.similarity,
+            weight_correction=config.weight_correction,
+            min_row_norm=config.min_row_norm,
             augment=(lambda groups: tuple(augmentation(*group) for group in groups)) if on_device else None,
             small_crops_move_rows=config.small_crops_move_rows,
             seed=config.seed,
@@ -108,6 +142,61 @@ def set_up_tensorflow(config: Config) -> tf.distribute.Strategy:
     return open_strategy(config.strategy, config.replicas)
 
 
+def build(config: Config, images: Images, strategy: tf.distribute.Strategy) -> Parts:
+    """Build all parts of a run from its configuration, and see that the disk has room for what they write.
+
+    Args:
+      config: resolved configuration.
+      images: the images of the run.
+      strategy: devices.
+
+    Returns:
+      The parts.
+
+    Raises:
+      ValueError: for a disk without room, or an image of the monitors that cannot be read.
+    """
+    output, chief = pathlib.Path(config.output_dir), is_chief(strategy)
+    probe_classes = len(images.labelled.class_names) if config.probe_batch_size else 0
+    model = build_model(config, strategy, probe_classes)
+    plain = plain_backbone(config)
+    pager = _pager(config, model, strategy)
+    checkpoint_size = quantities.checkpoint_size(config, plain, model.projection, strategy.num_replicas_in_sync)
+    check_room(config, checkpoint_size if chief else 0, pager, strategy)
+    steps_per_epoch = quantities.steps_per_epoch(config)
+    return Parts(
+        model,
+        plain,
+        pager,
+        Checkpoints(
+            output / CHECKPOINTS,
+            model,
+            config.keep_checkpoints,
+            config.keep_checkpoint_every * steps_per_epoch,
+            pager,
+        ),
+        _inputs(config, images, strategy),
+        _knn_monitor(config, model, plain, chief, images),
+        quantities.learning_rates(config),
+        quantities.total_steps(config),
+        steps_per_epoch,
+    )
+
+
+def _inputs(config: Config, images: Images, strategy: tf.distribute.Strategy) -> Inputs:
+    return Inputs(
+        images.train,
+        config.sliding_windows(strategy.num_replicas_in_sync),
+        config.views(),
+        config.seed,
+        BrokenImages(images.train, pathlib.Path(config.output_dir) / broken_file(strategy)),
+        augmentation_of(config.preset()).of_one if config.augment_on == "host" else None,
+        images.labelled if config.probe_batch_size else None,
+        config.probe_batch_size,
+        Crop(config.image_size, config.crop_scale),
+    )
+
+
 def _pager(config: Config, model: PIC, strategy: tf.distribute.Strategy) -> Pager | None:
     """What moves rows between the devices and where they rest."""
     if config.instance_store == "device":
@@ -119,9 +208,9 @@ def _pager(config: Config, model: PIC, strategy: tf.distribute.Strategy) -> Page
     return Pager(model.classifier, pages, blocks, strategy, in_memory)
 
 
-def _knn_monitor(
-    config: Config, model: PIC, plain: keras.Model, chief: bool, labelled: Source, held_out: Source | None
-) -> KnnMonitor | None:
+def _knn_monitor(config: Config, model: PIC, plain: keras.Model, chief: bool, images: Images) -> KnnMonitor | None:
+    """Make the monitor where there are labels for it; else say what is missing."""
+    labelled, held_out = images.labelled, images.held_out
     if not config.knn_every:
         return None
     if labelled.labels is None or held_out is None or held_out.labels is None:

@@ -40,11 +40,11 @@ ONE = tf.distribute.get_strategy()
 
 def short_run(settings: Config):
     """Train, and also give the model back."""
-    settings, train, monitored = open_data.open_data(settings)
-    built, build_model = [], loop.build_model
+    settings, images = open_data.open_data(settings)
+    built, build_model = [], build.build_model
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "build_model", lambda *arguments: built.append(build_model(*arguments)) or built[-1])
-        assert loop.run(settings, train, monitored, ONE).finished
+        patch.setattr(build, "build_model", lambda *arguments: built.append(build_model(*arguments)) or built[-1])
+        assert loop.run(settings, images, ONE).finished
     return settings, built[0]
 
 
@@ -223,10 +223,10 @@ def test_planted_duplicates_and_an_outlier_are_found(trained, tmp_path, monkeypa
 def test_a_run_with_all_negatives_and_dot_products(tmp_path):
     """K = N: every row is in the ring from the first step on, none is left out."""
     settings = dataclasses.replace(SMALL, num_negatives=0, similarity="dot", temperature=1.0)
-    settings, train, _ = open_data.open_data(settings)
+    settings, images = open_data.open_data(settings)
     model = build.build_model(settings, ONE)
     checkpoints = Checkpoints(tmp_path / "run" / "checkpoints", model)
-    checkpoints.save(lambda: resume.texts_beside(settings, json.dumps(open_data.identity(train))))
+    checkpoints.save(lambda: resume.texts_beside(settings, json.dumps(open_data.identity(images.train))))
     checkpoints.wait()
     rows, *_ = open_rows(str(tmp_path / "run"))
     assert len(rows) == 1500

@@ -1,0 +1,68 @@
+"""Make the batches of a run: a function of replica and steps alone."""
+
+import dataclasses
+
+import tensorflow as tf
+
+from pic_tf.data.crops import Crop
+from pic_tf.data.decode.broken import BrokenImages
+from pic_tf.data.order import SlidingWindow
+from pic_tf.data.pipeline import OfOne, labelled_batches, pretraining_batches
+from pic_tf.data.sources.source import Source
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """Batches of a run, and of the linear probe beside it.
+
+    Attributes:
+      source: training images.
+      orders: order of visits of each replica.
+      crops: kinds of crops of an image in a step.
+      seed: of crops and augmentation.
+      broken: list of training images that cannot be decoded.
+      augment: augmentation of a view on the host; None where the model augments.
+      labelled: labelled images for the linear probe; None without one.
+      probe_batch_size: labelled images a step, over all replicas.
+      probe_crop: their crop.
+    """
+
+    source: Source
+    orders: list[SlidingWindow]
+    crops: tuple[Crop, ...]
+    seed: int
+    broken: BrokenImages
+    augment: OfOne | None = None
+    labelled: Source | None = None
+    probe_batch_size: int = 0
+    probe_crop: Crop | None = None
+
+    def batches(self, replica: int, start_step: int, stop_step: int) -> tf.data.Dataset:
+        """Give the training batches of a replica, of the steps start_step ... stop_step - 1."""
+        return pretraining_batches(
+            self.source,
+            self.orders[replica],
+            crops=self.crops,
+            seed=self.seed,
+            start_step=start_step,
+            stop_step=stop_step,
+            broken=self.broken,
+            augment=self.augment,
+        )
+
+    def all_batches(self, replica: int, start_step: int, stop_step: int) -> tf.data.Dataset:
+        """Give the same, each with the batch of the linear probe behind it, if there is a probe."""
+        batches = self.batches(replica, start_step, stop_step)
+        if self.labelled is None:
+            return batches
+        n, seed = len(self.labelled), self.seed + 1  # other crops than those of training
+        of_probe = labelled_batches(
+            self.labelled,
+            SlidingWindow(n, self.probe_batch_size, n, n, seed, replica, len(self.orders)),
+            crop=self.probe_crop,
+            seed=seed,
+            start_step=start_step,
+            stop_step=stop_step,
+            broken=BrokenImages(self.labelled),
+        )
+        return tf.data.Dataset.zip((batches, of_probe)).map(lambda batch, probe: (*batch, probe))
