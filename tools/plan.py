@@ -1,4 +1,4 @@
-"""What a run would do and need, for any number of images and replicas, without data or devices.
+"""Plan a run, for any number of images and replicas, without data or devices.
 
     python tools/plan.py --num_instances=1000000000 --plan_replicas=64 --batch_size=4096 --instance_store=disk
     python tools/plan.py --flagfile=configs/in1k_200ep.flags --plan_replicas=8 --device_gb=16 --host_gb=256 --disk_gb=99
@@ -74,10 +74,10 @@ def main() -> None:
 
 def define_flags() -> None:
     flag_files.define_flags()
-    flags.DEFINE_integer("plan_replicas", 1, "replicas to plan for, R; none of them has to be here", 1)
-    flags.DEFINE_integer("plan_machines", 1, "machines that share them", 1)
-    for name, what in (("device", "a device"), ("host", "the host"), ("disk", "the disk")):
-        flags.DEFINE_float(f"{name}_gb", 0.0, f"memory of {what} in gigabytes, to compare with; 0 for not known", 0.0)
+    flags.DEFINE_integer("plan_replicas", 1, "Number of replicas R to plan for; none of them has to be here.", 1)
+    flags.DEFINE_integer("plan_machines", 1, "Number of machines that share the replicas.", 1)
+    for name, what in (("device", "memory of a device"), ("host", "memory of a host"), ("disk", "a disk")):
+        flags.DEFINE_float(f"{name}_gb", 0.0, f"Gigabytes of {what} to compare the plan with; 0 for not known.", 0.0)
 
 
 if __name__ == "__main__":

@@ -11,30 +11,24 @@ import pytest
 from tqdm import tqdm
 
 from pic_tf.settings import config, defaults
+from tools.long_run import report, toy
+from tools.long_run.__main__ import floor_of
 
-TOOL = pathlib.Path(__file__).parents[2] / "tools" / "long_run.py"
+TOOL = pathlib.Path(__file__).parents[2] / "tools" / "long_run"
 SMALL = dict(batch_size=8, window_size=64, window_stride=8, num_negatives=32, embedding_dim=16)
 SWEEPS = 3
 
 
 @pytest.fixture
-def tool(monkeypatch):
-    monkeypatch.syspath_prepend(TOOL.parent)
-    import long_run
-
-    return long_run
+def problem():
+    return toy.Problem(defaults.resolve(config.Config(**SMALL), 1024), sweeps=SWEEPS, shrink=1e-9, noise=0.7)
 
 
-@pytest.fixture
-def problem(tool):
-    return tool.Problem(defaults.resolve(config.Config(**SMALL), 1024), sweeps=SWEEPS, shrink=1e-9, noise=0.7)
-
-
-def test_rows_collapse_without_the_floor_and_not_with_it(tool, problem, tmp_path):
+def test_rows_collapse_without_the_floor_and_not_with_it(problem, tmp_path):
     with tqdm(disable=True) as progress:
-        arms = dict(tool.run(problem, floor, progress) for floor in (None, 0.0))
+        arms = dict(toy.run(problem, floor, progress) for floor in (None, 0.0))
     assert list(arms) == ["floor 0.04", "no floor"]
-    with_floor, without = (tool.in_sweep(measurements, SWEEPS - 1) for measurements in arms.values())
+    with_floor, without = (report.in_sweep(measurements, SWEEPS - 1) for measurements in arms.values())
     new_row = 0.04  # its norm, 0.01 sqrt(D)
     assert np.percentile(with_floor.norms, 99) < 10 * new_row
     assert np.percentile(without.norms, 99) > 1e5 * new_row
@@ -44,11 +38,11 @@ def test_rows_collapse_without_the_floor_and_not_with_it(tool, problem, tmp_path
     assert with_floor.floored >= 1024 and without.floored == 0
     assert all(m.broken == 0 for measurements in arms.values() for m in measurements)
 
-    tool.plot(arms, problem, tmp_path / "norms.png")
+    report.plot(arms, problem, tmp_path / "norms.png")
     assert [path.name for path in tmp_path.iterdir()] == ["norms.png"]
 
 
-def test_a_resting_row_shrinks_as_asked(tool, problem):
+def test_a_resting_row_shrinks_as_asked(problem):
     """The weight decay against the recursion of Eq. 3 with g = 0."""
     rate, rest = 0.03 * 8 / 256, 964  # ((1024 - 64 + 8) / 8 64 - 32) / 8 steps
     matrix = np.array([[1 - rate * problem.row_decay, -rate * 0.9], [problem.row_decay, 0.9]])
@@ -57,12 +51,12 @@ def test_a_resting_row_shrinks_as_asked(tool, problem):
     assert left[0] / settled[0] == pytest.approx(1e-9, rel=1e-3)
 
 
-def test_what_cannot_be_is_named(tool, problem):
+def test_what_cannot_be_is_named(problem):
     with pytest.raises(ValueError, match="expected rests long enough to leave 1e-09 of a row, got 244 steps: use more"):
         _ = dataclasses.replace(problem, config=dataclasses.replace(problem.config, window_stride=32)).row_decay
     with pytest.raises(ValueError, match="expected --floors to be numbers >= 0 or 'default', got 'low'"):
-        tool.floor_of("low")
-    assert tool.floor_of("default") is None and tool.floor_of("1e-18") == 1e-18
+        floor_of("low")
+    assert floor_of("default") is None and floor_of("1e-18") == 1e-18
 
 
 @pytest.mark.slow

@@ -1,33 +1,17 @@
-"""The plan for a machine that is not there, and the benchmark of the stores in small."""
+"""The plan for a machine that is not there."""
 
 import dataclasses
-import pathlib
 
 import pytest
 
 from pic_tf.settings.config import Config
+from tools import plan
 
 NO_MACHINE = {"device": 0.0, "host": 0.0, "disk": 0.0}
 BILLION = Config(num_instances=10**9, batch_size=4096, epochs=10, backbone="resnet18", width=8)
 
 
-@pytest.fixture
-def plan(monkeypatch):
-    monkeypatch.syspath_prepend(pathlib.Path(__file__).parents[2] / "tools")
-    import plan
-
-    return plan
-
-
-@pytest.fixture
-def benchmark_store(monkeypatch):
-    monkeypatch.syspath_prepend(pathlib.Path(__file__).parents[2] / "tools")
-    import benchmark_store
-
-    return benchmark_store
-
-
-def test_a_billion_images_by_hand(plan):
+def test_a_billion_images_by_hand():
     text = plan.plans(dataclasses.replace(BILLION, instance_store="disk"), 64, NO_MACHINE)
     lines = [line.strip() for line in text.splitlines()]
     # A row is 128 (4 + 4) + 8 = 1032 bytes, 16 more on the device; a replica has (131072 + 2 16384) / 64 = 2560.
@@ -43,7 +27,7 @@ def test_a_billion_images_by_hand(plan):
     assert "images         1,000,000,000 from any data set" in text.splitlines()
 
 
-def test_what_does_not_fit_is_said(plan):
+def test_what_does_not_fit_is_said():
     text = plan.plans(BILLION, 64, {"device": 8.0, "host": 512.0, "disk": 2000.0}).splitlines()
     device, host, disk = text[-3:]
     assert device.endswith("too little memory or room: device, host, disk")  # three checkpoints of 1.03 TB
@@ -53,18 +37,10 @@ def test_what_does_not_fit_is_said(plan):
     assert "too little" not in eight[-1]  # 1.29 TB / 8
 
 
-def test_wrong_input_is_one_sentence(plan):
+def test_wrong_input_is_one_sentence():
     with pytest.raises(ValueError, match=r"^expected --num_instances, got none"):
         plan.plans(Config(), 1, NO_MACHINE)
     with pytest.raises(ValueError, match=r"^expected --batch_size to be a multiple of the 3 replicas, got 4096"):
         plan.plans(BILLION, 3, NO_MACHINE)
     small = dataclasses.replace(BILLION, num_instances=200_000, order="epoch")
     assert "expected at least" in plan.plans(small, 1, NO_MACHINE).splitlines()[-1]
-
-
-def test_a_step_with_rows_on_disk_is_measured(benchmark_store, tmp_path):
-    sizes = benchmark_store.Sizes(batch_size=8, embedding_dim=4, num_negatives=64)
-    costs = benchmark_store.costs("disk", sizes, 2048, "disk", 3, str(tmp_path))
-    assert len(costs.step) == 3 and len(costs.turn) == 5 and min(costs.step + costs.turn) > 0
-    assert costs.moved == 128 * 40 / 128 and costs.resident > 1e8  # a stride of 128 rows of 40 bytes in 128 steps
-    assert list(tmp_path.rglob("block-*.npz"))

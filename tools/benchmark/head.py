@@ -1,44 +1,21 @@
-"""Measure what training costs on this machine.
-
-    python tools/benchmark.py head        # a step without the backbone: PIC against the full soft-max
-    python tools/benchmark.py replicas    # the same on several replicas, and a model of 8 to 1024 accelerators
-    python tools/benchmark.py checkpoint  # how long training waits for a checkpoint, and what it takes
-    python tools/benchmark.py store       # rows in host memory and on disk, for 1e5 to 1e9 images
-    python tools/benchmark.py input --images=FOLDER  # an image on the host, against torchvision and albumentations
-
-Variants that are compared take turns, one step each, in one process (`replicas`: one process for each
-number of them); medians over the rounds are reported. Peak memory is that of a process of its own for
-each variant.
-"""
+"""A step without the backbone: PIC over the number of images, against its matrix products and the full soft-max."""
 
 import dataclasses
-import multiprocessing
 import os
 import resource
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from typing import Any
 
 import numpy as np
-from absl import app, flags
+import tensorflow as tf
+from absl import flags
 from tqdm import tqdm
 
-if __name__ in ("__main__", "__mp_main__"):  # the second in the processes started below
-    from pic_tf.files.quiet import import_tensorflow
-
-    import_tensorflow()
-
-import benchmark_checkpoint
-import benchmark_input
-import benchmark_replicas
-import benchmark_store
-import tensorflow as tf
-from benchmark_step import TEMPERATURE, TRAINING_STEPS, Sizes, fail, pic_step
-
 from pic_tf import LazySGD, WarmupCosine
+
+from .processes import fail, in_own_process
+from .step import TEMPERATURE, TRAINING_STEPS, Sizes, pic_step
 
 FLAT = 0.10  # target: spread of a PIC step's time over N, (max - min) / min
 PRODUCTS = 1.3  # target: PIC step / its three matrix products
@@ -140,19 +117,6 @@ def peak_memory(variant: Variant | None, sizes: Sizes) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def in_own_process(function: Callable, *arguments: Any) -> Any:
-    """What the function returns in a fresh process, whose memory is free again afterwards.
-
-    All measuring is done in such processes: the peak memory of a process starts from that of the
-    process that started it (Linux, ru_maxrss), which must therefore stay small.
-    """
-    try:
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-            return process.submit(function, *arguments).result()
-    except (BrokenProcessPool, tf.errors.ResourceExhaustedError):
-        fail("expected enough memory for all tables, got stopped by the system: use smaller --instances")
-
-
 def head() -> None:
     """A PIC step without backbone: over N, against its matrix products, against the full soft-max."""
     values = flags.FLAGS
@@ -195,15 +159,6 @@ def head() -> None:
         print(f"{what}: {value}, target {target}: {'met' if met else 'NOT met'} (by CPU time {by_cpu})")
 
 
-BENCHMARKS = {
-    "head": head,
-    "replicas": benchmark_replicas.replicas,
-    "checkpoint": benchmark_checkpoint.checkpoint,
-    "input": benchmark_input.input_,
-    "store": lambda: benchmark_store.store(in_own_process),
-}
-
-
 def checked_counts(sizes: Sizes) -> list[int]:
     """The numbers of --instances; fails where a flag of `head` is out of its range."""
     values = flags.FLAGS
@@ -225,30 +180,23 @@ def checked_counts(sizes: Sizes) -> list[int]:
 
 
 def define_flags() -> None:
-    flags.DEFINE_integer("batch_size", 512, "views a step, B")
-    flags.DEFINE_integer("embedding_dim", 128, "size of an embedding and of an instance row, D")
-    flags.DEFINE_integer("num_negatives", 65536, "recent instances in the soft-max, K")
+    """Flags of `head`, and the sizes that `replicas` and `store` have in common with it."""
+    flags.DEFINE_integer("batch_size", 512, "Views a step, B. For head, replicas and store.")
+    flags.DEFINE_integer(
+        "embedding_dim", 128, "Size of an embedding and of an instance row, D. For head, replicas and store."
+    )
+    flags.DEFINE_integer("num_negatives", 65536, "Recent instances in the soft-max, K. For head, replicas and store.")
     flags.DEFINE_list(
-        "instances", "100000,1000000,4000000", "training images N of the PIC steps compared; about 1 KiB of memory each"
+        "instances",
+        "100000,1000000,4000000",
+        "Numbers N of training images whose PIC steps head compares; each image takes about 1 KiB of memory.",
     )
     flags.DEFINE_integer(
-        "dense_instances", 1_280_000, "training images N of the full soft-max; about 5 KiB of memory each"
+        "dense_instances",
+        1_280_000,
+        "Training images N of the full soft-max in head; each takes about 5 KiB of memory.",
     )
-    flags.DEFINE_integer("repeats", 25, "rounds over the PIC steps, each one step of every variant")
-    flags.DEFINE_integer("dense_repeats", 3, "rounds with the full soft-max")
-    benchmark_replicas.define_flags()
-    benchmark_checkpoint.define_flags()
-    benchmark_input.define_flags()
-    benchmark_store.define_flags()
-
-
-def main(arguments: list[str]) -> None:
-    name = " ".join(arguments[1:]) or "no name"
-    if name not in BENCHMARKS:
-        fail(f"expected the name of a benchmark ({', '.join(BENCHMARKS)}), got {name}")
-    BENCHMARKS[name]()
-
-
-if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    flags.DEFINE_integer(
+        "repeats", 25, "Rounds over the PIC steps, each one step of every variant; of head, and steps of store."
+    )
+    flags.DEFINE_integer("dense_repeats", 3, "Rounds of head with the full soft-max.")

@@ -1,34 +1,26 @@
 """The model of step time against a case worked by hand, and what it says does not grow."""
 
 import dataclasses
-import pathlib
 
 import pytest
 
 from pic_tf.instances.classifier import InstanceClassifier
+from tools.benchmark import step_time
 
 
 @pytest.fixture
-def step_time(monkeypatch):
-    monkeypatch.syspath_prepend(pathlib.Path(__file__).parents[2] / "tools")
-    import step_time
-
-    return step_time
-
-
-@pytest.fixture
-def training(step_time):
+def training():
     return step_time.Training(
         per_replica_batch=2, embedding_dim=3, num_negatives=40, num_instances=100, parameters=1_000_000
     )
 
 
 @pytest.fixture
-def accelerator(step_time):
+def accelerator():
     return step_time.Accelerator(views_per_second=1000, teraflops=1e-6, link_gigabytes=1e-3, link_latency_us=100)
 
 
-def test_case_by_hand(step_time, training, accelerator):
+def test_case_by_hand(training, accelerator):
     # R = 4, B = 8. Each collective moves 3/4 of what it yields (all_gather) or 6/4 of it (all_reduce):
     # embeddings with their own logits  8 (3 + 1) 4 bytes = 128 bytes, gathered: 96
     # two sums over the soft-max        2 8 4 bytes       =  64 bytes, reduced:  96
@@ -53,31 +45,31 @@ def test_case_by_hand(step_time, training, accelerator):
     assert step_time.efficiency(training, accelerator, 4) == pytest.approx(3.44 / 6005.8)
 
 
-def test_one_accelerator_sends_nothing(step_time, training, accelerator):
+def test_one_accelerator_sends_nothing(training, accelerator):
     parts = step_time.step_time(training, accelerator, 1)
     assert parts.collectives == parts.gradients == 0
     assert step_time.efficiency(training, accelerator, 1) == 1
 
 
-def test_time_does_not_depend_on_the_number_of_instances(step_time, training, accelerator):
+def test_time_does_not_depend_on_the_number_of_instances(training, accelerator):
     larger = dataclasses.replace(training, num_instances=10**9)
     for count in (1, 8, 1024):
         assert step_time.step_time(larger, accelerator, count) == step_time.step_time(training, accelerator, count)
 
 
-def test_communication_does_not_depend_on_the_number_of_negatives(step_time, training, accelerator):
+def test_communication_does_not_depend_on_the_number_of_negatives(training, accelerator):
     larger = dataclasses.replace(training, num_negatives=100)
     before, after = (step_time.step_time(x, accelerator, 4) for x in (training, larger))
     assert after.collectives == before.collectives and after.gradients == before.gradients
     assert after.products == pytest.approx(2.5 * before.products)
 
 
-def test_products_of_an_accelerator_stay_when_batch_and_accelerators_grow(step_time, training, accelerator):
+def test_products_of_an_accelerator_stay_when_batch_and_accelerators_grow(training, accelerator):
     assert len({step_time.step_time(training, accelerator, count).products for count in (1, 2, 4, 8)}) == 1
 
 
 @pytest.mark.parametrize("num_negatives", [40, 100])
-def test_row_memory_is_that_of_the_layer(step_time, training, num_negatives):
+def test_row_memory_is_that_of_the_layer(training, num_negatives):
     layer = InstanceClassifier(num_instances=100, embedding_dim=3, num_negatives=num_negatives)
     variables = [layer.weights_ring, layer.momentum_ring, layer.ids]
     if layer.store is not None:
@@ -86,6 +78,6 @@ def test_row_memory_is_that_of_the_layer(step_time, training, num_negatives):
     assert step_time.row_memory(dataclasses.replace(training, num_negatives=num_negatives), 1) == allocated
 
 
-def test_row_memory_falls_with_accelerators(step_time, training):
+def test_row_memory_falls_with_accelerators(training):
     # R = 4: 10 rows in the ring, 25 and a spare one in the store; 3 numbers of w and of u, and an int64.
     assert step_time.row_memory(training, 4) == (10 + 25 + 1) * (24 + 8)

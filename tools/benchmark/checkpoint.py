@@ -8,7 +8,6 @@ import time
 
 import tensorflow as tf
 from absl import flags
-from benchmark_step import fail
 from tqdm import tqdm
 
 from pic_tf.runs import checkpoint_files
@@ -16,6 +15,8 @@ from pic_tf.runs.checkpoint import Checkpoints
 from pic_tf.settings import defaults
 from pic_tf.settings.config import Config
 from pic_tf.training import build
+
+from .processes import fail
 
 
 def checkpoint() -> None:
@@ -57,6 +58,13 @@ def _line(num_instances: int, rounds: int) -> str:
 
 
 def define_flags() -> None:
-    flags.DEFINE_list("checkpoint_instances", "100000,1281167", "checkpoint: training images N; 2 KiB of memory each")
-    flags.DEFINE_integer("checkpoint_rounds", 5, "checkpoint: checkpoints of each N")
-    flags.DEFINE_string("checkpoint_folder", "", "checkpoint: where to write them; '' for the system's choice")
+    """Flags of `checkpoint`."""
+    flags.DEFINE_list(
+        "checkpoint_instances",
+        "100000,1281167",
+        "Numbers N of training images whose checkpoints are measured; each image takes 2 KiB of memory.",
+    )
+    flags.DEFINE_integer("checkpoint_rounds", 5, "Checkpoints written of each N, whose medians are reported.")
+    flags.DEFINE_string(
+        "checkpoint_folder", "", "Folder to write checkpoints to; '' for the system's folder of temporary files."
+    )

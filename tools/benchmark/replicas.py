@@ -1,4 +1,4 @@
-"""What a PIC step without its backbone costs a replica, measured on CPU cores; step time on 8 to 1024 accelerators."""
+"""Cost of a PIC step without its backbone to a replica, measured on CPU cores."""
 
 import dataclasses
 import math
@@ -8,15 +8,16 @@ import time
 from multiprocessing.connection import Connection
 
 import numpy as np
-import step_time
 import tensorflow as tf
 from absl import flags
-from benchmark_step import Sizes, fail, pic_step
 from tqdm import tqdm
+
+from . import accelerators, step_time
+from .processes import fail
+from .step import Sizes, pic_step
 
 OVERHEAD = 0.10  # target: what R replicas use together beyond what one uses
 WARM_UP_ROUNDS = 2  # rounds that are not counted
-ACCELERATORS = [8, 16, 32, 64, 128, 256, 512, 1024]  # R in the model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,13 +36,13 @@ class Steps:
 def replicas() -> None:
     """A PIC step without backbone over R replicas, then a model of step time over many accelerators."""
     values = flags.FLAGS
-    training, accelerator = checked_model()
+    training, accelerator = accelerators.checked_model()
     if not values.model_only:
         counts = checked_counts()
         sizes = Sizes(values.batch_size, values.embedding_dim, values.num_negatives)
         print_measured(counts, sizes, take_turns(counts, sizes, values.replica_instances, values.replica_rounds))
         print()
-    print_model(training, accelerator)
+    accelerators.print_model(training, accelerator)
 
 
 def take_turns(counts: list[int], sizes: Sizes, num_instances: int, rounds: int) -> list[Steps]:
@@ -161,50 +162,11 @@ def print_measured(counts: list[int], sizes: Sizes, measured: list[Steps]) -> No
         )
 
 
-def print_model(training: step_time.Training, accelerator: step_time.Accelerator) -> None:
-    """The assumptions, and a line for each number of accelerators."""
-    b, d, k, n = training.per_replica_batch, training.embedding_dim, training.num_negatives, training.num_instances
-    each = accelerator
-    print(
-        "model of step time on R accelerators, nothing measured:\n"
-        f"  each: {each.views_per_second:,.6g} images/s through the backbone, {each.teraflops:,.6g} TFLOP/s in the "
-        "soft-max's products,\n"
-        f"  {each.link_gigabytes:,.6g} GB/s of bus bandwidth and {each.link_latency_us:,.6g} us a hop; "
-        "an all_gather moves (R - 1) / R of its result\n"
-        "  in ceil(log2 R) hops, an all_reduce twice as much in twice as many; PIC's step has "
-        f"{step_time.ALL_GATHERS} and {step_time.ALL_REDUCES} of them\n"
-        f"  {b:,} views on each, B = {b:,} R; D {d}, K {k:,} and N {n:,} over all; {training.parameters:,} parameters\n"
-        "  with gradients in float32\n"
-        "  no communication at the same time as computation (pessimistic); the input keeps up; left out: moves of\n"
-        "  rows between ring and store, and passes over the B x K / R logits beside their products\n"
-        "  efficiency: against R accelerators that train alone; PIC: its products and communication, all that a plain\n"
-        "  data-parallel step of the backbone does not have"
-    )
-    fits = [count for count in ACCELERATORS if count * b <= k and k % count == 0]
-    if fits:
-        print(
-            f"\n{'R':>5}{'B':>9}{'backbone':>10}{'products':>10}{'PIC comm':>10}{'gradients':>11}{'step ms':>9}"
-            f"{'images/s':>12}{'efficiency':>12}{'PIC':>7}{'PIC MB':>9}{'rows MB':>9}"
-        )
-    for count in fits:
-        time_ms = step_time.step_time(training, accelerator, count)
-        moved = step_time.pic_bytes(count * b, training.embedding_dim, count) / 1e6
-        print(
-            f"{count:5}{count * b:9,}{time_ms.backbone:10.2f}{time_ms.products:10.2f}{time_ms.collectives:10.2f}"
-            f"{time_ms.gradients:11.2f}{time_ms.total:9.2f}"
-            f"{step_time.images_per_second(training, accelerator, count):12,.0f}"
-            f"{step_time.efficiency(training, accelerator, count):12.1%}{time_ms.pic_share:7.1%}{moved:9.1f}"
-            f"{step_time.row_memory(training, count) / 1e6:9,.1f}"
-        )
-    if fits != ACCELERATORS:
-        print(f"  other R: K must be a multiple of R and at least B = {b} R")
-
-
 def checked_counts() -> list[int]:
     """The numbers of --replicas; fails where a flag of the measurement is out of its range."""
     values = flags.FLAGS
     b, k, n = values.batch_size, values.num_negatives, values.replica_instances
-    check_positive("batch_size", "embedding_dim", "num_negatives", "replica_rounds")
+    accelerators.check_positive("batch_size", "embedding_dim", "num_negatives", "replica_rounds")
     try:
         counts = [int(count) for count in values.replicas]
     except ValueError:
@@ -228,47 +190,15 @@ def checked_counts() -> list[int]:
     return counts
 
 
-def checked_model() -> tuple[step_time.Training, step_time.Accelerator]:
-    """The model's inputs from the flags; fails where one is out of its range."""
-    values = flags.FLAGS
-    check_positive("embedding_dim", "num_negatives", "views_per_second", "teraflops", "link_gigabytes")
-    check_positive("per_replica_batch", "parameters")
-    if values.link_latency_us < 0:
-        fail(f"expected --link_latency_us >= 0, got {values.link_latency_us:g}: use 0 for none")
-    if values.model_instances < values.num_negatives:
-        fail(
-            f"expected --model_instances >= --num_negatives ({values.num_negatives}), got {values.model_instances}: "
-            "use fewer negatives"
-        )
-    training = step_time.Training(
-        values.per_replica_batch, values.embedding_dim, values.num_negatives, values.model_instances, values.parameters
-    )
-    links = values.link_gigabytes, values.link_latency_us
-    return training, step_time.Accelerator(values.views_per_second, values.teraflops, *links)
-
-
-def check_positive(*names: str) -> None:
-    """Fails for a flag that is not a number above 0."""
-    for name in names:
-        value = flags.FLAGS[name].value
-        if not value > 0:
-            fail(f"expected --{name} > 0, got {value:g}: use a positive number")
-
-
 def define_flags() -> None:
-    flags.DEFINE_list("replicas", "1,2,4", "replicas: numbers of replicas R compared, 1 among them; a core each")
+    """Flags of the measurement of `replicas`."""
+    flags.DEFINE_list(
+        "replicas", "1,2,4", "Numbers of replicas R that replicas compares, 1 among them; each replica takes a core."
+    )
     flags.DEFINE_integer(
-        "replica_instances", 1_000_000, "replicas: training images N; about 1 KiB of memory each for every R"
+        "replica_instances",
+        1_000_000,
+        "Training images N of replicas; each takes about 1 KiB of memory for every R.",
     )
-    flags.DEFINE_integer("replica_rounds", 15, "replicas: rounds, each one step of every R")
-    flags.DEFINE_bool("model_only", False, "replicas: print the model of step time, measure nothing")
-    flags.DEFINE_float("views_per_second", 2500.0, "model: images/s of backbone and head, both passes, one accelerator")
-    flags.DEFINE_float("teraflops", 50.0, "model: TFLOP/s achieved in the soft-max's products on one accelerator")
-    flags.DEFINE_float(
-        "link_gigabytes", 100.0, "model: GB/s of all-reduce bus bandwidth per accelerator; e.g. 25 between machines"
-    )
-    flags.DEFINE_float("link_latency_us", 20.0, "model: microseconds a hop of a collective")
-    flags.DEFINE_integer("per_replica_batch", 64, "model: views a step on each accelerator, B / R")
-    # ResNet-50 and the head 2048 -> 2048 -> 128.
-    flags.DEFINE_integer("parameters", 23_508_032 + 4_458_624, "model: trainable parameters of backbone and head")
-    flags.DEFINE_integer("model_instances", 1_281_167, "model: training images N, for the memory of rows")
+    flags.DEFINE_integer("replica_rounds", 15, "Rounds of replicas, each one step of every R.")
+    flags.DEFINE_bool("model_only", False, "Let replicas print the model of step time and measure nothing.")

@@ -1,9 +1,7 @@
 """The step without a backbone that the benchmarks measure, on one replica or several."""
 
 import dataclasses
-import sys
 from collections.abc import Callable
-from typing import NoReturn
 
 import tensorflow as tf
 import tf_keras as keras
@@ -90,8 +88,3 @@ def pic_step(sizes: Sizes, num_instances: int, steps: int) -> Callable[[], tf.Te
         pass_through(ids)
     upcoming = iter(all_visits[passed:])
     return lambda: train_step(next(upcoming))
-
-
-def fail(sentence: str) -> NoReturn:
-    print(f"error: {sentence}", file=sys.stderr)
-    sys.exit(2)

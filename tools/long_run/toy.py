@@ -1,11 +1,13 @@
-"""The toy of `long_run.py`: views of random vectors, a small encoder, and the product's rows, optimizer and order."""
+"""A toy of pretraining: views of random vectors, a small encoder, and the product's rows, optimizer and order."""
 
 import dataclasses
+import itertools
 import math
 
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
+from tqdm import tqdm
 
 from pic_tf import InstanceClassifier, LazySGD, SlidingWindow
 from pic_tf.settings.config import Config
@@ -15,6 +17,7 @@ IMAGE, HIDDEN = 64, 128  # size of an image, width of the encoder
 DECAY = 1e-4  # of the encoder, the paper's
 PROBES = 1024  # views that an accuracy is measured with
 VIEWS, PROBE_VIEWS = 1, 2  # which of the two random streams
+MEASUREMENTS = 8  # a sweep
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,3 +177,25 @@ class Arm:
 def unit(x: tf.Tensor) -> tf.Tensor:
     """x / |x| row by row."""
     return tf.math.l2_normalize(x, axis=1)
+
+
+def run(problem: Problem, min_row_norm: float | None, progress: tqdm) -> tuple[str, list[Measurement]]:
+    """Train one arm.
+
+    Args:
+      problem: what to train on.
+      min_row_norm: the floor; None for the default.
+      progress: bar to move by a step for each.
+
+    Returns:
+      What to call the arm, and measurements, 8 a sweep.
+    """
+    arm, measurements = Arm(problem, min_row_norm), []
+    floor = arm.classifier.min_row_norm
+    name = f"floor {floor:.3g}" if floor else "no floor"
+    ends = np.linspace(0, problem.sweeps * problem.steps_per_sweep, problem.sweeps * MEASUREMENTS + 1).astype(np.int64)
+    for first, end in itertools.pairwise(ends):
+        measurements.append(arm.measure(int(end), *arm.train(tf.constant(first), tf.constant(end - first))))
+        progress.set_postfix_str(f"{name}, loss {measurements[-1].loss:.3f}", refresh=False)
+        progress.update(int(end - first))
+    return name, measurements

@@ -1,4 +1,4 @@
-"""`benchmark.py input`: what an image costs before it is on the device, here and with other libraries."""
+"""Cost of an image before it is on the device, here and with other libraries."""
 
 import itertools
 import os
@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 import tensorflow as tf
 from absl import flags
-from benchmark_step import fail
 from tqdm import tqdm
 
 from pic_tf.data.augment import Augmentation
@@ -21,6 +20,8 @@ from pic_tf.data.order import SlidingWindow, epoch_order
 from pic_tf.data.pipeline import pretraining_batches
 from pic_tf.data.sources.named import open_source
 from pic_tf.data.sources.source import Source
+
+from .processes import fail
 
 ONE, SEVERAL = (Crop(224, (0.08, 1.0)),), (Crop(160, (0.14, 1.0)), Crop(96, (0.08, 0.14), 3))
 SKIPPED = 8  # batches, more than a pipeline reads ahead: its set-up takes some tenths of a second once
@@ -80,10 +81,10 @@ def decoding_alone(source: Source, batch_size: int) -> Turn:
 
 
 class Others:
-    """The variants of `benchmark_input_torch.py`, which runs in a process of its own."""
+    """The variants of `input_torch.py`, which runs in a process of its own."""
 
     def __init__(self, python: str, originals: pathlib.Path, packed: pathlib.Path):
-        script = pathlib.Path(__file__).with_name("benchmark_input_torch.py")
+        script = pathlib.Path(__file__).with_name("input_torch.py")
         environment = os.environ | {"OMP_NUM_THREADS": "1", "NO_ALBUMENTATIONS_UPDATE": "1"}
         self._process = subprocess.Popen(
             [python, str(script), str(originals), str(packed)],
@@ -142,7 +143,7 @@ def input_() -> None:
     b = values.input_batch_size
     with tempfile.TemporaryDirectory() as folder:
         root = pathlib.Path(folder)
-        pack = [sys.executable, str(pathlib.Path(__file__).with_name("pack.py"))]
+        pack = [sys.executable, str(pathlib.Path(__file__).parents[1] / "pack.py")]
         done = subprocess.run(
             [*pack, f"--source={values.images}", f"--output={root / 'packed'}"], capture_output=True, text=True
         )
@@ -207,10 +208,13 @@ def report(timings: dict[str, list], images: int, rates: list[tuple[float, float
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("images", "", "input: folder of JPEG photographs to measure with")
-    flags.DEFINE_integer("input_batch_size", 50, "input: images a batch", lower_bound=1)
-    flags.DEFINE_integer("input_images", 1200, "input: images a turn", lower_bound=1)
-    flags.DEFINE_integer("input_repeats", 5, "input: turns of each variant", lower_bound=1)
+    """Flags of `input`."""
+    flags.DEFINE_string("images", "", "Folder of JPEG photographs for input to measure with; it has to be given.")
+    flags.DEFINE_integer("input_batch_size", 50, "Images a batch of input.", lower_bound=1)
+    flags.DEFINE_integer("input_images", 1200, "Images that each variant of input reads in a turn.", lower_bound=1)
+    flags.DEFINE_integer("input_repeats", 5, "Turns of each variant of input.", lower_bound=1)
     flags.DEFINE_string(
-        "torch_python", sys.executable, "input: the Python that has torch, torchvision and albumentations installed"
+        "torch_python",
+        sys.executable,
+        "Python for input that has torch, torchvision and albumentations installed; default the one that runs this.",
     )

@@ -1,4 +1,4 @@
-"""The other side of `benchmark.py input`: torchvision, albumentations and Pillow, in a process without TensorFlow.
+"""The other side of the benchmark `input`: torchvision, albumentations and Pillow, in a process without TensorFlow.
 
 Reads lines "VARIANT<tab>IMAGES" and answers each with "CPU_SECONDS ELAPSED_SECONDS".
 """

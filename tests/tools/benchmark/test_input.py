@@ -1,4 +1,4 @@
-"""What `benchmark.py input` counts and prints, on a clock that the test turns."""
+"""The benchmark `input` counts and prints what is right, on a clock that the test turns."""
 
 import pathlib
 import sys
@@ -6,20 +6,14 @@ import types
 
 import pytest
 
-
-@pytest.fixture
-def benchmark(monkeypatch):
-    monkeypatch.syspath_prepend(pathlib.Path(__file__).parents[2] / "tools")
-    import benchmark_input
-
-    return benchmark_input
+from tools.benchmark import input
 
 
-def test_a_turn_counts_whole_batches_after_the_set_up(benchmark, monkeypatch):
+def test_a_turn_counts_whole_batches_after_the_set_up(monkeypatch):
     """120 images are 3 batches of 50, of which 2.4 count; the 8 before take 100 s each and do not."""
     clock = types.SimpleNamespace(cpu=0.0, wall=0.0)
     fake = types.SimpleNamespace(process_time=lambda: clock.cpu, perf_counter=lambda: clock.wall)
-    monkeypatch.setattr(benchmark, "time", fake)
+    monkeypatch.setattr(input, "time", fake)
     taken = []
 
     def batches(count):
@@ -29,11 +23,11 @@ def test_a_turn_counts_whole_batches_after_the_set_up(benchmark, monkeypatch):
             taken.append(i)
             yield i
 
-    assert benchmark.of_dataset(batches, batch_size=50)(120) == pytest.approx((2.4 * 3, 2.4 * 2))
+    assert input.of_dataset(batches, batch_size=50)(120) == pytest.approx((2.4 * 3, 2.4 * 2))
     assert len(taken) == 11
 
 
-def test_report_by_hand(benchmark, capsys):
+def test_report_by_hand(capsys):
     """Medians over three rounds of 1000 images: the second of each."""
     timings = {
         "ours, host part": [(9.0, 9.0), (2.0, 4.0), (1.0, 1.0)],
@@ -41,7 +35,7 @@ def test_report_by_hand(benchmark, capsys):
         "ours, everything on the CPU": [(4.0, 5.0)] * 3,
         "torchvision": [(5.9, 8.0)] * 3,
     }
-    benchmark.report(timings, 1000, [(2e6, 1e4), (9e5, 3e4), (1.5e6, 1.9e4)])
+    input.report(timings, 1000, [(2e6, 1e4), (9e5, 3e4), (1.5e6, 1.9e4)])
     lines = capsys.readouterr().out.splitlines()
     rows = [line.split()[-2:] for line in lines[2:6]]
     assert rows == [["2.00", "250"], ["1.00", "2,000"], ["4.00", "200"], ["5.90", "125"]]
@@ -54,23 +48,23 @@ def test_report_by_hand(benchmark, capsys):
     ]
 
 
-def test_every_target_is_of_variants_that_are_measured(benchmark):
+def test_every_target_is_of_variants_that_are_measured():
     """A name that is spelt otherwise in one place would leave its ratio out without a word."""
-    tools = pathlib.Path(benchmark.__file__).parent
-    texts = "".join((tools / name).read_text() for name in ("benchmark_input.py", "benchmark_input_torch.py"))
-    for mine, other, _ in benchmark.TARGETS:
+    tools = pathlib.Path(input.__file__).parent
+    texts = "".join((tools / name).read_text() for name in ("input.py", "input_torch.py"))
+    for mine, other, _ in input.TARGETS:
         assert f'"{mine}": ' in texts and f'"{other}": ' in texts
 
 
 @pytest.fixture
-def others(benchmark, tmp_path):
+def others(tmp_path):
     """A function that speaks with a stand-in for the Python that has the other libraries."""
 
     def start(script):
         python = tmp_path / "python"
         python.write_text(f"#!{sys.executable} -S\n{script}")
         python.chmod(0o755)
-        return benchmark.Others(str(python), tmp_path, tmp_path)
+        return input.Others(str(python), tmp_path, tmp_path)
 
     return start
 

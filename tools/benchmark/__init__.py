@@ -1,0 +1,3 @@
+"""Benchmarks of training. Every process of one starts TensorFlow quietly."""
+
+import pic_tf.files.quiet  # noqa: F401

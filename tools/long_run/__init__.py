@@ -1,0 +1,3 @@
+"""A study of rows that rest for many steps. TensorFlow starts quietly."""
+
+import pic_tf.files.quiet  # noqa: F401
