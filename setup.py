@@ -35,6 +35,8 @@ setup(
     ],
     extras_require={
         "test": [
+            "ipykernel",  # with nbclient executes docs/tutorial.ipynb
+            "nbclient",
             "pytest",
             "pytest-xdist",  # most of a test's time is tracing on one core; it uses the others
             "ruff",
