@@ -13,7 +13,7 @@ import tensorflow as tf
 from safetensors.numpy import load_file, save_file
 
 from pic_tf.serving.convert import convert
-from tests.models.test_torch_weights import (
+from tests.models.torch_states import (
     MEAN,
     STDDEV,
     assert_same_features,
