@@ -16,19 +16,19 @@ from absl import flags
 
 import pic_tf.files.quiet  # noqa: F401
 from pic_tf.files import command_line
-from pic_tf.replicas.devices import is_chief
+from pic_tf.replicas.devices import is_chief, set_up_tensorflow
 from pic_tf.runs import open_data, run_folder
 from pic_tf.settings import check, flag_files, networks
 from pic_tf.settings.config import Config
 from pic_tf.settings.help import help_text
-from pic_tf.training import build, loop
+from pic_tf.training import loop
 
 
 def main() -> int:
     plan_only = flags.FLAGS.plan_only
     config = flag_files.from_flags()
     check.check(config)
-    strategy = build.set_up_tensorflow(config)
+    strategy = set_up_tensorflow(config.strategy, config.replicas, config.intra_op_threads, config.deterministic)
     config, images = open_data.open_data(config, strategy.num_replicas_in_sync, plan_only)
     chief = is_chief(strategy)
     if not plan_only:

@@ -1,4 +1,4 @@
-"""What each replica keeps for itself, and the little that crosses between them.
+"""Variables that each replica keeps for itself, and the little that crosses between replicas.
 
 Outside a strategy there is one replica and nothing crosses.
 """
@@ -11,23 +11,23 @@ import tensorflow as tf
 
 
 def count() -> int:
-    """R, replicas of the strategy in scope."""
+    """R, the number of replicas of the strategy in scope."""
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
 def index() -> tf.Tensor:
-    """int64 scalar r in [0, R), which replica runs this; inside `strategy.run` only."""
+    """int64 scalar r in [0, R), the number of the replica that runs this; inside `strategy.run` only."""
     return tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int64)
 
 
 def local_variable(initial_value: Callable[[], tf.Tensor], name: str) -> tf.Variable:
-    """A variable of which every replica has its own, never synchronised.
+    """Create a variable of which every replica has its own, never synchronised.
 
-    Read across replicas, as a TensorFlow checkpoint does, it is the first replica's.
+    Read across replicas, as a TensorFlow checkpoint does, it gives the first replica's value.
 
     Args:
-      initial_value: gives the value that all start with.
-      name: of the variable.
+      initial_value: makes the value that all start with.
+      name: name of the variable.
 
     Returns:
       The variable, not trainable.
@@ -48,19 +48,33 @@ def run(function: Callable[[], None]) -> None:
 
 
 def gather_rows(variable: tf.Variable, rows: tf.Tensor) -> tf.Tensor:
-    """variable[rows], in this replica."""
+    """Read variable[rows] in this replica.
+
+    Args:
+      variable: [n, ...].
+      rows: int [b].
+
+    Returns:
+      [b, ...].
+    """
     # The op itself: `tf.gather` first copies the whole of a variable that each replica keeps for itself.
     return tf.raw_ops.ResourceGather(resource=variable.handle, indices=rows, dtype=variable.dtype)
 
 
 def scatter_rows(variable: tf.Variable, rows: tf.Tensor, values: tf.Tensor) -> None:
-    """variable[rows[i]] <- values[i] in place, in this replica."""
+    """Set variable[rows[i]] <- values[i] in place, in this replica.
+
+    Args:
+      variable: [n, ...].
+      rows: int [b]; of a row that comes twice, either value stays.
+      values: [b, ...].
+    """
     # The op itself: `Variable.scatter_update` refuses variables that each replica keeps for itself.
     tf.raw_ops.ResourceScatterUpdate(resource=variable.handle, indices=rows, updates=values)
 
 
 def all_gather(x: tf.Tensor) -> tf.Tensor:
-    """[b, ...] of every replica -> [R b, ...] in all of them, replica after replica."""
+    """Gather [b, ...] of every replica to [R b, ...] in all of them, replica after replica."""
     if count() == 1:
         return x
     gathered = tf.distribute.get_replica_context().all_gather(x, axis=0)
@@ -68,12 +82,12 @@ def all_gather(x: tf.Tensor) -> tf.Tensor:
 
 
 def all_sum(x: tf.Tensor) -> tf.Tensor:
-    """The sum over replicas, in all of them."""
+    """Sum over replicas; all of them get the sum."""
     return x if count() == 1 else tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, x)
 
 
 def own_part(x: tf.Tensor) -> tf.Tensor:
-    """[R b, ...] -> [b, ...], what this replica put into `all_gather`."""
+    """Take from [R b, ...] the [b, ...] that this replica put into `all_gather`."""
     if count() == 1:
         return x
     b = tf.shape(x)[0] // count() if x.shape[0] is None else x.shape[0] // count()
@@ -81,11 +95,11 @@ def own_part(x: tf.Tensor) -> tf.Tensor:
 
 
 def values_of(variables: list[tf.Variable], strategy: tf.distribute.Strategy) -> list[np.ndarray]:
-    """What each replica has in its own variables; every worker has to call it.
+    """Read every replica's own values of variables; every worker has to call it.
 
     Args:
       variables: small ones, since every replica gathers them all.
-      strategy: in whose scope they were made.
+      strategy: the strategy in whose scope they were made.
 
     Returns:
       [R, ...] of each variable.
@@ -99,7 +113,7 @@ def values_of(variables: list[tf.Variable], strategy: tf.distribute.Strategy) ->
 
 
 def assign_to(variables: list[tf.Variable], values: list[np.ndarray], strategy: tf.distribute.Strategy) -> None:
-    """The reverse of `values_of`: replica r gets values[r] of each variable."""
+    """Give each replica its own values, the reverse of `values_of`: replica r gets values[r] of each variable."""
 
     @tf.function
     def assign() -> None:
@@ -113,12 +127,20 @@ def assign_to(variables: list[tf.Variable], values: list[np.ndarray], strategy: 
 
 
 def local_indices(strategy: tf.distribute.Strategy) -> list[int]:
-    """Which replicas are this worker's, in the order of `strategy.experimental_local_results`."""
+    """Numbers r of this worker's replicas, in the order of `strategy.experimental_local_results`."""
     return [int(x) for x in strategy.experimental_local_results(tf.function(lambda: strategy.run(index))())]
 
 
 def numbers_of_workers(number: int, strategy: tf.distribute.Strategy) -> np.ndarray:
-    """int64 [R], the number of each replica's worker, the first worker's first; every worker has to call it."""
+    """Exchange one number a worker; every worker has to call it.
+
+    Args:
+      number: this worker's.
+      strategy: whose workers exchange.
+
+    Returns:
+      int64 [R], for each replica the number of its worker.
+    """
 
     gathered = _gather_numbers(strategy)(tf.constant(int(number), tf.int64))
     return strategy.experimental_local_results(gathered)[0].numpy()
@@ -126,7 +148,7 @@ def numbers_of_workers(number: int, strategy: tf.distribute.Strategy) -> np.ndar
 
 @functools.cache
 def _gather_numbers(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Traced once: this is called for as long as a run lasts."""
+    """Trace the exchange once; a run calls it again and again."""
 
     @tf.function
     def gather(number: tf.Tensor) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""Which devices train: one, all of a machine, several machines, TPUs."""
+"""Choose the devices that train: one, all of a machine, several machines, TPUs."""
 
 import json
 import os
@@ -10,8 +10,32 @@ import tensorflow as tf
 STRATEGIES = ("auto", "none", "mirrored", "multi_worker", "tpu")
 
 
+def set_up_tensorflow(
+    strategy: str, replicas: int = 0, intra_op_threads: int = 0, deterministic: bool = False
+) -> tf.distribute.Strategy:
+    """Set threads, determinism and devices for the whole process, before TensorFlow's first operation.
+
+    Args:
+      strategy: as in `open_strategy`.
+      replicas: as in `open_strategy`.
+      intra_op_threads: threads of one operation; 0 for TensorFlow's own choice.
+      deterministic: whether operations give the same bits every time, at some cost.
+
+    Returns:
+      The strategy.
+
+    Raises:
+      ValueError: for devices that are not there.
+    """
+    if intra_op_threads:
+        tf.config.threading.set_intra_op_parallelism_threads(intra_op_threads)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+    return open_strategy(strategy, replicas)
+
+
 def choose() -> str:
-    """What `auto` stands for here: several workers if TF_CONFIG or Slurm says so, else TPUs, else several GPUs."""
+    """Name the strategy of `auto`: several workers if TF_CONFIG or Slurm says so, else TPUs, else several GPUs."""
     if _workers() > 1 or ("SLURM_PROCID" in os.environ and os.environ.get("SLURM_STEP_NUM_TASKS", "1") != "1"):
         return "multi_worker"
     if "TPU_NAME" in os.environ or tf.config.list_physical_devices("TPU"):
@@ -53,7 +77,7 @@ def open_strategy(name: str, replicas: int = 0) -> tf.distribute.Strategy:
             ) from error
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(os.environ.get("TPU_NAME", "local"))
-        if resolver.master().startswith("grpc://"):  # TensorFlow would wait for ever where nobody answers
+        if resolver.master().startswith("grpc://"):  # without an answer TensorFlow would wait for ever
             host, _, port = resolver.master().removeprefix("grpc://").rpartition(":")
             socket.create_connection((host, int(port)), timeout=5).close()
         tf.config.experimental_connect_to_cluster(resolver)
@@ -66,7 +90,7 @@ def open_strategy(name: str, replicas: int = 0) -> tf.distribute.Strategy:
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process writes what a run leaves; the others train only."""
+    """Tell whether this process writes the files of a run; the others train only."""
     resolver = strategy.cluster_resolver
     if not several_workers(strategy) or resolver is None:
         return True
@@ -75,12 +99,12 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 
 def several_workers(strategy: tf.distribute.Strategy) -> bool:
-    """Whether other processes take part."""
+    """Tell whether other processes take part."""
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
 def describe(strategy: tf.distribute.Strategy) -> str:
-    """One line for the plan."""
+    """Describe the devices in one line, for the plan."""
     count = strategy.num_replicas_in_sync
     if several_workers(strategy):
         resolver = strategy.cluster_resolver
@@ -92,7 +116,7 @@ def describe(strategy: tf.distribute.Strategy) -> str:
 
 
 def _workers() -> int:
-    """Workers in TF_CONFIG, which is checked here: TensorFlow's own errors do not name it, or never come."""
+    """Count the workers in TF_CONFIG, and check it: TensorFlow's own errors do not name it, or never come."""
     text = os.environ.get("TF_CONFIG") or "{}"
     try:
         config = json.loads(text)
@@ -117,7 +141,8 @@ def _reason(error: Exception) -> str:
     return re.split(r"\.(?:\s|$)|\n", str(error) or type(error).__name__)[0]
 
 
-def _devices(replicas: int) -> list[str] | None:
+def _devices(replicas: int) -> list[str]:
+    """Names of the GPUs to use; without any, of as many parts of the CPU."""
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         if replicas > len(gpus):

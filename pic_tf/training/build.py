@@ -20,7 +20,7 @@ from pic_tf.optim.lazy_sgd import LazySGD
 from pic_tf.optim.schedules import WarmupCosine
 from pic_tf.pic import PIC
 from pic_tf.replicas.collectives import local_indices
-from pic_tf.replicas.devices import is_chief, open_strategy
+from pic_tf.replicas.devices import is_chief
 from pic_tf.runs.checkpoint import Checkpoints
 from pic_tf.runs.open_data import Images
 from pic_tf.runs.resume import check_room
@@ -121,25 +121,6 @@ def lamb(rate: WarmupCosine, weight_decay: float) -> keras.optimizers.Optimizer:
     return tfa.optimizers.LAMB(
         rate, weight_decay=weight_decay, exclude_from_weight_decay=plain, exclude_from_layer_adaptation=plain
     )
-
-
-def set_up_tensorflow(config: Config) -> tf.distribute.Strategy:
-    """Threads, determinism and devices for the whole process; to be called before TensorFlow's first operation.
-
-    Args:
-      config: the configuration.
-
-    Returns:
-      The strategy.
-
-    Raises:
-      ValueError: for devices that are not there.
-    """
-    if config.intra_op_threads:
-        tf.config.threading.set_intra_op_parallelism_threads(config.intra_op_threads)
-    if config.deterministic:
-        tf.config.experimental.enable_op_determinism()
-    return open_strategy(config.strategy, config.replicas)
 
 
 def build(config: Config, images: Images, strategy: tf.distribute.Strategy) -> Parts:
