@@ -17,7 +17,7 @@ COLUMNS += ["knn", "probe"]
 
 
 class MetricsFile(keras.callbacks.Callback):
-    """metrics.csv, one row an epoch, replaced as a whole so that it is never half-written.
+    """Write metrics.csv, one row an epoch. The file is replaced as a whole, so it is never half-written.
 
     Args:
       path: the file; rows that are there already stay.
@@ -39,19 +39,19 @@ class MetricsFile(keras.callbacks.Callback):
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, str]]:
-    """Rows of metrics.csv as text, '' where an epoch has no such number."""
+    """Read the rows of metrics.csv as text; '' stands for a number that an epoch has not."""
     with open(path, newline="") as file:
         return list(csv.DictReader(file))
 
 
 def last_figures(path: pathlib.Path, names: Sequence[str]) -> dict[str, float]:
-    """The newest number of each name in metrics.csv, without those that were never measured."""
+    """Give the newest number of each name in metrics.csv; a name without any number is left out."""
     rows = read_metrics(path) if path.exists() else []
     return {name: float(row[name]) for row in rows for name in names if row[name]}
 
 
 class RowHealth(keras.callbacks.Callback):
-    """Adds `row_norms` and `row_gaps` to the logs: [m, 3] of (from, to, count), over the epoch and all replicas.
+    """Add `row_norms` and `row_gaps` to the logs: [m, 3] of (from, to, count), over the epoch and all replicas.
 
     With several workers each needs it, since all take part in the sum.
     """
@@ -62,7 +62,7 @@ class RowHealth(keras.callbacks.Callback):
 
 
 class EventFiles(keras.callbacks.Callback):
-    """TensorBoard event files: every number of metrics.csv against the step, and histograms of `RowHealth`.
+    """Write TensorBoard event files: every number of metrics.csv against the step, and histograms of `RowHealth`.
 
     Args:
       directory: folder to write to.

@@ -9,7 +9,7 @@ from pic_tf.files.progress import drawing_interval
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """One bar over the whole run: loss, accuracy, images/s, time left. Adds `images_per_second` to the logs.
+    """Draw loss, accuracy, images/s and time left; add `images_per_second` to the logs.
 
     Args:
       total_steps: steps of the whole run.
@@ -62,7 +62,7 @@ class ProgressBar(keras.callbacks.Callback):
         )
 
     def _images_per_second(self) -> float:
-        """Speed within this epoch."""
+        """Measure the speed within this epoch."""
         return self._epoch_steps * self._batch_size / (time.monotonic() - self._started)
 
     def close(self) -> None:

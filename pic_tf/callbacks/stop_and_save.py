@@ -15,11 +15,11 @@ from pic_tf.runs.variables import metric_variables
 
 
 class Interrupted(Exception):
-    """A signal ended training; the state is saved."""
+    """End training at a signal; the state is saved."""
 
 
 class CheckpointCallback(keras.callbacks.Callback):
-    """Checkpoints every few epochs, and on SIGINT or SIGTERM after the step that is running.
+    """Write a checkpoint every few epochs, and on SIGINT or SIGTERM after the running step.
 
     As a context manager it handles these signals; `fit` then ends with `Interrupted`. It has to be
     the last callback, so that the others have seen the epoch it saves. Several workers have to save
@@ -83,7 +83,7 @@ class CheckpointCallback(keras.callbacks.Callback):
         self._checkpoints.save(self._texts)
 
     def _interrupted(self) -> bool:
-        """Whether this worker, or another one, has got a signal."""
+        """Tell whether this worker, or another one, has got a signal."""
         if self._single_worker:
             return self._signalled
         return bool(numbers_of_workers(self._signalled, self.model.distribute_strategy).any())

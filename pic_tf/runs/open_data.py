@@ -96,5 +96,5 @@ def _check_probe(config: Config, labelled: Source, held_out: Source | None, num_
 
 
 def identity(train: Source) -> dict[str, str | int]:
-    """Which images the ids stand for."""
+    """Identify the images behind the ids."""
     return {"count": len(train), "fingerprint": train.fingerprint()}

@@ -18,7 +18,7 @@ _LARGEST = 2**32 - 1  # of any whole number: NumPy takes no larger seed
 
 
 def check_ranges(settings: Any) -> None:
-    """Check what holds for each setting by itself.
+    """Check each setting by itself.
 
     Args:
       settings: dataclass of fields declared by `pic_tf.settings.setting.setting`.
@@ -43,7 +43,7 @@ def check_ranges(settings: Any) -> None:
 
 
 def check_crop_scale(scale: tuple[float, ...]) -> None:
-    """Raise ValueError unless `scale` is (least, largest) area of a crop."""
+    """Raise ValueError for anything but the least and largest area of a crop."""
     if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
         raise ValueError(f"expected --crop_scale=LEAST,LARGEST with 0 < LEAST <= LARGEST <= 1, got {scale}")
 

@@ -15,7 +15,7 @@ flags.disclaim_key_flags()  # they are those of the command that defines them, w
 
 
 def define_flags(values: flags.FlagValues = flags.FLAGS, settings: type = Config) -> None:
-    """One absl flag in `values` for every field of `Config`, or of another dataclass of settings."""
+    """Define one absl flag in `values` for every field of `Config`, or of another dataclass of settings."""
     define = {int: flags.DEFINE_integer, float: flags.DEFINE_float, bool: flags.DEFINE_bool, str: flags.DEFINE_string}
     for field in dataclasses.fields(settings):
         help, choices, default = field.metadata["help"], field.metadata["choices"], field.default
@@ -28,7 +28,7 @@ def define_flags(values: flags.FlagValues = flags.FLAGS, settings: type = Config
 
 
 def from_flags(values: flags.FlagValues = flags.FLAGS, settings: type = Config) -> Any:
-    """The configuration that the command line asks for.
+    """Read the configuration from parsed flags.
 
     Args:
       values: parsed absl flags.
@@ -53,7 +53,7 @@ def from_flags(values: flags.FlagValues = flags.FLAGS, settings: type = Config) 
 
 
 def to_flagfile(config: Config) -> str:
-    """A flag file that gives this configuration again."""
+    """Write the configuration as a flag file."""
     lines = []
     for field in dataclasses.fields(Config):
         value = getattr(config, field.name)
@@ -65,7 +65,7 @@ def to_flagfile(config: Config) -> str:
 
 
 def from_flagfile(path: str, settings: type = Config) -> Any:
-    """The configuration that a flag file describes.
+    """Read the configuration from a flag file.
 
     Args:
       path: a flag file, e.g. as `to_flagfile` wrote it.
@@ -89,7 +89,7 @@ def from_flagfile(path: str, settings: type = Config) -> Any:
 
 
 def changed(old: Config, new: Config) -> list[str]:
-    """The flags that differ and change what is learned, as "--name (old -> new)"."""
+    """List the changed flags that change the trajectory, as "--name (old -> new)"."""
     return [
         f"--{field.name} ({getattr(old, field.name)} -> {getattr(new, field.name)})"
         for field in dataclasses.fields(Config)
@@ -98,9 +98,9 @@ def changed(old: Config, new: Config) -> list[str]:
 
 
 def inherit(config: Config, old: Config) -> Config:
-    """What is left open as in a run that is to go on; its choice may have been made for another number of replicas.
+    """Take the settings left open from an old run; it may have had another number of replicas.
 
-    But for what --augmentation stands for, which it says itself.
+    The numbers behind --augmentation are left open: they follow from its name.
     """
     names = {field.name for field in dataclasses.fields(Config) if getattr(config, field.name) is None}
     names -= {field.name for field in dataclasses.fields(Preset)}

@@ -11,12 +11,12 @@ from pic_tf.settings.config import Config
 
 
 def plain_backbone(config: Config) -> keras.Model:
-    """The backbone on one device and in float32, for weights that come from elsewhere."""
+    """Build the backbone on one device and in float32, for weights that come from elsewhere."""
     return resnet(config.depth, config.stem, config.width)
 
 
 def describe(config: Config, strategy: tf.distribute.Strategy) -> str:
-    """The plan of a resolved configuration as text; builds its network, allocates no rows."""
+    """Describe the plan of a resolved configuration; build its networks, but no rows."""
     backbone = plain_backbone(config)
     head = projection_head(config.head, backbone.output_shape[-1], config.hidden_dim, config.embedding_dim)
     return plan.describe(config, backbone, head, describe_devices(strategy), strategy.num_replicas_in_sync)

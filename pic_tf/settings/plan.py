@@ -23,7 +23,7 @@ from pic_tf.settings.quantities import (
 
 
 def describe(config: Config, backbone: keras.Model, head: keras.Model, devices: str, num_replicas: int) -> str:
-    """The plan as text.
+    """Write the plan.
 
     Args:
       config: resolved configuration.
@@ -77,7 +77,7 @@ def describe(config: Config, backbone: keras.Model, head: keras.Model, devices: 
 
 
 def _resting_rows(config: Config) -> list[str]:
-    """Where the rows are that are not on the device, and what moves."""
+    """Describe the rows off the device, and their traffic."""
     if config.instance_store == "device":
         return []
     steps = config.window_size // config.batch_size
@@ -93,7 +93,7 @@ def _resting_rows(config: Config) -> list[str]:
 
 
 def _views(config: Config) -> list[str]:
-    """What a step takes of each image, and how that is augmented."""
+    """Describe the views of an image and their augmentation."""
     lines = [
         f"{crop.count} of {crop.size} px, {crop.scale[0]:.0%} to {crop.scale[1]:.0%} of the image"
         + ("" if i == 0 or config.small_crops_move_rows else "; they do not move the rows")
@@ -111,7 +111,7 @@ def _of_backbone(config: Config) -> str:
 
 
 def _norm_floor(config: Config) -> list[str]:
-    """The norm floor, what resting rows shrink to, and which of them it lifts."""
+    """Describe the norm floor, the shrinking of resting rows, and the rows that the floor lifts."""
     floor, rest = config.min_row_norm, resting_steps(config)
     setting = f"{floor:.4g}" if floor and rest else "off"
     if not (rest and config.weight_correction and config.weight_decay):  # none rests, or they return as they left
@@ -141,7 +141,7 @@ def _trainable(model: keras.Model) -> str:
 
 
 def as_text(size: float) -> str:
-    """Bytes for people, e.g. 1.28 GB."""
+    """Write bytes for people, e.g. 1.28 GB."""
     for unit in ("B", "KB", "MB", "GB"):
         if size < 1000:
             return f"{size:.3g} {unit}"

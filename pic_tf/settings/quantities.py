@@ -15,29 +15,29 @@ _SAMPLES = 100_000  # of the learning rate, which changes slowly
 
 
 def steps_per_epoch(config: Config) -> int:
-    """floor(N / B): the last, partial batch of an epoch is left out."""
+    """Count the steps of an epoch, floor(N / B): the last, partial batch is left out."""
     return config.num_instances // config.batch_size
 
 
 def total_steps(config: Config) -> int:
-    """Updates in the whole run."""
+    """Count the updates of the whole run, T."""
     return config.epochs * steps_per_epoch(config)
 
 
 def peak_learning_rate(config: Config) -> float:
-    """--learning_rate for 256 views, in proportion to the batch."""
+    """Scale --learning_rate, meant for 256 images, in proportion to the batch."""
     return config.learning_rate * config.batch_size / 256
 
 
 def learning_rates(config: Config) -> WarmupCosine:
-    """The learning rate of head and rows, and of the backbone where it has no optimizer of its own."""
+    """Make the learning rate of head and rows, and of a backbone without an optimizer of its own."""
     steps = total_steps(config)
     warmup = min(round(config.warmup_epochs * steps_per_epoch(config)), steps - 1)
     return WarmupCosine(peak_learning_rate(config), steps, warmup, config.final_learning_rate)
 
 
 def resting_steps(config: Config) -> float:
-    """Steps that a row is out of the ring between two sweeps of the window, on average.
+    """Count the steps of a row out of the ring between two sweeps of the window, on average.
 
     ((N - W + S) / S W - K) / B
 
@@ -56,7 +56,7 @@ def resting_steps(config: Config) -> float:
 
 
 def shrinking(config: Config) -> tuple[float, float]:
-    """What is left of the norm of a row after its rest, |w_t| / |w_s|.
+    """Work out the shrinking of a row by its rest, |w_t| / |w_s|.
 
     prod_{k=s}^{t-1} mu_k, with mu_k the larger eigenvalue of M_k: mu^2 - (1 + m - eta_k lambda) mu + m = 0; about
     exp(-sum eta_k lambda / (1 - m)). Rates change so slowly that the eigenvectors of successive M_k are the same.
@@ -83,7 +83,7 @@ def shrinking(config: Config) -> tuple[float, float]:
 
 
 def rows_on_device(config: Config, num_replicas: int = 1) -> int | None:
-    """Resting rows that a replica has on its device; None for all of its own."""
+    """Count the resting rows on the device of a replica; None for all of its own."""
     return (
         None
         if config.instance_store == "device"
@@ -92,18 +92,18 @@ def rows_on_device(config: Config, num_replicas: int = 1) -> int | None:
 
 
 def rows_off_device(config: Config) -> int:
-    """Bytes of all resting rows."""
+    """Add up the bytes of all resting rows."""
     return config.num_instances * _row_size(config)
 
 
 def kept_checkpoints(config: Config) -> int:
-    """How many checkpoints there are at most, that being written included."""
+    """Count the most checkpoints at a time, with the one being written."""
     for_good = config.epochs // config.keep_checkpoint_every if config.keep_checkpoint_every else 0
     return config.keep_checkpoints + 1 + for_good
 
 
 def rows_on_disk(config: Config) -> int:
-    """Bytes of the most rows that lie on disk at a time.
+    """Add up the bytes of the most rows on disk at a time.
 
     Those of all instances, and as many as have moved since the oldest checkpoint that is kept; never more than move in
     the whole run.
@@ -120,7 +120,7 @@ def _row_size(config: Config) -> int:
 
 
 def memory(config: Config, backbone: keras.Model, head: keras.Model, num_replicas: int = 1) -> dict[str, int]:
-    """Bytes on each device by part.
+    """Add up the bytes on each device by part.
 
     Args:
       config: resolved configuration.
@@ -150,7 +150,7 @@ def memory(config: Config, backbone: keras.Model, head: keras.Model, num_replica
 
 
 def checkpoint_size(config: Config, backbone: keras.Model, head: keras.Model, num_replicas: int = 1) -> int:
-    """Bytes of a checkpoint: network and momentum, rows with theirs (all, or those not on disk), ring, history.
+    """Add up the bytes of a checkpoint: network, rows (all, or those not on disk), momentum, ring, history.
 
     Args:
       config: resolved configuration.
@@ -169,7 +169,7 @@ def checkpoint_size(config: Config, backbone: keras.Model, head: keras.Model, nu
 
 
 def _kept_activations(backbone: keras.Model, image_size: int) -> int:
-    """Numbers an image leaves behind for the backward pass: outputs of convolutions and of what follows them."""
+    """Count the numbers kept of an image for the backward pass: outputs of convolutions and of their followers."""
     shapes: dict[str, tuple] = {}
     kept = 0
     for layer in backbone.layers:

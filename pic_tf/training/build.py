@@ -45,8 +45,7 @@ class Parts:
       inputs: batches.
       knn: kNN monitor; None without one.
       learning_rate: of a step.
-      total_steps: T.
-      steps_per_epoch: floor(N / B).
+      epochs: of the whole run.
     """
 
     model: PIC
@@ -56,14 +55,29 @@ class Parts:
     inputs: Inputs
     knn: KnnMonitor | None
     learning_rate: WarmupCosine
-    total_steps: int
-    steps_per_epoch: int
+    epochs: int
+
+    @property
+    def total_steps(self) -> int:
+        """T, updates of the whole run."""
+        return self.learning_rate.total_steps
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches of an epoch, floor(N / B)."""
+        return self.total_steps // self.epochs
 
 
 def build_model(config: Config, strategy: tf.distribute.Strategy, probe_classes: int = 0) -> PIC:
-    """The compiled model that a resolved configuration describes; its initial weights follow from the seed.
+    """Build and compile the model of a resolved configuration; its initial weights follow from the seed.
 
-    With `probe_classes` it has a linear probe for so many classes.
+    Args:
+      config: resolved configuration.
+      strategy: devices.
+      probe_classes: classes of the linear probe; 0 for none.
+
+    Returns:
+      The model.
     """
     keras.utils.set_random_seed(config.seed)
     keras.mixed_precision.set_global_policy(_POLICIES[config.precision])
@@ -93,8 +107,8 @@ def build_model(config: Config, strategy: tf.distribute.Strategy, probe_classes:
             probe=probe,
         )
         model.compile(
-            LazySGD(rate, config.momentum, config.weight_decay, quantities.total_steps(config)),
-            backbone_optimizer(config),
+            LazySGD(rate, config.momentum, config.weight_decay, max_updates=rate.total_steps),
+            _backbone_optimizer(config, rate),
             jit_compile=config.jit_compile,
             steps_per_execution=config.steps_per_execution,
         )
@@ -102,9 +116,8 @@ def build_model(config: Config, strategy: tf.distribute.Strategy, probe_classes:
     return model
 
 
-def backbone_optimizer(config: Config) -> keras.optimizers.Optimizer | None:
-    """The backbone's own optimizer, None where it moves as head and rows do."""
-    rate = quantities.learning_rates(config)
+def _backbone_optimizer(config: Config, rate: WarmupCosine) -> keras.optimizers.Optimizer | None:
+    """Make an optimizer for the backbone alone; None where it moves as head and rows do."""
     if config.optimizer == "lars":
         return LARS(rate, config.momentum, config.weight_decay, config.lars_trust_coefficient)
     if config.optimizer == "lamb":
@@ -114,7 +127,7 @@ def backbone_optimizer(config: Config) -> keras.optimizers.Optimizer | None:
 
 
 def lamb(rate: WarmupCosine, weight_decay: float) -> keras.optimizers.Optimizer:
-    """tensorflow-addons' LAMB (You et al. 2019, https://arxiv.org/abs/1904.00962)."""
+    """Make tensorflow-addons' LAMB (You et al. 2019, https://arxiv.org/abs/1904.00962)."""
     import tensorflow_addons as tfa
 
     plain = ["bias", "gamma", "beta"]
@@ -140,11 +153,11 @@ def build(config: Config, images: Images, strategy: tf.distribute.Strategy) -> P
     output, chief = pathlib.Path(config.output_dir), is_chief(strategy)
     probe_classes = len(images.labelled.class_names) if config.probe_batch_size else 0
     model = build_model(config, strategy, probe_classes)
+    rate = quantities.learning_rates(config)
     plain = plain_backbone(config)
     pager = _pager(config, model, strategy)
     checkpoint_size = quantities.checkpoint_size(config, plain, model.projection, strategy.num_replicas_in_sync)
     check_room(config, checkpoint_size if chief else 0, pager, strategy)
-    steps_per_epoch = quantities.steps_per_epoch(config)
     return Parts(
         model,
         plain,
@@ -153,14 +166,13 @@ def build(config: Config, images: Images, strategy: tf.distribute.Strategy) -> P
             output / CHECKPOINTS,
             model,
             config.keep_checkpoints,
-            config.keep_checkpoint_every * steps_per_epoch,
+            config.keep_checkpoint_every * (rate.total_steps // config.epochs),
             pager,
         ),
         _inputs(config, images, strategy),
         _knn_monitor(config, model, plain, chief, images),
-        quantities.learning_rates(config),
-        quantities.total_steps(config),
-        steps_per_epoch,
+        rate,
+        config.epochs,
     )
 
 
@@ -179,7 +191,7 @@ def _inputs(config: Config, images: Images, strategy: tf.distribute.Strategy) ->
 
 
 def _pager(config: Config, model: PIC, strategy: tf.distribute.Strategy) -> Pager | None:
-    """What moves rows between the devices and where they rest."""
+    """Make the mover of rows between device and disk; None where all rows are on the device."""
     if config.instance_store == "device":
         return None
     in_memory, orders = config.instance_store == "host", config.sliding_windows(strategy.num_replicas_in_sync)

@@ -1,4 +1,4 @@
-"""training.png: loss, kNN accuracy and learning rate against the step."""
+"""Draw loss, kNN accuracy and learning rate against the step: training.png."""
 
 import pathlib
 
