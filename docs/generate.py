@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 BESIDE = {"README.md": "index.md", "CONTRIBUTING.md": "CONTRIBUTING.md", "CHANGELOG.md": "CHANGELOG.md"}
 SETTINGS = {  # command -> the dataclass of its settings
     "pic_tf.train": "pic_tf.settings.config.Config",
-    "pic_tf.evaluate": "pic_tf.evals.settings.Settings",
+    "pic_tf.evaluate": "pic_tf.evals.settings.EvaluationSettings",
 }
 
 

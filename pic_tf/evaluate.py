@@ -5,9 +5,9 @@
     python -m pic_tf.evaluate --protocol=finetune --model=RUN --dataset=FOLDER --label_fraction=0.01
     python -m pic_tf.evaluate --protocol=knn --model=pixels --dataset=FOLDER
 
-It prints a row of a table. In the output folder: the numbers as JSON, a picture of what is taken for what, and the
-features, which the next evaluation of the same backbone finds there. An interrupted training goes on with the same
-command.
+It prints a row of a table. The output folder holds the numbers as JSON, a picture of the confusions between classes,
+and the features, which the next evaluation of the same backbone takes from there. The same command again goes on with
+an interrupted training.
 """
 
 import functools
@@ -15,25 +15,25 @@ import sys
 
 import pic_tf.files.quiet  # noqa: F401
 from pic_tf.evals import protocols
-from pic_tf.evals import settings as evaluation
 from pic_tf.evals.report import HEADER
+from pic_tf.evals.settings import EvaluationSettings
 from pic_tf.files import command_line
 from pic_tf.settings import flag_files
 from pic_tf.settings.help import help_text
 
 
 def main() -> None:
-    found, folder = protocols.run(flag_files.from_flags(settings=evaluation.Settings))
+    report, folder = protocols.run(flag_files.from_flags(settings=EvaluationSettings))
     print(HEADER)
-    print(found.line())
+    print(report.line())
     print(f"results in {folder}", file=sys.stderr)
 
 
 if __name__ == "__main__":
-    flag_files.define_flags(settings=evaluation.Settings)
+    flag_files.define_flags(settings=EvaluationSettings)
     command_line.run(
         main,
-        functools.partial(help_text, evaluation.Settings),
+        functools.partial(help_text, EvaluationSettings),
         output="output_dir",
         no_memory="lower --batch_size or --image_size",
     )

@@ -1,4 +1,4 @@
-"""Hand the backbone on: a SavedModel that serves, and that TF Hub fine-tunes.
+"""Export the backbone of a run as a SavedModel, to serve or to fine-tune with TF Hub.
 
 python -m pic_tf.export --run=runs/pic --output=backbone
 """
@@ -17,9 +17,11 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("run", None, "output folder of a training run", required=True)
-    flags.DEFINE_string("output", None, "folder to write the SavedModel to; replaced if it is there", required=True)
+    flags.DEFINE_string("run", None, "Output folder of the training run.", required=True)
+    flags.DEFINE_string(
+        "output", None, "Folder to write the SavedModel to. An older export in its place is replaced.", required=True
+    )
     flags.DEFINE_bool(
-        "untrained", False, "export the network as it was at random initialisation, a baseline for evaluations"
+        "untrained", False, "Export the network as it was at random initialisation, a baseline of evaluations."
     )
     command_line.run(main)

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from pic_tf.evals.settings import Settings
+from pic_tf.evals.settings import EvaluationSettings
 from pic_tf.evals.settings import resolve as resolve_evaluation
 from pic_tf.serving.exported import Exported
 from pic_tf.settings import defaults, flag_files, quantities
@@ -25,7 +25,7 @@ def resolved(name: str, folder: pathlib.Path = CONFIGS, replicas: int = 1) -> di
     """All settings of a recipe by name, None filled in."""
     path = str(folder / f"{name}.flags")
     if name in EVALUATIONS:
-        settings = flag_files.from_flagfile(path, Settings)
+        settings = flag_files.from_flagfile(path, EvaluationSettings)
         settings = resolve_evaluation(settings, Exported("runs/pic/backbone", CARD, ""))
     else:
         settings = defaults.resolve(flag_files.from_flagfile(path), SIZES.get(name, IMAGENET), replicas)

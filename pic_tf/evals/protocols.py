@@ -13,7 +13,7 @@ from pic_tf.evals.features import cached_features
 from pic_tf.evals.knn import knn_predictions, most_likely
 from pic_tf.evals.logistic import logistic_regression
 from pic_tf.evals.report import Report, report, write_report
-from pic_tf.evals.settings import PIXELS, Settings, resolve
+from pic_tf.evals.settings import PIXELS, EvaluationSettings, resolve
 from pic_tf.evals.subset import Subset, listed, stratified
 from pic_tf.evals.supervised import Training, train_classifier
 from pic_tf.replicas.devices import open_strategy
@@ -22,7 +22,7 @@ from pic_tf.serving.exported import Exported, open_exported
 _FEATURES = "features"  # folder of the cache
 
 
-def run(settings: Settings) -> tuple[Report, str]:
+def run(settings: EvaluationSettings) -> tuple[Report, str]:
     """Evaluate as settings say, from the backbone's folder to the files of the report.
 
     Args:
@@ -46,7 +46,7 @@ def run(settings: Settings) -> tuple[Report, str]:
     return evaluate(settings, exported, *open_labelled(settings), strategy), settings.output_dir
 
 
-def open_labelled(settings: Settings) -> tuple[Source, Source]:
+def open_labelled(settings: EvaluationSettings) -> tuple[Source, Source]:
     """The labelled images to learn from and those to classify.
 
     Args:
@@ -73,7 +73,11 @@ def open_labelled(settings: Settings) -> tuple[Source, Source]:
 
 
 def evaluate(
-    settings: Settings, exported: Exported | None, train: Source, held_out: Source, strategy: tf.distribute.Strategy
+    settings: EvaluationSettings,
+    exported: Exported | None,
+    train: Source,
+    held_out: Source,
+    strategy: tf.distribute.Strategy,
 ) -> Report:
     """Judge a backbone by a protocol, and write what was found.
 
@@ -109,14 +113,14 @@ def evaluate(
     return found
 
 
-def _labelled(settings: Settings, train: Source) -> np.ndarray:
+def _labelled(settings: EvaluationSettings, train: Source) -> np.ndarray:
     """int64 ids of the training images whose labels may be used."""
     if settings.label_ids:
         return listed(settings.label_ids, train)
     return stratified(train.labels, settings.label_fraction, settings.seed)
 
 
-def _knn(settings: Settings, exported, train, held_out, labelled, strategy):
+def _knn(settings: EvaluationSettings, exported, train, held_out, labelled, strategy):
     (bank, known), (queries, whole) = (_features(settings, exported, source) for source in (train, held_out))
     labelled = labelled[known[labelled]]
     bank = bank if len(labelled) == len(train) else bank[labelled]
@@ -132,7 +136,7 @@ def _knn(settings: Settings, exported, train, held_out, labelled, strategy):
     return f"kNN, k {settings.knn_k}", predictions, whole, {}
 
 
-def _linear(settings: Settings, exported, train, held_out, labelled, strategy):
+def _linear(settings: EvaluationSettings, exported, train, held_out, labelled, strategy):
     if settings.solver == "sgd":
         return _train("linear", settings, exported, train, held_out, labelled, strategy)
     (features, known), (queries, whole) = (_features(settings, exported, source) for source in (train, held_out))
@@ -141,11 +145,11 @@ def _linear(settings: Settings, exported, train, held_out, labelled, strategy):
     return "linear, L-BFGS", most_likely(probabilities), whole, {"strength": strength}
 
 
-def _fine_tune(settings: Settings, exported, train, held_out, labelled, strategy):
+def _fine_tune(settings: EvaluationSettings, exported, train, held_out, labelled, strategy):
     return _train("fine-tuned", settings, exported, train, held_out, labelled, strategy)
 
 
-def _train(what: str, settings: Settings, exported, train, held_out, labelled, strategy):
+def _train(what: str, settings: EvaluationSettings, exported, train, held_out, labelled, strategy):
     names = [field.name for field in dataclasses.fields(Training) if field.name != "fine_tune"]
     training = Training(settings.protocol == "finetune", **{name: getattr(settings, name) for name in names})
     output = pathlib.Path(settings.output_dir)
@@ -164,7 +168,7 @@ def _train(what: str, settings: Settings, exported, train, held_out, labelled, s
     return f"{what}, {settings.epochs} epochs", predictions, whole, more
 
 
-def _features(settings: Settings, exported: Exported | None, source: Source) -> tuple[np.ndarray, np.ndarray]:
+def _features(settings: EvaluationSettings, exported: Exported | None, source: Source) -> tuple[np.ndarray, np.ndarray]:
     return cached_features(
         exported,
         source,
@@ -175,7 +179,7 @@ def _features(settings: Settings, exported: Exported | None, source: Source) -> 
     )
 
 
-def _file_name(settings: Settings) -> str:
+def _file_name(settings: EvaluationSettings) -> str:
     """Of the results: evaluations that differ in more than details do not overwrite each other."""
     parts = [settings.protocol]
     if settings.model == PIXELS:

@@ -1,4 +1,4 @@
-"""Every setting of an evaluation: its flag and its default."""
+"""Declare every setting of an evaluation: its flag, its default and its limits."""
 
 import dataclasses
 import pathlib
@@ -11,7 +11,7 @@ PROTOCOLS = ("knn", "linear", "finetune")
 PIXELS = "pixels"  # --model of the baseline without any network
 _PIXELS_SIZE = 32  # pixels, side of its views unless --image_size says otherwise
 
-# What None stands for. Linear: MoCo's (https://arxiv.org/abs/1911.05722, Section 4.1), which PIC uses, but with half a
+# In place of None. Linear: MoCo's (https://arxiv.org/abs/1911.05722, Section 4.1), which PIC uses, but with half a
 # cosine. Fine-tuning: SimCLR's for 10 % of the labels (https://arxiv.org/abs/2002.05709, Appendix B.5).
 _DEFAULTS = {
     "linear": {"epochs": 100, "learning_rate": 30.0},
@@ -20,97 +20,150 @@ _DEFAULTS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
-    """Settings of one evaluation; None means "chosen for the protocol or the backbone"."""
+class _Images:
+    """Backbone and images."""
 
     protocol: str = setting(
         "knn",
-        "what the backbone is judged by: its nearest neighbours (knn), a classifier on fixed features (linear), or "
-        "training it along with the classifier (finetune)",
+        "Judge of the backbone: its nearest neighbours (knn), a classifier on fixed features (linear), or a classifier "
+        "that is trained together with the backbone (finetune).",
         choices=PROTOCOLS,
     )
     model: str = setting(
         "runs/pic",
-        "a SavedModel that pic_tf exported, or the folder of a finished run; 'pixels' for raw pixels (knn, and linear "
-        "with --solver=lbfgs)",
+        "Backbone to evaluate: a SavedModel that pic_tf exported, the folder of a finished run, or 'pixels' for raw "
+        "pixels (with --protocol=knn, and with --protocol=linear --solver=lbfgs).",
     )
     dataset: str = setting(
         "digits",
-        "labelled images: 'digits', a folder with train and val inside (one folder a class in each), a folder of "
-        "classes, a folder that tools/pack.py made, or tfds:NAME[:SPLIT]",
+        "Labelled images: 'digits', a folder of classes, a folder with train and val inside (one folder a class in "
+        "each), a folder that tools/pack.py made, or tfds:NAME[:SPLIT].",
     )
-    eval_dataset: str = setting("", "labelled images to classify, in the same forms; '' for those of --dataset")
+    eval_dataset: str = setting(
+        "",
+        "Labelled images to classify, in the forms of --dataset. The default '' takes the held-out ones of it.",
+    )
     output_dir: str = setting(
-        "", "folder for results, pictures and cached features; '' for 'evaluation' beside the SavedModel"
+        "",
+        "Folder to write results, pictures and cached features to. The default '' takes 'evaluation' beside the "
+        "SavedModel, and runs/pixels for raw pixels.",
     )
-    seed: int = setting(0, "seed of the draw of labels, the order, the crops and the classifier, >= 0", limit="x >= 0")
     image_size: int | None = setting(
-        None, "side of a view in pixels; default that of pretraining (pixels: 32)", limit="1 <= x <= 8192"
+        None,
+        "Side of a view in pixels, 1 to 8192. The default None takes that of pretraining, and 32 for raw pixels.",
+        limit="1 <= x <= 8192",
     )
     eval_crop: float | None = setting(
-        None, "side of the central crop, share of the short side; default that of pretraining", limit="0 < x <= 1"
+        None,
+        "Side of the central crop as a share of the image's short side, above 0 and at most 1. The default None takes "
+        "that of pretraining.",
+        limit="0 < x <= 1",
     )
     label_fraction: float = setting(
-        1.0, "share of the training images, of every class, whose labels are used", limit="0 < x <= 1"
+        1.0,
+        "Share of the training images of every class whose labels are used, above 0 and at most 1.",
+        limit="0 < x <= 1",
     )
     label_ids: str = setting(
         "",
-        "text file of the training images to use, a file name in each line, like SimCLR's published lists; '' for all",
+        "Text file of the training images to use, a file name in each line, like SimCLR's published lists. The default "
+        "'' takes all.",
     )
     max_broken: float = setting(
-        0.01, "stop when more than this share of the images turns out to be broken", limit="0 <= x <= 1"
+        0.01, "Largest share of the images that may be broken before the command stops, 0 to 1.", limit="0 <= x <= 1"
+    )
+    seed: int = setting(0, "Seed of the draw of labels, the order, the crops and the classifier, >= 0.", limit="x >= 0")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Neighbours:
+    """Nearest neighbours (--protocol=knn)."""
+
+    knn_k: int = setting(20, "Number of neighbours that vote, >= 1.", limit="x >= 1")
+    knn_temperature: float = setting(
+        0.07, "Temperature of the neighbours' votes, 1e-4 to 1e6.", limit="1e-4 <= x <= 1e6"
     )
 
-    knn_k: int = setting(20, "neighbours that vote", limit="x >= 1")
-    knn_temperature: float = setting(0.07, "temperature of their votes", limit="1e-4 <= x <= 1e6")
+
+@dataclasses.dataclass(frozen=True)
+class _Classifier:
+    """Training of a classifier (--protocol=linear or finetune)."""
 
     solver: str = setting(
         "sgd",
-        "linear: sgd on randomly cropped images (the published protocol), or lbfgs, a logistic regression on "
-        "features of central crops (fast, for small data)",
+        "Solver of --protocol=linear: sgd on randomly cropped images, the published protocol; or lbfgs, a logistic "
+        "regression on features of central crops, fast for small data.",
         choices=("sgd", "lbfgs"),
     )
-    epochs: int | None = setting(None, "training length; default 100 (linear), 30 (finetune)", limit="1 <= x <= 1e6")
+    epochs: int | None = setting(
+        None,
+        "Length of the training in epochs, 1 to 1e6. The default None takes 100 for linear and 30 for finetune.",
+        limit="1 <= x <= 1e6",
+    )
     batch_size: int = setting(
-        256, "images a step, over all replicas; all of them where there are fewer", limit="x >= 1"
+        256,
+        "Images a step over all replicas, >= 1. A step takes all images where there are fewer.",
+        limit="x >= 1",
     )
     learning_rate: float | None = setting(
         None,
-        "peak learning rate of the classifier for 256 images a step, half a cosine to 0; default 30 (linear), 0.05 "
-        "(finetune)",
+        "Peak learning rate of the classifier for 256 images a step, above 0 and at most 1e6; it falls to 0 along half "
+        "a cosine. The default None takes 30 for linear and 0.05 for finetune.",
         limit="0 < x <= 1e6",
     )
     backbone_rate: float = setting(
-        1.0, "finetune: learning rate of the backbone as a share of the classifier's", limit="0 <= x <= 1e6"
+        1.0,
+        "Learning rate of the backbone in finetune as a multiple of the classifier's, 0 to 1e6.",
+        limit="0 <= x <= 1e6",
     )
     layer_decay: float = setting(
-        1.0, "finetune: rate of a block of the backbone as a share of the next one's", limit="0 < x <= 1"
+        1.0,
+        "Learning rate of a block of the backbone in finetune as a share of the next block's, above 0 and at most 1.",
+        limit="0 < x <= 1",
     )
-    warmup_epochs: float = setting(0.0, "epochs of linear warm-up")
-    momentum: float = setting(0.9, "momentum of SGD", limit="0 <= x < 1")
-    weight_decay: float = setting(0.0, "weight decay of everything that is trained", limit="0 <= x <= 1e6")
+    warmup_epochs: float = setting(0.0, "Length of the linear warm-up in epochs, >= 0 and below --epochs.")
+    momentum: float = setting(0.9, "Momentum of SGD, >= 0 and below 1.", limit="0 <= x < 1")
+    weight_decay: float = setting(0.0, "Weight decay of all trained weights, 0 to 1e6.", limit="0 <= x <= 1e6")
     crop_scale: tuple[float, ...] | None = setting(
-        None, "least and largest area of a random crop, share of the image; default 0.08,1"
+        None,
+        "Least and largest area of a random crop as shares of the image, LEAST,LARGEST. The default None takes 0.08,1.",
     )
-    flip_probability: float = setting(0.5, "of mirroring an image", limit="0 <= x <= 1")
+    flip_probability: float = setting(0.5, "Probability of a horizontal flip, 0 to 1.", limit="0 <= x <= 1")
     eval_every: int = setting(
-        1, "epochs between two evaluations; the last one is always evaluated, and is what counts", limit="x >= 1"
+        1,
+        "Epochs from one evaluation to the next, >= 1. The last epoch is always evaluated, and is the result.",
+        limit="x >= 1",
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Devices:
+    """Devices."""
 
     strategy: str = setting(
         "auto",
-        "devices to train on: none (one), mirrored (all GPUs of this machine), or auto for what is there",
+        "Devices to train on: one (none), all GPUs of this machine (mirrored), or all that are there (auto).",
         choices=("auto", "none", "mirrored"),
     )
     replicas: int = setting(
         0,
-        "with --strategy=mirrored: how many GPUs, 0 for all; without GPUs, into how many the CPU is split",
+        "Number of GPUs with --strategy=mirrored, >= 0; without GPUs the number of parts of the CPU. The default 0 "
+        "takes all GPUs.",
         limit="x >= 0",
     )
-    intra_op_threads: int = setting(0, "CPU threads an operation; 0 for TensorFlow's choice", limit="0 <= x <= 1024")
+    intra_op_threads: int = setting(
+        0,
+        "CPU threads of an operation, 0 to 1024. The default 0 leaves the choice to TensorFlow.",
+        limit="0 <= x <= 1024",
+    )
 
 
-def resolve(settings: Settings, exported: Exported | None) -> Settings:
+@dataclasses.dataclass(frozen=True)
+class EvaluationSettings(_Devices, _Classifier, _Neighbours, _Images):
+    """Settings of one evaluation; None means "chosen for the protocol or the backbone"."""
+
+
+def resolve(settings: EvaluationSettings, exported: Exported | None) -> EvaluationSettings:
     """Check every setting, and fill in what depends on protocol and backbone.
 
     Args:

@@ -15,7 +15,7 @@ from pic_tf.data.order import SlidingWindow
 from pic_tf.data.pipeline import evaluation_batches, find_unreadable, pretraining_batches
 from pic_tf.data.sources.source import Source
 from pic_tf.evals.classifier import Classifier
-from pic_tf.evals.each_epoch import EachEpoch
+from pic_tf.evals.evaluate_and_save import EvaluateAndSave
 from pic_tf.optim.lazy_sgd import LazySGD
 from pic_tf.optim.schedules import WarmupCosine
 from pic_tf.replicas.collectives import distribute
@@ -123,7 +123,7 @@ def train_classifier(
         "held_out": held_out.fingerprint(),
         "batch_size": batch,
     }
-    each_epoch = EachEpoch(
+    evaluation = EvaluateAndSave(
         views,
         held_out.labels,
         broken_held_out,
@@ -133,7 +133,7 @@ def train_classifier(
         state,
         settings,
     )
-    each_epoch.restore(model)
+    evaluation.restore(model)
 
     def batches(replica: int, replicas: int) -> tf.data.Dataset:
         return pretraining_batches(
@@ -141,24 +141,24 @@ def train_classifier(
             SlidingWindow(n, batch, n, n, training.seed, replica, replicas),
             crops=[Crop(training.image_size, training.crop_scale)],
             seed=training.seed,
-            start_step=each_epoch.done * steps,
+            start_step=evaluation.done * steps,
             stop_step=total,
             broken=broken,
         )
 
-    bar = ProgressBar(total, each_epoch.done * steps, batch)
+    bar = ProgressBar(total, evaluation.done * steps, batch)
     try:
         with contextlib.closing(bar):
             model.fit(
                 distribute(strategy, batches),
-                initial_epoch=each_epoch.done,
+                initial_epoch=evaluation.done,
                 epochs=training.epochs,
                 steps_per_epoch=steps,
-                callbacks=[bar, BrokenImageReport(broken, training.max_broken), each_epoch],
+                callbacks=[bar, BrokenImageReport(broken, training.max_broken), evaluation],
                 verbose=0,
             )
     except tf.errors.OpError as error:
         unreadable = find_unreadable(train, range(n)) or find_unreadable(held_out, everything)
         raise (unreadable or error) from error
     state.unlink(missing_ok=True)
-    return each_epoch.predictions, each_epoch.whole(), each_epoch.accuracies
+    return evaluation.predictions, evaluation.whole(), evaluation.accuracies

@@ -1,4 +1,4 @@
-"""Sheets of images in groups, framed by whether their classes agree, with a few words under each."""
+"""Draw contact sheets: images in groups, framed by whether their classes agree, with a few words under each."""
 
 import dataclasses
 import pathlib
@@ -11,23 +11,23 @@ import tensorflow as tf
 
 from pic_tf.data.pipeline import evaluation_batches, find_unreadable
 from pic_tf.data.sources.source import Source
-from pic_tf.files.replaced import replaced
+from pic_tf.look.figures import DPI, save_figure
 
-SIDE = 112  # pixels of an image in a sheet
+SIDE = 112  # pixels of an image in a contact sheet
 _FRAME, _GAP, _GROUP_GAP, _MARGIN = 4, 10, 26, 16  # pixels
 _LINE, _TITLE, _BASE = 18, 34, 14  # heights of a line, of the title above all; from a line's top to its letters' feet
-_LEAST_WIDTH = 1000  # pixels, for the title
-_DPI, _SMALL, _LARGE = 130, 7, 10  # sizes of letters in points
+_MIN_WIDTH = 1000  # pixels, for the title
+_SMALL, _LARGE = 7, 10  # sizes of letters in points
 _COLOURS = {True: (46, 140, 60), False: (205, 50, 45), None: (190, 190, 190)}  # of frames: agrees, does not, unknown
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Cell:
-    """An image of a sheet.
+    """An image of a contact sheet.
 
     Attributes:
       image: uint8 [SIDE, SIDE, 3].
-      lines: what stands under it, shortened where there is no room.
+      lines: words under it, shortened where there is no room.
       agrees: whether its class is the one it is compared with; None where that is not known.
     """
 
@@ -41,7 +41,7 @@ class Group:
     """Cells that belong together, side by side.
 
     Attributes:
-      title: what stands above them; "" for nothing.
+      title: words above them; "" for nothing.
       cells: its images.
     """
 
@@ -50,7 +50,7 @@ class Group:
 
 
 def thumbnails(source: Source, instance_ids: np.ndarray) -> dict[int, np.ndarray]:
-    """Images as sheets show them: the centred square of the short side.
+    """Read images as contact sheets show them: the centred square of the short side.
 
     Args:
       source: the images.
@@ -70,28 +70,27 @@ def thumbnails(source: Source, instance_ids: np.ndarray) -> dict[int, np.ndarray
     return dict(zip(ids.tolist(), views))
 
 
-def save_sheet(rows: Sequence[Sequence[Group]], title: str, path: pathlib.Path) -> None:
+def save_contact_sheet(rows: Sequence[Sequence[Group]], title: str, path: pathlib.Path) -> None:
     """Draw rows of groups, every image pixel by pixel.
 
     Args:
       rows: from top to bottom.
-      title: what stands above all.
+      title: words above all.
       path: PNG file to write.
 
     Raises:
       OSError: where it cannot be written.
     """
-    matplotlib.use("Agg")  # no screen needed
     import matplotlib.pyplot as plt
 
     canvas, texts = _compose(rows)
     height, width = canvas.shape[:2]
-    figure = plt.figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
+    figure = plt.figure(figsize=(width / DPI, height / DPI), dpi=DPI)
     figure.figimage(canvas, resize=False)
     renderer = figure.canvas.get_renderer()
 
     def fitting(text: str, room: int, **font) -> str:
-        """As much of a text as there is room for: its beginning and its end."""
+        """Shorten a text to the room there is: its beginning and its end."""
         text = "".join(c if c.isprintable() else "?" for c in text)
         properties = matplotlib.font_manager.FontProperties(**font)
         for left_out in range(len(text)):
@@ -110,13 +109,11 @@ def save_sheet(rows: Sequence[Sequence[Group]], title: str, path: pathlib.Path) 
             font = {"size": _SMALL, "weight": weight}
             words = fitting(text, room, **font)
             figure.text(x / width, 1 - (y + _BASE) / height, words, ha="center", parse_math=False, **font)
-        with replaced(path, "wb") as file:
-            figure.savefig(file, format="png", dpi=_DPI)
-    plt.close(figure)
+        save_figure(figure, path)
 
 
 def _compose(rows: Sequence[Sequence[Group]]) -> tuple[np.ndarray, list[tuple[float, int, int, str, str]]]:
-    """The sheet without its words, uint8 [H, W, 3], and the words: (centre, top, room in pixels, text, weight)."""
+    """Compose the sheet without words, uint8 [H, W, 3], and its words: (centre, top, room in pixels, text, weight)."""
     framed = SIDE + 2 * _FRAME
     pitch = framed + _GAP
 
@@ -127,7 +124,7 @@ def _compose(rows: Sequence[Sequence[Group]]) -> tuple[np.ndarray, list[tuple[fl
         lines = max(len(cell.lines) for group in groups for cell in group.cells)
         return any(group.title for group in groups) * _LINE + framed + lines * _LINE + _GAP
 
-    width = max(*map(width_of, rows), _LEAST_WIDTH) + 2 * _MARGIN
+    width = max(*map(width_of, rows), _MIN_WIDTH) + 2 * _MARGIN
     height = sum(map(height_of, rows)) + _TITLE + 2 * _MARGIN
     canvas, texts, top = np.full([height, width, 3], 255, np.uint8), [], _MARGIN + _TITLE
     for groups in rows:

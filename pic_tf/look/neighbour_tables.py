@@ -1,4 +1,4 @@
-"""Images and their neighbours as CSV files and sheets."""
+"""Write images and their neighbours as CSV files and contact sheets."""
 
 import csv
 import dataclasses
@@ -10,7 +10,7 @@ import numpy as np
 
 from pic_tf.data.sources.source import Source
 from pic_tf.files.replaced import replaced
-from pic_tf.look.contact_sheet import Cell, Group, save_sheet, thumbnails
+from pic_tf.look.contact_sheet import Cell, Group, save_contact_sheet, thumbnails
 
 COLUMNS = ("query_id", "query", "query_class", "rank", "neighbour_id", "neighbour", "neighbour_class", "cosine")
 PAIR_COLUMNS = ("rank", "cosine", "first_id", "first", "first_class", "second_id", "second", "second_class")
@@ -18,8 +18,8 @@ _PAIRS_A_ROW = 4
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Neighbours:
-    """Images, each with those nearest to it.
+class NeighbourTable:
+    """Images, each with its nearest ones.
 
     Attributes:
       asked: where the images are from.
@@ -35,21 +35,21 @@ class Neighbours:
     found: np.ndarray
     cosines: np.ndarray
 
-    def without_themselves(self) -> "Neighbours":
-        """Of images that were searched for among themselves: k - 1 others of each."""
+    def without_themselves(self) -> "NeighbourTable":
+        """Drop each image from its own neighbours, where images were searched for among themselves: k - 1 remain."""
         others = self.found != self.ids[:, None]
         others[others.all(1), -1] = False  # behind more equals than were asked for
         found, cosines = (x[others].reshape(len(self.ids), -1) for x in (self.found, self.cosines))
         return dataclasses.replace(self, found=found, cosines=cosines)
 
     def agreement(self) -> float | None:
-        """Share of neighbours that are of the image's class; None where classes are not known."""
+        """Compute the share of neighbours of the image's class; None where classes are not known."""
         if self.asked.labels is None or self.searched.labels is None:
             return None
         return float(np.mean(self.searched.labels[self.found] == self.asked.labels[self.ids][:, None]))
 
 
-def write_neighbours(neighbours: Neighbours, path: pathlib.Path) -> None:
+def write_neighbours(neighbours: NeighbourTable, path: pathlib.Path) -> None:
     """Write a CSV file, a line a neighbour."""
     lines = (
         (*_identity(neighbours.asked, i), rank, *_identity(neighbours.searched, j), f"{cosine:.6f}")
@@ -59,8 +59,8 @@ def write_neighbours(neighbours: Neighbours, path: pathlib.Path) -> None:
     write_csv(path, [COLUMNS, *lines])
 
 
-def draw_neighbours(neighbours: Neighbours, title: str, path: pathlib.Path) -> None:
-    """Draw a sheet: a row an image, its neighbours at the right, framed by whether the classes agree."""
+def draw_neighbours(neighbours: NeighbourTable, title: str, path: pathlib.Path) -> None:
+    """Draw a contact sheet: a row an image, its neighbours at the right, framed by whether the classes agree."""
     asked, searched = neighbours.asked, neighbours.searched
     queries, images = thumbnails(asked, neighbours.ids), thumbnails(searched, neighbours.found.ravel())
     rows = []
@@ -72,7 +72,7 @@ def draw_neighbours(neighbours: Neighbours, title: str, path: pathlib.Path) -> N
         titles = ("", "") if rows else ("image", "nearest images")
         query = Cell(queries[i], (_name(asked, i), *_class_of(asked, i)))
         rows.append([Group(titles[0], (query,)), Group(titles[1], tuple(cells))])
-    save_sheet(rows, title, path)
+    save_contact_sheet(rows, title, path)
 
 
 def write_pairs(source: Source, pairs: np.ndarray, cosines: np.ndarray, path: pathlib.Path) -> None:
@@ -85,14 +85,15 @@ def write_pairs(source: Source, pairs: np.ndarray, cosines: np.ndarray, path: pa
 
 
 def draw_pairs(source: Source, pairs: np.ndarray, cosines: np.ndarray, title: str, path: pathlib.Path) -> None:
-    """Draw a sheet of pairs, four a row: int64 [p, 2] ids, float [p] cosines."""
+    """Draw a contact sheet of pairs, four a row: int64 [p, 2] ids, float [p] cosines."""
     images = thumbnails(source, pairs.ravel())
     groups = []
     for (i, j), cosine in zip(pairs.tolist(), cosines):
         agree = _agree(source, i, source, j)
         cells = (Cell(images[k], (_name(source, k), *_class_of(source, k)), agree) for k in (i, j))
         groups.append(Group(f"cosine {cosine:.4f}", tuple(cells)))
-    save_sheet([groups[first : first + _PAIRS_A_ROW] for first in range(0, len(groups), _PAIRS_A_ROW)], title, path)
+    rows = [groups[first : first + _PAIRS_A_ROW] for first in range(0, len(groups), _PAIRS_A_ROW)]
+    save_contact_sheet(rows, title, path)
 
 
 def write_csv(path: pathlib.Path, lines: Iterable[Sequence]) -> None:

@@ -1,17 +1,17 @@
-"""A backbone, the images to look at it with, and its features of them: what pictures are drawn from."""
+"""Open a backbone and images, and compute the features that pictures are drawn from."""
 
 import dataclasses
 import pathlib
 import tempfile
-from typing import Any
 
 import numpy as np
 
 from pic_tf.data.sources.named import open_dataset
 from pic_tf.data.sources.source import Source
-from pic_tf.evals import settings as evaluation
 from pic_tf.evals.features import cached_features
+from pic_tf.evals.settings import PIXELS, EvaluationSettings, resolve
 from pic_tf.evals.subset import Subset
+from pic_tf.look.settings import FeatureMapSettings, RetrievalSettings
 from pic_tf.runs.run_folder import FLAGS_FILE
 from pic_tf.serving.exported import Exported, open_exported
 from pic_tf.settings import flag_files
@@ -20,8 +20,8 @@ _OWN = "model eval_dataset image_size eval_crop max_broken seed".split()  # as o
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Subject:
-    """What is looked at.
+class Session:
+    """A backbone and the images to look at.
 
     Attributes:
       exported: the backbone; None for raw pixels.
@@ -34,7 +34,7 @@ class Subject:
     exported: Exported | None
     train: Source
     held_out: Source | None
-    views: evaluation.Settings
+    views: EvaluationSettings
     cache: pathlib.Path
 
     @property
@@ -43,11 +43,11 @@ class Subject:
         return self.exported.name if self.exported else "raw pixels"
 
     def features(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of the training images, as of `cached_features`."""
+        """Compute features of the training images, as `cached_features` does."""
         return self._cached(self.train, self.views.max_broken, self.cache)
 
     def features_of(self, source: Source, instance_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Features of a few images; broken ones are left out, however many.
+        """Compute features of a few images; broken ones are left out, however many.
 
         Args:
           source: the images.
@@ -72,22 +72,21 @@ class Subject:
         )
 
 
-def open_subject(settings: Any) -> Subject:
+def open_session(settings: RetrievalSettings | FeatureMapSettings) -> Session:
     """Open backbone and images.
 
     Args:
-      settings: with fields `model`, `dataset`, `eval_dataset`, `image_size`, `eval_crop`, `max_broken`, `seed` and
-        `cache_dir`; an empty `dataset` stands for the one of the run.
+      settings: what to look at; an empty `dataset` stands for the one of the run.
 
     Returns:
-      The subject; nothing has been computed.
+      The session; nothing has been computed.
 
     Raises:
       ValueError: for a setting, backbone or data set that cannot be used.
     """
-    exported = None if settings.model == evaluation.PIXELS else open_exported(settings.model)
+    exported = None if settings.model == PIXELS else open_exported(settings.model)
     dataset = settings.dataset
-    views = evaluation.Settings(**{name: getattr(settings, name) for name in _OWN})
+    views = EvaluationSettings(**{name: getattr(settings, name) for name in _OWN})
     if not dataset:
         flagfile = pathlib.Path(settings.model) / FLAGS_FILE
         if not flagfile.is_file():
@@ -98,6 +97,6 @@ def open_subject(settings: Any) -> Subject:
         of_run = flag_files.from_flagfile(str(flagfile))
         dataset = of_run.dataset
         views = dataclasses.replace(views, eval_dataset=views.eval_dataset or of_run.eval_dataset)
-    views = evaluation.resolve(dataclasses.replace(views, dataset=dataset), exported)
+    views = resolve(dataclasses.replace(views, dataset=dataset), exported)
     cache = pathlib.Path(settings.cache_dir or pathlib.Path(views.output_dir) / "features")
-    return Subject(exported, *open_dataset(dataset, views.eval_dataset, views.max_broken), views, cache)
+    return Session(exported, *open_dataset(dataset, views.eval_dataset, views.max_broken), views, cache)

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from pic_tf.data.augment import normalise
 from pic_tf.data.sources.array import digits
 from pic_tf.evals.protocols import evaluate, open_labelled
-from pic_tf.evals.settings import Settings, resolve
+from pic_tf.evals.settings import EvaluationSettings, resolve
 from pic_tf.models.resnet import resnet
 from pic_tf.runs import open_data
 from pic_tf.serving.exported import open_exported
@@ -91,7 +91,7 @@ def trained(tmp_path_factory):
 def agrees(model, output, at_least):
     """The probe's accuracy and scikit-learn's, of features that the SavedModel gives."""
     exported = open_exported(model)
-    settings = resolve(Settings(model=str(model), output_dir=str(output), **PROBE), exported)
+    settings = resolve(EvaluationSettings(model=str(model), output_dir=str(output), **PROBE), exported)
     found = evaluate(settings, exported, *open_labelled(settings), ONE)
 
     serve = tf.saved_model.load(exported.path).signatures["serving_default"]

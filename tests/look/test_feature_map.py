@@ -1,6 +1,5 @@
 """Maps of features: principal components against a singular value decomposition, files, and wrong input."""
 
-import csv
 import os
 import re
 
@@ -9,14 +8,11 @@ import pytest
 from PIL import Image
 
 from pic_tf.data.sources.array import digits
-from pic_tf.look.feature_map import COLUMNS, Settings, draw_map, points, save_map
+from pic_tf.look.feature_points import COLUMNS, draw_map, points, save_map
+from pic_tf.look.settings import FeatureMapSettings
+from tests.look.files import lines_of
 from tests.processes import commands_that_fork
 from tests.test_pretrain import picture_folder
-
-
-def lines_of(path) -> list[dict[str, str]]:
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def principal(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -63,7 +59,7 @@ def test_features_that_are_all_the_same_are_refused():
 def test_a_map_of_digits(tmp_path):
     """Every number of the CSV file from the held-out scans themselves."""
     output = tmp_path / "map.png"
-    settings = Settings(
+    settings = FeatureMapSettings(
         "pixels", "digits", method="pca", images=50, seed=4, output=str(output), image_size=8, cache_dir=str(tmp_path)
     )
     line = draw_map(settings)
@@ -85,7 +81,7 @@ def test_a_map_of_digits(tmp_path):
 def test_a_folder_without_held_out_images(tmp_path):
     folder = picture_folder(tmp_path / "images") / "train"
     (folder / "class1" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    settings = Settings("pixels", str(folder), output=str(tmp_path / "map.png"), max_broken=0.1)
+    settings = FeatureMapSettings("pixels", str(folder), output=str(tmp_path / "map.png"), max_broken=0.1)
     assert draw_map(settings).startswith("t-SNE of 30 training images by raw pixels: ")
     lines = lines_of(tmp_path / "map.csv")
     assert [row["file"] for row in lines] == sorted(map(str, folder.glob("*/[0-9]*")))

@@ -1,4 +1,4 @@
-"""The pictures of what training will see."""
+"""The pictures of the input of training."""
 
 import numpy as np
 import pytest
@@ -7,9 +7,12 @@ from PIL import Image
 from pic_tf.data.augment import MEAN, STDDEV
 from pic_tf.data.crops import Crop
 from pic_tf.data.order import SlidingWindow, epoch_order
-from pic_tf.data.presets import PRESETS
+from pic_tf.data.pipeline import pretraining_batches
+from pic_tf.data.presets import PRESETS, Preset, augmentation_of
 from pic_tf.data.sources.array import ArraySource
-from pic_tf.look import preview
+from pic_tf.look import augmented_views
+from pic_tf.look.figures import shortened
+from pic_tf.look.visits import save_order, visits
 
 
 @pytest.fixture(scope="module")
@@ -19,11 +22,11 @@ def source():
 
 def test_a_sheet_without_changes_is_made_of_the_images(source):
     """Whole images, neither flipped nor coloured: every cell of a row holds the row's image."""
-    preset = preview.Preset(crop_scale=(1.0, 1.0), flip_probability=0.0)
+    preset = Preset(crop_scale=(1.0, 1.0), flip_probability=0.0)
     crops = (Crop(24, (1.0, 1.0)), Crop(12, (1.0, 1.0)))
-    picture = preview.sheet(source, preset, crops, count=3, views=4, seed=1)
-    side, small = 24 + preview._GAP, 12 + preview._GAP
-    assert picture.shape == (3 * side - preview._GAP, 3 * side + 2 * small - preview._GAP, 3)
+    picture = augmented_views.augmented_views(source, preset, crops, count=3, views=4, seed=1)
+    side, small = 24 + augmented_views._GAP, 12 + augmented_views._GAP
+    assert picture.shape == (3 * side - augmented_views._GAP, 3 * side + 2 * small - augmented_views._GAP, 3)
     for row, i in enumerate(epoch_order(9, 3, 1).instance_ids(0).numpy()):
         image = source.images[i]
         cell = picture[row * side : row * side + 24]
@@ -38,13 +41,13 @@ def test_a_sheet_without_changes_is_made_of_the_images(source):
 
 def test_a_sheet_shows_what_the_pipeline_gives(source):
     preset, crops = PRESETS["simclr"](), (Crop(24, (0.3, 1.0), 2),)
-    picture = preview.sheet(source, preset, crops, count=2, views=2, seed=3)
-    order = preview.SameImages(epoch_order(9, 2, 3))
-    (((views, random),), _, _) = next(
-        iter(preview.pretraining_batches(source, order, crops=crops, seed=3, start_step=0, stop_step=1))
+    picture = augmented_views.augmented_views(source, preset, crops, count=2, views=2, seed=3)
+    order = augmented_views.SameImages(epoch_order(9, 2, 3))
+    (((images, random),), _, _) = next(
+        iter(pretraining_batches(source, order, crops=crops, seed=3, start_step=0, stop_step=1))
     )
-    expected = np.clip(preview.augmentation_of(preset)(views, random) * STDDEV + MEAN, 0, 1)
-    side = 24 + preview._GAP
+    expected = np.clip(augmentation_of(preset)(images, random) * STDDEV + MEAN, 0, 1)
+    side = 24 + augmented_views._GAP
     for row in range(2):
         for view in range(2):
             cell = picture[row * side : row * side + 24, (1 + view) * side : (1 + view) * side + 24]
@@ -53,15 +56,15 @@ def test_a_sheet_shows_what_the_pipeline_gives(source):
 
 def test_visits_lie_in_the_window_of_their_step():
     order = SlidingWindow(100, 5, 20, 4, seed=2)
-    positions = preview.visits(order, 12)
+    positions = visits(order, 12)
     for step, visited in enumerate(positions):
         assert set(visited) <= {(step // 4 * 4 + i) % 100 for i in range(20)}
     assert sorted(positions[:4].ravel()) == list(range(20))  # a whole window
 
 
 def test_pictures_are_written(tmp_path):
-    preview.save_order({"a": np.arange(6).reshape(3, 2), "b": np.zeros([3, 2])}, tmp_path / "order.png")
-    preview.save_sheet(np.zeros([52, 80, 3]), ["one", "two"], "title", tmp_path / "sheet.png")
+    save_order({"a": np.arange(6).reshape(3, 2), "b": np.zeros([3, 2])}, tmp_path / "order.png")
+    augmented_views.save_views(np.zeros([52, 80, 3]), ["one", "two"], "title", tmp_path / "sheet.png")
     assert min(Image.open(tmp_path / name).size[0] for name in ("order.png", "sheet.png")) > 200
     assert sorted(p.name for p in tmp_path.iterdir()) == ["order.png", "sheet.png"]
 
@@ -69,10 +72,10 @@ def test_pictures_are_written(tmp_path):
 def test_a_sheet_is_drawn_pixel_by_pixel_beside_any_names(tmp_path):
     """Names with formulas, line ends and letters that the font lacks; none reaches the edge of the picture."""
     sheet = np.random.default_rng(1).integers(0, 256, [120, 90, 3]) / 255
-    names = [preview._shortened(name) for name in ("a$x_$b.jpg", "\u732b\n\u5199\x1b[31m.jpg", "W" * 40)]
-    preview.save_sheet(sheet, names, "$title_$", tmp_path / "sheet.png")
+    names = [shortened(name) for name in ("a$x_$b.jpg", "\u732b\n\u5199\x1b[31m.jpg", "W" * 40)]
+    augmented_views.save_views(sheet, names, "$title_$", tmp_path / "sheet.png")
     got = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB")) / 255
-    left, bottom = preview._LEFT, got.shape[0] - 10
+    left, bottom = augmented_views._LEFT, got.shape[0] - 10
     np.testing.assert_allclose(got[bottom - 120 : bottom, left : left + 90], sheet, atol=1 / 255)  # rounded to bytes
     edges = got[0], got[-1], got[:, 0], got[:, -1]
     assert all((edge == 1).all() for edge in edges) and got[:, : left - 10].min() < 0.5

@@ -19,7 +19,7 @@ from pic_tf.files.replaced import replaced
 _LOOK_EVERY = 64  # steps between two looks at the loss, which wait for the device
 
 
-class EachEpoch(keras.callbacks.Callback):
+class EvaluateAndSave(keras.callbacks.Callback):
     """Accuracy on held-out images, and a file to go on from where training is interrupted.
 
     Args:

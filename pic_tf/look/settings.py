@@ -1,0 +1,147 @@
+"""Declare every setting of the pictures: its flag, its default and its limits."""
+
+import dataclasses
+import pathlib
+
+from pic_tf.settings.check import check_ranges
+from pic_tf.settings.setting import setting
+
+METHODS = ("tsne", "pca")
+MIN_POINTS = 4  # images in a feature map
+MAX_IMAGES = 2000  # in a contact sheet
+
+
+@dataclasses.dataclass(frozen=True)
+class RetrievalSettings:
+    """Search for the nearest images."""
+
+    model: str = setting(
+        "runs/pic",
+        "Backbone to look at: a SavedModel that pic_tf exported, the folder of a finished run, or 'pixels' for raw "
+        "pixels.",
+    )
+    dataset: str = setting(
+        "",
+        "Training images, in the forms of pic_tf.train; a folder may hold train and val. The default '' takes those of "
+        "the run.",
+    )
+    eval_dataset: str = setting(
+        "",
+        "Images to take queries from, in the forms of --dataset. The default '' takes the held-out ones of it.",
+    )
+    instances: bool = setting(
+        False,
+        "Search for duplicates and outliers among the instance weights of the run's newest checkpoint instead.",
+    )
+    queries: str = setting(
+        "",
+        "Images to search for: ids separated by commas, or a pattern of file names such as 'cat/*', from whose images "
+        "--count are drawn. The default '' draws --count of all images.",
+    )
+    count: int = setting(8, "Number of queries, or of pairs and of outliers with --instances; >= 1.", limit="x >= 1")
+    neighbours: int = setting(10, "Number of nearest images of each query, >= 1.", limit="x >= 1")
+    output: str = setting("retrieval", "Beginning of the names of the files to write.")
+    seed: int = setting(0, "Seed of the draw of queries, >= 0.", limit="x >= 0")
+    image_size: int | None = setting(
+        None,
+        "Side of a view in pixels, 1 to 8192. The default None takes that of pretraining, and 32 for raw pixels.",
+        limit="1 <= x <= 8192",
+    )
+    eval_crop: float | None = setting(
+        None,
+        "Side of the central crop as a share of the image's short side, above 0 and at most 1. The default None takes "
+        "that of pretraining.",
+        limit="0 < x <= 1",
+    )
+    max_broken: float = setting(
+        0.01, "Largest share of the images that may be broken before the command stops, 0 to 1.", limit="0 <= x <= 1"
+    )
+    cache_dir: str = setting(
+        "",
+        "Folder of cached features. The default '' takes the one of pic_tf.evaluate, beside the SavedModel.",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureMapSettings:
+    """Draw features as points."""
+
+    model: str = setting(
+        "runs/pic",
+        "Backbone to look at: a SavedModel that pic_tf exported, the folder of a finished run, or 'pixels' for raw "
+        "pixels.",
+    )
+    dataset: str = setting(
+        "",
+        "Training images, in the forms of pic_tf.train; a folder may hold train and val. The default '' takes those of "
+        "the run.",
+    )
+    eval_dataset: str = setting(
+        "", "Images to draw, in the forms of --dataset. The default '' takes the held-out images of --dataset."
+    )
+    method: str = setting(
+        "tsne",
+        "Way from features to points: t-SNE (tsne), or the two principal components (pca).",
+        choices=METHODS,
+    )
+    images: int = setting(
+        2000, "Largest number of images, 4 to 20000. More are thinned out by --seed.", limit="4 <= x <= 20000"
+    )
+    seed: int = setting(0, "Seed of the draw of images and of t-SNE, >= 0.", limit="x >= 0")
+    output: str = setting("map.png", "PNG file to write; the CSV file of the points beside it has the same name.")
+    image_size: int | None = setting(
+        None,
+        "Side of a view in pixels, 1 to 8192. The default None takes that of pretraining, and 32 for raw pixels.",
+        limit="1 <= x <= 8192",
+    )
+    eval_crop: float | None = setting(
+        None,
+        "Side of the central crop as a share of the image's short side, above 0 and at most 1. The default None takes "
+        "that of pretraining.",
+        limit="0 < x <= 1",
+    )
+    max_broken: float = setting(
+        0.01, "Largest share of the images that may be broken before the command stops, 0 to 1.", limit="0 <= x <= 1"
+    )
+    cache_dir: str = setting(
+        "",
+        "Folder of cached features. The default '' takes the one of pic_tf.evaluate, beside the SavedModel.",
+    )
+
+
+def check_retrieval(settings: RetrievalSettings) -> None:
+    """Check every setting that can be checked without model and data.
+
+    Args:
+      settings: the settings.
+
+    Raises:
+      ValueError: for a setting out of its range.
+    """
+    check_ranges(settings)
+    images = settings.count * (settings.neighbours + 1)
+    if images > MAX_IMAGES:
+        raise ValueError(
+            f"expected at most {MAX_IMAGES:,} images in a contact sheet, got {images:,}: lower --count or --neighbours"
+        )
+    folder = pathlib.Path(settings.output).absolute().parent
+    if not folder.is_dir() or settings.output.endswith("/") or not settings.output:
+        raise ValueError(
+            f"expected the beginning of file names in a folder that is there, got --output={settings.output!r}: name "
+            "another"
+        )
+
+
+def check_feature_map(settings: FeatureMapSettings) -> None:
+    """Check every setting that can be checked without model and data.
+
+    Args:
+      settings: the settings.
+
+    Raises:
+      ValueError: for a setting out of its range.
+    """
+    check_ranges(settings)
+    path = pathlib.Path(settings.output)
+    if path.suffix != ".png" or not path.absolute().parent.is_dir():
+        raise ValueError(f"expected a PNG file in a folder that is there, got {settings.output!r}: name another one")
