@@ -8,6 +8,7 @@ import dataclasses
 import importlib
 import inspect
 import pathlib
+import re
 
 from mkdocs.structure.files import File, Files
 
@@ -68,9 +69,9 @@ def commands() -> list[tuple[str, str]]:
     """(command line, docstring) of every module that is a command."""
     found = []
     for file in (file for folder in ("pic_tf", "tools") for file in sorted((ROOT / folder).rglob("*.py"))):
-        text = file.read_text()
-        if 'if __name__ == "__main__":' in text:
-            found.append((_command(file), ast.get_docstring(ast.parse(text))))
+        usage = ast.get_docstring(ast.parse(file.read_text())) or ""
+        if re.search(r"^ *python ", usage, re.MULTILINE):
+            found.append((_command(file), usage))
     return found
 
 
@@ -81,6 +82,7 @@ def api_page() -> str:
 
 def _command(file: pathlib.Path) -> str:
     path = file.relative_to(ROOT)
+    path = path.parent if path.name == "__main__.py" else path
     if path.parts[0] == "tools":
         return f"python {path}"
     return f"python -m {'.'.join(path.with_suffix('').parts)}"

@@ -1,0 +1,147 @@
+"""Every command of README, CONTRIBUTING and docs runs, on tiny images: 60 of digits, 32 x 32 pixels."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from tests.docs.documents import PAGES, ROOT, commands
+from tests.processes import commands_that_fork
+
+NOT_RUN = {  # how a command begins -> why not, and what stands in for it
+    "python3 -m venv": "the gate itself begins with it (.ci/run)",
+    ".venv/bin/pip": "the gate itself begins with it (.ci/run)",
+    ".venv/bin/python -m pytest": "this is it",
+    ".venv/bin/ruff": "the gate does (.ci/run)",
+    "export": "sets a variable of the shell",
+    "python tools/convert_weights.py --input=pic.pth": "needs PyTorch; .ci/torch does it (tests/models/test_torch_checkpoints.py)",
+}
+# Runs of weeks, GPUs, TPUs and several machines: the plan of 1e5 images is printed, with all flags but the devices.
+PLAN = ["--plan_only", "--strategy=none", "--output_dir=absent", "--dataset=absent", "--num_instances=100000"]
+SMALL = {  # flags that follow those of the page, by the last part of the module
+    "evaluate": ["--image_size=32", "--batch_size=8", "--epochs=1"],
+    "benchmark": [
+        *("--repeats=1", "--dense_repeats=1", "--batch_size=8", "--num_negatives=64", "--embedding_dim=8"),
+        *("--head_instances=1000,2000", "--dense_instances=1000", "--checkpoint_instances=1000"),
+        *("--checkpoint_rounds=1", "--replicas=1,2", "--replica_rounds=1", "--input_images=20"),
+        *("--input_batch_size=10", "--input_repeats=1", "--store_instances=10000", "--store_turns=1"),
+    ],
+    "preview": ["--image_size=32", "--count=2", "--views=2"],
+    "long_run": ["--num_instances=512", "--sweeps=1"],
+}
+TRAINING = ["--dataset=FOLDER", "--epochs=2", "--batch_size=8", "--window_size=16", "--window_stride=8"]
+TRAINING += ["--num_negatives=8", "--backbone=resnet18", "--width=8", "--image_size=32", "--hidden_dim=16"]
+TRAINING += ["--embedding_dim=8", "--knn_every=0", "--notensorboard", "--intra_op_threads=1"]
+MADE_BY = {  # what a command reads -> the command of the docs that makes it
+    "PACKED": "python tools/pack.py --source=FOLDER --output=PACKED",
+    "RANDOM": "python -m pic_tf.export --run=RUN --output=RANDOM/backbone --untrained",
+    "NEW_IMAGES": "cp -al IMAGES NEW_IMAGES",
+    "NEW_RUN/flags.txt": "python tools/change_images.py --run=RUN --dataset=NEW_IMAGES --output=NEW_RUN --epochs=12",
+    "resnet50.safetensors": "python tools/convert_weights.py --input=RUN/backbone --output=resnet50.safetensors",
+}
+
+
+def is_slow(command: str) -> bool:
+    """Whether it measures, or works on a trained network; of these the README's own run with the fast tests."""
+    if "pic_tf.train" in command:
+        return "NEW_RUN" in command
+    of_a_run = re.search(r"RUN|RANDOM|pixels|backbone", command) and command not in commands(ROOT / "README.md")
+    return bool(of_a_run or re.search("benchmark|long_run", command))
+
+
+def all_commands():
+    found = dict.fromkeys(command for page in PAGES for command in commands(page))
+    for command in found:
+        if not any(command.startswith(beginning) for beginning in NOT_RUN):
+            yield pytest.param(command, marks=[pytest.mark.slow] if is_slow(command) else [])
+
+
+def test_what_is_not_run_is_there():
+    found = [command for page in PAGES for command in commands(page)]
+    for beginning in NOT_RUN:
+        assert any(command.startswith(beginning) for command in found), beginning
+
+
+class World:
+    """A folder with what the docs call FOLDER, IMAGES and RUN, in which commands run once each."""
+
+    def __init__(self, fork):
+        self.fork, self.done = fork, set()
+        for name in ("FOLDER", "IMAGES", "CIFAR10", "IMAGENET", "INAT18"):
+            draw_digits(name)
+        for name in ("configs", "tools"):
+            os.symlink(ROOT / name, name)
+
+    def run(self, command: str) -> None:
+        """Run a command as the docs have it, after those that make what it reads."""
+        words = [re.sub("=N$", "=100000", re.sub("=R$", "=8", word)) for word in shlex.split(command)]
+        words = [word.replace("NAME.flags", "quickstart.flags").replace(".venv/bin/python", "python") for word in words]
+        if "python" not in words:
+            if command not in self.done:
+                subprocess.run(words, check=True)
+            self.done.add(command)
+            return
+        module, arguments = module_of(words)
+        if module == "pic_tf.train":
+            arguments += [] if "--help" in arguments else PLAN if "NEW_RUN" not in command else PLAN[:3]
+        if module.endswith("collect_rows"):
+            self.python("pic_tf.train", [*TRAINING, "--output_dir=DISK_RUN", "--instance_store=disk"])
+            arguments = [word.replace("--run=RUN", "--run=DISK_RUN") for word in arguments]
+        read = [word.split("=")[-1] for word in arguments if not word.startswith("--output")]
+        if {"RUN", "RUN/backbone"} & set(read):
+            self.python("pic_tf.train", [*TRAINING, "--output_dir=RUN"])
+        for name, maker in MADE_BY.items():
+            if name in read and "--dataset=absent" not in arguments:
+                self.run(maker)
+        self.python(module, arguments + SMALL.get(module.split(".")[-1], []))
+
+    def python(self, module: str, arguments: list[str]) -> None:
+        """Run `python -m module` once."""
+        if (module, *arguments) in self.done:
+            return
+        self.done.add((module, *arguments))
+        environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tools'}", "MPLBACKEND": "agg"}
+        ended = self.fork(module, arguments, environment, 400)
+        assert ended.code == 0, (ended.stdout + ended.stderr)[-3000:]
+
+
+def module_of(words: list[str]) -> tuple[str, list[str]]:
+    """The module that a command line starts, and its arguments; what stands before python is srun's."""
+    words = words[words.index("python") + 1 :]
+    if words[0] == "-m":
+        return words[1], words[2:]
+    return words[0].removesuffix(".py").replace("/", "."), words[1:]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    before = os.getcwd()
+    os.chdir(tmp_path_factory.mktemp("world"))
+    try:
+        with commands_that_fork() as fork:
+            yield World(fork)
+    finally:
+        os.chdir(before)
+
+
+def draw_digits(folder: str) -> None:
+    """Write train/CLASS/*.jpg and val/CLASS/*.jpg of two classes."""
+    if os.path.exists("FOLDER"):
+        shutil.copytree("FOLDER", folder)
+        return
+    digits = load_digits(n_class=2)
+    for number, (scan, label) in enumerate(zip(digits.images[:60], digits.target)):
+        parent = os.path.join(folder, "val" if number >= 48 else "train", "zero one".split()[label])
+        os.makedirs(parent, exist_ok=True)
+        Image.fromarray((scan * 15).astype(np.uint8)).resize((32, 32)).save(f"{parent}/{number:02}.jpg")
+
+
+@pytest.mark.parametrize("command", all_commands())
+def test_command_runs(world, command):
+    world.run(command)

@@ -1,0 +1,95 @@
+"""Every Python snippet of README and docs runs, with a tiny network on tiny images."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+from PIL import Image
+
+import pic_tf
+from pic_tf.data.augment import normalise
+from tests.docs.documents import PAGES, ROOT, fences
+
+NOT_RUN = {  # a word in the snippet -> why not, and what stands in for it
+    "torchvision": "tests/models/test_against_torch.py loads the same weights under torchvision's names",
+}
+SMALLER = {  # longer texts first
+    "len(source), 512, 131072, 16384": "len(source), 8, 8, 8",
+    "N, 512, 131072, 16384": "N, 8, 8, 8",
+    "pic_tf.resnet(50)": "tiny()",
+    "Crop(224": "Crop(16",
+    "200": "1",
+}
+
+
+def snippets():
+    found = {text: page for page in reversed(PAGES) for text in fences(page, "python")}
+    for text, page in sorted(found.items(), key=lambda item: PAGES.index(item[1])):
+        yield pytest.param(text, id=f"{page.stem}: {text.splitlines()[-1][:40]}")
+
+
+def tiny() -> tf_keras.Model:
+    """A backbone: images [B, 16, 16, 3] -> features [B, 8]."""
+    layers = [tf_keras.layers.Conv2D(8, 3, activation="relu"), tf_keras.layers.GlobalAveragePooling2D()]
+    return tf_keras.Sequential([tf_keras.Input([16, 16, 3]), *layers])
+
+
+def assumed() -> dict:
+    """What the snippets take for granted."""
+    images = np.random.default_rng(0).uniform(size=[16, 16, 16, 3]).astype(np.float32)
+    ids = tf.range(16, dtype=tf.int64)
+    dataset = tf.data.Dataset.from_tensor_slices((normalise(images), ids)).batch(8)
+    model = pic_tf.PIC(tiny(), 16)
+    model.compile(pic_tf.LazySGD(0.03, max_updates=10))
+    return {
+        **{
+            "tf": tf,
+            "tiny": tiny,
+            "keras": tf_keras,
+            "pic_tf": pic_tf,
+            "images": images,
+            "model": model,
+            "dataset": dataset,
+        },
+        **{"classes": 2, "num_images": 16, "N": 16, "steps": 2, "load": lambda ids: tf.gather(images, ids)},
+    }
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A folder with FOLDER, image.jpg and RUN/backbone."""
+    before = os.getcwd()
+    os.chdir(tmp_path_factory.mktemp("world"))
+    os.makedirs("FOLDER")
+    for number in range(8):
+        pixels = np.random.default_rng(number).integers(0, 256, [20, 20, 3]).astype(np.uint8)
+        Image.fromarray(pixels).save(f"FOLDER/{number}.jpg")
+    shutil.copy("FOLDER/0.jpg", "image.jpg")
+    pic_tf.export_backbone(pic_tf.resnet(18, width=8), "RUN/backbone", trained_size=32)
+    yield
+    os.chdir(before)
+
+
+@pytest.mark.parametrize("snippet", snippets())
+def test_snippet_runs(world, snippet):
+    compile(snippet, "snippet", "exec")
+    if any(word in snippet for word in NOT_RUN):
+        return
+    for large, small in SMALLER.items():
+        snippet = snippet.replace(large, small)
+    if "backbone.keras" in snippet and not os.path.exists("backbone.keras"):
+        pytest.importorskip("keras", "3")
+        tool = [sys.executable, ROOT / "tools/convert_weights.py", "--input=RUN/backbone", "--output=backbone.keras"]
+        subprocess.run(tool, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    exec(compile(snippet, "snippet", "exec"), assumed())
+
+
+def test_what_is_not_run_is_there():
+    texts = [text for page in PAGES for text in fences(page, "python")]
+    for word in NOT_RUN:
+        assert any(word in text for text in texts), word
