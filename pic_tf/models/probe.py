@@ -1,4 +1,4 @@
-"""A linear classifier that learns beside PIC, on features that it does not change."""
+"""Linear classifier beside PIC, on features that it does not change."""
 
 import numpy as np
 import tensorflow as tf
@@ -17,7 +17,14 @@ class LinearProbe(keras.layers.Layer):
     Args:
       feature_dim: C.
       classes: number of classes.
-      learning_rate: of W and b, constant since the features never stop moving.
+      learning_rate: rate of W and b, constant since the features never stop moving.
+
+    Attributes:
+      kernel: float32 [C, classes], W.
+      bias: float32 [classes], b.
+      mean: float32 [C], of the features.
+      variance: float32 [C], of the features.
+      accuracy: running metric over the probe's own batches.
 
     Source: online linear evaluation as in BYOL (https://arxiv.org/abs/2006.07733, Appendix C.1); the normalisation
     without scale and offset: MAE (https://arxiv.org/abs/2111.06377, Appendix A.1).
@@ -39,7 +46,7 @@ class LinearProbe(keras.layers.Layer):
         return self._logits(self._scaled(features))
 
     def learn(self, features: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> None:
-        """One update; in several replicas all make the same one, from the images of all.
+        """Update once, from the images of all replicas and the same in all of them.
 
         Args:
           features: [b, C], this replica's; nothing flows back through them.
@@ -63,7 +70,7 @@ class LinearProbe(keras.layers.Layer):
         self.accuracy.update_state(tf.argmax(logits, 1) == labels, weights)
 
     def accuracy_on(self, features: np.ndarray, labels: np.ndarray) -> float:
-        """Share of features [n, C] whose class, of labels int64 [n], is found."""
+        """Measure the share of features [n, C] whose class, of labels int64 [n], is found."""
         return float(np.mean(np.argmax(self(tf.constant(features)).numpy(), 1) == labels))
 
     def _scaled(self, features: tf.Tensor) -> tf.Tensor:
@@ -83,5 +90,5 @@ class LinearProbe(keras.layers.Layer):
 
 
 def _assign(variable: tf.Variable, value: tf.Tensor) -> None:
-    """In this replica; all have the same value, so there is nothing for the strategy to average."""
+    """Assign in this replica; all have the same value, so there is nothing for the strategy to average."""
     tf.raw_ops.AssignVariableOp(resource=variable.handle, value=value)

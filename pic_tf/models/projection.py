@@ -8,13 +8,18 @@ HEADS = ("mlp", "mlp_bn", "linear", "none")
 def projection_head(
     kind: str = "mlp", feature_dim: int = 2048, hidden_dim: int = 2048, embedding_dim: int = 128
 ) -> keras.Model:
-    """z = W2 relu(W1 h + b1) + b2 (mlp), BN(W2 relu(BN(W1 h + b1)) + b2) (mlp_bn), W h + b (linear) or h (none).
+    """Build the head h -> z.
+
+        mlp:     z = W2 relu(W1 h + b1) + b2
+        mlp_bn:  z = BN(W2 relu(BN(W1 h + b1)) + b2)
+        linear:  z = W h + b
+        none:    z = h
 
     The normalised head is not in the paper; it is for short trainings, which it makes faster. It takes off what the
     embeddings of a young network have in common.
 
     Args:
-      kind: "mlp", "mlp_bn", "linear" or "none".
+      kind: name of the equation, "mlp", "mlp_bn", "linear" or "none".
       feature_dim: C, size of the features.
       hidden_dim: width of the hidden layer of the mlp heads.
       embedding_dim: D, size of the embedding; not used by "none", whose D is C.
@@ -49,7 +54,7 @@ def projection_head(
 
 
 def feature_dim(backbone: keras.Model) -> int:
-    """C, how many features a backbone gives.
+    """Read the number of features C of a backbone off its output shape.
 
     Raises:
       ValueError: for a backbone whose output is not [B, C] or [B, h, w, C], or whose C is unknown.

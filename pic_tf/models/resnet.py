@@ -4,7 +4,7 @@ from types import ModuleType
 
 import tf_keras
 
-# depth: (blocks in each of the four stages, bottleneck blocks?)
+# depth: (blocks in each of the four stages, whether they are bottleneck blocks)
 STAGES = {
     18: ((2, 2, 2, 2), False),
     34: ((3, 4, 6, 3), False),
@@ -13,11 +13,11 @@ STAGES = {
     152: ((3, 8, 36, 3), True),
 }
 DEPTHS = tuple(STAGES)
-_EXPANSION = 4  # a bottleneck block widens its output by this
+_EXPANSION = 4  # output channels of a bottleneck block for each inner channel
 
 
 def resnet(depth: int = 50, stem: str = "imagenet", width: int = 64, keras: ModuleType = tf_keras) -> tf_keras.Model:
-    """A residual network that ends in global average pooling.
+    """Build a residual network that ends in global average pooling.
 
     Convolutions have He initialisation by fan-out, the last batch normalisation of a block starts
     with gamma 0 (each block starts as the identity), and bottleneck blocks stride in their 3 x 3
@@ -28,7 +28,7 @@ def resnet(depth: int = 50, stem: str = "imagenet", width: int = 64, keras: Modu
       stem: "imagenet" (7 x 7 stride 2, then 3 x 3 max pooling stride 2) or "small" (3 x 3 stride 1,
         for images of about 8 to 64 pixels).
       width: channels of the first stage; 64 is the published network.
-      keras: the Keras to build it with: `tf_keras`, or Keras 3 for a model that needs nothing of this package.
+      keras: the Keras to build the network with: `tf_keras`, or Keras 3 for a model that needs nothing of this package.
 
     Returns:
       Model of that Keras from float32 [B, H, W, 3], any H and W, normalised by channel, to float32 features

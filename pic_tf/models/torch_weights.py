@@ -33,7 +33,7 @@ _ADVICE = "only plain ResNets of depth 18 to 152 can be converted"
 
 
 class Parts(NamedTuple):
-    """What a checkpoint holds.
+    """The arrays of a checkpoint, by purpose.
 
     Attributes:
       backbone: torchvision's names without any prefix -> arrays, counters left out.
@@ -48,7 +48,7 @@ class Parts(NamedTuple):
 
 
 def unnested(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The arrays of a checkpoint that keeps them under `state_dict` or `model`, beside its optimizer and settings.
+    """Take the arrays out of a checkpoint that keeps them under `state_dict` or `model`, beside optimizer and settings.
 
     Raises:
       ValueError: where something else than arrays is in it.
@@ -112,7 +112,7 @@ def _head(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def architecture_of(state: Mapping[str, np.ndarray]) -> tuple[int, str, int]:
-    """Depth, stem and width, as of `resnet`, read off names and shapes.
+    """Read depth, stem and width, as of `resnet`, off names and shapes.
 
     Args:
       state: torchvision's names -> arrays.
@@ -138,7 +138,7 @@ def architecture_of(state: Mapping[str, np.ndarray]) -> tuple[int, str, int]:
 
 
 def torch_name(variable: str) -> str:
-    """`stage2_block1_shortcut_bn/gamma:0` -> `layer2.0.downsample.1.weight`.
+    """Translate a variable's name: `stage2_block1_shortcut_bn/gamma:0` -> `layer2.0.downsample.1.weight`.
 
     Raises:
       ValueError: for a variable that no ResNet of this package has.
@@ -157,7 +157,7 @@ def torch_name(variable: str) -> str:
 
 
 def state_of(variables: Iterable[Any]) -> dict[str, np.ndarray]:
-    """The weights under torchvision's names.
+    """Name and lay out weights as torchvision does.
 
     Args:
       variables: `model.weights` of either Keras, or `tf.saved_model.load(path).variables` of an export.
@@ -177,7 +177,7 @@ def state_of(variables: Iterable[Any]) -> dict[str, np.ndarray]:
 
 
 def load_state(variables: Iterable[Any], state: Mapping[str, np.ndarray]) -> None:
-    """Give a ResNet the weights of a state: all of them, or none where one does not fit.
+    """Load the weights of a state into a ResNet: all of them, or none where one does not fit.
 
     Args:
       variables: `model.weights` of either Keras.
@@ -198,7 +198,7 @@ def load_state(variables: Iterable[Any], state: Mapping[str, np.ndarray]) -> Non
 
 
 def backbone_of(state: Mapping[str, np.ndarray], keras: ModuleType = tf_keras) -> tf_keras.Model:
-    """The ResNet of a state.
+    """Build the ResNet of a state.
 
     Args:
       state: torchvision's names -> arrays.
@@ -213,7 +213,9 @@ def backbone_of(state: Mapping[str, np.ndarray], keras: ModuleType = tf_keras) -
 
 
 def head_of(head: Mapping[str, np.ndarray]) -> tf_keras.Model:
-    """The projection head of a checkpoint; `pic.projection.set_weights(head_of(head).get_weights())` trains on with it.
+    """Build the projection head of a checkpoint.
+
+        pic.projection.set_weights(head_of(head).get_weights())  # to train on with it
 
     Args:
       head: as of `Parts`.

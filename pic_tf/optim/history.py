@@ -15,7 +15,7 @@ class ProductHistory(tf.Module):
     products would be shorter but det M = m^t underflows and their inverse is lost.
 
     Args:
-      capacity: T, the most matrices to record; the memory is 64 T bytes.
+      capacity: T, the largest number of matrices; they take 64 T bytes.
 
     Attributes:
       products: float64 variable [about 2 T, 2, 2], level after level.
@@ -47,7 +47,7 @@ class ProductHistory(tf.Module):
         collectives.scatter_rows(self.products, blocks, matrix @ collectives.gather_rows(self.products, blocks))
 
     def between(self, start: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
-        """The products M_{end-1} ... M_start.
+        """Multiply M_{end-1} ... M_start.
 
         Args:
           start: int64 [n], 0 <= start <= end.
@@ -80,13 +80,13 @@ class ProductHistory(tf.Module):
 
 
 def resized(products: np.ndarray, capacity: int, new_capacity: int, steps: int) -> np.ndarray:
-    """The products of a history that has room for more matrices, or for fewer.
+    """Move products to a history that has room for more matrices, or for fewer.
 
     Args:
       products: float64 [about 2 T, 2, 2], `ProductHistory.products`.
       capacity: T.
-      new_capacity: the most matrices to record from now on.
-      steps: how many are recorded.
+      new_capacity: the largest number of matrices from now on.
+      steps: number of matrices recorded so far.
 
     Returns:
       float64 [about 2 new T, 2, 2].
@@ -109,7 +109,7 @@ def resized(products: np.ndarray, capacity: int, new_capacity: int, steps: int) 
 
 
 def _first_blocks(capacity: int) -> np.ndarray:
-    """int64 [levels + 1], where each level begins: level l has ceil(T / 2^l) blocks, the last level one."""
+    """int64 [levels + 1], first block of each level: level l has ceil(T / 2^l) blocks, the last level one."""
     levels = (capacity - 1).bit_length() + 1
     sizes = [-(-capacity >> level) for level in range(levels)]
     return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)

@@ -72,7 +72,7 @@ class LARS(keras.optimizers.Optimizer):
         self.taken.assign(finite)
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
-        """The update of one variable; called by `apply_gradients`."""
+        """Update one variable; called by `apply_gradients`."""
         momentum = self.momentums[self._index_dict[self._var_key(variable)]]
         direction = self._direction(tf.convert_to_tensor(gradient), tf.convert_to_tensor(variable))
         direction = tf.where(self.taken, direction, tf.zeros([], direction.dtype))

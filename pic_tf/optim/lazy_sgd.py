@@ -1,4 +1,4 @@
-"""SGD as the paper writes it, for parameters updated every step and for rows that rest between visits."""
+"""SGD as the paper writes it, for parameters that every step updates and for rows that rest between visits."""
 
 import tensorflow as tf
 import tf_keras as keras
@@ -16,26 +16,26 @@ class LazySGD(keras.optimizers.Optimizer):
 
         u <- m u + (g + lambda w),    w <- w - eta_t u.
 
-    A row that takes no part has g = 0, so its future is known (Eq. 3, with the matrix entry lost
-    in print): [w; u] <- M_t [w; u], M_t = [[1 - eta_t lambda, -eta_t m], [lambda, m]]. It may rest
-    untouched from step s to step t and is then caught up at once by M_{t-1} ... M_s. Where the
-    paper takes a power of one matrix, we take the exact product of the rates that were applied.
+    A row that takes no part has g = 0, so its future is known (Eq. 3, with the matrix entry lost in print):
 
-    A step whose update is left out, for a gradient that is not finite, counts as a step with M_t = I.
+        [w; u] <- M_t [w; u],    M_t = [[1 - eta_t lambda, -eta_t m], [lambda, m]].
 
-    Neither is Keras' SGD: that multiplies the rate into the momentum, where a changing rate acts
-    differently, and its weight decay is decoupled.
+    It may rest untouched from step s to step t, and M_{t-1} ... M_s then catches it up at once. Where the paper takes
+    a power of one matrix, we take the exact product of the rates that were applied. A skipped step has M_t = I.
+
+    Keras' SGD does neither: it multiplies the rate into the momentum, where a changing rate acts differently, and its
+    weight decay is decoupled.
 
     Args:
       learning_rate: float, or a LearningRateSchedule of the step; callbacks may change a float.
       momentum: m in [0, 1).
       weight_decay: lambda >= 0.
-      max_updates: the most steps the history can hold, at 64 bytes each.
+      max_updates: largest number of steps in the history, at 64 bytes each.
       name: name of the optimizer.
 
     Attributes:
       taken: bool variable, see `skip_unless`.
-      applied: int64 variable, how many updates were taken. `iterations` counts steps.
+      applied: int64 variable, number of updates that were taken. `iterations` counts skipped steps too.
 
     Raises:
       ValueError: for a momentum or weight decay out of range.
@@ -82,14 +82,14 @@ class LazySGD(keras.optimizers.Optimizer):
         self.taken.assign(finite)
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
-        """Eq. 2 for one variable; called by `apply_gradients`."""
+        """Update one variable by Eq. 2; called by `apply_gradients`."""
         momentum = self.momentums[self._index_dict[self._var_key(variable)]]
         gradient = tf.convert_to_tensor(gradient)  # weight decay makes a sparse gradient dense
         direction = gradient + self.coupled_weight_decay * tf.convert_to_tensor(variable)
         self._move(tf.where(self.taken, direction, tf.zeros([], direction.dtype)), variable, momentum)
 
     def apply_gradients(self, grads_and_vars, **kwargs) -> tf.Variable:
-        """Eq. 2 for every variable, and M_t appended to the history."""
+        """Update every variable by Eq. 2, and append M_t to the history."""
         step, grads_and_vars = tf.identity(self.iterations), list(grads_and_vars)
         result = super().apply_gradients(grads_and_vars, **kwargs)
         if not grads_and_vars:  # no head, and a backbone with another optimizer: Keras counts no step then
@@ -101,13 +101,13 @@ class LazySGD(keras.optimizers.Optimizer):
         return result
 
     def update(self, gradient: tf.Tensor, values: tf.Tensor, variable: tf.Variable, momentum: tf.Variable) -> None:
-        """Eq. 2 in place: u <- m u + (g + lambda w), w <- w - eta u.
+        """Update in place by Eq. 2: u <- m u + (g + lambda w), w <- w - eta u.
 
         The rate is that of the last `apply_gradients`, so rows beside the network follow after it.
 
         Args:
           gradient: g, of the variable's shape; where the update is not taken, any numbers.
-          values: w as it is before the update; who has read it already spares a copy.
+          values: w before the update; a caller that has read it already spares a copy.
           variable: w.
           momentum: u.
         """
@@ -118,7 +118,7 @@ class LazySGD(keras.optimizers.Optimizer):
         self._move(direction, variable, momentum)
 
     def caught_up_rows(self, weights: tf.Tensor, momentum: tf.Tensor, since: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Eq. 3 for rows that took no part since a step: what every update since then made of them.
+        """Catch up by Eq. 3 rows that took no part since a step: [w; u] <- M_{t-1} ... M_s [w; u].
 
         Args:
           weights: float32 [n, D], w at step `since`.

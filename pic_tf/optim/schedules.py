@@ -10,8 +10,8 @@ import tf_keras as keras
 class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
     """Linear warm-up, then half a cosine, step by step.
 
-    eta_t = peak (0.01 + 0.99 t / w) for t < w, and
-    eta_t = end + (peak - end) (1 + cos(pi (t - w) / (T - w))) / 2 after it.
+        eta_t = peak (0.01 + 0.99 t / w)                                     for t < w,
+        eta_t = end + (peak - end) (1 + cos(pi (t - w) / (T - w))) / 2       for t >= w.
 
     Args:
       peak: learning rate after the warm-up.
