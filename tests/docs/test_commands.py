@@ -20,7 +20,7 @@ NOT_RUN = {  # how a command begins -> why not, and what stands in for it
     ".venv/bin/python -m pytest": "this is it",
     ".venv/bin/ruff": "the gate does (.ci/run)",
     "export": "sets a variable of the shell",
-    "python tools/convert_weights.py --input=pic.pth": "needs PyTorch: test_torch_checkpoints.py, by .ci/torch",
+    "python tools/convert_weights.py --input=pic.pth": "needs PyTorch: tests/serving/test_convert.py, by .ci/torch",
 }
 # Runs of weeks, GPUs, TPUs and several machines: the plan of 1e5 images is printed, with all flags but the devices.
 PLAN = ["--plan_only", "--strategy=none", "--output_dir=absent", "--dataset=absent", "--num_instances=100000"]
