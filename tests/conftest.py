@@ -1,5 +1,6 @@
 """Settings of every test."""
 
+import dataclasses
 import os
 import pathlib
 import tarfile
@@ -21,6 +22,43 @@ def _same_weights_every_time():
     import tf_keras as keras  # only now that TensorFlow was imported quietly
 
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="module")
+def shallow_networks():
+    """Networks of two blocks under the name of resnet18, see `tests.short_runs.shallow`."""
+    from tests.short_runs import shallow
+
+    with pytest.MonkeyPatch.context() as patch:
+        shallow(patch)
+        yield
+
+
+@pytest.fixture(scope="module")
+def empty_exports():
+    """Exports without the SavedModel, which takes half of the time of a short run and which these tests do not read."""
+    import tf_keras as keras
+
+    def save(model, path, **_):
+        folder = pathlib.Path(path)
+        folder.mkdir(parents=True)
+        (folder / "saved_model.pb").touch()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keras.Model, "save", save)
+        yield
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(tmp_path_factory):
+    """Settings of a run that was never interrupted, of a shallow network; nobody writes into its folder."""
+    from tests.short_runs import SMALL, run, shallow
+
+    settings = dataclasses.replace(SMALL, output_dir=str(tmp_path_factory.mktemp("uninterrupted")))
+    with pytest.MonkeyPatch.context() as patch:
+        shallow(patch)
+        assert run(settings).finished
+    return settings
 
 
 @pytest.fixture(scope="session")

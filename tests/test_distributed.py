@@ -17,8 +17,8 @@ from pic_tf.runs import checkpoint_files, open_data
 from pic_tf.runs.checkpoint import Checkpoints
 from pic_tf.training import build, loop
 from tests.processes import with_replicas
+from tests.short_runs import SMALL, metrics_of, run, variables_of
 from tests.test_pic import images_and_ids, small_backbone
-from tests.test_pretrain import SMALL, metrics_of, run, variables_of
 
 
 def runs(strategy, folder, stops):

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from pic_tf.runs import checkpoint_files
-from tests.test_pretrain import metrics_of, variables_of
+from tests.short_runs import metrics_of, variables_of
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 SHORT = ("--epochs=8", "--width=4", "--hidden_dim=32", "--knn_every=4", "--checkpoint_every=1")

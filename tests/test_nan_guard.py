@@ -19,7 +19,7 @@ from pic_tf.runs import run_folder
 from pic_tf.runs.variables import named_variables
 from pic_tf.settings import networks
 from tests.processes import with_replicas
-from tests.test_pretrain import SMALL, metrics_of, run
+from tests.short_runs import SMALL, metrics_of, run
 
 N, B = 32, 8
 

@@ -21,7 +21,7 @@ from pic_tf.runs import open_data, run_folder
 from pic_tf.settings import check, defaults, flag_files
 from pic_tf.settings.config import Config
 from pic_tf.training import loop
-from tests.test_pretrain import one_epoch, picture_folder
+from tests.short_runs import one_epoch, picture_folder
 
 ROOT = pathlib.Path(__file__).parent.parent
 

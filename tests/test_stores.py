@@ -12,8 +12,8 @@ from pic_tf.runs import checkpoint_files, collect_rows, open_data
 from pic_tf.serving import of_run
 from pic_tf.training import loop
 from tests.processes import with_replicas
+from tests.short_runs import SMALL, metrics_of, run, signals_after, variables_of
 from tests.test_kills import kill_and_resume
-from tests.test_pretrain import SMALL, metrics_of, run, signals_after, variables_of
 
 START = "from-step-000000000000"
 WINDOW, STRIDE = 256, 128  # 4 steps a window; a sweep over 1500 images is over after 47 of the 92 steps

@@ -17,7 +17,7 @@ import pytest
 from pic_tf.callbacks.metrics_files import read_metrics
 from pic_tf.runs import checkpoint_files
 from pic_tf.train import START_AGAIN
-from tests.test_pretrain import variables_of
+from tests.short_runs import variables_of
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 BATCH = 66  # a multiple of 2 and of 3

@@ -17,7 +17,7 @@ from pic_tf.data.decode import bombs, headers
 from pic_tf.data.decode.broken import BrokenImages, reason
 from pic_tf.data.order import epoch_order
 from pic_tf.data.sources.folder import open_folder
-from tests.test_pretrain import one_epoch, picture_folder, run
+from tests.short_runs import one_epoch, picture_folder, run
 
 SIZE = 8  # of the crops here, in pixels
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 from pic_tf.runs import open_data
 from pic_tf.settings.config import Config
 from pic_tf.training import build, loop
-from tests.test_pretrain import SMALL
+from tests.short_runs import SMALL
 
 ONE = tf.distribute.get_strategy()
 

@@ -12,7 +12,7 @@ from pic_tf.look.feature_points import COLUMNS, draw_map, points, save_map
 from pic_tf.look.settings import FeatureMapSettings
 from tests.look.files import lines_of
 from tests.processes import commands_that_fork
-from tests.test_pretrain import picture_folder
+from tests.short_runs import picture_folder
 
 
 def principal(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

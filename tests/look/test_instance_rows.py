@@ -20,7 +20,7 @@ from pic_tf.runs.checkpoint import Checkpoints
 from pic_tf.settings import quantities
 from pic_tf.training import build
 from tests.look.files import lines_of, with_rows
-from tests.test_pretrain import SMALL
+from tests.short_runs import SMALL
 
 ONE = tf.distribute.get_strategy()
 

@@ -18,7 +18,7 @@ from pic_tf.look.neighbour_tables import COLUMNS, NeighbourTable
 from pic_tf.look.settings import RetrievalSettings
 from tests.look.files import lines_of, with_rows
 from tests.processes import commands_that_fork
-from tests.test_pretrain import picture_folder
+from tests.short_runs import picture_folder
 
 
 def test_held_out_digits_and_their_nearest(trained, tmp_path, neighbours=12):

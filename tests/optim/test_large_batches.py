@@ -9,7 +9,7 @@ import pytest
 from pic_tf.runs import open_data
 from pic_tf.settings import check
 from pic_tf.training import build
-from tests.test_pretrain import ONE, SMALL, metrics_of, run, signals_after, variables_of
+from tests.short_runs import ONE, SMALL, metrics_of, run, signals_after, variables_of
 
 ADDONS = importlib.util.find_spec("tensorflow_addons") is not None
 

@@ -17,7 +17,7 @@ from pic_tf.instances.first_weights import initial_rows
 from pic_tf.instances.rows import Rows
 from pic_tf.runs import change_images, checkpoint_files, new_run, open_data, run_folder
 from pic_tf.settings import flag_files
-from tests.test_pretrain import SMALL, metrics_of, run, signals_after, variables_of
+from tests.short_runs import SMALL, metrics_of, run, signals_after, variables_of
 from tests.test_stores import assert_same
 
 TOOLS = pathlib.Path(__file__).parents[2] / "tools"
