@@ -65,6 +65,15 @@ def test_functions_are_there(page):
             _find(name)
 
 
+def test_the_map_has_every_folder_and_the_contract():
+    text = (ROOT / "docs/architecture.md").read_text()
+    for file in (ROOT / "pic_tf").rglob("*/__init__.py"):
+        assert f"| `{file.parent.relative_to(ROOT)}/` |" in text, file.parent
+    contract = (ROOT / "pyproject.toml").read_text()
+    layers = re.search(r"^layers = \[\n(.*?)^\]", contract, re.DOTALL | re.MULTILINE)[1]
+    assert "".join(f"{layer}\n" for layer in re.findall(r'"(.*)"', layers)) in text
+
+
 def _flags() -> set[str]:
     """Every flag of pic_tf and its tools, by how they are declared."""
     declared = r"""DEFINE_\w+\(\s*["'](\w+)|^    (\w+): .*= setting\(|add_argument\(\s*["']--(\w+)"""
