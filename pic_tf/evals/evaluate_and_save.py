@@ -79,7 +79,7 @@ class EvaluateAndSave(keras.callbacks.Callback):
 
     def whole(self) -> np.ndarray:
         """bool [n], which held-out images could be decoded."""
-        return self._broken.whole(np.arange(len(self._labels)))
+        return self._broken.decodable(np.arange(len(self._labels)))
 
     def on_train_batch_end(self, batch: int, logs: dict) -> None:
         if batch % _LOOK_EVERY == 0:
@@ -99,7 +99,7 @@ class EvaluateAndSave(keras.callbacks.Callback):
 
     def _evaluate(self, logs: dict) -> None:
         self.predictions = self.model.predict(self._views, verbose=0)
-        self._broken.tell(self._max_broken)
+        self._broken.report(self._max_broken)
         right = (self.predictions[:, 0] == self._labels)[self.whole()]
         self.accuracies[self.done] = float(right.mean())
         tqdm.write(

@@ -94,9 +94,9 @@ def cached_features(
             _write_rows(file, features, len(source), f"features of {source.name}")
         except tf.errors.OpError as error:
             raise (find_unreadable(source, ids) or error) from error
-        broken.tell(max_broken)
+        broken.report(max_broken)
         with replaced(whole, "wb") as f:
-            np.save(f, broken.whole(ids))
+            np.save(f, broken.decodable(ids))
     return np.load(file, mmap_mode="r", allow_pickle=False), np.load(whole, allow_pickle=False)
 
 

@@ -105,8 +105,8 @@ class KnnMonitor(keras.callbacks.Callback):
                 raise
             raise unreadable from error
         for broken in self._broken:
-            broken.tell(self._max_broken, "kNN: ")
-        whole = [broken.whole(ids) for broken, (_, ids) in zip(self._broken, self._images)]
+            broken.report(self._max_broken, "kNN: ")
+        whole = [broken.decodable(ids) for broken, (_, ids) in zip(self._broken, self._images)]
         (bank, bank_labels), (queries, labels) = (
             (values[fine], of_values[fine]) for values, of_values, fine in zip((bank, queries), self._labels, whole)
         )

@@ -3,10 +3,7 @@
 import io
 import re
 import resource
-import shlex
 import shutil
-import sys
-import types
 
 import numpy as np
 import pytest
@@ -14,80 +11,11 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl import logging
 from array_record.python.array_record_module import ArrayRecordReader
-from PIL import Image
 
 from pic_tf.data.sources import tfds_source
-from pic_tf.data.sources.tfds_builder import held_out_split, parse
 from pic_tf.data.sources.tfds_source import open_tfds
 from tests.data.test_sources import assert_one_sentence
-
-CLASSES = ("ant", "bee", "cat")
-PICTURE = tfds.features.Image()
-SPLITS = {"train": 29, "test": 10, "validation": 7}
-
-
-def encoded(seed, kind="PNG"):
-    """The bytes of a small image; some end in zeros, which NumPy's own strings would lose."""
-    buffer = io.BytesIO()
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, [6, 5, 3], np.uint8)).save(buffer, kind)
-    return buffer.getvalue() + bytes(seed % 3)
-
-
-def written(split):
-    """What goes into a split: [(bytes, label)], PNG and JPEG in turn, one image in seven without a label."""
-    first = sum(map(ord, split))
-    return [(encoded(first + i, ("PNG", "JPEG")[i % 2]), -1 if i % 7 == 6 else i % 3) for i in range(SPLITS[split])]
-
-
-class TinyPictures(tfds.core.GeneratorBasedBuilder):
-    """Registered, so that its name is known."""
-
-    VERSION = tfds.core.Version("1.2.0")
-    code_path = None  # not looked for: tfds 4.9.10 does so with a package that it does not require
-
-    def _info(self):
-        features = {"image": tfds.features.Image(), "label": tfds.features.ClassLabel(names=CLASSES)}
-        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
-
-    def _split_generators(self, _):
-        return {split: self._generate_examples(split) for split in SPLITS}
-
-    def _generate_examples(self, split):
-        for i, (image, label) in enumerate(written(split)):
-            yield i, {"image": io.BytesIO(image), "label": label}
-
-
-def prepare(builder, **options):
-    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False, **options))
-    return str(builder.data_dir)
-
-
-def prepare_features(root, features, record):
-    """The folder of a data set of one record, which is known by its folder only."""
-    body = {
-        "VERSION": tfds.core.Version("1.0.0"),
-        "code_path": None,
-        "_info": lambda self: tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features)),
-        "_split_generators": lambda self, _: {"train": self._generate_examples()},
-        "_generate_examples": lambda self: [(0, record)],
-    }
-    with tfds.core.registered.skip_registration():
-        builder = type("Other", (tfds.core.GeneratorBasedBuilder,), body)
-    return prepare(builder(data_dir=root, file_format="array_record"))
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    """A place for data sets with `tiny_pictures` in ArrayRecord files, three a split."""
-    root = tmp_path_factory.mktemp("datasets")
-    prepare(TinyPictures(data_dir=root, file_format="array_record"), num_shards=3)
-    return root
-
-
-@pytest.fixture
-def usual_place(monkeypatch):
-    """Sets where data sets are looked for by name, as TFDS_DATA_DIR does before the import."""
-    return lambda root: monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(root))
+from tests.data.tfds_sets import CLASSES, PICTURE, SPLITS, encoded, prepare_features, written
 
 
 def test_holds_what_was_written(root):
@@ -166,63 +94,6 @@ def test_path_names_the_record(root):
         path, position = re.fullmatch(r"(.*)\[(\d+)\]", source.path(i)).groups()
         record = tf.train.Example.FromString(ArrayRecordReader(path).read([int(position)])[0])
         assert record.features.feature["image"].bytes_list.value[0] == image
-
-
-@pytest.mark.parametrize("name", ["tiny_pictures", "tiny_pictures:1.2.0", "tiny_pictures:1.*.*"])
-def test_by_name(root, usual_place, name):
-    usual_place(root)
-    source = open_tfds(name)
-    assert len(source) == SPLITS["train"] and source.name == f"tfds:{name}:train"
-    assert source.fingerprint() == open_tfds(str(root / "tiny_pictures/1.2.0")).fingerprint()
-
-
-def test_by_name_in_another_version_than_the_code(root, usual_place, tmp_path):
-    """The package was updated after the data set was prepared."""
-    shutil.copytree(root / "tiny_pictures/1.2.0", tmp_path / "tiny_pictures/1.0.1")
-    info = tmp_path / "tiny_pictures/1.0.1/dataset_info.json"
-    info.write_text(info.read_text().replace("1.2.0", "1.0.1"))
-    usual_place(tmp_path)
-    assert open_tfds("tiny_pictures").version == "tiny_pictures/1.0.1"
-
-
-def test_configurations(tmp_path, usual_place):
-    class TinyConfigured(TinyPictures):
-        BUILDER_CONFIGS = tuple(tfds.core.BuilderConfig(name=name) for name in ("one", "two"))
-
-        def _split_generators(self, _):
-            return {"test": self._generate_examples("test"), self.builder_config.name: self._generate_examples("train")}
-
-    usual_place(tmp_path)
-    for config in ("one", "two"):
-        prepare(TinyConfigured(data_dir=tmp_path, config=config, file_format="array_record"))
-        assert len(open_tfds(f"tiny_configured/{config}:1.2.0", config)) == SPLITS["train"]
-    assert open_tfds("tiny_configured/two", "two").version == "tiny_configured/two/1.2.0"
-    assert held_out_split("tiny_configured/two") == "test"
-
-
-def test_held_out_split(root, tmp_path):
-    assert held_out_split(str(root / "tiny_pictures/1.2.0")) == "validation"
-    assert held_out_split(prepare_features(tmp_path, {"image": PICTURE}, {"image": io.BytesIO(encoded(0))})) is None
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("cifar10", ("cifar10", None)),
-        ("cifar10:train", ("cifar10", "train")),
-        ("cifar10:3.0.2", ("cifar10:3.0.2", None)),
-        ("cifar10:3.0.2:train", ("cifar10:3.0.2", "train")),
-        ("cifar10:3.*.*:train[10:20]", ("cifar10:3.*.*", "train[10:20]")),
-        ("cifar10:train[:90%]+test[5:]", ("cifar10", "train[:90%]+test[5:]")),
-        ("imagenet2012_subset/10pct:5.1.0:train", ("imagenet2012_subset/10pct:5.1.0", "train")),
-        ("/data/cifar10/3.0.2", ("/data/cifar10/3.0.2", None)),
-        ("/data/cifar10/3.0.2:test", ("/data/cifar10/3.0.2", "test")),
-        ("cifar10:", ("cifar10", "")),
-        ("", ("", None)),
-    ],
-)
-def test_parse(text, expected):
-    assert parse(text) == expected
 
 
 def test_fingerprint_is_of_the_records_not_of_the_place(root, tmp_path):
@@ -321,46 +192,6 @@ def test_no_images(tmp_path, features, record, got):
     assert_one_sentence(error)
 
 
-@pytest.mark.parametrize("split", ["trian", "", "train[:99]", "train[", "train[:90%]+tset"])
-def test_unknown_split(root, split):
-    message = r"expected a split of '.*', got '.*': name one of .*train \(29 records\).*test \(10 records\), "
-    with pytest.raises(ValueError, match=message) as error:
-        open_tfds(str(root / "tiny_pictures/1.2.0"), split)
-    assert_one_sentence(error)
-
-
-def test_empty_part_of_a_split(root):
-    with pytest.raises(ValueError, match=r"expected images in 'train\[:0\]' of '.*', got none: ") as error:
-        open_tfds(str(root / "tiny_pictures/1.2.0"), "train[:0]")
-    assert_one_sentence(error)
-
-
-@pytest.mark.parametrize(
-    ("name", "advice"),
-    [
-        ("tiny_picture", r"see .*tiny_pictures.*$"),
-        ("qqqq", r"see https://www\.tensorflow\.org/datasets/catalog$"),
-        ("", "see https"),
-        ("a name", "see https"),
-        ("somebody:qqqq", "see https"),
-    ],
-)
-def test_unknown_name(tmp_path, usual_place, name, advice):
-    usual_place(tmp_path)
-    message = f"expected a data set that TensorFlow Datasets knows, .* prepared in .*, got {name!r}: {advice}"
-    with pytest.raises(ValueError, match=message) as error:
-        open_tfds(name)
-    assert_one_sentence(error)
-
-
-def test_a_folder_that_is_none(tmp_path):
-    (tmp_path / "1.0.0").mkdir()
-    for folder in (tmp_path / "1.0.0", tmp_path / "nowhere"):
-        with pytest.raises(ValueError, match=r"expected .* or a folder with a dataset_info.json, .*, got '/") as error:
-            open_tfds(str(folder))
-        assert_one_sentence(error)
-
-
 @pytest.mark.parametrize(
     ("damage", "got"),
     [
@@ -391,51 +222,6 @@ def test_more_files_than_may_be_open(root, monkeypatch):
     ) as error:
         open_tfds(str(root / "tiny_pictures/1.2.0"))
     assert_one_sentence(error)
-
-
-def test_in_two_places(root, tmp_path, usual_place, monkeypatch):
-    shutil.copytree(root, tmp_path / "other")
-    usual_place(root)
-    monkeypatch.setattr(tfds.core.utils.file_utils, "_REGISTERED_DATA_DIRS", {tfds.core.Path(tmp_path / "other")})
-    with pytest.raises(ValueError, match=r"expected 'tiny_pictures' in one place, got it in several of .*, ") as error:
-        open_tfds("tiny_pictures")
-    assert_one_sentence(error)
-
-
-def commands(error):
-    return [shlex.split(command) for command in re.findall("`(.+?)`", str(error.value))]
-
-
-def test_not_prepared_and_the_command_that_prepares_it(tmp_path, usual_place):
-    usual_place(tmp_path)
-    with pytest.raises(ValueError, match=r"expected 'tiny_pictures' prepared in .*, got nothing there: ") as error:
-        open_tfds("tiny_pictures")
-    assert_one_sentence(error)
-    pip, (python, option, code) = commands(error)
-    assert pip == ["pip", "install", "importlib_resources"] and (python, option) == ("python", "-c")
-    exec(code, {})  # in this process, where the name is known
-    assert len(open_tfds("tiny_pictures")) == SPLITS["train"]
-
-
-def test_other_files_and_the_command_that_converts_them(root, tmp_path, monkeypatch):
-    """Both formats hold the same records in the same sequence."""
-    folder = prepare(TinyPictures(data_dir=tmp_path, file_format="tfrecord"), num_shards=3)
-    with pytest.raises(ValueError, match=r"expected '.*' in ArrayRecord files, got tfrecord in '.*': ") as error:
-        open_tfds(folder)
-    assert_one_sentence(error)
-    pip, convert = commands(error)
-    assert pip == ["pip", "install", "apache-beam", "mlcroissant"] and convert[:2] == ["tfds", "convert_format"]
-    # Beam is imported by the command, but not used: a stand-in for its one class saves its installation.
-    monkeypatch.setitem(sys.modules, "apache_beam", types.SimpleNamespace(DoFn=object))
-    simple_parsing = pytest.importorskip("simple_parsing")
-    from tensorflow_datasets.scripts.cli import convert_format
-
-    simple_parsing.parse(convert_format.Args, args=convert[2:]).execute()
-    converted, direct = open_tfds(folder), open_tfds(str(root / "tiny_pictures/1.2.0"))
-    ids = tf.range(len(direct))
-    assert converted.read(ids).numpy().tolist() == direct.read(ids).numpy().tolist()
-    assert np.asarray(converted.labels).tolist() == np.asarray(direct.labels).tolist()
-    assert converted.fingerprint() == direct.fingerprint()
 
 
 def test_quiet(root, capfd, caplog, monkeypatch):

@@ -1,4 +1,4 @@
-"""Images that cannot be decoded: known by id, each with its reason."""
+"""Keep a list of images that cannot be decoded, each with its reason."""
 
 import csv
 import pathlib
@@ -19,21 +19,21 @@ _DAMAGED = "cut off, or damaged inside"
 
 
 class BrokenImages:
-    """The images of a source that turned out to be broken; the input pipeline fills it from its threads.
+    """The broken images of a source; the input pipeline adds to them from its threads.
 
     Args:
       source: the images.
-      path: a CSV file for them; what it holds already stays. None for no file.
+      path: a CSV file for the broken ones, to begin or to continue; None for no file.
 
     Attributes:
-      path: the file.
-      reasons: why, by instance id; those of the file too.
+      path: the CSV file.
+      reasons: the reason of each broken image by its id, those in the file included.
     """
 
     def __init__(self, source: Source, path: pathlib.Path | None = None):
         self._source, self.path, self._lock = source, path, threading.Lock()
-        # Found by this process, whatever the window: a file that was mended since is decoded again. Of a JPEG that is
-        # cut off, some windows can be decoded: these it does not count, or a run would depend on what it saw before.
+        # Found by this process, since a file may have been mended since the last one. Without JPEGs that are cut off:
+        # some of their windows can be decoded, and a run must not depend on the windows it saw before.
         self._hopeless: set[int] = set()
         self.reasons: dict[int, str] = {}
         if path is not None and path.exists():
@@ -45,11 +45,11 @@ class BrokenImages:
         return len(self.reasons)
 
     def known(self, instance_ids: np.ndarray) -> np.ndarray:
-        """bool [b], which of int64 [b] ids need not be tried again, because no window of them can be decoded."""
+        """bool [b], true for int64 [b] ids of images of which no window can be decoded, whoever tries."""
         return np.array([int(i) in self._hopeless for i in instance_ids], bool)
 
     def add(self, instance_ids: np.ndarray, encoded: np.ndarray) -> None:
-        """Take note of broken images: int64 [n] ids and their bytes."""
+        """Add broken images: int64 [n] ids and their bytes."""
         for instance_id, image in zip(instance_ids, encoded):
             why = reason(image)
             with self._lock:
@@ -57,48 +57,48 @@ class BrokenImages:
                     self._hopeless.add(int(instance_id))
                 self.reasons.setdefault(int(instance_id), why)
 
-    def whole(self, instance_ids: np.ndarray) -> np.ndarray:
-        """bool [n], which of int64 [n] ids are not known to be broken."""
+    def decodable(self, instance_ids: np.ndarray) -> np.ndarray:
+        """bool [n], true for int64 [n] ids of images that are not known to be broken."""
         return ~np.isin(instance_ids, list(self.reasons))
 
-    def tell(self, most: float, prefix: str = "") -> None:
-        """Write a line for each image found since the last call, and see that there are not too many.
+    def report(self, max_fraction: float, prefix: str = "") -> None:
+        """Write a line for each image found since the last call, and check that there are not too many.
 
         Args:
-          most: share of the images that may be broken.
-          prefix: what the lines begin with.
+          max_fraction: share of the images that may be broken, in [0, 1].
+          prefix: the beginning of each line.
 
         Raises:
-          ValueError: where more are.
+          ValueError: for a larger share.
         """
         for line in self.new():
             tqdm.write(f"{prefix}broken image, left out: {line}", file=sys.stderr)
-        self.check(most)
+        self.check(max_fraction)
 
-    def check(self, most: float, count: int | None = None) -> None:
-        """See that no larger a share of the images is broken than `most`.
+    def check(self, max_fraction: float, count: int | None = None) -> None:
+        """Check that not too many of the images are broken.
 
         Args:
-          most: in [0, 1].
-          count: how many are broken, where others look as well; None for those found here.
+          max_fraction: share of the images that may be broken, in [0, 1].
+          count: number of broken images that all workers found; None for those found here.
 
         Raises:
-          ValueError: where it is.
+          ValueError: for a larger share.
         """
         count = len(self) if count is None else count
-        if count > most * len(self._source):
+        if count > max_fraction * len(self._source):
             first = next((f", the first {self._source.path(i)!r} ({why})" for i, why in self.reasons.items()), "")
             see = f"see {self.path}, " if self.path else ""
             raise ValueError(
-                f"expected at most {most:.3%} of the {len(self._source):,} images to be broken (--max_broken), got "
-                f"{count:,}{first}: {see}remove or replace them, or allow more"
+                f"expected at most {max_fraction:.3%} of the {len(self._source):,} images to be broken (--max_broken), "
+                f"got {count:,}{first}: {see}remove or replace them, or allow more"
             )
 
     def new(self) -> list[str]:
-        """What was found since the last call, a line each; the file is brought up to date.
+        """A line for each image found since the last call; the file is brought up to date.
 
         Raises:
-          OSError: where it cannot be written.
+          OSError: where the file cannot be written.
         """
         with self._lock:
             rows = [(i, self._source.path(i), why) for i, why in self.reasons.items()]
@@ -110,7 +110,7 @@ class BrokenImages:
 
 
 def reason(encoded: bytes) -> str:
-    """Why an image cannot be decoded, in a few words."""
+    """The reason why an image cannot be decoded, in a few words."""
     if not encoded:
         return "it is empty"
     if encoded.startswith(GIF_START):
