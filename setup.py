@@ -15,7 +15,15 @@ setup(
     long_description=(here / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=find_packages(include=["pic_tf", "pic_tf.*"]),
+    # The folders of commands and recipes lie at the top of a clone and inside of the installed package, where
+    # `python -m pic_tf.tools.plan` and `--flagfile=configs/in1k_200ep.flags` find them.
+    packages=[
+        *find_packages(include=["pic_tf", "pic_tf.*"]),
+        *("pic_tf.tools", *(f"pic_tf.tools.{name}" for name in find_packages(str(here / "tools")))),
+        "pic_tf.configs",
+    ],
+    package_dir={"pic_tf": "pic_tf", "pic_tf.tools": "tools", "pic_tf.configs": "configs"},
+    package_data={"pic_tf.configs": ["*.flags"]},
     python_requires=">=3.10,<3.14",
     install_requires=[
         "absl-py",  # flags and flag files
@@ -35,6 +43,7 @@ setup(
     ],
     extras_require={
         "test": [
+            "import-linter",  # imports go one way; the contract is in pyproject.toml
             "ipykernel",  # with nbclient executes docs/tutorial.ipynb
             "nbclient",
             "pytest",
@@ -43,6 +52,7 @@ setup(
             "scipy",  # the oracle of the Gaussian blur, two-sample tests
             "setuptools<81",  # tensorflow-hub imports pkg_resources
             "tensorflow-hub",  # fine-tunes our exports as its users do
+            "wheel",  # the wheel that a test installs; setuptools before 70.1 cannot build one alone
         ],
         "docs": [  # the site, see mkdocs.yml
             "mkdocs-jupyter",  # the tutorial is a notebook
