@@ -1,43 +1,36 @@
-"""Count what an order of visits does: visits per instance, distance between visits, majority ratio.
+"""Measure an order of visits: visits per instance, distance between visits, majority ratio.
 
 python tools/order_statistics.py --num_instances=100000 --batch_size=256
 """
 
-import sys
+from absl import flags
 
-from absl import app, flags
-
-from pic_tf.files.quiet import import_tensorflow
-
-import_tensorflow()
-
+import pic_tf.files.quiet  # noqa: F401
 from pic_tf.data.order import SlidingWindow, default_shards, default_stride, default_window
 from pic_tf.data.visit_statistics import visit_statistics
+from pic_tf.files import command_line
 
-flags.DEFINE_integer("num_instances", 100_000, "training images, N")
-flags.DEFINE_integer("batch_size", 512, "views a step, B")
-flags.DEFINE_integer("window_size", None, "images in a window, W; default as in training")
-flags.DEFINE_integer("window_stride", None, "images by which the window moves, S; default W / 8")
-flags.DEFINE_integer("steps", None, "steps to count; default one sweep of the window over all images and two windows")
-flags.DEFINE_integer("seed", 0, "seed of the order")
+flags.DEFINE_integer("num_instances", 100_000, "Number of training images, N.")
+flags.DEFINE_integer("batch_size", 512, "Views a step, B.")
+flags.DEFINE_integer("window_size", None, "Images in a window, W. The default is that of training.")
+flags.DEFINE_integer("window_stride", None, "Images by which the window moves, S. The default is W / 8.")
+flags.DEFINE_integer(
+    "steps", None, "Steps to count. The default is one sweep of the window over all images, and two windows."
+)
+flags.DEFINE_integer("seed", 0, "Seed of the order.")
 
 
-def main(_) -> None:
+def main() -> None:
     values = flags.FLAGS
     if values.batch_size < 1 or (values.steps is not None and values.steps < 1):
-        sys.exit(f"error: expected --batch_size and --steps >= 1, got {values.batch_size} and {values.steps}")
+        raise ValueError(f"expected --batch_size and --steps >= 1, got {values.batch_size} and {values.steps}")
     window, stride = default_window(values.num_instances, values.batch_size)
     if values.window_size is not None:
         window, stride = values.window_size, default_stride(values.window_size)
     if values.window_stride is not None:
         stride = values.window_stride
-    try:
-        shards = default_shards(values.num_instances, window, stride)
-        order = SlidingWindow(
-            values.num_instances, values.batch_size, window, stride, values.seed, virtual_shards=shards
-        )
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    shards = default_shards(values.num_instances, window, stride)
+    order = SlidingWindow(values.num_instances, values.batch_size, window, stride, values.seed, virtual_shards=shards)
     windows = -(-values.num_instances // stride) + 2
     statistics = visit_statistics(order, values.steps or windows * order.steps_per_window)
     print(f"N {values.num_instances:,}, B {values.batch_size:,}, W {window:,}, S {stride:,}")
@@ -50,4 +43,4 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main)

@@ -27,62 +27,52 @@ Exit codes: 0 done; 1 wrong input, a packing that cannot go on, or a damaged dat
 
 import os
 import pathlib
-import sys
 from concurrent.futures.process import BrokenProcessPool
 
-from absl import app, flags
+from absl import flags
 
-from pic_tf.files.quiet import import_tensorflow
-
-import_tensorflow()
-
+import pic_tf.files.quiet  # noqa: F401
 from pic_tf.data.packing.processes import pack_source
 from pic_tf.data.packing.verify import verify
-from pic_tf.files.command_line import only_flags
+from pic_tf.files import command_line
 
 
-def main(arguments: list[str]) -> None:
+def main() -> int:
     values = flags.FLAGS
     output, workers = pathlib.Path(values.output), values.workers or os.cpu_count()
     try:
-        only_flags(arguments)
         if values.verify:
             verify(output, workers)
         elif not values.source:
             raise ValueError("expected --source, got none: name a folder of images, a zip file or tfds:NAME")
         else:
-            names = ("short_side", "quality", "images_per_shard")
-            how = {name: values[name].value for name in names}
-            for packed in pack_source(values.source, values.map, output, workers=workers, **how):
+            settings = {name: values[name].value for name in ("short_side", "quality", "images_per_shard")}
+            for packed in pack_source(values.source, values.map, output, workers=workers, **settings):
                 print(packed, flush=True)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
-    except BrokenProcessPool:
-        sys.exit(
-            "error: expected all processes to go on, got one that ended by itself, often for want of memory: the same "
-            "command goes on from what is packed, --workers=1 needs the least memory"
-        )
-    except OSError as error:
-        sys.exit(
-            f"error: expected to write to {values.output!r}, got {error}: what is packed stays; make room, and the "
-            "same command goes on"
-        )
+    except BrokenProcessPool as error:
+        raise ValueError(
+            "expected all processes to go on, got one that ended by itself, often for want of memory: the same command "
+            "goes on from what is packed, --workers=1 needs the least memory"
+        ) from error
     except KeyboardInterrupt:
         print("stopped; the same command goes on from what is packed")
-        sys.exit(130)
+        return command_line.INTERRUPTED
+    return 0
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("source", "", "what to pack: a folder of images, a zip file with --map, or tfds:NAME[:SPLIT]")
-    flags.DEFINE_string("map", "", "for a zip file: text file with a line NAME<tab>LABEL_NUMBER for each image")
-    flags.DEFINE_string("output", None, "folder of the packed data set, to make or to append to", required=True)
-    flags.DEFINE_integer("short_side", 256, "pixels to shrink to; 0 to keep the sizes", lower_bound=0)
-    flags.DEFINE_integer("quality", 90, "of JPEGs that are made", lower_bound=1, upper_bound=100)
-    flags.DEFINE_integer("images_per_shard", 8192, "images in a file at most", lower_bound=1)
-    flags.DEFINE_integer("workers", 0, "processes; 0 for one a core", lower_bound=0)
-    flags.DEFINE_bool("verify", False, "read all of --output and compare it with its checksums; packs nothing")
+    flags.DEFINE_string("source", "", "Images to pack: a folder, a zip file with --map, or tfds:NAME[:SPLIT].")
+    flags.DEFINE_string("map", "", "Text file for a zip file, with a line NAME<tab>LABEL_NUMBER for each image.")
+    flags.DEFINE_string("output", None, "Folder of the packed data set, to make or to append to.", required=True)
+    flags.DEFINE_integer(
+        "short_side", 256, "Short side in pixels to shrink larger images to; 0 to keep the sizes.", lower_bound=0
+    )
+    flags.DEFINE_integer("quality", 90, "Quality of the JPEGs that are made, 1 to 100.", lower_bound=1, upper_bound=100)
+    flags.DEFINE_integer("images_per_shard", 8192, "Largest number of images in a file.", lower_bound=1)
+    flags.DEFINE_integer("workers", 0, "Number of processes; 0 for one a core.", lower_bound=0)
+    flags.DEFINE_bool("verify", False, "Read all of --output and compare it with its checksums, instead of packing.")
 
 
 if __name__ == "__main__":
     define_flags()
-    app.run(main)
+    command_line.run(main, no_room="what is packed stays; make room, and the same command goes on")
