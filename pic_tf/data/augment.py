@@ -31,16 +31,16 @@ _ORDERS = np.array(list(itertools.permutations(range(4))), np.int32)  # [24, 4]
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """The random changes of a view after its crop. The defaults are PIC's, which are SimCLR's.
+    """Random changes of a view after its crop. The defaults are those of SimCLR, which PIC takes.
 
     Attributes:
-      flip_probability: of mirroring left and right.
+      flip_probability: probability of a horizontal flip.
       jitter: strengths of brightness, contrast, saturation (factors U(max(0, 1 - s), 1 + s)) and
         hue (shift U(-s, s) in turns, s <= 0.5).
-      jitter_probability: of the four colour changes, which come in random order.
-      grayscale_probability: of dropping colour.
-      grayscale_first: whether that comes before the colour changes, or after them.
-      blur_probability: of a Gaussian blur.
+      jitter_probability: probability of the four colour changes, which come in random order.
+      grayscale_probability: probability of the loss of all colours.
+      grayscale_first: drop the colours before they are changed, not after it.
+      blur_probability: probability of a Gaussian blur.
       blur_sigma: least and largest standard deviation of the blur in pixels.
 
     Source: paper, Section 4.1; SimCLR (https://arxiv.org/abs/2002.05709), Appendix A; the blur's
@@ -87,7 +87,7 @@ class Augmentation:
         return _normalise(planes)
 
     def of_one(self, image: tf.Tensor, random: tf.Tensor) -> tf.Tensor:
-        """The same for one image, on CPUs: compiled by XLA, and only the changes that it draws are worked out.
+        """Augment and normalise one image on CPUs: compiled by XLA, without the changes that it does not draw.
 
         Args:
           image: uint8 [S, S, 3].

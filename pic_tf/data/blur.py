@@ -11,7 +11,7 @@ _BLOCK = 32  # rows of a plane that are blurred in one product
 
 
 def gaussian_blur(planes: Planes, sigma: tf.Tensor, on: tf.Tensor, max_sigma: float) -> Planes:
-    """Gaussian blur, edges repeated, as products with a banded matrix from both sides.
+    """Blur by a Gaussian, edges repeated, as products with a banded matrix from both sides.
 
     out = T x T^T, T_ij = sum of exp(-d^2 / 2 sigma^2) over the taps |d| <= ceil(3 max_sigma) that
     land on j from i, rows normalised. T is taken a block of rows at a time, and of each only where it is not 0.
@@ -19,7 +19,7 @@ def gaussian_blur(planes: Planes, sigma: tf.Tensor, on: tf.Tensor, max_sigma: fl
     Args:
       planes: three float32 [B, S, S].
       sigma: float32 [B], standard deviations in pixels.
-      on: bool [B], which images to blur.
+      on: bool [B], true for images to blur.
       max_sigma: the largest sigma, which sets the number of taps.
 
     Returns:

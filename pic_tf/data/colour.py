@@ -60,10 +60,10 @@ def hue(planes: Planes, shift: tf.Tensor) -> Planes:
 
 
 def colour_jitter(planes: Planes, orders: tf.Tensor, factors: list[tf.Tensor], shift: tf.Tensor) -> Planes:
-    """Brightness, contrast, saturation and hue, for each image in an order of its own.
+    """Change brightness, contrast, saturation and hue, for each image in an order of its own.
 
-    Hue is by far the dearest step and done once: three slots before it and three after it hold
-    the other steps, and those of the wrong side have factor 1, which changes nothing.
+    Hue is by far the dearest step and is done once: three slots before it and three after it hold
+    the other steps, and a step in a slot on the wrong side has factor 1, which changes nothing.
 
     Args:
       planes: three float32 [B, H, W] in [0, 1].
@@ -99,7 +99,7 @@ def colour_jitter(planes: Planes, orders: tf.Tensor, factors: list[tf.Tensor], s
 
 
 def per_image(values: tf.Tensor) -> tf.Tensor:
-    """[B] -> [B, 1, 1], to combine with planes."""
+    """Give float32 [B] the shape [B, 1, 1] of planes."""
     return values[:, None, None]
 
 

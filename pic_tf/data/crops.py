@@ -1,4 +1,4 @@
-"""On the host: decode, crop and resize. torchvision's RandomResizedCrop law, PIL's bilinear filter."""
+"""Decode, crop and resize on the host, by torchvision's RandomResizedCrop law and PIL's bilinear filter."""
 
 import dataclasses
 import math
@@ -21,7 +21,7 @@ class Crop:
     Attributes:
       size: side of a view in pixels.
       scale: least and largest area of the window as a share of the image.
-      count: how many, >= 1.
+      count: number of crops, >= 1.
 
     Source: several sizes at once (multi-crop): SwAV (https://arxiv.org/abs/2006.09882), Section 3.2.
     """
@@ -54,7 +54,7 @@ def parse_crops(text: str) -> tuple[Crop, ...]:
 
 
 def total(crops: Sequence[Crop]) -> int:
-    """V, views of an image in a step."""
+    """V, the number of views of an image in a step."""
     return sum(crop.count for crop in crops)
 
 
@@ -65,7 +65,7 @@ def random_window(
     scale: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> tf.Tensor:
-    """Crop windows of random area and aspect ratio.
+    """Draw windows of random area and aspect ratio.
 
     Ten times: area a ~ U(scale) H W, aspect r ~ exp(U(log ratio)), w = round(sqrt(a r)),
     h = round(sqrt(a / r)); the first that fits is placed uniformly. If none fits, the largest
@@ -151,7 +151,7 @@ def crop_encoded(encoded: tf.Tensor, height_width: tf.Tensor, windows: tf.Tensor
       encoded: scalar string, the bytes of a JPEG or a PNG, from `bombs.harmless`.
       height_width: int32 [2], its size in pixels (`headers.sizes`).
       windows: int32 [V, 4], one a crop: top, left, height, width in pixels.
-      crops: what to make of them, V in all.
+      crops: their sizes, V views in all.
 
     Returns:
       uint8 [count, size, size, 3] of each of `crops`.
@@ -181,7 +181,7 @@ def crop_encoded(encoded: tf.Tensor, height_width: tf.Tensor, windows: tf.Tensor
 
 
 def central_view(encoded: tf.Tensor, fraction: float, size: int) -> tf.Tensor:
-    """The centred square of one encoded image, resized: what evaluations look at, without any Python.
+    """The centred square of one encoded image, resized, as evaluations see it, without any Python.
 
     Args:
       encoded: scalar string, the bytes of a JPEG or a PNG. TensorFlow reads BMPs and the first frame of GIFs too, but

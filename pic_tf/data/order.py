@@ -181,7 +181,7 @@ def _key(seed: int, stream: int, number: int, window: tf.Tensor | int) -> tf.Ten
 
 
 def _shuffle(index: tf.Tensor, size: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
-    """Where permutations of [0, size) send int64 [b] indices; size int64 [] or [b], key uint32 [3] or [b, 3]."""
+    """Permute int64 [b] indices within [0, size); size int64 [] or [b], key uint32 [3] or [b, 3]."""
     # At size 4^k + 1 the op's blocks are one bit short and it is no permutation: take one of size + 1 and walk past the
     # number that is too large.
     last = size - 1
@@ -201,7 +201,7 @@ def _alternatives(values: list[int]) -> str:
 
 
 def epoch_order(num_instances: int, batch_size: int, seed: int = 0) -> SlidingWindow:
-    """The usual order: every instance once an epoch, reshuffled each epoch (W = S = N).
+    """Visit every instance once an epoch, reshuffled each epoch: the usual order (W = S = N).
 
     The last N mod B instances of each shuffle are left out of that epoch.
 
@@ -219,7 +219,7 @@ def epoch_order(num_instances: int, batch_size: int, seed: int = 0) -> SlidingWi
 
 
 def default_window(num_instances: int, batch_size: int) -> tuple[int, int]:
-    """Window and stride where the user names none.
+    """Choose window and stride for a number of instances.
 
     W = min(131072, B 2^floor(log2(N / 2B))), the paper's window or at most half of a small data
     set, and S = W / 8 (majority ratio 87.5 %). Below 8 batches a data set is too small for
@@ -242,7 +242,7 @@ def default_window(num_instances: int, batch_size: int) -> tuple[int, int]:
 
 
 def default_shards(num_instances: int, window_size: int, window_stride: int, num_replicas: int = 1) -> int:
-    """Virtual shards where the user names no number.
+    """Choose the number of virtual shards for a window.
 
     V = 256 where there are windows and it fits their sizes, so that another number of replicas goes on with the
     same ones; else 0.
@@ -261,5 +261,5 @@ def default_shards(num_instances: int, window_size: int, window_stride: int, num
 
 
 def default_stride(window_size: int) -> int:
-    """S = W / 8 where the user names none: the paper's majority ratio of 87.5 % (Section 4.1)."""
+    """S = W / 8: the paper's majority ratio of 87.5 % (Section 4.1)."""
     return max(window_size // 8, 1)

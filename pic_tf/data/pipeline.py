@@ -1,4 +1,4 @@
-"""From steps to batches: ids -> images -> crops, every batch a pure function of (seed, step)."""
+"""Make the batch of each step, ids -> images -> crops, as a pure function of (seed, step)."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -34,26 +34,26 @@ def pretraining_batches(
     broken: BrokenImages | None = None,
     augment: OfOne | None = None,
 ) -> tf.data.Dataset:
-    """Batches of the steps start_step ... stop_step - 1.
+    """Make the batches of the steps start_step ... stop_step - 1.
 
-    An image that cannot be decoded gets weight 0 and, as its views, those of another one in the batch, so that
-    they are natural images all the same. One that cannot be read ends the batches.
+    An image that cannot be decoded gets weight 0 and the views of another image of the batch, so that all views are
+    natural images. An image that cannot be read ends the batches.
 
     Args:
       source: the images.
-      order: which instances each step visits.
-      crops: what to make of each image.
-      seed: of the crops and of the augmentation.
+      order: the instances that each step visits.
+      crops: kinds of views of each image.
+      seed: seed of the crops and of the augmentation.
       start_step: first step.
       stop_step: one past the last step.
-      broken: where to take note of images that cannot be decoded.
+      broken: list of images that cannot be decoded, to add to.
       augment: maps a view uint8 [size, size, 3] and its numbers float32 [10] to float32 [size, size, 3] here, on the
         host (`Augmentation.of_one`); None where the model does so.
 
     Returns:
       Dataset of (groups, instance_ids int64 [b], weights float32 [b]). Each of `crops` gives a group: (views uint8
       [b n, size, size, 3], random float32 [b n, 10]), the n views of an image one after another, where `random` drives
-      an augmentation; with `augment` it is what that made of them, float32 [b n, size, size, 3].
+      an augmentation; with `augment` a group is its outcome, float32 [b n, size, size, 3].
     """
     batch, count = order.batch_size // order.num_replicas, total(crops)
     scales = [crop.scale for crop in crops for _ in range(crop.count)]
@@ -93,16 +93,16 @@ def labelled_batches(
     stop_step: int,
     broken: BrokenImages,
 ) -> tf.data.Dataset:
-    """Randomly cropped images with their labels, for a classifier that learns beside the network.
+    """Crop images at random and give their labels, for a classifier that learns beside the network.
 
     Args:
       source: labelled images.
-      order: which of them each step visits.
-      crop: what to make of each.
-      seed: of the crops.
+      order: the images that each step visits.
+      crop: kind of view of each image.
+      seed: seed of the crops.
       start_step: first step.
       stop_step: one past the last step.
-      broken: where to take note of images that cannot be decoded; they get weight 0.
+      broken: list of images that cannot be decoded, to add to; they get weight 0.
 
     Returns:
       Dataset of (normalised views float32 [b, size, size, 3], labels int64 [b], weights float32 [b]).
@@ -123,7 +123,7 @@ def evaluation_batches(
     batch_size: int = 256,
     broken: BrokenImages | None = None,
 ) -> tf.data.Dataset:
-    """Central views of some instances, in the order given.
+    """Cut central views of some instances, in the order given.
 
     Args:
       source: the images.
@@ -131,7 +131,7 @@ def evaluation_batches(
       image_size: side of a view in pixels.
       crop_fraction: side of the centred square as a share of the short side, in (0, 1].
       batch_size: images a batch; the last batch may be smaller.
-      broken: where to take note of images that cannot be decoded; their views are black.
+      broken: list of images that cannot be decoded, to add to; their views are black.
 
     Returns:
       Dataset of uint8 [b, size, size, 3].
@@ -147,14 +147,14 @@ def evaluation_batches(
 
 
 def find_unreadable(source: Source, instance_ids: Iterable[int]) -> ValueError | None:
-    """TensorFlow does not always say which image it could not read; this looks for it, one by one.
+    """Find an image that cannot be read, one by one: TensorFlow does not always name it.
 
     Args:
       source: the images.
-      instance_ids: where to look.
+      instance_ids: ids of the images to try.
 
     Returns:
-      An error that names the first such image, or None where all are well.
+      An error that names the first such image, or None.
     """
     for instance_id in instance_ids:
         try:
@@ -175,7 +175,7 @@ def _crop(
     broken: BrokenImages | None,
     change: Callable[[list[tf.Tensor], tf.Tensor], tuple[tf.Tensor, ...]] | None = None,
 ) -> tf.data.Dataset:
-    """(ids, random) -> (views, ids, weights, random), a batch at a time.
+    """Turn (ids, random) into (views, ids, weights, random), a batch at a time.
 
     Python is called as if it had no state: a deterministic run would otherwise do one batch after the other.
 
@@ -221,7 +221,7 @@ def _crop(
 def _decode(
     encoded, sizes, windows, ids, weights, random, crops: Sequence[Crop], broken: BrokenImages, change
 ) -> tf.data.Dataset:
-    """A data set of this one batch: all its images at once, or, where that fails, one by one."""
+    """Decode one batch, as a data set: all images at once, or, if that fails, one by one."""
     cores, number = os.cpu_count(), tf.size(ids, tf.int64)
 
     def cut(encoded: tf.Tensor, size: tf.Tensor, windows: tf.Tensor, random: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -253,12 +253,12 @@ def _decode(
 
 
 def _first_line(error: Exception) -> str:
-    """What a terminal can show of an error that may quote a file's name."""
+    """The first line of an error, without characters of a file's name that a terminal cannot show."""
     return "".join(c if c.isprintable() else "?" for c in (str(error).splitlines() or [type(error).__name__])[0])
 
 
 def _replace(views: tuple[tf.Tensor, ...], weights: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """Views [b, ...] of weight 0 become those of the images of weight 1, one after another; black if there are none."""
+    """Replace views [b, ...] of weight 0 by those of images of weight 1, in turn; by black ones if there are none."""
 
     def chosen() -> tuple[tf.Tensor, ...]:
         fine = tf.where(weights > 0)[:, 0]

@@ -1,4 +1,4 @@
-"""Published augmentations, with their numbers and where these come from."""
+"""Published augmentations, with their numbers and sources."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ from pic_tf.data.augment import Augmentation
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """Settings that one name stands for; those of `Augmentation` and of the crop.
+    """Settings of a published augmentation: those of `Augmentation` and of the crop.
 
     Attributes:
       crop_scale: least and largest area of a crop, share of the image.
@@ -71,7 +71,7 @@ def instdisc() -> Preset:
 
 
 def crop_flip() -> Preset:
-    """Crops and mirror images alone: the weak augmentation of supervised training.
+    """Crops and flips alone: the weak augmentation of supervised training.
 
     Source: https://arxiv.org/abs/1409.4842, Section 6 (8 to 100 % of the area, aspect 3/4 to 4/3).
     """
@@ -82,7 +82,7 @@ PRESETS = {preset.__name__: preset for preset in (simclr, mocov2, instdisc, crop
 
 
 def augmentation_of(preset: Preset) -> Augmentation:
-    """What is done to a view after its crop."""
+    """The changes of a view after its crop."""
     return Augmentation(
         preset.flip_probability,
         preset.jitter,

@@ -1,4 +1,4 @@
-"""Count what an order of visits does, visit by visit."""
+"""Measure an order of visits, visit by visit."""
 
 import numpy as np
 import tensorflow as tf
@@ -7,16 +7,16 @@ from pic_tf.data.order import SlidingWindow
 
 
 def visit_statistics(order: SlidingWindow, num_steps: int, first_step: int = 0) -> dict[str, float]:
-    """What an order does, counted visit by visit (brute force, for reports and tests).
+    """Count visits, distances between visits and the majority ratio by brute force.
 
     Args:
-      order: the order to look at.
-      num_steps: how many steps to count; at least two windows for distances to exist.
-      first_step: where to start.
+      order: the order.
+      num_steps: number of steps to count; at least two windows for distances to exist.
+      first_step: first step to count.
 
     Returns:
-      views: how many visits were counted.
-      instances_visited: how many different instances they reached.
+      views: number of visits counted.
+      instances_visited: number of different instances among them.
       visits_per_instance: mean over the instances visited.
       median_distance: views between two visits of the same instance (W for the majority).
       majority_ratio: share of all visits whose instance comes again within 2 W views, which

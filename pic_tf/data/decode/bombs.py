@@ -1,4 +1,4 @@
-"""Images that need far more memory than their files let expect are refused before a pixel is decoded.
+"""Refuse images that need far more memory than their files let expect, before a pixel is decoded.
 
 A few bytes can declare 50,000 x 50,000 pixels, or hide gigabytes of text. An image that passes takes at most 1.6 GB
 while it is decoded (measured: the largest progressive JPEG, 9 bytes a pixel; a PNG takes less).
@@ -18,7 +18,7 @@ from pic_tf.data.sources.formats import JPEG_START
 MAX_PIXELS = 178_956_970
 # The first 24 bytes of a PNG that is surely small enough, as integers: their least and their largest values.
 _SMALL_PNG = [(*struct.unpack(">4i", PNG_HEADER), side, side) for side in (1, math.isqrt(MAX_PIXELS))]
-_PNG_TEXTS = (b"zTXt", b"iTXt")  # the chunks that hold compressed text
+_PNG_TEXTS = (b"zTXt", b"iTXt")  # chunks of compressed text
 # Deflate grows at most 1032-fold (https://zlib.net/zlib_tech.html): the texts in a shorter PNG cannot take more memory
 # than the pixels of the largest image.
 _SHORT_PNG = 3 * MAX_PIXELS // 1032  # bytes
@@ -26,7 +26,7 @@ _MOST_CHUNKS = 1000  # that are looked at in the graph
 
 
 def check_size(shape: tf.Tensor) -> tf.Operation:
-    """An operation that fails for too large an image, or one of no size; decode only after it.
+    """Make an operation that fails for too large an image, or one of no size; decode only after it.
 
     Args:
       shape: int32 [2], height and width in pixels.
@@ -42,7 +42,7 @@ def check_size(shape: tf.Tensor) -> tf.Operation:
 # A graph even in eager mode, where Python's errors would come out as another kind.
 @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
 def harmless(encoded: tf.Tensor) -> tf.Tensor:
-    """Images of which each PNG is small enough and without the parts that only take memory.
+    """Check that PNGs are small enough, and leave out their parts that only take memory.
 
     A decoder would keep the compressed texts of a PNG, up to 8 GB. JPEGs pass as they are: `check_size` is for them.
 
@@ -71,7 +71,7 @@ def harmless(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _holds_texts(encoded: tf.Tensor, png: tf.Tensor) -> tf.Tensor:
-    """bool [b]: which of the images, where `png` [b], have compressed texts, or too many chunks to look at them all."""
+    """bool [b], true for images of `png` [b] with compressed texts, or with too many chunks to look at them all."""
     end = tf.cast(tf.strings.length(encoded), tf.int64)
     texts = [int.from_bytes(kind, "big") for kind in _PNG_TEXTS]
 

@@ -1,4 +1,4 @@
-"""Sizes that encoded images declare, of a whole batch in the graph; nothing is decoded."""
+"""Read the sizes of a batch of encoded images from their headers, in the graph and without decoding."""
 
 import struct
 
@@ -12,7 +12,7 @@ _FRAME = 9  # bytes of a frame header up to its width: FF, kind, length (2), bit
 
 
 def sizes(encoded: tf.Tensor) -> tf.Tensor:
-    """Height and width of images, read from their first bytes.
+    """Read height and width of images from their first bytes.
 
     Args:
       encoded: string [b], the bytes of JPEGs, PNGs, or of anything else.
@@ -30,7 +30,7 @@ def sizes(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def starts_with(encoded: tf.Tensor, start: bytes) -> tf.Tensor:
-    """bool [b], which of string [b] begin so."""
+    """bool [b], true for string [b] with this start."""
     return tf.strings.substr(encoded, 0, len(start)) == start
 
 

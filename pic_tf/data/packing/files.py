@@ -1,4 +1,4 @@
-"""What there is to pack: a folder of files, a zip file with a list of labels, or a prepared TFDS data set."""
+"""List files to pack: a folder, a zip file with a list of labels, or a prepared data set of TensorFlow Datasets."""
 
 import functools
 import io
@@ -25,9 +25,9 @@ class Files(NamedTuple):
     """Files to pack.
 
     Attributes:
-      named: what each is called, and what `fetch` takes; in the order of their ids.
-      fetch: to a file's bytes, and the name of its class or "". It can be sent to other processes.
-      class_names: all there may be, in the order of their numbers.
+      named: (name, key) of each file, in the order of their ids.
+      fetch: from a key to the file's bytes and the name of its class or ""; other processes can call it.
+      class_names: all possible classes, in the order of their numbers.
     """
 
     named: list[tuple[str, Any]]
@@ -36,7 +36,7 @@ class Files(NamedTuple):
 
 
 def list_files(source: str, label_map: str = "") -> dict[str, Files]:
-    """List what there is to pack.
+    """List the files to pack.
 
     Args:
       source: a folder of images; one with `train` and `val`, `validation` or `test` inside; one with train.zip,
@@ -91,7 +91,7 @@ def _fetch_file(root: pathlib.Path, name: str) -> tuple[BinaryIO, str]:
 
 
 class _Member(NamedTuple):
-    """A file in a zip file; passed to the workers, so that not every one has to read the archive's whole directory."""
+    """A file in a zip file, as the directory of the archive has it: the workers need not read the directory again."""
 
     offset: int
     compressed: int

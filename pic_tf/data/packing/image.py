@@ -1,4 +1,4 @@
-"""What packing stores of an image: the file itself, or a JPEG of its picture, shrunk."""
+"""Make the record of an image: the file itself, or its picture encoded anew and shrunk."""
 
 import io
 import math
@@ -19,7 +19,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")  # of what Pillow reads all t
 
 
 def packed_image(file: BinaryIO, short_side: int, quality: int) -> tuple[bytes, int, int]:
-    """Decode an image to its last pixel, and return what to store of it.
+    """Decode an image to its last pixel, and make its record.
 
     That is the file itself, if it is a JPEG (gray or colour) or a PNG (gray or RGB of 8 bits, not animated) whose short
     side is `short_side` at most, and the decoder of training reads it. Otherwise it is a JPEG of the picture in RGB,
@@ -36,7 +36,7 @@ def packed_image(file: BinaryIO, short_side: int, quality: int) -> tuple[bytes, 
       (bytes, width, height).
 
     Raises:
-      Exception: of any kind, where it is damaged or no image, or larger than `bombs.MAX_PIXELS`.
+      Exception: of any kind, for a file that is damaged, no image, or larger than `bombs.MAX_PIXELS`.
     """
     file.seek(0)
     with Image.open(file, formats=_FORMATS) as image:
@@ -53,7 +53,7 @@ def packed_image(file: BinaryIO, short_side: int, quality: int) -> tuple[bytes, 
         picture = picture.resize((width, height), Image.Resampling.BILINEAR)
     picture.info.clear()  # Pillow would store a comment
     buffer = io.BytesIO()
-    # What a GIF shows are drawings: small as a PNG, and without the ripples of a JPEG.
+    # GIFs are drawings as a rule: small as a PNG, which has no ripples.
     picture.save(buffer, "PNG" if image.format == "GIF" and not shrinks else "JPEG", quality=quality)
     return buffer.getvalue(), width, height
 
@@ -92,7 +92,7 @@ def _decode(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """The picture as a viewer shows it; Pillow alone would clip all above 255."""
+    """Convert to RGB as viewers do; Pillow alone would clip levels above 255."""
     if image.mode == "F" or image.mode.startswith("I"):
         levels = np.asarray(image)
         if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):

@@ -1,4 +1,4 @@
-"""Pack files into the shards of a data set, which at any moment is whole or not there."""
+"""Pack files into a data set, which at any moment is whole or not there."""
 
 import contextlib
 import csv
@@ -30,7 +30,7 @@ _UNFINISHED = re.compile(r"images-\d{5,}\.(arrayrecord|arrayrecord\.partial|csv|
 
 
 class Packed(NamedTuple):
-    """The outcome of one packing; as text, what a command prints.
+    """Outcome of a packing; as text, the lines that a command prints.
 
     Attributes:
       folder: the packed data set.
@@ -70,26 +70,26 @@ def pack(
     executor: Executor,
     progress: Progress,
 ) -> Packed:
-    """Pack what is not packed yet. At any moment the folder holds a whole data set, or none.
+    """Pack the files that are not packed yet. At any moment the folder holds a whole data set, or none.
 
     Shards are made in parallel and taken into the data set one by one in their order, so that images get their ids in
     the order of the files, however many processes there are.
 
     Args:
-      files: what to pack.
+      files: files to pack, and those that are packed.
       folder: the packed data set, to make or to append to.
       short_side: pixels to shrink to; 0 to keep the sizes.
       quality: of JPEGs.
       images_per_shard: at most.
       executor: runs `make_shard`, after `start_worker`.
-      progress: what it counts in.
+      progress: counters that the processes share.
 
     Returns:
-      What was packed.
+      The outcome.
 
     Raises:
-      ValueError: for a data set that is damaged, or was packed in another way, or where no file is an image.
-      OSError: where it cannot be written.
+      ValueError: for a data set that is damaged or was packed with other settings, or if no file is an image.
+      OSError: if the data set cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     description, packed = _so_far(folder, short_side, quality)
@@ -129,7 +129,7 @@ def pack(
 
 
 def _so_far(folder: pathlib.Path, short_side: int, quality: int) -> tuple[Description, set[str]]:
-    """The data set in a folder and the names in it; what a packing that was stopped left besides is removed."""
+    """Read the data set in a folder and the names in it; remove what a packing that was stopped left besides."""
     description, packed = Description((), short_side, quality, ()), set()
     if is_packed(folder):
         description, packed = read_description(folder), set(open_packed(folder).names)
@@ -147,7 +147,7 @@ def _so_far(folder: pathlib.Path, short_side: int, quality: int) -> tuple[Descri
 
 @contextlib.contextmanager
 def _bar(folder: pathlib.Path, total: int, progress: Progress) -> Iterator[tqdm]:
-    """A bar that counts from zero; where something fails, all processes are told to stop."""
+    """Show a bar that counts from zero; after an error, tell all processes to stop."""
     progress.tried.value = progress.left_out.value = 0
     bar_format = "{desc}: {n_fmt}/{total_fmt} images|{bar:20}| {elapsed}, {remaining} left, {rate_fmt}{postfix}"
     with tqdm(total=total, unit=" images", desc=folder.name, bar_format=bar_format) as bar:
@@ -159,7 +159,7 @@ def _bar(folder: pathlib.Path, total: int, progress: Progress) -> Iterator[tqdm]
 
 
 def _result(future: Future, bar: tqdm, progress: Progress) -> Made:
-    """Wait, and move the bar meanwhile."""
+    """Wait for a shard, and move the bar meanwhile."""
     while not wait([future], timeout=0.2).done:
         bar.set_postfix_str(f"{progress.left_out.value:,} left out", refresh=False)
         bar.update(progress.tried.value - bar.n)
@@ -173,7 +173,7 @@ def _write_left_out(folder: pathlib.Path, left_out: dict[str, str]) -> None:
 
 
 def _drop_unused_classes(folder: pathlib.Path, description: Description) -> None:
-    """Folders without an image are no classes."""
+    """Drop classes without an image, which come from folders of other files."""
     used = {label for shard in description.shards for label in read_manifest(folder, shard).labels}
     class_names = tuple(name for name in description.class_names if name in used)
     if class_names != description.class_names:

@@ -25,7 +25,7 @@ def pack_source(
     images_per_shard: int,
     workers: int,
 ) -> Iterator[Packed]:
-    """Pack all parts of a source.
+    """Pack all parts of a source, one after another.
 
     Args:
       source: as of `list_files`.
@@ -37,18 +37,18 @@ def pack_source(
       workers: processes at most.
 
     Yields:
-      What was packed, part by part.
+      The outcome of each part.
 
     Raises:
-      ValueError: for a source that is none, or an output that is something else or in use.
-      OSError: where the output cannot be written.
+      ValueError: for a source without files, or an output that is no packed data set or is in use.
+      OSError: if the output cannot be written.
     """
     parts = list_files(source, label_map)
     if output.resolve().is_relative_to(pathlib.Path(source).resolve()):
         raise ValueError(f"expected --output outside of --source, got {str(output)!r}: it would be packed too")
     output.mkdir(parents=True, exist_ok=True)
-    most = max(len(files.named) for files in parts.values())
-    workers = min(workers, -(-most // min(_FEWEST, images_per_shard)))
+    largest = max(len(files.named) for files in parts.values())
+    workers = min(workers, -(-largest // min(_FEWEST, images_per_shard)))
     context = multiprocessing.get_context("spawn")
     progress = Progress(context.Value("q"), context.Value("q"), context.Event())
     with exclusive(output / ".lock"), _processes(workers, progress) as executor:
@@ -59,7 +59,7 @@ def pack_source(
 
 @contextlib.contextmanager
 def _processes(count: int, progress: Progress) -> Iterator[Executor]:
-    """Processes of one thread and without a GPU. They pass over Ctrl-C: this one tells them to stop."""
+    """Start processes of one thread and without a GPU. They ignore Ctrl-C: this process tells them to stop."""
     os.environ |= {"CUDA_VISIBLE_DEVICES": "-1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
     context = multiprocessing.get_context("spawn")
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # they inherit it

@@ -1,4 +1,4 @@
-"""A shard of a packed data set, written by one process."""
+"""Write a shard of a packed data set in a process of its own."""
 
 import hashlib
 import multiprocessing
@@ -18,12 +18,12 @@ from pic_tf.data.sources.packed_format import WRITER_OPTIONS, Row
 
 
 class Progress(NamedTuple):
-    """What the processes share.
+    """Counters that the processes share.
 
     Attributes:
       tried: number of files looked at.
-      left_out: how many of them were no images.
-      stop: set where something failed, and all shall end.
+      left_out: number of those that were no images.
+      stop: set after an error, for all processes to end.
     """
 
     tried: Synchronized
@@ -32,10 +32,10 @@ class Progress(NamedTuple):
 
 
 class Made(NamedTuple):
-    """What became of the files for a shard.
+    """Outcome of the files for a shard.
 
     Attributes:
-      rows: for the manifest; where there are none, there is no shard.
+      rows: rows of the manifest; without any, there is no shard.
       left_out: name -> reason.
       source_bytes: size of the files that became records.
     """
@@ -46,7 +46,7 @@ class Made(NamedTuple):
 
 
 def start_worker(progress: Progress) -> None:
-    """To be called once in each process that makes shards; it ends when the process that started it is gone."""
+    """Prepare a process that makes shards; it ends when the process that started it is gone."""
     global _progress
     _progress = progress
     trace_decoder()
@@ -62,21 +62,21 @@ def make_shard(
     short_side: int,
     quality: int,
 ) -> Made:
-    """Write a shard; it is there as a whole or not at all.
+    """Write a shard, as a whole or not at all.
 
     Args:
       path: the file.
-      files: what each image is called, and what `fetch` takes.
-      fetch: to a file's bytes and the name of its class.
+      files: (name, key) of each file.
+      fetch: from a key to the file's bytes and the name of its class.
       short_side: as of `packed_image`.
       quality: as of `packed_image`.
 
     Returns:
-      What became of the files.
+      The outcome of the files.
 
     Raises:
-      OSError: where the shard cannot be written.
-      InterruptedError: where `Progress.stop` was set.
+      OSError: if the shard cannot be written.
+      InterruptedError: if `Progress.stop` was set.
     """
     rows, left_out, source_bytes, aside = [], {}, 0, path.with_name(path.name + ".partial")
     try:

@@ -10,14 +10,14 @@ from pic_tf.data.sources.packed import damaged_records, is_packed, open_packed
 
 
 def verify(output: pathlib.Path, workers: int) -> None:
-    """Read all records of a packed data set, or of those in `train` and `val`, and print what is damaged.
+    """Read all records of a packed data set, or of those in `train` and `val`, and name the damaged ones.
 
     Args:
       output: the folder.
       workers: threads that read.
 
     Raises:
-      ValueError: where there is none, one cannot be opened, or records are damaged.
+      ValueError: for a folder without a packed data set, one that cannot be opened, or damaged records.
     """
     folders = [folder for folder in (output, output / "train", output / "val") if is_packed(folder)]
     if not folders:

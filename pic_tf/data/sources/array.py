@@ -16,7 +16,7 @@ class ArraySource:
       images: uint8 [N, H, W, 3].
       labels: integer [N], or None.
       class_names: one name a label, or ().
-      name: what to call it in messages.
+      name: the name in messages.
 
     Raises:
       ValueError: for another shape or dtype, or labels of another length.
@@ -45,7 +45,7 @@ class ArraySource:
         return len(self.images)
 
     def path(self, instance_id: int) -> str:
-        """What to call an instance in messages."""
+        """The name of an instance in messages."""
         return f"{self.name}[{instance_id}]"
 
     def fingerprint(self) -> str:
@@ -53,13 +53,13 @@ class ArraySource:
         return hashlib.sha256(np.ascontiguousarray(self.images)).hexdigest()
 
     def read(self, instance_ids: tf.Tensor) -> tf.Tensor:
-        """uint8 [b, H, W, 3] images of int64 [b] ids."""
+        """Images uint8 [b, H, W, 3] of int64 [b] ids."""
         images = tf.numpy_function(lambda ids: self.images[ids], [instance_ids], tf.uint8, stateful=False)
         return tf.ensure_shape(images, [*instance_ids.shape, *self.images.shape[1:]])
 
 
 def digits(split: str) -> ArraySource:
-    """scikit-learn's 1,797 real 8 x 8 scans of handwritten digits: 1,500 to train on, 297 held out.
+    """Open scikit-learn's 1,797 scans of handwritten digits, 8 x 8 pixels: 1,500 to train on, 297 held out.
 
     Args:
       split: "train" or "held_out".

@@ -11,7 +11,7 @@ def class_numbers(found: Iterable[str], class_names: Sequence[str], images: str)
     Args:
       found: classes of some images.
       class_names: classes of the training set, in the order of their numbers.
-      images: what to call the images in messages.
+      images: name of the images in messages.
 
     Returns:
       The number of each of `class_names`.
@@ -39,7 +39,7 @@ def labels_of(
       own_names: these classes, in the order of their numbers.
       class_names: classes of the training set, to number by instead; () for `own_names`. One class alone is a choice
         among them.
-      images: what to call the images in messages.
+      images: name of the images in messages.
 
     Returns:
       (labels int64 [N], class names), or (None, ()).

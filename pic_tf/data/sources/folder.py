@@ -28,7 +28,7 @@ class FolderSource:
       paths: relative paths of the images, one an instance.
       labels: int64 [N], or None.
       class_names: the class folders, sorted, or ().
-      name: what to call it in messages.
+      name: the name of the images in messages.
     """
 
     folder: str
@@ -54,7 +54,7 @@ class FolderSource:
         return hashlib.sha256(b"\0".join(map(os.fsencode, self.paths))).hexdigest()
 
     def read(self, instance_ids: tf.Tensor) -> tf.Tensor:
-        """string [b], the files' bytes, of int64 [b] ids."""
+        """The files' bytes, string [b], of int64 [b] ids."""
         files = tf.gather(self._files, instance_ids)
         return tf.map_fn(tf.io.read_file, files, fn_output_signature=tf.string)
 
@@ -71,8 +71,8 @@ def open_folder(
     Args:
       folder: path of the folder.
       class_names: classes that its class folders must be among, to number the labels by; () for its own.
-      seed: which files to check where there are too many to check all.
-      max_broken: share of the files that may begin otherwise.
+      seed: seed of the draw of files to check.
+      max_broken: share of the checked files that may begin otherwise, in [0, 1].
 
     Returns:
       The source.
@@ -101,7 +101,7 @@ def open_folder(
 
 
 def _check_first_bytes(root: pathlib.Path, paths: list[str], seed: int, max_broken: float) -> None:
-    """Raise ValueError where a file cannot be read, or more than `max_broken` of them do not begin as images."""
+    """Raise ValueError for a file that cannot be read, or if a larger share than `max_broken` begin as no images."""
     checked = range(len(paths))
     if len(paths) > _MAX_CHECKED:
         checked = np.random.default_rng(seed).choice(len(paths), _MAX_CHECKED, replace=False)
@@ -126,7 +126,7 @@ def _check_first_bytes(root: pathlib.Path, paths: list[str], seed: int, max_brok
 
 
 def files_below(root: pathlib.Path) -> list[str]:
-    """Sorted relative paths of all files that are not hidden; a folder that links lead to twice is read once.
+    """List the relative paths of all files that are not hidden, sorted; a folder reached by links too is read once.
 
     Raises:
       ValueError: for a folder that cannot be read.

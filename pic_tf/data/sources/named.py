@@ -1,4 +1,4 @@
-"""Which images a flag names: digits, a folder, a packed data set, or one of TensorFlow Datasets."""
+"""Open the images that a flag names: digits, a folder, a packed data set, or one of TensorFlow Datasets."""
 
 import pathlib
 
@@ -13,10 +13,10 @@ _EVALUATION_FOLDERS = ("val", "validation", "test")
 
 
 def open_source(name: str, class_names: tuple[str, ...] = (), max_broken: float = 0.01) -> Source:
-    """Images by name: "tfds:NAME[:SPLIT]", a packed data set (tools/pack.py), or a folder of images.
+    """Open images by name: "tfds:NAME[:SPLIT]", a packed data set (tools/pack.py), or a folder of images.
 
     Args:
-      name: what a flag says.
+      name: the value of a flag.
       class_names: classes that its own must be among, to number the labels by; () for its own.
       max_broken: share of the files of a folder that may be no images.
 
@@ -34,7 +34,7 @@ def open_source(name: str, class_names: tuple[str, ...] = (), max_broken: float 
 
 
 def open_dataset(dataset: str, eval_dataset: str = "", max_broken: float = 0.01) -> tuple[Source, Source | None]:
-    """The training images and the held-out ones that flags name.
+    """Open the training images and the held-out ones that flags name.
 
     `dataset` is "digits" or a name for `open_source`. Of a folder with a `train` folder inside that is taken, and its
     `val`, `validation` or `test` becomes the held-out set unless `eval_dataset` names another; of a TFDS data set
@@ -49,8 +49,8 @@ def open_dataset(dataset: str, eval_dataset: str = "", max_broken: float = 0.01)
       (training source, held-out source or None).
 
     Raises:
-      ValueError: where a folder is missing, empty or holds something else, or where the held-out
-        set has a class that the training set has not.
+      ValueError: for a folder that is missing, empty or holds something else, or a held-out set with a
+        class that the training set has not.
     """
     if dataset == "digits":
         train, held_out = digits("train"), digits("held_out")

@@ -1,4 +1,4 @@
-"""Packed data sets: images in a few large files, read at random by id. The format is in packed_format.py."""
+"""Read packed data sets: images in a few large files, in the format of packed_format.py, at random by id."""
 
 import dataclasses
 import hashlib
@@ -19,10 +19,10 @@ class PackedSource:
 
     Attributes:
       folder: the folder.
-      names: what the images were called where they were packed from.
+      names: names of the images in the source that they were packed from.
       labels: int64 [N], or None.
       class_names: one name a label, or ().
-      name: what to call it in messages.
+      name: the name of the images in messages.
       shards: in the order of the ids.
       records: those of all shards, by id.
       sizes: int64 [N], bytes of each record.
@@ -43,7 +43,7 @@ class PackedSource:
         return len(self.names)
 
     def path(self, instance_id: int) -> str:
-        """The original name of an instance, and where its record is."""
+        """The original name of an instance, and the place of its record."""
         file, number = self.records.locate(instance_id)
         return f"{self.names[instance_id]} (record {number} of {file.path})"
 
@@ -52,7 +52,7 @@ class PackedSource:
         return self.records_sha256
 
     def read(self, instance_ids: tf.Tensor) -> tf.Tensor:
-        """string [b], the encoded images, of int64 [b] ids.
+        """The encoded images, string [b], of int64 [b] ids.
 
         Raises:
           tf.errors.InvalidArgumentError: at run time (eagerly ValueError), for a shard that cannot be read, a record
@@ -120,14 +120,14 @@ def open_packed(folder: str | os.PathLike, class_names: tuple[str, ...] = ()) ->
 
 
 def damaged_records(source: PackedSource, shard: int) -> list[int]:
-    """The ids of a shard's records that are not as they were packed; all of them are read.
+    """Read all records of a shard, and list the ids of those that are not as they were packed.
 
     Args:
       source: the data set.
-      shard: which one, from 0.
+      shard: number of the shard, from 0.
 
     Raises:
-      ValueError: where the manifest is damaged.
+      ValueError: for a damaged manifest.
     """
     first = sum(s.records for s in source.shards[:shard])
     found = []

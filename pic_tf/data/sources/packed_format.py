@@ -1,6 +1,6 @@
-"""What a packed data set is on disk.
+"""Read and write the files of a packed data set.
 
-A folder, which tools/pack.py writes:
+The data set is a folder, which tools/pack.py writes:
 
     dataset.json              version of the format, number of images, classes, and the shards in their order
     images-00000.arrayrecord  a shard: encoded images (JPEG or PNG), one a record
@@ -39,7 +39,7 @@ class Row(NamedTuple):
     """A line of a manifest, but for the id.
 
     Attributes:
-      name: what the image was called where it was packed from.
+      name: name of the image in the source that it was packed from.
       label: name of its class, "" for none.
       width: pixels.
       height: pixels.
@@ -72,11 +72,11 @@ class Manifest(NamedTuple):
 
 
 class Shard(NamedTuple):
-    """What dataset.json says about a shard.
+    """Entry of a shard in dataset.json.
 
     Attributes:
       file: name of the ArrayRecord file; its manifest is the .csv beside it.
-      records: how many images it holds.
+      records: number of images.
       manifest_sha256: checksum of the manifest, in hexadecimal digits.
     """
 
@@ -87,12 +87,12 @@ class Shard(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """What dataset.json says.
+    """Content of dataset.json.
 
     Attributes:
       class_names: in the order of their numbers.
-      short_side: images were shrunk to this in pixels; 0 for not at all.
-      quality: of the JPEGs that packing made.
+      short_side: short side in pixels that images were shrunk to; 0 for none.
+      quality: quality of the JPEGs that packing made.
       shards: in the order of the ids.
     """
 
@@ -106,7 +106,7 @@ def read_description(folder: pathlib.Path) -> Description:
     """Read dataset.json.
 
     Raises:
-      ValueError: where it is missing, damaged or of another format.
+      ValueError: for a file that is missing, damaged or of another format.
     """
     path = folder / DESCRIPTION
     try:
@@ -143,7 +143,7 @@ def write_description(folder: pathlib.Path, description: Description) -> None:
     """Replace dataset.json; the shards it names and their manifests must be there.
 
     Raises:
-      OSError: where it cannot be written; the old one is still there.
+      OSError: if it cannot be written; the old one is still there.
     """
     values = {
         "format": _FORMAT,
@@ -160,7 +160,7 @@ def read_manifest(folder: pathlib.Path, shard: Shard) -> Manifest:
     """Read the manifest of a shard.
 
     Raises:
-      ValueError: where it is missing or not the one that dataset.json knows.
+      ValueError: for a manifest that is missing, or another one than dataset.json knows.
     """
     path = _manifest(folder, shard.file)
     try:
@@ -188,10 +188,10 @@ def write_manifest(folder: pathlib.Path, file: str, first_id: int, rows: Sequenc
       rows: one a record.
 
     Returns:
-      What dataset.json has to say about the shard.
+      The entry of the shard in dataset.json.
 
     Raises:
-      OSError: where it cannot be written.
+      OSError: if it cannot be written.
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")

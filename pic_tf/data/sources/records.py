@@ -1,4 +1,4 @@
-"""Records of ArrayRecord files, read at random by id."""
+"""Read records of ArrayRecord files at random by id."""
 
 import os
 import resource
@@ -31,7 +31,7 @@ class RecordFile(NamedTuple):
 
 
 class UnreadableFile(Exception):
-    """A file that cannot be read, or holds another number of records; the text says what came instead.
+    """A file cannot be read, or holds another number of records; the text says what came instead.
 
     Attributes:
       file: the file.
@@ -49,7 +49,7 @@ class Records:
     Datasets, which starts threads for each batch.
 
     Args:
-      files: what to read of each file.
+      files: the files, and the records of each that count.
 
     Raises:
       UnreadableFile: for a file that cannot be opened, or holds another number of records.
@@ -103,7 +103,7 @@ class Records:
 
 
 def in_graph(read: Callable[[np.ndarray], np.ndarray], ids: tf.Tensor) -> tf.Tensor:
-    """Call a function that reads records as an op, and without state: batches may be read in parallel.
+    """Make an op of a function that reads records, without state, so that batches are read in parallel.
 
     Args:
       read: from integer [n] ids to bytes [n].
@@ -127,7 +127,7 @@ def _open(file: RecordFile) -> ArrayRecordReader:
 
 
 def _allow_open_files(count: int) -> None:
-    """Allow so many more; ImageNet has as many files as a process may usually open, 1,024."""
+    """Allow `count` more open files: ImageNet has as many as a process may usually open, 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < count + _OTHER_FILES:
         raise ValueError(

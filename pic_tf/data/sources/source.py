@@ -10,10 +10,10 @@ class Source(Protocol):
     """Random access to N images.
 
     Attributes:
-      name: what to call it in messages.
+      name: the name of the images in messages.
       labels: int64 [N], or None.
       class_names: one name a label, or ().
-      folder: where its files are, "" where it has none.
+      folder: folder of the files, "" for images without files.
     """
 
     name: str
@@ -24,10 +24,10 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def path(self, instance_id: int) -> str:
-        """What to call an instance in messages."""
+        """The name of an instance in messages."""
 
     def fingerprint(self) -> str:
-        """Changes where an id comes to stand for another image, and only there."""
+        """A text that changes if, and only if, an id comes to stand for another image."""
 
     def read(self, instance_ids: tf.Tensor) -> tf.Tensor:
         """Images of `instance_ids` (int64 [b]) as a graph op: string [b] (encoded) or uint8 [b, H, W, 3]."""

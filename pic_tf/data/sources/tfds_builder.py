@@ -18,12 +18,12 @@ _VERSION = r":(?:\d+|\*)(?:\.(?:\d+|\*)){2}"
 
 
 def parse(text: str) -> tuple[str, str | None]:
-    """(name, split or None) of NAME or NAME:SPLIT, such as "cifar10:3.0.2:train[:90%]" with the version in the name."""
+    """Split NAME or NAME:SPLIT, such as "cifar10:3.0.2:train[:90%]" with a version, into (name, split or None)."""
     return re.fullmatch(rf"([^:]*(?:{_VERSION})?)(?::(.*))?", text, re.DOTALL).groups()
 
 
 def held_out_split(name: str) -> str | None:
-    """The split to evaluate on: "validation" or else "test", or None where there is neither.
+    """Choose the split to evaluate on: "validation", else "test", else None.
 
     Args:
       name: as of `open_tfds`, whose errors about it are raised here as well.
@@ -33,7 +33,7 @@ def held_out_split(name: str) -> str | None:
 
 
 def _builder(name: str) -> Any:
-    """The tfds.core.DatasetBuilder of a data set that is prepared here; nothing is looked for in the network."""
+    """Find the tfds.core.DatasetBuilder of a data set that is prepared here, without the network."""
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core import naming, read_only_builder
     from tensorflow_datasets.core.utils import file_utils
@@ -67,7 +67,7 @@ def _builder(name: str) -> Any:
 
 
 def array_record_builder(name: str) -> Any:
-    """The tfds.core.DatasetBuilder of a data set in ArrayRecord files, the only ones that are read at random.
+    """Find the tfds.core.DatasetBuilder of a data set in ArrayRecord files, the only ones that are read at random.
 
     Args:
       name: as of `tfds_source.open_tfds`.
@@ -89,11 +89,11 @@ def array_record_builder(name: str) -> Any:
 
 
 def record_files(splits: Any, name: str, split: str) -> list[RecordFile]:
-    """The files of a split.
+    """List the files of a split.
 
     Args:
       splits: tfds.core.SplitDict of the data set.
-      name: what to call the data set in messages.
+      name: name of the data set in messages.
       split: such as "train" or "train[:90%]+test".
 
     Raises:
@@ -113,11 +113,11 @@ def record_files(splits: Any, name: str, split: str) -> list[RecordFile]:
 
 
 def image_feature(features: Mapping[str, Any], name: str) -> str:
-    """The name of the one image in the records of a data set, or of the one that is called "image".
+    """Find the one image in the records of a data set, or the one with the name "image".
 
     Args:
       features: tfds.features.FeaturesDict.
-      name: what to call the data set in messages.
+      name: name of the data set in messages.
 
     Raises:
       ValueError: for no image, several, or pixels that are no whole numbers.
@@ -141,7 +141,7 @@ def image_feature(features: Mapping[str, Any], name: str) -> str:
 
 
 def label_feature(features: Mapping[str, Any]) -> str | None:
-    """The name of the one label in the records of a data set, or of the one that is called "label"; None for none.
+    """Find the one label in the records of a data set, or the one with the name "label"; None for none.
 
     Args:
       features: tfds.features.FeaturesDict.

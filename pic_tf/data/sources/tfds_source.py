@@ -1,4 +1,4 @@
-"""Read images of data sets by name: one split of what TensorFlow Datasets has prepared, in ArrayRecord files."""
+"""Read one split of a data set that TensorFlow Datasets has prepared in ArrayRecord files."""
 
 import dataclasses
 import hashlib
@@ -18,14 +18,14 @@ _READ_AT_ONCE = 512  # records, images and all, that are in memory while labels 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RecordLabels:
-    """Labels that are read when they are asked for; to get one, its record has to be read, image and all.
+    """Labels that are read on demand: a label is in the record of its image, which is read with it.
 
     Index it as an array: `labels[ids]` is int64 [n] for integer ids [n]. `np.asarray(labels)` reads the whole split.
 
     Attributes:
       records: by id.
-      feature: what the label is called in them.
-      numbers: int64 [classes + 1], what each stored label becomes; the last is for -1, which stands for none.
+      feature: name of the label in the records.
+      numbers: int64 [classes + 1], the class of each stored label; the last is for -1, which stands for none.
     """
 
     records: Records
@@ -52,7 +52,7 @@ class TfdsSource:
     Attributes:
       name, labels, class_names, folder: as of `Source`; labels are read on demand.
       records: by id.
-      feature: what the image is called in them.
+      feature: name of the image in the records.
       version: name, configuration and version of the data set.
     """
 
@@ -78,7 +78,7 @@ class TfdsSource:
         return hashlib.sha256(repr((self.version, files)).encode()).hexdigest()
 
     def read(self, instance_ids: tf.Tensor) -> tf.Tensor:
-        """string [b], the encoded images, of int64 [b] ids."""
+        """The encoded images, string [b], of int64 [b] ids."""
         return _read(self.records, instance_ids, self.feature, tf.string)
 
 
@@ -113,7 +113,7 @@ def open_split(name: str, split: str | None = None, class_names: tuple[str, ...]
     """Open one split of a prepared data set, whatever the format of its images.
 
     Args:
-      name: what TensorFlow Datasets calls it ("cifar10", "imagenet2012:5.1.0", "ds/config"), prepared in the usual
+      name: its name in TensorFlow Datasets ("cifar10", "imagenet2012:5.1.0", "ds/config"), prepared in the usual
         place or in TFDS_DATA_DIR, or the folder that holds its files ("/data/cifar10/3.0.2").
       split: such as "train", "train[:90%]" or "train+test"; None for "train".
       class_names: classes that its classes must be among, to number the labels by; () for its own.
