@@ -28,7 +28,7 @@ def folder_source(tmp_path_factory):
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     """A place for data sets with `tiny_pictures` in ArrayRecord files, three a split."""
-    from tests.data.tfds_sets import TinyPictures, prepare  # slow to import
+    from tests.data.sources.tfds_sets import TinyPictures, prepare  # slow to import
 
     root = tmp_path_factory.mktemp("datasets")
     prepare(TinyPictures(data_dir=root, file_format="array_record"), num_shards=3)

@@ -13,8 +13,8 @@ from pic_tf.data.packing.verify import verify
 from pic_tf.data.sources import packed
 from pic_tf.files.lock import exclusive
 from tests.data.packing.pictures import SIDE, decoded, left_out, records, save, smooth, write_classes
-from tests.data.test_sources import assert_one_sentence
-from tests.data.tfds_sets import PICTURE, prepare_features
+from tests.data.sources.test_sources import assert_one_sentence
+from tests.data.sources.tfds_sets import PICTURE, prepare_features
 
 
 def test_a_mended_file_is_packed_later(pack, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from pic_tf.data.sources import named
-from tests.data.test_sources import assert_one_sentence, write_images
+from tests.data.sources.test_sources import assert_one_sentence, write_images
 
 
 def test_dataset_digits():

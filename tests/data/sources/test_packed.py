@@ -12,7 +12,7 @@ import tensorflow as tf
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from pic_tf.data.sources import packed, packed_format
-from tests.data.test_sources import assert_one_sentence
+from tests.data.sources.test_sources import assert_one_sentence
 
 NAMES = ("ant/a.jpg", "cat/b.jpg", "cat/deep/c.jpg", "dog/d.jpg", "cat/e.jpg")
 LABELS = ("ant", "cat", "cat", "dog", "cat")

@@ -10,7 +10,7 @@ import pytest
 from pic_tf.data.decode.broken import BrokenImages
 from pic_tf.data.order import epoch_order
 from pic_tf.data.sources.folder import open_folder
-from tests.data.test_broken import OTHER, PNG, encode, folder_of, picture, views_of
+from tests.data.decode.test_broken import OTHER, PNG, encode, folder_of, picture, views_of
 
 
 def test_a_known_one_is_not_decoded_again_but_in_the_next_process(tmp_path):

@@ -15,7 +15,7 @@ from pic_tf.data.decode.broken import BrokenImages, reason
 from pic_tf.data.order import epoch_order
 from pic_tf.data.sources.folder import open_folder
 from tests.data.batches import natural_image, pil_crop, window_from
-from tests.data.test_bombs import chunk, jpeg, png
+from tests.data.decode.test_bombs import chunk, jpeg, png
 
 SIZE, SCALE, SEED = 8, (0.2, 1.0), 3
 SHAPE = (30, 41)

@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 from pic_tf.data.sources import packed
-from tests.data.test_packed import RECORDS, sha256, write
-from tests.data.test_sources import assert_one_sentence
+from tests.data.sources.test_packed import RECORDS, sha256, write
+from tests.data.sources.test_sources import assert_one_sentence
 
 
 def change_description(folder, **changes):
