@@ -56,7 +56,8 @@ def test_two_replicas_resume_bit_for_bit_and_one_goes_on_from_them(tmp_path):
     before = variables_of(tmp_path / "other_number")
     model = build.build_model(open_data.open_data(settings)[0], tf.distribute.get_strategy())
     directory = tmp_path / "other_number" / "checkpoints"
-    assert Checkpoints(directory, model).restore(checkpoint_files.newest(directory)[0]) == 30
+    checkpoints = Checkpoints(directory, model)
+    assert checkpoints.restore(checkpoints.read(checkpoint_files.newest(directory)[0])) == 30
     ring = before["ring"]
     np.testing.assert_array_equal(model.classifier.ids.numpy(), ring)  # slot p of replica r is slot 2 p + r
     weights = before["weights"]

@@ -24,7 +24,7 @@ def test_checkpoint_of_another_model_is_refused(uninterrupted, tmp_path):
     model = build.build_model(settings, ONE)
     with pytest.raises(ValueError, match="expected a checkpoint of this model"):
         directory = pathlib.Path(uninterrupted.output_dir) / "checkpoints"
-        Checkpoints(directory, model).restore(checkpoint_files.newest(directory)[0])
+        Checkpoints(directory, model).read(checkpoint_files.newest(directory)[0])
 
 
 def test_changed_flags_are_named(uninterrupted):

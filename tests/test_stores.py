@@ -1,4 +1,4 @@
-"""Whole runs with rows in host memory and on disk: the same as with all of them on the device, bit for bit."""
+"""Whole runs with rows on disk: the same as with all of them on the device, bit for bit."""
 
 import dataclasses
 import pathlib
@@ -7,9 +7,11 @@ import shutil
 import numpy as np
 import pytest
 
+from pic_tf.files import command_line
 from pic_tf.look.instance_rows import open_rows
-from pic_tf.runs import checkpoint_files, collect_rows, open_data
+from pic_tf.runs import checkpoint_files, collect_rows, open_data, run_folder
 from pic_tf.serving import of_run
+from pic_tf.settings import flag_files
 from pic_tf.training import loop
 from tests.processes import with_replicas
 from tests.short_runs import SMALL, metrics_of, run, signals_after, variables_of
@@ -54,11 +56,41 @@ def test_interrupted_and_resumed_elsewhere(on_device, tmp_path, monkeypatch):
     settings, expected = on_device
     settings = dataclasses.replace(settings, output_dir=str(tmp_path))
     signals_after(monkeypatch, 10, 30, 47)
-    for store, together, step in (("device", 1, 10), ("host", 1, 30), ("disk", 1, 47), ("disk", 3, 92)):
+    for store, together, step in (("device", 1, 10), ("device", 1, 30), ("disk", 1, 47), ("disk", 3, 92)):
         assert run(dataclasses.replace(settings, instance_store=store, steps_per_execution=together)).step == step
     assert_same(tmp_path, expected)
     assert metrics_of(tmp_path) == metrics_of(on_device[0].output_dir)
     assert of_run.export_run(str(tmp_path), str(tmp_path / "again")) == 92
+
+
+def as_of_an_old_run(path):
+    """Make a checkpoint with all rows one of a run whose rows were in host memory."""
+    flags = path / run_folder.FLAGS_FILE
+    flags.write_text(flags.read_text().replace("--instance_store=device", "--instance_store=host"))
+    names = sorted(file.name for file in path.iterdir() if file.name != checkpoint_files.SUMS)
+    sums = "".join(f"{checkpoint_files.sha256_of(path / name)}  {name}\n" for name in names)
+    (path / checkpoint_files.SUMS).write_text(sums)
+
+
+def test_a_run_that_had_its_rows_in_host_memory_goes_on_with_them_on_disk(on_device, tmp_path, monkeypatch, capsys):
+    settings = dataclasses.replace(on_device[0], output_dir=str(tmp_path))
+    signals_after(monkeypatch, 30)
+    assert not run(settings).finished
+    found, _ = checkpoint_files.newest(tmp_path / "checkpoints")
+    as_of_an_old_run(found)
+    assert checkpoint_files.damage(found) is None and "--instance_store=host" in (found / "flags.txt").read_text()
+    again = flag_files.from_flagfile(str(found / "flags.txt"))
+    assert again == dataclasses.replace(open_data.open_data(settings)[0], instance_store="disk")
+    capsys.readouterr()
+    assert run(again).finished
+    blocks = tmp_path / "rows" / "from-step-000000000030" / "replica-00000-of-00001"
+    assert f"\nmoving 768 rows to {blocks}\n" in capsys.readouterr().out
+    assert_same(tmp_path, on_device[1])
+
+
+def test_rows_in_host_memory_are_named_as_a_folder_there():
+    with pytest.raises(SystemExit, match=r"^error: .* got --instance_store=host: .* use --instance_store=disk with a"):
+        command_line.parse(["train", "--instance_store=host"])
 
 
 def test_blocks_that_no_state_needs_are_deleted(on_device, tmp_path):
@@ -102,11 +134,10 @@ def stopped_on_disk(on_device, tmp_path, monkeypatch):
 
 def test_a_state_without_its_blocks_is_one_sentence(stopped_on_disk):
     folder = pathlib.Path(stopped_on_disk.output_dir)
-    for store in ("device", "host"):
-        with pytest.raises(
-            ValueError, match=r"\(its other rows are on disk: tools/collect_rows.py leads back\): use another"
-        ):
-            run(dataclasses.replace(stopped_on_disk, instance_store=store))
+    with pytest.raises(
+        ValueError, match=r"\(its other rows are on disk: tools/collect_rows.py leads back\): use another"
+    ):
+        run(dataclasses.replace(stopped_on_disk, instance_store="device"))
     with pytest.raises(ValueError, match=r"^expected rows of all images in '.*', got those .* --instance_store=disk"):
         open_rows(str(folder))
     last = max((folder / "rows").rglob("*.npz"))
@@ -139,23 +170,21 @@ def test_rows_of_other_windows_are_refused(stopped_on_disk, change):
 def test_another_order_of_visits_from_any_step(tmp_path, monkeypatch):
     """Rows that were trained under another order before the new one comes to them are kept, through restarts too."""
     first = dataclasses.replace(SETTINGS, output_dir=str(tmp_path / "first"))
-    signals_after(monkeypatch, 10, 30, 50, 70)  # counted over all runs
+    signals_after(monkeypatch, 10, 11, 30, 49, 69)  # counted over all runs
     assert run(first).step == 10
-    for name in ("host", "disk"):
-        shutil.copytree(first.output_dir, tmp_path / name)
-    host, disk = (
-        dataclasses.replace(SETTINGS, seed=1, instance_store=store, output_dir=str(tmp_path / store))
-        for store in ("host", "disk")
-    )
-    for settings in (host, disk):
-        assert run(settings, allow_changed_flags=True).step == 30
-    at_30 = variables_of(host.output_dir)
+    disk = dataclasses.replace(SETTINGS, seed=1, instance_store="disk", output_dir=str(tmp_path / "first"))
+    assert run(disk, allow_changed_flags=True).step == 11
+    # From here on all rows on the device are the reference: the ring has none that the new windows do not need.
+    device = dataclasses.replace(disk, instance_store="device", output_dir=str(tmp_path / "device"))
+    collect_rows.collect(disk.output_dir, device.output_dir)
+    assert run(device).step == 30 and run(disk).step == 30
+    at_30 = variables_of(device.output_dir)
     assert_same(disk.output_dir, at_30, visited_before=True)
     shutil.copytree(disk.output_dir, tmp_path / "copy")
     assert run(disk).step == 50
     monkeypatch.undo()
-    assert run(host).finished and run(disk).finished
-    assert_same(disk.output_dir, variables_of(host.output_dir), visited_before=True)
+    assert run(device).finished and run(disk).finished
+    assert_same(disk.output_dir, variables_of(device.output_dir), visited_before=True)
 
     collect_rows.collect(str(tmp_path / "copy"), str(tmp_path / "collected"), str(tmp_path / "copy" / "rows"))
     assert_same(tmp_path / "collected", at_30)
@@ -198,7 +227,7 @@ def test_a_disk_without_room_is_found_before_it_is_full(on_device, tmp_path, mon
     "change, sentence",
     [
         ({"num_negatives": 0}, "expected --instance_store=device with all images in the soft-max"),
-        ({"window_size": 1216}, "expected at least 1,600 instances for rows in host memory or on disk"),
+        ({"window_size": 1216}, "expected at least 1,600 instances for rows on disk"),
         ({"steps_per_execution": 5}, "expected --steps_per_execution of at most the 4 steps of a window"),
         ({"keep_checkpoint_every": 4}, "expected --keep_checkpoint_every=0 with --instance_store=disk, got 4"),
     ],

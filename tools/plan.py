@@ -54,12 +54,11 @@ def plans(config: Config, count: int, machine: dict[str, float], machines: int =
             lines.append(f"{store:17}  {error}")
             continue
         on_device = sum(quantities.memory(other, backbone, head, count).values())
-        # While a checkpoint is written its rows are in the memory of each host.
         checkpoint = quantities.checkpoint_size(other, backbone, head, count)
-        host = checkpoint + (quantities.rows_off_device(other) if store == "host" else 0)
         disk = quantities.kept_checkpoints(other) * checkpoint
         disk += quantities.rows_on_disk(other) // machines if store == "disk" else 0
-        needed = {"device": on_device, "host": host, "disk": disk}
+        # While a checkpoint is written its rows are in the memory of each host.
+        needed = {"device": on_device, "host": checkpoint, "disk": disk}
         short = [name for name, size in needed.items() if 0 < machine[name] * 1e9 < size]
         verdict = f"  too little memory or room: {', '.join(short)}" if short else ""
         lines.append(f"{store:17}" + "".join(f"{plan.as_text(size):>14}" for size in needed.values()) + verdict)

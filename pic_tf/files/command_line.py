@@ -10,6 +10,7 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 from pic_tf.files import recipes
+from pic_tf.files.retired_flags import refuse_replaced
 
 START_AGAIN = 75  # exit code: the same command goes on (EX_TEMPFAIL of sysexits.h)
 INTERRUPTED = 130  # exit code: stopped by Ctrl-C, as a shell shows it
@@ -89,6 +90,7 @@ def parse(arguments: list[str], help_text: Callable[[], str] | None = None) -> l
         print(help_text(), end="")
         sys.exit(0)
     try:
+        refuse_replaced(arguments)
         return app.parse_flags_with_usage(recipes.expand(arguments))
     except ValueError as error:
         sys.exit(f"error: {error}")

@@ -3,7 +3,7 @@
 import os
 import pathlib
 
-from pic_tf.files.retired_flags import is_retired
+from pic_tf.files.retired_flags import flag_of_today
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
 _COMMENTS = ("#", "//")
@@ -68,8 +68,8 @@ def flags_in(path: pathlib.Path, including: tuple[pathlib.Path, ...] = ()) -> li
         ) from error
     flags = []
     for line in lines:
-        if line and not line.startswith(_COMMENTS) and not is_retired(line):
-            flags += _flags_of(line, chain)
+        if line and not line.startswith(_COMMENTS) and (flag := flag_of_today(line)):
+            flags += _flags_of(flag, chain)
     return flags
 
 

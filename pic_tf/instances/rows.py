@@ -135,7 +135,7 @@ def _ids(rows: np.ndarray) -> np.ndarray:
 def norms(instance_ids: np.ndarray, classifier: InstanceClassifier, strategy: tf.distribute.Strategy) -> np.ndarray:
     """Norms of some rows, of resting ones as they were when they left; every worker has to call it.
 
-    NaN for rows that are in host memory or on disk.
+    NaN for rows that are on disk.
 
     Args:
       instance_ids: int64 [n].
@@ -186,13 +186,8 @@ def place(
     Raises:
       ValueError: for rows of another number of instances or negatives, or of another size.
     """
-    n, count = classifier.num_instances, classifier.num_replicas
-    expected = (n if rows.instance_ids is None else len(rows.instance_ids), classifier.embedding_dim)
-    if rows.weights.shape != expected:
-        raise ValueError(f"expected rows {list(expected)}, got {list(rows.weights.shape)}")
-    recent = min(len(rows.ring), n)  # with K = N the last slots may be empty
-    if recent != classifier.num_negatives:
-        raise ValueError(f"expected rows of {classifier.num_negatives} negatives, got rows of {recent}")
+    check_sizes(rows, classifier)
+    count = classifier.num_replicas
     ring, head = slots_of_replicas(rows.ring, rows.head, count, classifier.slots)
     if here is not None:
         views = (np.arange(classifier.slots) - head) % classifier.slots  # until a slot is taken by another row
@@ -239,6 +234,25 @@ def place(
         weights, momentum = (np.where(live, table[at], np.float32(0)) for table in tables[:2])
         go_round(tf.constant(first, tf.int64), *map(tf.constant, (ids, weights, momentum)))
     classifier.head.assign(head)
+
+
+def check_sizes(rows: Rows, classifier: InstanceClassifier) -> None:
+    """See that rows fit a classifier.
+
+    Args:
+      rows: as `collect` gave them.
+      classifier: the layer.
+
+    Raises:
+      ValueError: for rows of another number of instances or negatives, or of another size.
+    """
+    n = classifier.num_instances
+    expected = (n if rows.instance_ids is None else len(rows.instance_ids), classifier.embedding_dim)
+    if rows.weights.shape != expected:
+        raise ValueError(f"expected rows {list(expected)}, got {list(rows.weights.shape)}")
+    recent = min(len(rows.ring), n)  # with K = N the last slots may be empty
+    if recent != classifier.num_negatives:
+        raise ValueError(f"expected rows of {classifier.num_negatives} negatives, got rows of {recent}")
 
 
 def slots_of_replicas(ring: np.ndarray, head: int, count: int, slots: int) -> tuple[np.ndarray, int]:

@@ -14,7 +14,7 @@ from pic_tf.data.sources.source import Source
 from pic_tf.files.progress import drawing_interval
 from pic_tf.instances.classifier import INITIAL_STDDEV
 from pic_tf.instances.first_weights import initial_rows
-from pic_tf.instances.paging.pager import fill_untouched
+from pic_tf.instances.paging.convert import fill_untouched
 from pic_tf.instances.rows import Rows
 from pic_tf.runs import checkpoint, checkpoint_files, new_run, open_data, run_folder
 from pic_tf.settings import check, defaults, flag_files, quantities

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from pic_tf.instances.paging.pager import Pager
 from pic_tf.instances.paging.segments import Writer
-from pic_tf.instances.rows import Rows, collect, ids_here, place
+from pic_tf.instances.rows import Rows, check_sizes, collect, place
 from pic_tf.optim.history import ProductHistory, resized
 from pic_tf.pic import PIC
 from pic_tf.replicas import collectives
@@ -32,8 +32,21 @@ _REPLICAS = "replicas/"  # values [R, ...], one a replica
 _LOCAL = ("backbone/", "projection/", "metrics/")  # where a replica's own value may differ from the others'
 
 
-class _NoBlocks(Exception):
-    """Rows that a checkpoint needs are not where they should be."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class State:
+    """A checkpoint as it was read, in a form for any number of replicas.
+
+    Attributes:
+      path: its folder.
+      step: updates applied by then.
+      variables: all variables but the rows, and what the ring and the blocks need, by name.
+      rows: those of all instances, or those that were on the devices; mapped from the files.
+    """
+
+    path: pathlib.Path
+    step: int
+    variables: dict[str, np.ndarray]
+    rows: Rows
 
 
 class Checkpoints:
@@ -95,12 +108,10 @@ class Checkpoints:
         if self._pager:
             self._pager.follow(step)  # an execution of several steps that failed in the middle has not told it
             self._pager.flush()  # on every worker, before any can pass the exchange that follows
-            if not self._pager.in_memory and (older := checkpoint_files.states(self._directory)):
+            if older := checkpoint_files.states(self._directory):
                 self._pager.release(min(older))
             here = self._pager.here()
         rows = collect(self._model.classifier, step, self._strategy, here)
-        if self._pager and self._pager.in_memory:
-            rows = self._pager.with_blocks(rows)
         variables = {name: np.array(variable.numpy()) for name, variable in named_variables(self._model)}
         variables |= {HEAD: np.array(rows.head), _CAPACITY: np.array(self._model.lazy_sgd.history.capacity)}
         local = self._local_variables()
@@ -134,60 +145,47 @@ class Checkpoints:
         """Wait for what is being written, whatever becomes of it."""
         self._writer.shutdown()
 
-    def restore(self, path: pathlib.Path) -> int:
-        """Bring a checkpoint back.
+    def read(self, path: pathlib.Path) -> State:
+        """Read a checkpoint, and see that it is one of this model; nothing changes.
 
         Args:
           path: its folder.
 
         Returns:
-          The number of steps taken by then.
+          What `restore` takes.
 
         Raises:
-          ValueError: if it is the checkpoint of another model.
+          ValueError: for the checkpoint of another model, or one whose other rows are on disk where no pager is.
         """
-        with _of_this_model(path):
-            values = checkpoint_files.read_variables(path)
-            capacity = self._model.lazy_sgd.history.capacity
-            values[_PRODUCTS] = resized(values[_PRODUCTS], int(values[_CAPACITY]), capacity, int(values[_STEP]))
-            _assign(values, named_variables(self._model))
-            rows = read_rows(path, int(values[HEAD]))
-            if rows.instance_ids is not None and (not self._pager or self._pager.in_memory):
+        with of_this_model(path):
+            variables = checkpoint_files.read_variables(path)
+            step, capacity = int(variables[_STEP]), self._model.lazy_sgd.history.capacity
+            variables[_PRODUCTS] = resized(variables[_PRODUCTS], int(variables[_CAPACITY]), capacity, step)
+            _check_shapes(variables, named_variables(self._model))
+            rows = read_rows(path, int(variables[HEAD]))
+            if rows.instance_ids is not None and not self._pager:
                 raise ValueError("its other rows are on disk: tools/collect_rows.py leads back")
-            at = self._open_pager(rows, values) if self._pager else ()
-            place(rows, self._model.classifier, self._strategy, *at)
-            local = self._local_variables()
-            own = [values.get(_REPLICAS + name, ()) for name in local]
-            if all(len(value) == self._strategy.num_replicas_in_sync for value in own):
-                collectives.assign_to(list(local.values()), own, self._strategy)
-        self._saved = self.step
-        return self.step
+            check_sizes(rows, self._model.classifier)
+        return State(path, step, variables, rows)
 
-    def _open_pager(self, rows: Rows, values: dict[str, np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """See that the blocks are there that go with these rows; returns what `place` takes, `here` and `stay`."""
-        step, pager = self.step, self._pager
-        if rows.instance_ids is None:
-            pager.fill(step, rows)
-            writers = pager.writers
-        else:
-            pager.visited_before = bool(values[VISITED_BEFORE])
-            writers = writers_of(values)
-        here = pager.here(step)
-        if rows.instance_ids is not None and not np.array_equal(ids_here(here), rows.instance_ids):
-            raise ValueError(
-                f"its rows are those of other windows than {len(here)} replicas and these flags have: "
-                "tools/collect_rows.py brings all rows into one checkpoint"
-            )
-        pager.open(step, writers)
-        if missing := pager.missing():
-            number, folder = missing[0]
-            raise _NoBlocks(
-                f"expected {len(missing):,} more blocks of rows, the first of them number {number}, that the "
-                f"checkpoint of step {step:,} needs, got none in {folder!r}: bring them back, or name the folder of "
-                "the rows with --rows_dir"
-            )
-        pager.forget()
-        return here, pager.stay(step)
+    def restore(self, state: State) -> int:
+        """Bring a checkpoint back.
+
+        Args:
+          state: from `read`. The pager, if there is one, has been opened at its step.
+
+        Returns:
+          The number of steps taken by then.
+        """
+        _assign(state.variables, named_variables(self._model))
+        on_device = (self._pager.here(), self._pager.stay(state.step)) if self._pager else ()
+        place(state.rows, self._model.classifier, self._strategy, *on_device)
+        local = self._local_variables()
+        own = [state.variables.get(_REPLICAS + name, ()) for name in local]
+        if all(len(value) == self._strategy.num_replicas_in_sync for value in own):
+            collectives.assign_to(list(local.values()), own, self._strategy)
+        self._saved = state.step
+        return state.step
 
     def _write(self, step: int, *state) -> None:
         checkpoint_files.write(self._directory, step, *state)
@@ -218,17 +216,25 @@ def restore_backbone(path: pathlib.Path, backbone: keras.Model) -> None:
     Raises:
       ValueError: if it is the checkpoint of another model.
     """
-    with _of_this_model(path):
-        _assign(checkpoint_files.read_variables(path), _variables_of({"backbone": backbone}))
+    variables = dict(_variables_of({"backbone": backbone}))
+    with of_this_model(path):
+        values = checkpoint_files.read_variables(path)
+        _check_shapes(values, variables.items())
+    _assign(values, variables.items())
 
 
 @contextlib.contextmanager
-def _of_this_model(path: pathlib.Path) -> Iterator[None]:
-    """One sentence for a checkpoint that does not fit."""
+def of_this_model(path: pathlib.Path) -> Iterator[None]:
+    """Say in one sentence that a checkpoint does not fit.
+
+    Args:
+      path: its folder.
+
+    Raises:
+      ValueError: for a ValueError, a name that is not there, or a file.
+    """
     try:
         yield
-    except _NoBlocks as error:
-        raise ValueError(str(error)) from error
     except (ValueError, KeyError, FileNotFoundError) as error:
         reason = f"no {error.args[0]}" if isinstance(error, KeyError) else error
         raise ValueError(
@@ -237,10 +243,14 @@ def _of_this_model(path: pathlib.Path) -> Iterator[None]:
         ) from error
 
 
-def _assign(values: dict[str, np.ndarray], variables: Iterable[tuple[str, tf.Variable]]) -> None:
+def _check_shapes(values: dict[str, np.ndarray], variables: Iterable[tuple[str, tf.Variable]]) -> None:
     for name, variable in variables:
         if values[name].shape != tuple(variable.shape):
             raise ValueError(f"{name} {list(values[name].shape)} instead of {list(variable.shape)}")
+
+
+def _assign(values: dict[str, np.ndarray], variables: Iterable[tuple[str, tf.Variable]]) -> None:
+    for name, variable in variables:
         variable.assign(values[name])
 
 

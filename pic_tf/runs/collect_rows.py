@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from pic_tf.instances.classifier import INITIAL_STDDEV
 from pic_tf.instances.first_weights import initial_rows
-from pic_tf.instances.paging.pager import fill_tables
+from pic_tf.instances.paging.convert import fill_tables
 from pic_tf.instances.paging.schedule import Pages
 from pic_tf.instances.paging.segments import Lineage
 from pic_tf.runs import checkpoint, checkpoint_files, new_run, run_folder

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from pic_tf.files.replaced import replaced
-from pic_tf.instances.paging.pager import table_types
+from pic_tf.instances.paging.blocks import table_types
 from pic_tf.runs import checkpoint_files, run_folder
-from pic_tf.settings import plan, quantities
+from pic_tf.runs.room import check_free
+from pic_tf.settings import quantities
 from pic_tf.settings.config import Config
 
 
@@ -38,11 +39,7 @@ def new_tables(output: str, config: Config, dim: int) -> Iterator[dict[str, np.n
         raise ValueError(f"expected a new folder as --output, got {output!r}, in which something is: name another")
     for name in there & {scratch.name, checkpoints.name}:  # of a try that was cut off
         shutil.rmtree(folder / name)
-    needed, free = 2 * quantities.rows_off_device(config), shutil.disk_usage(folder).free
-    if needed > free:
-        raise ValueError(
-            f"expected {plan.as_text(needed)} free in {output!r}, got {plan.as_text(free)}: make room, or name another"
-        )
+    check_free(2 * quantities.rows_off_device(config), folder, "two copies of all rows", "make room, or name another")
     scratch.mkdir()
     try:
         yield {

@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import shutil
 import sys
 
 import tensorflow as tf
@@ -14,9 +13,12 @@ from pic_tf.instances.paging.pager import Pager
 from pic_tf.replicas.collectives import local_indices, numbers_of_workers
 from pic_tf.replicas.devices import is_chief
 from pic_tf.runs import checkpoint_files
+from pic_tf.runs.checkpoint import Checkpoints
 from pic_tf.runs.open_data import identity
+from pic_tf.runs.room import check_free
+from pic_tf.runs.rows_on_disk import open_pager
 from pic_tf.runs.run_folder import CHECKPOINTS, FLAGS_FILE, IMAGES_FILE, METRICS_FILE, rows_folder
-from pic_tf.settings import flag_files, plan, quantities
+from pic_tf.settings import flag_files, quantities
 from pic_tf.settings.config import Config
 
 
@@ -103,14 +105,32 @@ def check_room(config: Config, size: int, pager: Pager | None, strategy: tf.dist
         more = quantities.rows_on_disk(config) * own_share - pager.bytes_there()
         same = os.stat(folder).st_dev == os.stat(output).st_dev
         needed = {output: checkpoints + more} if same else needed | {folder: more}
+    purpose = f"{keep + 1} checkpoints{' and the rows' if rows else ''}"
+    advice = "make room, keep fewer (--keep_checkpoints), or use another --output_dir"
     for folder, size in needed.items():
-        free = shutil.disk_usage(folder).free
-        if size > free:
-            raise ValueError(
-                f"expected {plan.as_text(size)} free in {str(folder)!r} for {keep + 1} checkpoints"
-                f"{' and the rows' if rows else ''}, got {plan.as_text(free)}: make room, keep fewer "
-                "(--keep_checkpoints), or use another --output_dir"
-            )
+        check_free(size, folder, purpose, advice)
+
+
+def restore_run(checkpoints: Checkpoints, pager: Pager | None, found: pathlib.Path | None, report: bool = True) -> int:
+    """Bring the model and the pager to the state found, or the pager to the start.
+
+    Args:
+      checkpoints: of the run.
+      pager: not opened yet; None where no row is on disk.
+      found: folder of a checkpoint; None for a new run.
+      report: whether to print a line where rows are moved.
+
+    Returns:
+      The number of steps taken by then.
+
+    Raises:
+      ValueError: for a checkpoint of another model, rows of other windows, blocks that are not there, a full disk.
+      OSError: where blocks cannot be written.
+    """
+    state = checkpoints.read(found) if found else None
+    if pager:
+        open_pager(pager, state, report)
+    return checkpoints.restore(state) if state else 0
 
 
 def begin_files(config: Config, output: pathlib.Path, found: pathlib.Path | None) -> None:

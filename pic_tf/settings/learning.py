@@ -10,7 +10,7 @@ from pic_tf.models.resnet import DEPTHS
 from pic_tf.settings.setting import setting
 
 OPTIMIZERS = ("sgd", "lars", "lamb")
-INSTANCE_STORES = ("device", "host", "disk")
+INSTANCE_STORES = ("device", "disk")
 _LENGTHS = "1 <= x <= 65536"
 _RATE = "0 < x <= 1e6"  # float32 has to hold the numbers that follow from a rate
 

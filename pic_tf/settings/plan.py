@@ -83,11 +83,8 @@ def _resting_rows(config: Config) -> list[str]:
     steps = config.window_size // config.batch_size
     block = config.window_stride * _row_size(config)
     everything = rows_off_device(config)
-    where = f"{as_text(everything)} in host memory"
-    if config.instance_store == "disk":
-        where = f"at most {as_text(rows_on_disk(config))} on disk, {as_text(everything)} for all of them"
     return [
-        where,
+        f"at most {as_text(rows_on_disk(config))} on disk, {as_text(everything)} for all of them",
         f"every {steps:,} steps {as_text(block)} go there and as much comes back, {as_text(block / steps)} a step",
     ]
 

@@ -194,11 +194,11 @@ def _pager(config: Config, model: PIC, strategy: tf.distribute.Strategy) -> Page
     """Make the mover of rows between device and disk; None where all rows are on the device."""
     if config.instance_store == "device":
         return None
-    in_memory, orders = config.instance_store == "host", config.sliding_windows(strategy.num_replicas_in_sync)
+    orders = config.sliding_windows(strategy.num_replicas_in_sync)
     pages = [Pages(order, config.num_negatives) for order in orders]
     here = [orders[replica] for replica in local_indices(strategy)]
-    blocks = [Lineage(order, None if in_memory else rows_folder(config)) for order in here]
-    return Pager(model.classifier, pages, blocks, strategy, in_memory)
+    blocks = [Lineage(order, rows_folder(config)) for order in here]
+    return Pager(model.classifier, pages, blocks, strategy)
 
 
 def _knn_monitor(config: Config, model: PIC, plain: keras.Model, chief: bool, images: Images) -> KnnMonitor | None:

@@ -15,7 +15,7 @@ from pic_tf.files.lock import exclusive
 from pic_tf.replicas.collectives import distribute
 from pic_tf.replicas.devices import is_chief, several_workers
 from pic_tf.runs.open_data import Images
-from pic_tf.runs.resume import begin_files, find_checkpoint
+from pic_tf.runs.resume import begin_files, find_checkpoint, restore_run
 from pic_tf.runs.run_folder import EXPORT, LOCK_FILE, METRICS_FILE, PICTURE, make_output_folder
 from pic_tf.serving.of_run import export_trained
 from pic_tf.settings.config import Config
@@ -65,7 +65,7 @@ def run(config: Config, images: Images, strategy: tf.distribute.Strategy, allow_
     with _lost_workers(strategy), _alone_in(output, strategy):
         found = find_checkpoint(config, images.train, strategy, allow_changed_flags)
         parts = build(config, images, strategy)
-        start = _restore(parts, found)
+        start = restore_run(parts.checkpoints, parts.pager, found, report=is_chief(strategy))
         if is_chief(strategy):
             begin_files(config, output, found)
         callbacks, state = wire(config, images.train, parts, start)
@@ -75,16 +75,6 @@ def run(config: Config, images: Images, strategy: tf.distribute.Strategy, allow_
             _finish(config, parts, output)
             result = dataclasses.replace(result, export=output / EXPORT)
         return result
-
-
-def _restore(parts: Parts, found: pathlib.Path | None) -> int:
-    """Bring the checkpoint back, or begin with step 0; return the step."""
-    if found:
-        return parts.checkpoints.restore(found)
-    if parts.pager:
-        parts.pager.open(0)
-        parts.pager.forget()
-    return 0
 
 
 def _fit(parts: Parts, callbacks: list[keras.callbacks.Callback], state: CheckpointCallback, start: int) -> Result:

@@ -8,6 +8,7 @@ import tf_keras as keras
 from pic_tf.callbacks.broken_images import BrokenImageReport
 from pic_tf.callbacks.metrics_files import EventFiles, MetricsFile, RowHealth
 from pic_tf.callbacks.non_finite import NonFiniteReport
+from pic_tf.callbacks.paging import PagingCallback
 from pic_tf.callbacks.progress import ProgressBar
 from pic_tf.callbacks.stop_and_save import CheckpointCallback
 from pic_tf.data.sources.source import Source
@@ -59,7 +60,8 @@ def wire(
         files += [RowHealth(), *([EventFiles(output / TENSORBOARD)] if chief else [])]
     callbacks = [
         ProgressBar(parts.total_steps, start, config.batch_size, chief),
-        parts.pager,  # the rows of a window come before anything that keeps the state
+        parts.pager
+        and PagingCallback(parts.pager, start),  # the rows of a window come before anything that keeps the state
         BrokenImageReport(parts.inputs.broken, config.max_broken, single_worker),
         non_finite,
         parts.knn,

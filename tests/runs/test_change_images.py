@@ -15,7 +15,7 @@ from pic_tf.data.sources.array import digits
 from pic_tf.instances.classifier import INITIAL_STDDEV
 from pic_tf.instances.first_weights import initial_rows
 from pic_tf.instances.rows import Rows
-from pic_tf.runs import change_images, checkpoint_files, new_run, open_data, run_folder
+from pic_tf.runs import change_images, checkpoint_files, collect_rows, new_run, open_data, run_folder
 from pic_tf.settings import flag_files
 from tests.short_runs import SMALL, metrics_of, run, signals_after, variables_of
 from tests.test_stores import assert_same
@@ -127,12 +127,12 @@ def test_training_goes_on_off_the_device(changed, tmp_path):
             settings = dataclasses.replace(settings_in(changed), output_dir=str(tmp_path / name), instance_store=store)
             return run(settings)
 
-    for name in ("host", "both"):
-        shutil.copytree(changed / "run", tmp_path / name)
-    assert go_on("host", "host").finished
-    assert not go_on("disk", "both", 9).finished
-    assert go_on("disk", "both").step == 8 * PER_EPOCH
-    assert_same(tmp_path / "both", variables_of(tmp_path / "host"))
+    shutil.copytree(changed / "run", tmp_path / "disk")
+    assert not go_on("disk", "disk", 9).finished
+    collect_rows.collect(str(tmp_path / "disk"), str(tmp_path / "device"))
+    assert go_on("device", "device").finished
+    assert go_on("disk", "disk").step == 8 * PER_EPOCH
+    assert_same(tmp_path / "disk", variables_of(tmp_path / "device"))
 
 
 def test_the_same_images_elsewhere_are_the_same_run(stopped, tmp_path):

@@ -47,7 +47,7 @@ def _line(num_instances: int, rounds: int) -> str:
             path, _ = checkpoint_files.newest(folder)
             times["checked"].append(time.monotonic() - begin)
             begin = time.monotonic()
-            checkpoints.restore(path)
+            checkpoints.restore(checkpoints.read(path))
             times["restored"].append(time.monotonic() - begin)
         size = sum(file.stat().st_size for file in path.iterdir())
     finally:

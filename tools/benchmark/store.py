@@ -1,4 +1,4 @@
-"""Cost of rows in host memory and on disk: a step for each number of images, then the disk by itself."""
+"""Cost of rows on disk: a step for each number of images, then the disk by itself."""
 
 import dataclasses
 import os
@@ -52,7 +52,7 @@ def prepared(
     begin = (-(-count // stride) + 2 * window // stride) * order.steps_per_window  # behind it lies a whole sweep
     pager = None
     if pages:
-        blocks = Lineage(order, folder if store == "disk" else None)
+        blocks = Lineage(order, folder)
         first = pages.window_of(begin)
         blocks.begin(begin, range(0, 0), [])
         rows = {name: np.random.default_rng(0).normal(size=[stride, d]).astype(np.float32) / 100 for name in TABLES[:2]}
@@ -61,7 +61,7 @@ def prepared(
         stops = [pages.here(first + turn).stop for turn in range(windows)]
         for number in {number for stop in stops for number, *_ in pages.earlier(range(stop, stop + stride))}:
             blocks.write(number, rows)
-        pager = Pager(model.classifier, [pages], [blocks], tf.distribute.get_strategy(), store == "host")
+        pager = Pager(model.classifier, [pages], [blocks], tf.distribute.get_strategy())
         pager.open(begin, blocks.writers)
     model.classifier.store.stamp.assign(tf.ones_like(model.classifier.store.stamp))
 
@@ -94,12 +94,12 @@ def costs(name: str, sizes: Sizes, count: int, store: str, rounds: int, folder: 
     resident = 0
     if pager:
         for number in range(_TURNS + 1):
-            pager._coming.result()  # in training it has had hundreds of steps for that
+            pager._thread.result()  # in training it has had hundreds of steps for that
             begin, cpu = time.perf_counter(), time.process_time()
             pager.turn()
             waited = 1e3 * (time.perf_counter() - begin)
             pager.flush()
-            pager._coming.result()
+            pager._thread.result()
             if number:
                 turns.append(waited)
                 turns_cpu.append(1e3 * (time.process_time() - cpu))
@@ -121,7 +121,7 @@ def store() -> None:
     sizes = Sizes(values.batch_size, values.embedding_dim, values.num_negatives)
     folder = pathlib.Path(tempfile.mkdtemp(dir=values.store_folder or None))
     kinds = [("disk", int(n)) for n in values.store_instances]
-    kinds += [(kind, n) for kind in ("host", "device") for _, n in kinds if n <= values.store_most_in_memory]
+    kinds += [("device", n) for _, n in kinds if n <= values.store_most_in_memory]
     print(
         f"store: B {sizes.batch_size}, D {sizes.embedding_dim}, K {sizes.num_negatives}; TensorFlow {tf.__version__}, "
         f"{os.cpu_count()} CPU cores"
@@ -156,9 +156,7 @@ def define_flags() -> None:
         "100000,1000000,10000000,100000000,1000000000",
         "Numbers N of training images that store measures with rows on disk.",
     )
-    flags.DEFINE_integer(
-        "store_most_in_memory", 1_000_000, "Largest N that store also measures in host memory and on the device."
-    )
+    flags.DEFINE_integer("store_most_in_memory", 1_000_000, "Largest N that store also measures on the device.")
     flags.DEFINE_integer("store_turns", 3, "Processes of each variant of store, one after the other.", 1)
     flags.DEFINE_float(
         "backbone_ms", 500.0, "Milliseconds of a step's backbone, beside which store lets rows move.", 0.0

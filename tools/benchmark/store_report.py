@@ -1,4 +1,4 @@
-"""Report what rows in host memory and on disk cost: a table, whether targets are met, a plot."""
+"""Report what rows on disk cost: a table, whether targets are met, a plot."""
 
 import dataclasses
 import pathlib
@@ -85,7 +85,7 @@ def plot(found: dict[tuple, Costs], sizes: Sizes, path: str) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for kind, colour, marker in (("device", "tab:orange", "s"), ("host", "tab:green", "^"), ("disk", "tab:blue", "o")):
+    for kind, colour, marker in (("device", "tab:orange", "s"), ("disk", "tab:blue", "o")):
         of_kind = sorted((of for (k, _), of in found.items() if k == kind), key=lambda of: of.count)
         counts = [of.count for of in of_kind]
         for axis, values in (

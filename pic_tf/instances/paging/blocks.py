@@ -13,25 +13,35 @@ TABLES = ("weights", "momentum", "stamp")
 _NAME = re.compile(r"block-(\d{12}|-\d{11})\.npz")
 
 
+def table_types(dim: int) -> dict[str, tuple[list[int], type]]:
+    """(shape of a row, dtype) by table, for embeddings of size `dim`."""
+    return {"weights": ([dim], np.float32), "momentum": ([dim], np.float32), "stamp": ([], np.int64)}
+
+
 class Blocks:
-    """Blocks of rows by number, in host memory or as files of a folder.
+    """Blocks of rows by number, files of a folder.
 
     A block holds the rows that left the device together, in visiting order. Block j is written when the window leaves
     it and never changes; one sweep over all instances later its rows are read once and are then of no use. A file is
     there as a whole or not at all, and Python's zip format checks its checksum as it is read.
 
     Args:
-      folder: to keep files in, also an attribute; None for host memory.
+      folder: of the files, also an attribute.
     """
 
-    def __init__(self, folder: pathlib.Path | None = None):
-        self.folder, self._memory = folder, {}
+    def __init__(self, folder: pathlib.Path):
+        self.folder = folder
 
     def write(self, number: int, rows: dict[str, np.ndarray]) -> None:
-        """Keep a block: arrays [S, ...] by name."""
-        if self.folder is None:
-            self._memory[number] = rows
-            return
+        """Write a block.
+
+        Args:
+          number: of the block.
+          rows: arrays [S, ...] by table.
+
+        Raises:
+          OSError: where it cannot be written; it names the file.
+        """
         path = self._path(number)
         try:
             with replaced(path, "wb", durable=True) as file:
@@ -40,13 +50,11 @@ class Blocks:
             raise OSError(error.errno, error.strerror, str(path)) from error
 
     def read(self, number: int) -> dict[str, np.ndarray]:
-        """The arrays of a block.
+        """Read the arrays of a block, by table.
 
         Raises:
           ValueError: where it is not there, or is not as it was written.
         """
-        if self.folder is None:
-            return self._memory[number]
         path = self._path(number)
         try:
             with np.load(path, allow_pickle=False) as file:
@@ -62,27 +70,21 @@ class Blocks:
 
     def keep(self) -> None:
         """Bring the names of the files to the disk too."""
-        if self.folder is not None:
-            keep(self.folder)
+        keep(self.folder)
 
     def has(self, number: int) -> bool:
-        """Whether a block is there."""
-        return number in self._memory if self.folder is None else self._path(number).exists()
+        """Tell whether a block is there."""
+        return self._path(number).exists()
 
     def numbers(self) -> list[int]:
-        """Which blocks are there, in ascending order."""
-        if self.folder is None:
-            return sorted(self._memory)
+        """List the blocks that are there, in ascending order."""
         names = os.listdir(self.folder) if self.folder.is_dir() else []
         return sorted(int(match[1]) for name in names if (match := _NAME.fullmatch(name)))
 
     def remove(self, unwanted: Callable[[int], bool]) -> None:
-        """Forget the blocks whose number is unwanted."""
+        """Delete the blocks whose number is unwanted."""
         for number in filter(unwanted, self.numbers()):
-            if self.folder is None:
-                del self._memory[number]
-            else:
-                self._path(number).unlink(missing_ok=True)
+            self._path(number).unlink(missing_ok=True)
 
     def _path(self, number: int) -> pathlib.Path:
         return self.folder / f"block-{number:012d}.npz"

@@ -41,7 +41,7 @@ class Pages:
         if self.places + order.own_stride > len(order.shards) * order.shard_sizes.min():
             needed = (self.places + order.own_stride) * order.num_replicas
             raise ValueError(
-                f"expected at least {needed:,} instances for rows in host memory or on disk (window, {self.behind + 2} "
+                f"expected at least {needed:,} instances for rows on disk (window, {self.behind + 2} "
                 f"strides), got {order.num_instances:,}: use --instance_store=device, or smaller windows"
             )
 
@@ -70,6 +70,17 @@ class Pages:
         """What is on the device: places of the endless sequence."""
         first = (window - self.behind) * self.stride
         return range(self._begun(first), first + self.places)
+
+    def rows_here(self, window: int) -> np.ndarray:
+        """int64 [places], the row numbers on the device, -1 where there is none yet."""
+        rows = self.rows(self.here(window))
+        return np.pad(rows, (self.places - len(rows), 0), constant_values=-1)
+
+    def views_until_leaving(self, step: int) -> np.ndarray:
+        """int64 [places], after how many views of this replica, from a step on, `rows_here` leave the device."""
+        order, stop = self.order, self.here(self.window_of(step)).stop
+        last_windows = np.arange(stop - self.places, stop) // self.stride + self.behind
+        return ((last_windows + 1) * order.steps_per_window - step) * (order.batch_size // order.num_replicas)
 
     def leaving(self, window: int) -> range:
         """The places of the stride that has to go after a window; where the sequence has not begun, nothing is."""

@@ -1,4 +1,4 @@
-"""Which folder each block of a run is in: one for every start of the run, with its number of replicas."""
+"""Find the folder of each block of a run: one for every start of the run, with its number of replicas."""
 
 import contextlib
 import dataclasses
@@ -31,7 +31,7 @@ class Writer:
 
 
 class Lineage:
-    """The blocks of one replica, in host memory or on disk.
+    """The blocks of one replica on disk.
 
     A run that goes on from a checkpoint writes its blocks beside those that are there, and the checkpoints that follow
     know from which start on, and with how many replicas, each was written (`writers`). So a block that was written
@@ -43,15 +43,15 @@ class Lineage:
 
     Args:
       order: of the replica.
-      rows: folder of the rows of a worker's replicas; None for host memory.
+      rows: folder of the rows of a worker's replicas.
 
     Attributes:
       writers: in ascending order of their blocks; the last one is this.
     """
 
-    def __init__(self, order: SlidingWindow, rows: pathlib.Path | None = None):
+    def __init__(self, order: SlidingWindow, rows: pathlib.Path):
         self.writers: list[Writer] = []
-        self._order, self._rows, self._memory = order, rows, Blocks()
+        self._order, self._rows = order, rows
 
     def begin(self, step: int, needed: range, writers: list[Writer]) -> None:
         """Go on from a checkpoint.
@@ -67,12 +67,24 @@ class Lineage:
         ends = [writer.first for writer in writers[1:]] + [needed.stop]
         before = [writer for writer, end in zip(writers, ends) if writer.first < needed.stop and end > needed.start]
         self.writers = [*before, Writer(needed.stop, step, self._order.num_replicas)]
-        if self._rows:
-            self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def begin_anew(self, step: int, first: int) -> None:
+        """Begin at a step with no blocks at all, not even those that an earlier try from this step has written.
+
+        Args:
+          step: of a checkpoint that holds all rows.
+          first: number of the first block to be written.
+
+        Raises:
+          OSError: where there cannot be a folder for the blocks, or an old one cannot be deleted.
+        """
+        self.begin(step, range(first, first), [])
+        self._own.remove(lambda _: True)
 
     @property
-    def folder(self) -> pathlib.Path | None:
-        """Where blocks are written; None for host memory."""
+    def folder(self) -> pathlib.Path:
+        """Where blocks are written."""
         return self._own.folder
 
     def write(self, number: int, rows: dict[str, np.ndarray]) -> None:
@@ -113,13 +125,8 @@ class Lineage:
     def keep(self) -> None:
         """Bring the names of the files and folders to the disk too."""
         self._own.keep()
-        if self._rows:
-            keep(self.folder.parent)
-            keep(self._rows)
-
-    def clear(self) -> None:
-        """Forget what an earlier try from the same step has written."""
-        self._own.remove(lambda _: True)
+        keep(self.folder.parent)
+        keep(self._rows)
 
     def forget(self, stop: int) -> None:
         """Delete the blocks from a number on of other starts of the run: this one writes its own."""
@@ -148,8 +155,6 @@ class Lineage:
         return self._blocks(self.writers[-1].step, self._order.replica, self._order.num_replicas)
 
     def _blocks(self, step: int, replica: int, count: int) -> Blocks:
-        if self._rows is None:
-            return self._memory
         return Blocks(self._rows / f"from-step-{step:012d}" / f"replica-{replica:05d}-of-{count:05d}")
 
     def _writer_of(self, number: int) -> Writer:
@@ -165,8 +170,6 @@ class Lineage:
 
     def _all(self) -> list[tuple[int, int, Blocks]]:
         """(replica, number of replicas, blocks) of every start of the run that is in the folder."""
-        if self._rows is None:
-            return [(self._order.replica, self._order.num_replicas, self._memory)]
         found = []
         for path in sorted(self._rows.glob("from-step-*/replica-*")):
             if match := _FOLDER.fullmatch(f"{path.parent.name}/{path.name}"):

@@ -1,0 +1,104 @@
+"""Move the rows of all instances into blocks, and out of blocks into tables."""
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from pic_tf.files.progress import drawing_interval
+from pic_tf.instances.paging.blocks import TABLES
+from pic_tf.instances.paging.schedule import Pages
+from pic_tf.instances.paging.segments import Lineage
+from pic_tf.instances.rows import Rows
+
+_PART = 65536  # rows that are looked at, or drawn, at once
+
+
+def trained_later(pages: list[Pages], step: int, stamp: np.ndarray) -> bool:
+    """Tell whether rows were trained that an order of visits comes to for the first time after a step.
+
+    They come from another order; this one then counts as if it had visited all rows once before
+    (`Pages.visited_before`).
+
+    Args:
+      pages: of every replica.
+      step: the next one to take.
+      stamp: int64 [N], updates applied when each row was left, 0 where it was never visited.
+
+    Returns:
+      True where there is such a row.
+    """
+    for of_replica in pages:
+        later = of_replica.to_come(of_replica.window_of(step))
+        parts = (later[first : first + _PART] for first in range(0, len(later), _PART))
+        if any(np.any(stamp[of_replica.first_time(part)]) for part in parts):
+            return True
+    return False
+
+
+def fill_blocks(rows: Rows, step: int, pages: list[Pages], blocks: list[Lineage]) -> None:
+    """Write the blocks that a run at a step needs.
+
+    Args:
+      rows: of all instances.
+      step: the next one to take.
+      pages: of some replicas.
+      blocks: of each of them, begun at this step.
+
+    Raises:
+      OSError: where one cannot be written.
+    """
+    for of_replica, its_blocks in zip(pages, blocks):
+        for number in of_replica.needed(of_replica.window_of(step)):
+            ids = of_replica.of_block(number)
+            its_blocks.write(number, {name: np.array(getattr(rows, name)[ids]) for name in TABLES})
+
+
+def fill_tables(
+    tables: dict[str, np.ndarray],
+    rows: Rows,
+    pages: list[Pages],
+    blocks: list[Lineage],
+    window: int,
+    first_weights: Callable[[tf.Tensor], tf.Tensor],
+    progress: str = "",
+) -> None:
+    """Collect the rows of all instances in tables.
+
+    Args:
+      tables: weights, momentum and stamp, [N, ...], zeros; may be mapped from files.
+      rows: those on the devices.
+      pages: of every replica.
+      blocks: of every replica.
+      window: at whose beginning the rows are wanted.
+      first_weights: a function from instances int64 [b] to float32 [b, D].
+      progress: name of a progress bar; "" for none.
+
+    Raises:
+      ValueError: for a block that cannot be read.
+    """
+    total = sum(len(of_replica.needed(window)) for of_replica in pages)
+    with tqdm(total=total, desc=progress, unit="block", disable=not progress, mininterval=drawing_interval()) as bar:
+        for of_replica, its_blocks in zip(pages, blocks):
+            for number in of_replica.needed(window):  # in this order: what comes later is newer
+                block, ids = its_blocks.read(number), of_replica.of_block(number)
+                for name, table in tables.items():
+                    table[ids] = block[name]
+                bar.update()
+    for name, table in tables.items():
+        table[rows.instance_ids] = getattr(rows, name)
+    fill_untouched(tables, first_weights)
+
+
+def fill_untouched(tables: dict[str, np.ndarray], first_weights: Callable[[tf.Tensor], tf.Tensor]) -> None:
+    """Give the rows of stamp 0 their first weights.
+
+    Args:
+      tables: weights and stamp, [N, ...]; may be mapped from files.
+      first_weights: a function from instances int64 [b] to float32 [b, D].
+    """
+    never = np.flatnonzero(np.asarray(tables["stamp"]) == 0)
+    for first in range(0, len(never), _PART):
+        ids = never[first : first + _PART]
+        tables["weights"][ids] = first_weights(tf.constant(ids))

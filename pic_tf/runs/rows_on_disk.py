@@ -1,0 +1,89 @@
+"""Open the rows on disk where a run begins, or goes on from a checkpoint."""
+
+import dataclasses
+
+import numpy as np
+
+from pic_tf.instances.paging.convert import fill_blocks, trained_later
+from pic_tf.instances.paging.pager import Pager
+from pic_tf.instances.rows import Rows, ids_here
+from pic_tf.runs.checkpoint import VISITED_BEFORE, State, of_this_model, writers_of
+from pic_tf.runs.room import check_free
+
+
+def open_pager(pager: Pager, state: State | None, report: bool = True) -> None:
+    """Open a pager at a checkpoint, or at the start, with the blocks that go with it.
+
+    Where the checkpoint holds the rows of all instances, they are moved to blocks first (`move_to_blocks`).
+
+    Args:
+      pager: not opened yet.
+      state: the checkpoint; None for a new run.
+      report: whether to print a line where rows are moved.
+
+    Raises:
+      ValueError: for rows of other windows, for blocks that are not there, for a disk without room.
+      OSError: where blocks cannot be written.
+    """
+    if state is None:
+        pager.open(0)
+    elif state.rows.instance_ids is None:
+        move_to_blocks(pager, state.step, state.rows, report)
+    else:
+        visited_before = bool(state.variables[VISITED_BEFORE])
+        _check_windows(pager, state, visited_before)
+        pager.open(state.step, writers_of(state.variables), visited_before)
+        _check_blocks(pager, state.step)
+    pager.forget()
+
+
+def move_to_blocks(pager: Pager, step: int, rows: Rows, report: bool = True) -> None:
+    """Move rows to blocks on disk, as far as a run needs them from a step on, and open the pager there.
+
+    Args:
+      pager: not opened yet.
+      step: the next one to take.
+      rows: of all instances.
+      report: whether to print a line.
+
+    Raises:
+      ValueError: for a disk without room.
+      OSError: where blocks cannot be written.
+    """
+    visited_before = trained_later(pager.pages, step, rows.stamp)
+    own_pages = [dataclasses.replace(pages, visited_before=visited_before) for pages in pager.own_pages]
+    count = 0
+    for pages, blocks in zip(own_pages, pager.blocks):
+        needed = pages.needed(pages.window_of(step))
+        blocks.begin_anew(step, needed.start)
+        count += len(needed) * pages.stride
+    folder = pager.blocks[0].folder
+    advice = "make room, or name another disk with --rows_dir"
+    check_free(count * pager.row_size, folder, "the rows off the device", advice)
+    if report and count:
+        print(f"moving {count:,} rows to {folder}")
+    fill_blocks(rows, step, own_pages, pager.blocks)
+    pager.open(step, pager.writers, visited_before)
+
+
+def _check_blocks(pager: Pager, step: int) -> None:
+    """Refuse to go on where blocks are missing."""
+    if missing := pager.missing():
+        number, folder = missing[0]
+        raise ValueError(
+            f"expected {len(missing):,} more blocks of rows, the first of them number {number}, that the checkpoint "
+            f"of step {step:,} needs, got none in {folder!r}: bring them back, or name the folder of the rows with "
+            "--rows_dir"
+        )
+
+
+def _check_windows(pager: Pager, state: State, visited_before: bool) -> None:
+    """Refuse rows that are not those of the pager's windows."""
+    all_pages = [dataclasses.replace(pages, visited_before=visited_before) for pages in pager.pages]
+    here = [pages.rows_here(pages.window_of(state.step)) for pages in all_pages]
+    with of_this_model(state.path):
+        if not np.array_equal(ids_here(here), state.rows.instance_ids):
+            raise ValueError(
+                f"its rows are those of other windows than {len(here)} replicas and these flags have: "
+                "tools/collect_rows.py brings all rows into one checkpoint"
+            )
