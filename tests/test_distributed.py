@@ -131,13 +131,13 @@ def test_an_overflow_leaves_no_trace_but_the_step():
         kept = [*model.trainable_variables, *model.lazy_sgd.momentums, model.classifier.store.weights]
         before = [v.numpy() for v in kept]
         scale = float(model.loss_scaling.loss_scale)
-        rows = pic_tf.instances.rows.collect(model.classifier, 1, model.distribute_strategy)
+        rows = pic_tf.instances.rows.snapshot(model.classifier, 1, model.distribute_strategy)
 
         overflowing = np.where(ids[:8, None, None, None] == 3, np.float32(1e5), images[:8])
         model.fit(overflowing, ids[:8], batch_size=8, verbose=0)
         for one, other in zip(before, kept):
             np.testing.assert_array_equal(one, other.numpy())
-        after = pic_tf.instances.rows.collect(model.classifier, 1, model.distribute_strategy)
+        after = pic_tf.instances.rows.snapshot(model.classifier, 1, model.distribute_strategy)
         np.testing.assert_array_equal(rows.weights, after.weights)
         np.testing.assert_array_equal(rows.momentum, after.momentum)
         assert int(model.lazy_sgd.iterations) == 2 and int(model.lazy_sgd.applied) == 1

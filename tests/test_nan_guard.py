@@ -13,7 +13,7 @@ from PIL import Image
 
 import pic_tf
 from pic_tf.callbacks.progress import ProgressBar
-from pic_tf.instances.rows import Rows, collect, norms, place
+from pic_tf.instances.rows import RowSnapshot, norms, restore, snapshot
 from pic_tf.optim.lars import LARS
 from pic_tf.runs import run_folder
 from pic_tf.runs.variables import named_variables
@@ -75,7 +75,7 @@ def batch(step, poison=None):
 
 def state(model):
     """All of it but the counters, with rows caught up to now, so that it does not matter where they are."""
-    rows = collect(model.classifier, int(model.lazy_sgd.iterations.numpy()), model.distribute_strategy)
+    rows = snapshot(model.classifier, int(model.lazy_sgd.iterations.numpy()), model.distribute_strategy)
     weights, momentum = model.lazy_sgd.caught_up_rows(rows.weights, rows.momentum, tf.constant(rows.stamp))
     counters = ("_iterations", "applied", "taken", "history/products", "skipped", "metrics", "_current", "loss_scale")
     variables = {n: v.numpy() for n, v in named_variables(model) if not any(c in n for c in counters)}
@@ -130,10 +130,10 @@ def test_what_comes_after_is_as_if_the_step_had_not_been():
     for model in (skipped, other):
         trained(model, [(t, None) for t in range(4)])
     trained(skipped, [(4, "gradient")])
-    rows = collect(skipped.classifier, 5, skipped.distribute_strategy)
+    rows = snapshot(skipped.classifier, 5, skipped.distribute_strategy)
     for (name, one), (_, two) in zip(named_variables(skipped), named_variables(other)):
         assert "backbone" not in name or np.array_equal(one.numpy(), two.numpy())
-    place(Rows(rows.weights, rows.momentum, np.minimum(rows.stamp, 4), rows.ring, rows.head), other.classifier,
+    restore(RowSnapshot(rows.weights, rows.momentum, np.minimum(rows.stamp, 4), rows.ring, rows.head), other.classifier,
           other.distribute_strategy)  # fmt: skip
     for model in (skipped, other):
         trained(model, [(t, None) for t in range(5, 12)])
@@ -198,7 +198,7 @@ def of_two_replicas(strategy):
     for one, two in zip(statistics, model.backbone.non_trainable_variables[0].values):
         np.testing.assert_array_equal(one, two.numpy())
     ids = np.arange(N)
-    rows = collect(model.classifier, 6, strategy)
+    rows = snapshot(model.classifier, 6, strategy)
     np.testing.assert_allclose(
         norms(ids, model.classifier, strategy), np.linalg.norm(rows.weights, axis=1), rtol=1e-6
     )  # float32 sums in another order

@@ -27,8 +27,8 @@ class SlidingWindow:
     visits W / V positions a window of every shard with `v % R == r`. So a window holds the same instances for
     every R that divides V.
 
-    The windows of a replica are pieces of an endless sequence of places. With m = V / R shards, place p is position
-    floor(p / m), modulo the size of the shard, in the replica's shard p mod m; window n has the W / R places from
+    The windows of a replica are pieces of an endless sequence of positions. With m = V / R shards, position p is number
+    floor(p / m), modulo the size of the shard, in the replica's shard p mod m; window n has the W / R positions from
     n S / R on.
 
     Attributes:
@@ -106,23 +106,23 @@ class SlidingWindow:
         Returns:
           int64 [B / R], each in [0, N), all different, all with `id % R == replica`.
         """
-        return self.instances_at(self.places(step))
+        return self.instances_at(self.positions(step))
 
-    def instances_at(self, places: tf.Tensor) -> tf.Tensor:
+    def instances_at(self, positions: tf.Tensor) -> tf.Tensor:
         """The permutations: which instances are where.
 
         Args:
-          places: int64 [n], of this replica's endless sequence; it goes on below 0 too.
+          positions: int64 [n], of this replica's endless sequence; it goes on below 0 too.
 
         Returns:
           int64 [n] ids.
         """
-        shard = places % len(self.shards)
+        shard = positions % len(self.shards)
         sizes, keys = tf.gather(self.shard_sizes, shard), tf.gather(self._keys, shard)
-        rank = _shuffle(places // len(self.shards) % sizes, sizes, keys)
+        rank = _shuffle(positions // len(self.shards) % sizes, sizes, keys)
         return rank * self.num_shards + tf.gather(self.shards, shard)
 
-    def places(self, step: tf.Tensor | int) -> tf.Tensor:
+    def positions(self, step: tf.Tensor | int) -> tf.Tensor:
         """Where in this replica's endless sequence the ids visited at `step` are.
 
         Args:
@@ -148,7 +148,7 @@ class SlidingWindow:
 
     @property
     def own_window(self) -> int:
-        """This replica's places in a window."""
+        """This replica's positions in a window."""
         return self._share_of(self.window_size)
 
     @property

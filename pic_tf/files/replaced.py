@@ -29,7 +29,7 @@ def replaced(path: pathlib.Path, mode: str = "w", durable: bool = False, **optio
     os.replace(aside, path)
 
 
-def keep(directory: pathlib.Path) -> None:
+def sync_folder(directory: pathlib.Path) -> None:
     """Bring the names of a folder's files to the disk too."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:

@@ -2,17 +2,15 @@
 
 import math
 
-import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
 from pic_tf.instances.first_weights import initialise
 from pic_tf.instances.loss import SIMILARITIES, instance_softmax
-from pic_tf.instances.store import Store
+from pic_tf.instances.store import EMPTY, Store
 from pic_tf.optim.lazy_sgd import LazySGD
 from pic_tf.replicas import collectives
 
-_NOBODY = np.int64(-1)  # id of an empty slot
 INITIAL_STDDEV = 0.01
 PAPER_NEGATIVES = 65536  # K for ImageNet
 
@@ -110,12 +108,12 @@ class InstanceClassifier(keras.layers.Layer):
             raise ValueError("expected num_negatives < num_instances with rows_on_device, got all: no row rests then")
         own = -(-num_instances // self.num_replicas)  # instances of a replica; one less in some
         self.slots = own if full else num_negatives // self.num_replicas
-        paged, places = rows_on_device is not None, rows_on_device or own
-        self.store = None if full else Store(places, embedding_dim, INITIAL_STDDEV, seed, paged)
+        paged, locations = rows_on_device is not None, rows_on_device or own
+        self.store = None if full else Store(locations, embedding_dim, INITIAL_STDDEV, seed, paged)
         shape = [self.slots, embedding_dim]
         self.weights_ring = collectives.local_variable(lambda: tf.zeros(shape), "weights_ring")
         self.momentum_ring = collectives.local_variable(lambda: tf.zeros(shape), "momentum_ring")
-        self.ids = collectives.local_variable(lambda: tf.fill([self.slots], _NOBODY), "ids")
+        self.ids = collectives.local_variable(lambda: tf.fill([self.slots], EMPTY), "ids")
         self.head = collectives.local_variable(lambda: tf.constant(0, tf.int64), "head")
         if full:
             initialise(self.weights_ring, own, INITIAL_STDDEV, seed)
@@ -153,7 +151,7 @@ class InstanceClassifier(keras.layers.Layer):
         rank = tf.minimum(tf.searchsorted(batch, ids, out_type=tf.int64), size - 1)
         revisited = (tf.gather(batch, rank) == ids) & (ids >= 0)  # bool [K]
         slot_numbers = tf.range(self.slots, dtype=tf.int64)
-        found = tf.math.unsorted_segment_max(tf.where(revisited, slot_numbers, _NOBODY), rank, size)
+        found = tf.math.unsorted_segment_max(tf.where(revisited, slot_numbers, EMPTY), rank, size)
         hit = found >= 0
         found = tf.maximum(found, 0)
         hit_weights, hit_momentum = (
@@ -161,7 +159,7 @@ class InstanceClassifier(keras.layers.Layer):
             collectives.gather_rows(self.momentum_ring, found),
         )
 
-        leaving = tf.where(tf.gather(revisited, slots), _NOBODY, tf.gather(ids, slots))
+        leaving = tf.where(tf.gather(revisited, slots), EMPTY, tf.gather(ids, slots))
         self.store.write(
             leaving // self.num_replicas,  # -1 stays -1
             collectives.gather_rows(self.weights_ring, slots),
@@ -175,8 +173,8 @@ class InstanceClassifier(keras.layers.Layer):
         returning = fetched & (since > 0)
         weights, momentum, norm, lifted = self._lift(weights, momentum)
 
-        self.ids.assign(tf.where(revisited, _NOBODY, ids))
-        collectives.scatter_rows(self.ids, slots, tf.where(first, batch, _NOBODY))
+        self.ids.assign(tf.where(revisited, EMPTY, ids))
+        collectives.scatter_rows(self.ids, slots, tf.where(first, batch, EMPTY))
         collectives.scatter_rows(self.weights_ring, slots, tf.where(hit[:, None], hit_weights, weights))
         collectives.scatter_rows(self.momentum_ring, slots, tf.where(hit[:, None], hit_momentum, momentum))
         self.head.assign((self.head + size) % self.slots)
@@ -243,7 +241,7 @@ class InstanceClassifier(keras.layers.Layer):
     def _fill_slots(self) -> None:
         """K = N: slot l is instance l R + r for good; where R does not divide N the last one may be empty."""
         ids = tf.range(self.slots, dtype=tf.int64) * self.num_replicas + collectives.index()
-        self.ids.assign(tf.where(ids < self.num_instances, ids, _NOBODY))
+        self.ids.assign(tf.where(ids < self.num_instances, ids, EMPTY))
 
     def _lift(self, weights: tf.Tensor, momentum: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         """Rescale rows that are shorter than `min_row_norm` to it; also their norms before and which were lifted."""

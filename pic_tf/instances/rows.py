@@ -7,14 +7,14 @@ import numpy as np
 import tensorflow as tf
 
 from pic_tf.instances.classifier import InstanceClassifier
+from pic_tf.instances.store import EMPTY
 from pic_tf.replicas import collectives
 
-_NOBODY = np.int64(-1)
 _BLOCK = 65536  # rows that cross between host and device at once, over all replicas
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Rows:
+class RowSnapshot:
     """The rows of instances, wherever they are, and the ring.
 
     They are those of all N instances; or, where the others lie on disk, of the n instances whose rows are on the
@@ -22,7 +22,7 @@ class Rows:
 
     Slot p of replica r is slot p R + r here, so with the same R, or a divisor of it, every row returns to its
     slot. With another R a replica takes its instances from the newest on until its slots are full; what finds
-    no place rests in the store.
+    no slot rests in the store.
 
     Attributes:
       weights: float32 [n, D], w.
@@ -47,9 +47,9 @@ class Rows:
         return np.minimum(np.searchsorted(self.instance_ids, instance_ids), len(self.instance_ids) - 1)
 
 
-def collect(
+def snapshot(
     classifier: InstanceClassifier, step: int, strategy: tf.distribute.Strategy, here: list[np.ndarray] | None = None
-) -> Rows:
+) -> RowSnapshot:
     """Copy the rows of the devices to the host; every worker has to call it.
 
     Args:
@@ -66,7 +66,7 @@ def collect(
     n, dim = classifier.num_instances if here is None else len(instance_ids), classifier.embedding_dim
     weights, momentum = (np.empty([n, dim], np.float32) for _ in range(2))
     stamp = np.full([n], step, np.int64)
-    state = Rows(weights, momentum, stamp, np.zeros(0, np.int64), 0, instance_ids)
+    state = RowSnapshot(weights, momentum, stamp, np.zeros(0, np.int64), 0, instance_ids)
 
     @tf.function(reduce_retracing=True)
     def gathered(read, rows: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -117,7 +117,7 @@ def _all_rows(classifier: InstanceClassifier) -> Iterator[np.ndarray]:
     each = max(_BLOCK // count, 1)
     for first in range(0, -(-n // count), each):
         rows = np.arange(first, min(first + each, -(-n // count)))[:, None]
-        yield np.where(rows * count + np.arange(count) < n, rows, _NOBODY)
+        yield np.where(rows * count + np.arange(count) < n, rows, EMPTY)
 
 
 def _parts(here: list[np.ndarray]) -> Iterator[np.ndarray]:
@@ -164,8 +164,8 @@ def norms(instance_ids: np.ndarray, classifier: InstanceClassifier, strategy: tf
     return norms_of(tf.constant(instance_ids, tf.int64)).numpy()
 
 
-def place(
-    rows: Rows,
+def restore(
+    rows: RowSnapshot,
     classifier: InstanceClassifier,
     strategy: tf.distribute.Strategy,
     here: list[np.ndarray] | None = None,
@@ -177,10 +177,10 @@ def place(
     of visits that these belong to there is none, but the rows may come from another one.
 
     Args:
-      rows: as `collect` gave them.
+      rows: as `snapshot` gave them.
       classifier: the layer.
       strategy: in whose scope it was made.
-      here: where the store is paged, the row numbers that are to be on the devices, as `collect` takes them.
+      here: where the store is paged, the row numbers that are to be on the devices, as `snapshot` takes them.
       stay: int64 [m] of each replica, after how many of its views these leave the device.
 
     Raises:
@@ -195,7 +195,7 @@ def place(
             by_number = np.argsort(numbers)
             rank = np.searchsorted(numbers, recent // count, sorter=by_number)
             found = by_number[np.minimum(rank, len(numbers) - 1)]
-            recent[(numbers[found] != recent // count) | (views >= until[found])] = _NOBODY
+            recent[(numbers[found] != recent // count) | (views >= until[found])] = EMPTY
 
     @tf.function(reduce_retracing=True)
     def rest(numbers: tf.Tensor, weights: tf.Tensor, momentum: tf.Tensor, stamp: tf.Tensor) -> None:
@@ -203,7 +203,7 @@ def place(
 
         def on_replica() -> None:
             own, *values = (tf.gather(x, collectives.index(), axis=1) for x in (numbers, weights, momentum, stamp))
-            classifier.store.write(tf.where(values[-1] > 0, own, _NOBODY), *values)  # the others are as they began
+            classifier.store.write(tf.where(values[-1] > 0, own, EMPTY), *values)  # the others are as they began
 
         strategy.run(on_replica)
 
@@ -236,11 +236,11 @@ def place(
     classifier.head.assign(head)
 
 
-def check_sizes(rows: Rows, classifier: InstanceClassifier) -> None:
+def check_sizes(rows: RowSnapshot, classifier: InstanceClassifier) -> None:
     """See that rows fit a classifier.
 
     Args:
-      rows: as `collect` gave them.
+      rows: as `snapshot` gave them.
       classifier: the layer.
 
     Raises:

@@ -6,7 +6,8 @@ import tensorflow as tf
 from pic_tf.instances.first_weights import initial_rows
 from pic_tf.replicas import collectives
 
-_NOBODY = np.iinfo(np.int64).max  # row number of an empty place
+EMPTY = np.int64(-1)  # in place of the id of an instance, or of the number of its row, where there is none
+_NO_ROW = np.iinfo(np.int64).max  # sorts behind all row numbers
 
 
 class Store(tf.Module):
@@ -16,11 +17,11 @@ class Store(tf.Module):
     instance l R + r. A row that was never written has stamp 0 and the first weights of its instance, which follow
     from the seed.
 
-    It has a place for each row of the replica, or, paged, for as many as the sliding window needs; which rows these
+    It has a location for each row of the replica, or, paged, for as many as the sliding window needs; which rows these
     are changes as the window moves (`instances.pager.Pager`).
 
     Args:
-      num_places: n, rows of a replica that are here.
+      num_locations: n, rows of a replica that are here.
       dim: D.
       stddev: standard deviation of first weights.
       seed: of first weights.
@@ -31,25 +32,25 @@ class Store(tf.Module):
       momentum: float32 [n + 1, D], u.
       stamp: int64 [n + 1], updates applied before the row was last written, initially 0.
       rows: int64 [n], paged only: the rows that are here, in ascending order.
-      places: int64 [n], paged only: and where.
+      locations: int64 [n], paged only: and where.
     """
 
-    def __init__(self, num_places: int, dim: int, stddev: float, seed: int, paged: bool = False):
+    def __init__(self, num_locations: int, dim: int, stddev: float, seed: int, paged: bool = False):
         super().__init__(name="store")
-        self.num_places, self.paged = num_places, paged
+        self.num_locations, self.paged = num_locations, paged
         self._stddev, self._seed, self._replicas = stddev, seed, collectives.count()
-        self.weights = collectives.local_variable(lambda: tf.zeros([num_places + 1, dim]), "weights")
-        self.momentum = collectives.local_variable(lambda: tf.zeros([num_places + 1, dim]), "momentum")
-        self.stamp = collectives.local_variable(lambda: tf.zeros([num_places + 1], tf.int64), "stamp")
+        self.weights = collectives.local_variable(lambda: tf.zeros([num_locations + 1, dim]), "weights")
+        self.momentum = collectives.local_variable(lambda: tf.zeros([num_locations + 1, dim]), "momentum")
+        self.stamp = collectives.local_variable(lambda: tf.zeros([num_locations + 1], tf.int64), "stamp")
         if paged:
-            self.rows = collectives.local_variable(lambda: tf.fill([num_places], _NOBODY), "rows")
-            self.places = collectives.local_variable(lambda: tf.range(num_places, dtype=tf.int64), "places")
+            self.rows = collectives.local_variable(lambda: tf.fill([num_locations], _NO_ROW), "rows")
+            self.locations = collectives.local_variable(lambda: tf.range(num_locations, dtype=tf.int64), "locations")
 
     def read(self, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """(weights [b, D], momentum [b, D], stamp [b]) of int64 [b] rows; of -1, and of rows not here, anything."""
-        places = self._places(rows)
+        locations = self._locations(rows)
         weights, momentum, stamp = (
-            collectives.gather_rows(variable, places) for variable in (self.weights, self.momentum, self.stamp)
+            collectives.gather_rows(variable, locations) for variable in (self.weights, self.momentum, self.stamp)
         )
         new, instance_ids = stamp == 0, rows * self._replicas + collectives.index()
 
@@ -72,19 +73,19 @@ class Store(tf.Module):
           momentum: float32 [b, D].
           stamp: int64 [b], or a scalar for all: updates applied so far.
         """
-        places = self._places(rows)
+        locations = self._locations(rows)
         stamps = tf.broadcast_to(stamp, tf.shape(rows))
         for variable, values in ((self.weights, weights), (self.momentum, momentum), (self.stamp, stamps)):
-            collectives.scatter_rows(variable, places, values)
+            collectives.scatter_rows(variable, locations, values)
 
     def has(self, rows: tf.Tensor) -> tf.Tensor:
         """bool [b], whether rows int64 [b] are here."""
-        return self._places(rows) < self.num_places
+        return self._locations(rows) < self.num_locations
 
-    def _places(self, rows: tf.Tensor) -> tf.Tensor:
-        nowhere = tf.constant(self.num_places, tf.int64)
+    def _locations(self, rows: tf.Tensor) -> tf.Tensor:
+        nowhere = tf.constant(self.num_locations, tf.int64)
         if not self.paged:
             return tf.where(rows < 0, nowhere, rows)
         here = tf.identity(self.rows)
-        rank = tf.minimum(tf.searchsorted(here, rows, out_type=tf.int64), self.num_places - 1)
-        return tf.where(tf.gather(here, rank) == rows, collectives.gather_rows(self.places, rank), nowhere)
+        rank = tf.minimum(tf.searchsorted(here, rows, out_type=tf.int64), self.num_locations - 1)
+        return tf.where(tf.gather(here, rank) == rows, collectives.gather_rows(self.locations, rank), nowhere)

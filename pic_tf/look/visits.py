@@ -10,7 +10,7 @@ from pic_tf.look.figures import save_figure
 
 def visits(order: SlidingWindow, steps: int) -> np.ndarray:
     """List the positions in the permutation of each step's images: int64 [steps, B]."""
-    return np.stack([order.places(step).numpy() % order.num_instances for step in range(steps)])
+    return np.stack([order.positions(step).numpy() % order.num_instances for step in range(steps)])
 
 
 def save_order(orders: dict[str, np.ndarray], path: pathlib.Path) -> None:

@@ -15,7 +15,7 @@ from pic_tf.files.progress import drawing_interval
 from pic_tf.instances.classifier import INITIAL_STDDEV
 from pic_tf.instances.first_weights import initial_rows
 from pic_tf.instances.paging.convert import fill_untouched
-from pic_tf.instances.rows import Rows
+from pic_tf.instances.rows import RowSnapshot
 from pic_tf.runs import checkpoint, checkpoint_files, new_run, open_data, run_folder
 from pic_tf.settings import check, defaults, flag_files, quantities
 from pic_tf.settings.config import Config
@@ -121,7 +121,7 @@ def change(run: str, dataset: str, output: str, old_dataset: str = "", epochs: i
     return Changed(kept, len(after) - kept, len(before) - kept, step, config)
 
 
-def fill(tables: dict[str, np.ndarray], rows: Rows, old_ids: np.ndarray, seed: int, progress: str = "") -> None:
+def fill(tables: dict[str, np.ndarray], rows: RowSnapshot, old_ids: np.ndarray, seed: int, progress: str = "") -> None:
     """Give each image the row it had before; untouched ones begin as their new id has it.
 
     Args:

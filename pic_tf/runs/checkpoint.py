@@ -14,8 +14,8 @@ import tf_keras as keras
 from tqdm import tqdm
 
 from pic_tf.instances.paging.pager import Pager
-from pic_tf.instances.paging.segments import Writer
-from pic_tf.instances.rows import Rows, check_sizes, collect, place
+from pic_tf.instances.paging.segments import RunSegment
+from pic_tf.instances.rows import RowSnapshot, check_sizes, restore, snapshot
 from pic_tf.optim.history import ProductHistory, resized
 from pic_tf.pic import PIC
 from pic_tf.replicas import collectives
@@ -23,9 +23,9 @@ from pic_tf.replicas.devices import is_chief
 from pic_tf.runs import checkpoint_files
 from pic_tf.runs.variables import _variables_of, named_variables
 
-_TABLES = ("weights", "momentum", "stamp", "ring")  # of `Rows`
+_TABLES = ("weights", "momentum", "stamp", "ring")  # of `RowSnapshot`
 INSTANCES = "instance_ids"  # whose rows they are, where that is not all
-VISITED_BEFORE, WRITERS = "pager/visited_before", "pager/writers"  # there with blocks on disk
+VISITED_BEFORE, SEGMENTS = "pager/visited_before", "pager/writers"  # there with blocks on disk
 HEAD, _CAPACITY = "ring/head", "optimizer/history/capacity"
 _STEP, _PRODUCTS = "optimizer/_iterations", "optimizer/history/products"
 _REPLICAS = "replicas/"  # values [R, ...], one a replica
@@ -46,13 +46,13 @@ class State:
     path: pathlib.Path
     step: int
     variables: dict[str, np.ndarray]
-    rows: Rows
+    rows: RowSnapshot
 
 
 class Checkpoints:
     """Checkpoints of a compiled PIC model: network, rows, ring, momentum, history, step, running metrics.
 
-    They have one form for any number of replicas: instance rows by instance (`Rows`), batch statistics as
+    They have one form for any number of replicas: instance rows by instance (`RowSnapshot`), batch statistics as
     the mean over replicas. What replicas keep for themselves besides, their batch statistics and running
     metrics, is there too and comes back where their number is the same.
 
@@ -111,7 +111,7 @@ class Checkpoints:
             if older := checkpoint_files.states(self._directory):
                 self._pager.release(min(older))
             here = self._pager.here()
-        rows = collect(self._model.classifier, step, self._strategy, here)
+        rows = snapshot(self._model.classifier, step, self._strategy, here)
         variables = {name: np.array(variable.numpy()) for name, variable in named_variables(self._model)}
         variables |= {HEAD: np.array(rows.head), _CAPACITY: np.array(self._model.lazy_sgd.history.capacity)}
         local = self._local_variables()
@@ -122,7 +122,7 @@ class Checkpoints:
             if rows.instance_ids is not None:
                 tables[INSTANCES] = rows.instance_ids
                 variables[VISITED_BEFORE] = np.array(self._pager.visited_before)
-                variables[WRITERS] = np.array([dataclasses.astuple(writer) for writer in self._pager.writers])
+                variables[SEGMENTS] = np.array([dataclasses.astuple(segment) for segment in self._pager.segments])
             self._pending = self._writer.submit(self._write, step, variables, tables, texts())
         self._saved = step
 
@@ -179,7 +179,7 @@ class Checkpoints:
         """
         _assign(state.variables, named_variables(self._model))
         on_device = (self._pager.here(), self._pager.stay(state.step)) if self._pager else ()
-        place(state.rows, self._model.classifier, self._strategy, *on_device)
+        restore(state.rows, self._model.classifier, self._strategy, *on_device)
         local = self._local_variables()
         own = [state.variables.get(_REPLICAS + name, ()) for name in local]
         if all(len(value) == self._strategy.num_replicas_in_sync for value in own):
@@ -254,17 +254,17 @@ def _assign(values: dict[str, np.ndarray], variables: Iterable[tuple[str, tf.Var
         variable.assign(values[name])
 
 
-def read_rows(path: pathlib.Path, head: int) -> Rows:
+def read_rows(path: pathlib.Path, head: int) -> RowSnapshot:
     """The rows of a state on disk, mapped from its files, and the ring, whose oldest slot is `head`."""
     tables = {name: checkpoint_files.read_table(path, name) for name in _TABLES}
     if checkpoint_files.has_table(path, INSTANCES):
         tables[INSTANCES] = np.array(checkpoint_files.read_table(path, INSTANCES))
-    return Rows(**tables, head=head)
+    return RowSnapshot(**tables, head=head)
 
 
-def writers_of(variables: dict[str, np.ndarray]) -> list[Writer]:
+def segments_of(variables: dict[str, np.ndarray]) -> list[RunSegment]:
     """Who wrote the blocks that a state needs, of its variables."""
-    return [Writer(*writer) for writer in variables[WRITERS].tolist()]
+    return [RunSegment(*segment) for segment in variables[SEGMENTS].tolist()]
 
 
 def history_of(path: pathlib.Path) -> ProductHistory:

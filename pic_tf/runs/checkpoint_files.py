@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from pic_tf.files.replaced import keep
+from pic_tf.files.replaced import sync_folder
 
 SUMS = "SHA256SUMS"  # `sha256sum --check SHA256SUMS` reads it too
 _VARIABLES, _PARTIAL, _DAMAGED = "variables.npz", ".partial", ".damaged"
@@ -55,9 +55,9 @@ def write(
         sums = "".join(f"{sha256_of(path)}  {path.name}\n" for path in sorted(aside.iterdir()))
         with _written(aside / SUMS) as file:
             file.write(sums.encode())
-        keep(aside)
+        sync_folder(aside)
         aside.rename(final)
-        keep(directory)
+        sync_folder(directory)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise

@@ -7,8 +7,8 @@ import tensorflow as tf
 from pic_tf.instances.classifier import INITIAL_STDDEV
 from pic_tf.instances.first_weights import initial_rows
 from pic_tf.instances.paging.convert import fill_tables
-from pic_tf.instances.paging.schedule import Pages
-from pic_tf.instances.paging.segments import Lineage
+from pic_tf.instances.paging.schedule import WindowSchedule
+from pic_tf.instances.paging.segments import BlockStore
 from pic_tf.runs import checkpoint, checkpoint_files, new_run, run_folder
 from pic_tf.settings import check, flag_files
 
@@ -38,15 +38,17 @@ def collect(run: str, output: str, rows_dir: str = "") -> pathlib.Path:
     check.check(config)
     folder = pathlib.Path(rows_dir) if rows_dir else run_folder.rows_folder(config)
     variables = checkpoint_files.read_variables(found)
-    writers, step = checkpoint.writers_of(variables), checkpoint_files.step_of(found)
-    orders = config.sliding_windows(writers[-1].replicas)
-    pages = [Pages(order, config.num_negatives, bool(variables[checkpoint.VISITED_BEFORE])) for order in orders]
-    blocks = [Lineage(order, folder) for order in orders]
+    segments, step = checkpoint.segments_of(variables), checkpoint_files.step_of(found)
+    orders = config.sliding_windows(segments[-1].replicas)
+    schedules = [
+        WindowSchedule(order, config.num_negatives, bool(variables[checkpoint.VISITED_BEFORE])) for order in orders
+    ]
+    stores = [BlockStore(order, folder) for order in orders]
     rows = checkpoint.read_rows(found, int(variables[checkpoint.HEAD]))
-    dim, window, missing = rows.weights.shape[1], pages[0].window_of(step), []
-    for of_replica, its_blocks in zip(pages, blocks):
-        its_blocks.writers = writers
-        missing += its_blocks.missing(of_replica.needed(window))
+    dim, window, missing = rows.weights.shape[1], schedules[0].window_of(step), []
+    for schedule, store in zip(schedules, stores):
+        store.segments = segments
+        missing += store.missing(schedule.needed(window))
     if missing:
         number, where = min(missing)
         raise ValueError(
@@ -54,7 +56,7 @@ def collect(run: str, output: str, rows_dir: str = "") -> pathlib.Path:
             f"too few, such as number {number} in {where!r}: name the folder of the rows with --rows_dir"
         )
     variables = {
-        name: v for name, v in variables.items() if name not in (checkpoint.VISITED_BEFORE, checkpoint.WRITERS)
+        name: v for name, v in variables.items() if name not in (checkpoint.VISITED_BEFORE, checkpoint.SEGMENTS)
     }
 
     def first_weights(ids: tf.Tensor) -> tf.Tensor:
@@ -62,5 +64,5 @@ def collect(run: str, output: str, rows_dir: str = "") -> pathlib.Path:
 
     texts = {name: checkpoint_files.read_text(found, name) for name in run_folder.TEXTS}
     with new_run.new_tables(output, config, dim) as tables:
-        fill_tables(tables, rows, pages, blocks, window, first_weights, "blocks")
+        fill_tables(tables, rows, schedules, stores, window, first_weights, "blocks")
         return new_run.write(output, step, variables, tables | {"ring": rows.ring}, texts)

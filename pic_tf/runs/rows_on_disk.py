@@ -6,8 +6,8 @@ import numpy as np
 
 from pic_tf.instances.paging.convert import fill_blocks, trained_later
 from pic_tf.instances.paging.pager import Pager
-from pic_tf.instances.rows import Rows, ids_here
-from pic_tf.runs.checkpoint import VISITED_BEFORE, State, of_this_model, writers_of
+from pic_tf.instances.rows import RowSnapshot, ids_here
+from pic_tf.runs.checkpoint import VISITED_BEFORE, State, of_this_model, segments_of
 from pic_tf.runs.room import check_free
 
 
@@ -32,12 +32,12 @@ def open_pager(pager: Pager, state: State | None, report: bool = True) -> None:
     else:
         visited_before = bool(state.variables[VISITED_BEFORE])
         _check_windows(pager, state, visited_before)
-        pager.open(state.step, writers_of(state.variables), visited_before)
+        pager.open(state.step, segments_of(state.variables), visited_before)
         _check_blocks(pager, state.step)
     pager.forget()
 
 
-def move_to_blocks(pager: Pager, step: int, rows: Rows, report: bool = True) -> None:
+def move_to_blocks(pager: Pager, step: int, rows: RowSnapshot, report: bool = True) -> None:
     """Move rows to blocks on disk, as far as a run needs them from a step on, and open the pager there.
 
     Args:
@@ -50,20 +50,20 @@ def move_to_blocks(pager: Pager, step: int, rows: Rows, report: bool = True) -> 
       ValueError: for a disk without room.
       OSError: where blocks cannot be written.
     """
-    visited_before = trained_later(pager.pages, step, rows.stamp)
-    own_pages = [dataclasses.replace(pages, visited_before=visited_before) for pages in pager.own_pages]
+    visited_before = trained_later(pager.schedules, step, rows.stamp)
+    own_schedules = [dataclasses.replace(schedule, visited_before=visited_before) for schedule in pager.own_schedules]
     count = 0
-    for pages, blocks in zip(own_pages, pager.blocks):
-        needed = pages.needed(pages.window_of(step))
-        blocks.begin_anew(step, needed.start)
-        count += len(needed) * pages.stride
-    folder = pager.blocks[0].folder
+    for schedule, store in zip(own_schedules, pager.stores):
+        needed = schedule.needed(schedule.window_of(step))
+        store.begin_anew(step, needed.start)
+        count += len(needed) * schedule.stride
+    folder = pager.stores[0].folder
     advice = "make room, or name another disk with --rows_dir"
     check_free(count * pager.row_size, folder, "the rows off the device", advice)
     if report and count:
         print(f"moving {count:,} rows to {folder}")
-    fill_blocks(rows, step, own_pages, pager.blocks)
-    pager.open(step, pager.writers, visited_before)
+    fill_blocks(rows, step, own_schedules, pager.stores)
+    pager.open(step, pager.segments, visited_before)
 
 
 def _check_blocks(pager: Pager, step: int) -> None:
@@ -79,8 +79,8 @@ def _check_blocks(pager: Pager, step: int) -> None:
 
 def _check_windows(pager: Pager, state: State, visited_before: bool) -> None:
     """Refuse rows that are not those of the pager's windows."""
-    all_pages = [dataclasses.replace(pages, visited_before=visited_before) for pages in pager.pages]
-    here = [pages.rows_here(pages.window_of(state.step)) for pages in all_pages]
+    schedules = [dataclasses.replace(schedule, visited_before=visited_before) for schedule in pager.schedules]
+    here = [schedule.rows_here(schedule.window_of(state.step)) for schedule in schedules]
     with of_this_model(state.path):
         if not np.array_equal(ids_here(here), state.rows.instance_ids):
             raise ValueError(

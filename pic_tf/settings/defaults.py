@@ -4,7 +4,7 @@ import dataclasses
 
 from pic_tf.data.order import default_shards, default_stride, default_window
 from pic_tf.instances.classifier import PAPER_NEGATIVES, default_floor
-from pic_tf.instances.paging.schedule import Pages
+from pic_tf.instances.paging.schedule import WindowSchedule
 from pic_tf.settings.check import check
 from pic_tf.settings.config import Config
 
@@ -120,7 +120,7 @@ def _check_store(config: Config, num_replicas: int) -> None:
             f"got {config.instance_store}"
         )
     fewest = config.sliding_windows(num_replicas)[-1]  # the last replica has the fewest rows
-    Pages(fewest, config.num_negatives)  # raises where the window needs all of them
+    WindowSchedule(fewest, config.num_negatives)  # raises where the window needs all of them
     if config.steps_per_execution > fewest.steps_per_window:
         raise ValueError(
             f"expected --steps_per_execution of at most the {fewest.steps_per_window} steps of a window with "

@@ -6,7 +6,7 @@ import numpy as np
 import tf_keras as keras
 
 from pic_tf.data.crops import total
-from pic_tf.instances.paging.schedule import Pages
+from pic_tf.instances.paging.schedule import WindowSchedule
 from pic_tf.optim.schedules import WarmupCosine
 from pic_tf.settings.config import Config
 
@@ -87,7 +87,7 @@ def rows_on_device(config: Config, num_replicas: int = 1) -> int | None:
     return (
         None
         if config.instance_store == "device"
-        else Pages(config.sliding_windows(num_replicas)[0], config.num_negatives).places
+        else WindowSchedule(config.sliding_windows(num_replicas)[0], config.num_negatives).rows_on_device
     )
 
 
@@ -133,8 +133,8 @@ def memory(config: Config, backbone: keras.Model, head: keras.Model, num_replica
     """
     n, k, b, d = config.num_instances, config.num_negatives, config.batch_size, config.embedding_dim
     own_rows, own_slots, own_views = (-(-x // num_replicas) for x in (n, k, b))
-    places = rows_on_device(config, num_replicas)
-    resting = own_rows * (8 * d + 8) if places is None else places * (8 * d + 24)  # there with row and place
+    locations = rows_on_device(config, num_replicas)
+    resting = own_rows * (8 * d + 8) if locations is None else locations * (8 * d + 24)  # there with row and location
     row = 2 * d * _FLOAT  # weights and momentum
     activation = _FLOAT if config.precision == "float32" else _FLOAT // 2
     return {

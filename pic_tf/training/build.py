@@ -12,8 +12,8 @@ from pic_tf.data.decode.broken import BrokenImages
 from pic_tf.data.presets import augmentation_of
 from pic_tf.evals.monitor import KnnMonitor
 from pic_tf.instances.paging.pager import Pager
-from pic_tf.instances.paging.schedule import Pages
-from pic_tf.instances.paging.segments import Lineage
+from pic_tf.instances.paging.schedule import WindowSchedule
+from pic_tf.instances.paging.segments import BlockStore
 from pic_tf.models.probe import LinearProbe
 from pic_tf.optim.lars import LARS
 from pic_tf.optim.lazy_sgd import LazySGD
@@ -195,10 +195,10 @@ def _pager(config: Config, model: PIC, strategy: tf.distribute.Strategy) -> Page
     if config.instance_store == "device":
         return None
     orders = config.sliding_windows(strategy.num_replicas_in_sync)
-    pages = [Pages(order, config.num_negatives) for order in orders]
+    schedules = [WindowSchedule(order, config.num_negatives) for order in orders]
     here = [orders[replica] for replica in local_indices(strategy)]
-    blocks = [Lineage(order, rows_folder(config)) for order in here]
-    return Pager(model.classifier, pages, blocks, strategy)
+    stores = [BlockStore(order, rows_folder(config)) for order in here]
+    return Pager(model.classifier, schedules, stores, strategy)
 
 
 def _knn_monitor(config: Config, model: PIC, plain: keras.Model, chief: bool, images: Images) -> KnnMonitor | None:

@@ -11,7 +11,7 @@ from scipy import stats
 from pic_tf.data.order import SlidingWindow
 from pic_tf.instances.classifier import InstanceClassifier
 from pic_tf.instances.first_weights import initial_rows
-from pic_tf.instances.rows import collect
+from pic_tf.instances.rows import snapshot
 from pic_tf.optim.lazy_sgd import LazySGD
 from pic_tf.optim.schedules import WarmupCosine
 from pic_tf.pic import PIC
@@ -57,7 +57,7 @@ def sliding_window(steps, window=32, stride=8):
 def all_rows(model):
     """Weights and momentum of all N rows as of now, wherever they are."""
     step = int(model.lazy_sgd.iterations.numpy())
-    rows = collect(model.classifier, step, model.distribute_strategy)
+    rows = snapshot(model.classifier, step, model.distribute_strategy)
     if not model.classifier.weight_correction or model.classifier.store is None:
         return rows.weights, rows.momentum
     strategy, now = model.distribute_strategy, (rows.weights, rows.momentum, tf.constant(rows.stamp))

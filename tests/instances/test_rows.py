@@ -8,7 +8,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from pic_tf.data.order import SlidingWindow
-from pic_tf.instances.rows import Rows, collect, place, slots_of_replicas
+from pic_tf.instances.rows import RowSnapshot, restore, slots_of_replicas, snapshot
 from pic_tf.optim.lazy_sgd import LazySGD
 from pic_tf.optim.schedules import WarmupCosine
 from pic_tf.pic import PIC
@@ -51,7 +51,7 @@ def test_slots_by_hand(case):
 
 
 def random_ring(rng, count, slots):
-    """A ring as `collect` gives it: slot p R + r holds an id of residue r or none, no id is there twice."""
+    """A ring as `snapshot` gives it: slot p R + r holds an id of residue r or none, no id is there twice."""
     own = [rng.permutation(np.arange(r, 3 * count * slots, count))[:slots] for r in range(count)]
     ring = np.stack(own, axis=1).reshape(-1)
     ring[rng.random(len(ring)) < rng.choice([0.0, 0.2, 0.9])] = -1
@@ -79,7 +79,7 @@ def test_slots_of_random_rings():
     assert pushed_out > 100  # the interesting case was among them
 
 
-# --- collect and place ---
+# --- snapshot and restore ---
 
 
 def make(strategy, num_negatives):
@@ -127,18 +127,18 @@ def network_variables(model):
 class State:
     """All that decides the future of a model."""
 
-    rows: Rows
+    rows: RowSnapshot
     network: list[np.ndarray]
 
 
 def save(model, strategy):
-    rows = collect(model.classifier, int(model.lazy_sgd.iterations.numpy()), strategy)
+    rows = snapshot(model.classifier, int(model.lazy_sgd.iterations.numpy()), strategy)
     return State(rows, [v.numpy() for v in network_variables(model)])
 
 
 def load(state, strategy, num_negatives):
     model = make(strategy, num_negatives)
-    place(state.rows, model.classifier, strategy)
+    restore(state.rows, model.classifier, strategy)
     for variable, value in zip(network_variables(model), state.network):
         variable.assign(value)
     return model
@@ -248,13 +248,13 @@ def test_two_replicas_to_four_to_one(of_two, of_four, num_negatives):
 def test_rows_of_another_size(shape):
     strategy = tf.distribute.get_strategy()
     model = make(strategy, RING)
-    rows = collect(model.classifier, 0, strategy)
+    rows = snapshot(model.classifier, 0, strategy)
     with pytest.raises(ValueError, match=r"expected rows \[51, 8\], got"):
-        place(dataclasses.replace(rows, weights=np.zeros(shape, np.float32)), model.classifier, strategy)
+        restore(dataclasses.replace(rows, weights=np.zeros(shape, np.float32)), model.classifier, strategy)
 
 
 def test_rows_of_another_number_of_negatives_are_refused():
     strategy = tf.distribute.get_strategy()
-    rows = collect(make(strategy, 24).classifier, 0, strategy)
+    rows = snapshot(make(strategy, 24).classifier, 0, strategy)
     with pytest.raises(ValueError, match=f"expected rows of {N} negatives, got rows of 24"):
-        place(rows, make(strategy, N).classifier, strategy)
+        restore(rows, make(strategy, N).classifier, strategy)

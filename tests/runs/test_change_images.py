@@ -14,7 +14,7 @@ from PIL import Image
 from pic_tf.data.sources.array import digits
 from pic_tf.instances.classifier import INITIAL_STDDEV
 from pic_tf.instances.first_weights import initial_rows
-from pic_tf.instances.rows import Rows
+from pic_tf.instances.rows import RowSnapshot
 from pic_tf.runs import change_images, checkpoint_files, collect_rows, new_run, open_data, run_folder
 from pic_tf.settings import flag_files
 from tests.short_runs import SMALL, metrics_of, run, signals_after, variables_of
@@ -67,7 +67,7 @@ def settings_in(folder):
 
 
 def test_by_hand():
-    old = Rows(
+    old = RowSnapshot(
         weights=np.array([[1.0], [2.0], [3.0], [4.0]], np.float32),
         momentum=np.array([[0.1], [0.2], [0.3], [0.4]], np.float32),
         stamp=np.array([5, 0, 7, 9]),

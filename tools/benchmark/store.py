@@ -18,8 +18,8 @@ from pic_tf import PIC, LazySGD, SlidingWindow, WarmupCosine
 from pic_tf.data.order import default_shards, default_window
 from pic_tf.instances.paging.blocks import TABLES
 from pic_tf.instances.paging.pager import Pager
-from pic_tf.instances.paging.schedule import Pages
-from pic_tf.instances.paging.segments import Lineage
+from pic_tf.instances.paging.schedule import WindowSchedule
+from pic_tf.instances.paging.segments import BlockStore
 
 from . import disk, store_report
 from .processes import in_own_process
@@ -40,29 +40,29 @@ def prepared(
     b, d, k = sizes.batch_size, sizes.embedding_dim, sizes.num_negatives
     window, stride = default_window(count, b)
     order = SlidingWindow(count, b, window, stride, virtual_shards=default_shards(count, window, stride))
-    pages = None if store == "device" else Pages(order, k)
+    schedule = None if store == "device" else WindowSchedule(order, k)
     inputs = keras.Input([d], batch_size=b)
     backbone = keras.Model(inputs, GivenEmbedding()(inputs))
-    places = pages.places if pages else None
-    model = PIC(backbone, count, k, head="none", temperature=TEMPERATURE, rows_on_device=places)
+    locations = schedule.rows_on_device if schedule else None
+    model = PIC(backbone, count, k, head="none", temperature=TEMPERATURE, rows_on_device=locations)
     rate = WarmupCosine(0.03 * b / 256, TRAINING_STEPS, TRAINING_STEPS // 40)
     model.compile(LazySGD(rate, max_updates=TRAINING_STEPS))
     model.optimizer.build(model.trainable_variables)
     model.optimizer.iterations.assign(1)
     begin = (-(-count // stride) + 2 * window // stride) * order.steps_per_window  # behind it lies a whole sweep
     pager = None
-    if pages:
-        blocks = Lineage(order, folder)
-        first = pages.window_of(begin)
+    if schedule:
+        blocks = BlockStore(order, folder)
+        first = schedule.window_of(begin)
         blocks.begin(begin, range(0, 0), [])
         rows = {name: np.random.default_rng(0).normal(size=[stride, d]).astype(np.float32) / 100 for name in TABLES[:2]}
         rows["stamp"] = np.ones(stride, np.int64)
         windows = _TURNS + 4 + (k // b + rounds) // order.steps_per_window
-        stops = [pages.here(first + turn).stop for turn in range(windows)]
-        for number in {number for stop in stops for number, *_ in pages.earlier(range(stop, stop + stride))}:
+        stops = [schedule.here(first + turn).stop for turn in range(windows)]
+        for number in {number for stop in stops for number, *_ in schedule.earlier(range(stop, stop + stride))}:
             blocks.write(number, rows)
-        pager = Pager(model.classifier, [pages], [blocks], tf.distribute.get_strategy())
-        pager.open(begin, blocks.writers)
+        pager = Pager(model.classifier, [schedule], [blocks], tf.distribute.get_strategy())
+        pager.open(begin, blocks.segments)
     model.classifier.store.stamp.assign(tf.ones_like(model.classifier.store.stamp))
 
     ids_of = tf.function(order.instance_ids)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pic_tf.files.replaced import keep, replaced
+from pic_tf.files.replaced import replaced, sync_folder
 
 TABLES = ("weights", "momentum", "stamp")
 _NAME = re.compile(r"block-(\d{12}|-\d{11})\.npz")
@@ -68,9 +68,9 @@ class Blocks:
                 "copy, or begin anew with another --output_dir"
             ) from error
 
-    def keep(self) -> None:
+    def sync(self) -> None:
         """Bring the names of the files to the disk too."""
-        keep(self.folder)
+        sync_folder(self.folder)
 
     def has(self, number: int) -> bool:
         """Tell whether a block is there."""

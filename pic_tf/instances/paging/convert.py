@@ -8,58 +8,58 @@ from tqdm import tqdm
 
 from pic_tf.files.progress import drawing_interval
 from pic_tf.instances.paging.blocks import TABLES
-from pic_tf.instances.paging.schedule import Pages
-from pic_tf.instances.paging.segments import Lineage
-from pic_tf.instances.rows import Rows
+from pic_tf.instances.paging.schedule import WindowSchedule
+from pic_tf.instances.paging.segments import BlockStore
+from pic_tf.instances.rows import RowSnapshot
 
 _PART = 65536  # rows that are looked at, or drawn, at once
 
 
-def trained_later(pages: list[Pages], step: int, stamp: np.ndarray) -> bool:
+def trained_later(schedules: list[WindowSchedule], step: int, stamp: np.ndarray) -> bool:
     """Tell whether rows were trained that an order of visits comes to for the first time after a step.
 
     They come from another order; this one then counts as if it had visited all rows once before
-    (`Pages.visited_before`).
+    (`WindowSchedule.visited_before`).
 
     Args:
-      pages: of every replica.
+      schedules: of every replica.
       step: the next one to take.
       stamp: int64 [N], updates applied when each row was left, 0 where it was never visited.
 
     Returns:
       True where there is such a row.
     """
-    for of_replica in pages:
-        later = of_replica.to_come(of_replica.window_of(step))
+    for schedule in schedules:
+        later = schedule.to_come(schedule.window_of(step))
         parts = (later[first : first + _PART] for first in range(0, len(later), _PART))
-        if any(np.any(stamp[of_replica.first_time(part)]) for part in parts):
+        if any(np.any(stamp[schedule.first_time(part)]) for part in parts):
             return True
     return False
 
 
-def fill_blocks(rows: Rows, step: int, pages: list[Pages], blocks: list[Lineage]) -> None:
+def fill_blocks(rows: RowSnapshot, step: int, schedules: list[WindowSchedule], stores: list[BlockStore]) -> None:
     """Write the blocks that a run at a step needs.
 
     Args:
       rows: of all instances.
       step: the next one to take.
-      pages: of some replicas.
-      blocks: of each of them, begun at this step.
+      schedules: of some replicas.
+      stores: of each of them, begun at this step.
 
     Raises:
       OSError: where one cannot be written.
     """
-    for of_replica, its_blocks in zip(pages, blocks):
-        for number in of_replica.needed(of_replica.window_of(step)):
-            ids = of_replica.of_block(number)
-            its_blocks.write(number, {name: np.array(getattr(rows, name)[ids]) for name in TABLES})
+    for schedule, store in zip(schedules, stores):
+        for number in schedule.needed(schedule.window_of(step)):
+            ids = schedule.of_block(number)
+            store.write(number, {name: np.array(getattr(rows, name)[ids]) for name in TABLES})
 
 
 def fill_tables(
     tables: dict[str, np.ndarray],
-    rows: Rows,
-    pages: list[Pages],
-    blocks: list[Lineage],
+    rows: RowSnapshot,
+    schedules: list[WindowSchedule],
+    stores: list[BlockStore],
     window: int,
     first_weights: Callable[[tf.Tensor], tf.Tensor],
     progress: str = "",
@@ -69,8 +69,8 @@ def fill_tables(
     Args:
       tables: weights, momentum and stamp, [N, ...], zeros; may be mapped from files.
       rows: those on the devices.
-      pages: of every replica.
-      blocks: of every replica.
+      schedules: of every replica.
+      stores: of every replica.
       window: at whose beginning the rows are wanted.
       first_weights: a function from instances int64 [b] to float32 [b, D].
       progress: name of a progress bar; "" for none.
@@ -78,11 +78,11 @@ def fill_tables(
     Raises:
       ValueError: for a block that cannot be read.
     """
-    total = sum(len(of_replica.needed(window)) for of_replica in pages)
+    total = sum(len(schedule.needed(window)) for schedule in schedules)
     with tqdm(total=total, desc=progress, unit="block", disable=not progress, mininterval=drawing_interval()) as bar:
-        for of_replica, its_blocks in zip(pages, blocks):
-            for number in of_replica.needed(window):  # in this order: what comes later is newer
-                block, ids = its_blocks.read(number), of_replica.of_block(number)
+        for schedule, store in zip(schedules, stores):
+            for number in schedule.needed(window):  # in this order: what comes later is newer
+                block, ids = store.read(number), schedule.of_block(number)
                 for name, table in tables.items():
                     table[ids] = block[name]
                 bar.update()

@@ -11,8 +11,8 @@ from tqdm import tqdm
 from pic_tf.instances.classifier import InstanceClassifier
 from pic_tf.instances.paging.blocks import TABLES, table_types
 from pic_tf.instances.paging.io_thread import IOThread
-from pic_tf.instances.paging.schedule import Pages
-from pic_tf.instances.paging.segments import Lineage, Writer
+from pic_tf.instances.paging.schedule import WindowSchedule
+from pic_tf.instances.paging.segments import BlockStore, RunSegment
 from pic_tf.replicas import collectives
 
 
@@ -26,13 +26,13 @@ class Pager:
 
     Args:
       classifier: whose store is paged; made in the strategy's scope.
-      pages: of every replica.
-      blocks: of each replica of this worker.
+      schedules: of every replica.
+      stores: of each replica of this worker.
       strategy: of the classifier.
 
     Attributes:
-      pages: of every replica, as `open` has set them.
-      blocks: of each replica of this worker.
+      schedules: of every replica, as `open` has set them.
+      stores: of each replica of this worker.
       row_size: bytes of a resting row.
       window: number of the window whose rows are here.
 
@@ -43,70 +43,70 @@ class Pager:
     def __init__(
         self,
         classifier: InstanceClassifier,
-        pages: list[Pages],
-        blocks: list[Lineage],
+        schedules: list[WindowSchedule],
+        stores: list[BlockStore],
         strategy: tf.distribute.Strategy,
     ):
-        if classifier.rows_on_device != pages[0].places:
-            raise ValueError(f"expected rows_on_device={pages[0].places}, got {classifier.rows_on_device}")
-        self.pages, self.blocks = pages, blocks
+        if classifier.rows_on_device != schedules[0].rows_on_device:
+            raise ValueError(f"expected rows_on_device={schedules[0].rows_on_device}, got {classifier.rows_on_device}")
+        self.schedules, self.stores = schedules, stores
         self._local = collectives.local_indices(strategy)
-        names, store = (*TABLES, "rows", "places"), classifier.store
-        of_replicas = zip(*(strategy.experimental_local_results(getattr(store, name)) for name in names))
+        names = (*TABLES, "rows", "locations")
+        of_replicas = zip(*(strategy.experimental_local_results(getattr(classifier.store, name)) for name in names))
         self._variables = [dict(zip(names, variables)) for variables in of_replicas]
         self.row_size = 2 * 4 * classifier.embedding_dim + 8
         self._thread = IOThread()
         self.window = 0
 
     @property
-    def own_pages(self) -> list[Pages]:
+    def own_schedules(self) -> list[WindowSchedule]:
         """Of this worker's replicas."""
-        return [self.pages[replica] for replica in self._local]
+        return [self.schedules[replica] for replica in self._local]
 
     @property
     def visited_before(self) -> bool:
-        """Whether all rows count as visited before the first window (`Pages`)."""
-        return self.pages[0].visited_before
+        """Whether all rows count as visited before the first window (`WindowSchedule`)."""
+        return self.schedules[0].visited_before
 
     @property
-    def writers(self) -> list[Writer]:
+    def segments(self) -> list[RunSegment]:
         """Of the blocks that are there, and of those to come."""
-        return self.blocks[0].writers
+        return self.stores[0].segments
 
-    def open(self, step: int, writers: Sequence[Writer] = (), visited_before: bool = False) -> None:
+    def open(self, step: int, segments: Sequence[RunSegment] = (), visited_before: bool = False) -> None:
         """Begin at a step: nothing but untouched rows is on the device.
 
         Args:
           step: the next one to take.
-          writers: of the blocks that are there.
+          segments: of the blocks that are there.
           visited_before: whether all rows count as visited before the first window.
 
         Raises:
           OSError: where there cannot be a folder for blocks.
         """
-        self.pages = [dataclasses.replace(pages, visited_before=visited_before) for pages in self.pages]
-        self.window = self.pages[0].window_of(step)
-        for pages, blocks in zip(self.own_pages, self.blocks):
-            blocks.begin(step, pages.needed(self.window), list(writers))
-        for pages, variables in zip(self.own_pages, self._variables):
+        self.schedules = [dataclasses.replace(schedule, visited_before=visited_before) for schedule in self.schedules]
+        self.window = self.schedules[0].window_of(step)
+        for schedule, store in zip(self.own_schedules, self.stores):
+            store.begin(step, schedule.needed(self.window), list(segments))
+        for schedule, variables in zip(self.own_schedules, self._variables):
             for name in TABLES:
                 variables[name].assign(tf.zeros_like(variables[name]))
-            _assign(variables, _sorted_rows(pages, self.window))
+            _assign(variables, _sorted_rows(schedule, self.window))
         self._thread.read(self._read, self.window)
 
     def bytes_there(self) -> int:
         """Bytes of the blocks of this worker."""
-        return int(sum(blocks.rows_there() for blocks in self.blocks) * self.row_size)
+        return int(sum(store.rows_there() for store in self.stores) * self.row_size)
 
     def forget(self) -> None:
         """Delete blocks of other starts of the run that this one writes itself; after `open`."""
-        for pages, blocks in zip(self.own_pages, self.blocks):
-            blocks.forget(pages.needed(self.window).stop)
+        for schedule, store in zip(self.own_schedules, self.stores):
+            store.forget(schedule.needed(self.window).stop)
 
     def missing(self) -> list[tuple[int, str]]:
         """(number, folder) of blocks that a run needs from here on and that are not there; after `open`."""
-        both = zip(self.own_pages, self.blocks)
-        return sorted(set().union(*(blocks.missing(pages.needed(self.window)) for pages, blocks in both)))
+        both = zip(self.own_schedules, self.stores)
+        return sorted(set().union(*(store.missing(schedule.needed(self.window)) for schedule, store in both)))
 
     def follow(self, step: int) -> None:
         """Bring the rows that a step needs.
@@ -118,7 +118,7 @@ class Pager:
           OSError: where a block could not be written.
           ValueError: where one could not be read.
         """
-        while self.window < self.pages[0].window_of(step):
+        while self.window < self.schedules[0].window_of(step):
             self.turn()
 
     def turn(self) -> None:
@@ -130,14 +130,16 @@ class Pager:
         """
         coming = self._thread.result()
         self._thread.check()
-        for pages, blocks, variables, (arrived, rows) in zip(self.own_pages, self.blocks, self._variables, coming):
-            leaving = pages.leaving(self.window)
-            places = tf.range(leaving.start, leaving.stop, dtype=tf.int64) % pages.places
-            if leaving.start in pages.here(self.window):
-                left = {name: collectives.gather_rows(variables[name], places).numpy() for name in TABLES}
-                self._thread.write(blocks.write, leaving.start // pages.stride, left)
+        for schedule, store, variables, (arrived, rows) in zip(
+            self.own_schedules, self.stores, self._variables, coming
+        ):
+            leaving = schedule.leaving(self.window)
+            locations = tf.range(leaving.start, leaving.stop, dtype=tf.int64) % schedule.rows_on_device
+            if leaving.start in schedule.here(self.window):
+                left = {name: collectives.gather_rows(variables[name], locations).numpy() for name in TABLES}
+                self._thread.write(store.write, leaving.start // schedule.stride, left)
             for name in TABLES:
-                collectives.scatter_rows(variables[name], places, tf.constant(arrived[name]))
+                collectives.scatter_rows(variables[name], locations, tf.constant(arrived[name]))
             _assign(variables, rows)
         self.window += 1
         self._thread.read(self._read, self.window)
@@ -149,8 +151,8 @@ class Pager:
           OSError: where something could not be.
         """
         self._thread.flush()
-        for blocks in self.blocks:
-            blocks.keep()
+        for store in self.stores:
+            store.sync()
 
     def release(self, step: int) -> None:
         """Delete, on the other thread, blocks that nothing needs any more.
@@ -159,14 +161,14 @@ class Pager:
           step: of the oldest state to go back to.
         """
 
-        def remove(blocks: Lineage, first: int) -> None:
+        def remove(store: BlockStore, first: int) -> None:
             try:
-                blocks.release(first)
+                store.release(first)
             except OSError as error:  # the next time removes them
                 tqdm.write(f"old blocks of rows are still there ({error})", file=sys.stderr)
 
-        for pages, blocks in zip(self.own_pages, self.blocks):
-            self._thread.write(remove, blocks, pages.needed(pages.window_of(step)).start)
+        for schedule, store in zip(self.own_schedules, self.stores):
+            self._thread.write(remove, store, schedule.needed(schedule.window_of(step)).start)
 
     def close(self) -> None:
         """Wait for what is under way."""
@@ -174,51 +176,51 @@ class Pager:
 
     def here(self) -> list[np.ndarray]:
         """int64 [m], the row numbers on the device of each of all replicas, -1 for none."""
-        return [pages.rows_here(self.window) for pages in self.pages]
+        return [schedule.rows_here(self.window) for schedule in self.schedules]
 
     def stay(self, step: int) -> list[np.ndarray]:
         """int64 [m] of each of all replicas, after how many of its views, from a step on, the rows `here` leave."""
-        return [pages.views_until_leaving(step) for pages in self.pages]
+        return [schedule.views_until_leaving(step) for schedule in self.schedules]
 
     def _read(self, window: int) -> list[tuple[dict[str, np.ndarray], tuple[np.ndarray, np.ndarray]]]:
         """Of each replica: the block that comes to the device after a window, and which rows are where then."""
         found = []
-        for pages, blocks, variables in zip(self.own_pages, self.blocks, self._variables):
-            stop = pages.here(window).stop
-            arriving = read_block(pages, blocks, range(stop, stop + pages.stride), variables["weights"].shape[1])
-            found.append((arriving, _sorted_rows(pages, window + 1)))
+        for schedule, store, variables in zip(self.own_schedules, self.stores, self._variables):
+            stop = schedule.here(window).stop
+            arriving = read_block(schedule, store, range(stop, stop + schedule.stride), variables["weights"].shape[1])
+            found.append((arriving, _sorted_rows(schedule, window + 1)))
         return found
 
 
-def read_block(pages: Pages, blocks: Lineage, block: range, dim: int) -> dict[str, np.ndarray]:
+def read_block(schedule: WindowSchedule, store: BlockStore, block: range, dim: int) -> dict[str, np.ndarray]:
     """Read rows as they were left one sweep ago; zeros, with stamp 0, where they were never visited.
 
     Args:
-      pages: of the replica.
-      blocks: its blocks.
-      block: places of the endless sequence.
+      schedule: of the replica.
+      store: its blocks.
+      block: positions of the endless sequence.
       dim: D.
 
     Returns:
       weights float32 [n, D], momentum float32 [n, D], stamp int64 [n].
     """
     rows = {name: np.zeros([len(block), *shape], dtype) for name, (shape, dtype) in table_types(dim).items()}
-    for number, of_block, of_rows in pages.earlier(block):
-        earlier = blocks.read(number)
+    for number, of_block, of_rows in schedule.earlier(block):
+        earlier = store.read(number)
         for name in TABLES:
             rows[name][of_rows] = earlier[name][of_block]
     return rows
 
 
-def _sorted_rows(pages: Pages, window: int) -> tuple[np.ndarray, np.ndarray]:
-    """int64 [n] rows that are on the device in a window, in ascending order, and int64 [n] their places."""
-    here = pages.here(window)
-    rows = np.full(pages.places, np.iinfo(np.int64).max)
-    rows[np.arange(here.start, here.stop) % pages.places] = pages.rows(here)
-    places = np.argsort(rows)
-    return rows[places], places
+def _sorted_rows(schedule: WindowSchedule, window: int) -> tuple[np.ndarray, np.ndarray]:
+    """int64 [n] rows that are on the device in a window, in ascending order, and int64 [n] their locations."""
+    here = schedule.here(window)
+    rows = np.full(schedule.rows_on_device, np.iinfo(np.int64).max)
+    rows[np.arange(here.start, here.stop) % schedule.rows_on_device] = schedule.rows(here)
+    locations = np.argsort(rows)
+    return rows[locations], locations
 
 
-def _assign(variables: dict[str, tf.Variable], rows_and_places: tuple[np.ndarray, np.ndarray]) -> None:
-    for name, value in zip(("rows", "places"), rows_and_places):
+def _assign(variables: dict[str, tf.Variable], rows_and_locations: tuple[np.ndarray, np.ndarray]) -> None:
+    for name, value in zip(("rows", "locations"), rows_and_locations):
         variables[name].assign(value)

@@ -1,4 +1,4 @@
-"""Which rows the sliding window needs on the device, and where they are there."""
+"""Schedule of the rows that the sliding window needs on the device, and of the blocks that the future reads."""
 
 import dataclasses
 
@@ -6,27 +6,29 @@ import numpy as np
 import tensorflow as tf
 
 from pic_tf.data.order import SlidingWindow
+from pic_tf.instances.store import EMPTY
 
 
 @dataclasses.dataclass(frozen=True)
-class Pages:
-    """The rows of one replica in visiting order, in blocks of a stride.
+class WindowSchedule:
+    """Rows of one replica in visiting order, in blocks of a stride.
 
-    The window of step t, n = floor(t / (W / B)), holds the places nS to nS + W - 1 of the order's endless sequence. On
-    the device are the window, the stride that comes next, and the strides behind it whose rows may still leave the ring
-    for the store:
+    The window of step t, n = floor(t / (W / B)), holds the positions nS to nS + W - 1 of the order's endless sequence.
+    On the device are the window, the stride that comes next, and the strides behind it whose rows may still leave the
+    ring for the store:
 
         (n - q) S to (n + 1) S + W - 1,    q = ceil(K / W)
 
-    so W + 2S rows where K <= W (all sizes are the replica's own). Place p of the sequence is at p mod that number.
+    so W + 2S rows where K <= W (all sizes are the replica's own). Position p has location p mod that
+    number in the device's tables.
 
-    At the beginning no row was visited: there is nothing at the places before 0. But where rows come from another order
-    of visits, those before 0 count as visited by this one too, in the sweep that it would have made before.
+    At the beginning no row was visited: there is nothing at the positions before 0. But where rows come from another
+    order of visits, those before 0 count as visited by this one too, in the sweep that it would have made before.
 
     Attributes:
       order: of the replica.
       num_negatives: K over all replicas.
-      visited_before: whether there are rows at the places before 0.
+      visited_before: whether there are rows at the positions before 0.
 
     Raises:
       ValueError: where the window needs all rows, or nearly all.
@@ -38,8 +40,8 @@ class Pages:
 
     def __post_init__(self) -> None:
         order = self.order
-        if self.places + order.own_stride > len(order.shards) * order.shard_sizes.min():
-            needed = (self.places + order.own_stride) * order.num_replicas
+        if self.rows_on_device + order.own_stride > len(order.shards) * order.shard_sizes.min():
+            needed = (self.rows_on_device + order.own_stride) * order.num_replicas
             raise ValueError(
                 f"expected at least {needed:,} instances for rows on disk (window, {self.behind + 2} "
                 f"strides), got {order.num_instances:,}: use --instance_store=device, or smaller windows"
@@ -58,7 +60,7 @@ class Pages:
         return -(-(self.num_negatives // r) // visits)
 
     @property
-    def places(self) -> int:
+    def rows_on_device(self) -> int:
         """Rows on the device."""
         return self.order.own_window + (1 + self.behind) * self.stride
 
@@ -67,36 +69,36 @@ class Pages:
         return step // self.order.steps_per_window
 
     def here(self, window: int) -> range:
-        """What is on the device: places of the endless sequence."""
+        """Positions of the endless sequence whose rows are on the device."""
         first = (window - self.behind) * self.stride
-        return range(self._begun(first), first + self.places)
+        return range(self._begun(first), first + self.rows_on_device)
 
     def rows_here(self, window: int) -> np.ndarray:
-        """int64 [places], the row numbers on the device, -1 where there is none yet."""
+        """int64 [rows_on_device], the row numbers on the device, -1 where there is none yet."""
         rows = self.rows(self.here(window))
-        return np.pad(rows, (self.places - len(rows), 0), constant_values=-1)
+        return np.pad(rows, (self.rows_on_device - len(rows), 0), constant_values=EMPTY)
 
     def views_until_leaving(self, step: int) -> np.ndarray:
-        """int64 [places], after how many views of this replica, from a step on, `rows_here` leave the device."""
+        """int64 [rows_on_device], views of this replica, from a step on, after which `rows_here` leave."""
         order, stop = self.order, self.here(self.window_of(step)).stop
-        last_windows = np.arange(stop - self.places, stop) // self.stride + self.behind
+        last_windows = np.arange(stop - self.rows_on_device, stop) // self.stride + self.behind
         return ((last_windows + 1) * order.steps_per_window - step) * (order.batch_size // order.num_replicas)
 
     def leaving(self, window: int) -> range:
-        """The places of the stride that has to go after a window; where the sequence has not begun, nothing is."""
+        """Positions of the stride that goes after a window; where the sequence has not begun, nothing is."""
         first = (window - self.behind) * self.stride
         return range(first, first + self.stride)
 
     def rows(self, sequence: range) -> np.ndarray:
-        """int64 [n] row numbers (id // R) at places of the endless sequence."""
+        """int64 [n] row numbers (id // R) at positions of the endless sequence."""
         return self.instance_ids(sequence) // self.order.num_replicas
 
     def instance_ids(self, sequence: range) -> np.ndarray:
-        """int64 [n], whose rows these are."""
+        """int64 [n], the instances at positions of the endless sequence."""
         return self.order.instances_at(tf.range(sequence.start, sequence.stop, dtype=tf.int64)).numpy()
 
     def of_block(self, number: int) -> np.ndarray:
-        """int64 [S], whose rows a block holds."""
+        """int64 [S], the instances whose rows a block holds."""
         return self.instance_ids(range(number * self.stride, (number + 1) * self.stride))
 
     def to_come(self, window: int) -> range:
@@ -104,10 +106,10 @@ class Pages:
         return range(self.here(window).stop, self._sweep)
 
     def first_time(self, sequence: range) -> np.ndarray:
-        """int64 [n], the instances that are visited at these places, and were never before from place 0 on."""
-        shards, places = len(self.order.shards), np.arange(sequence.start, sequence.stop)
-        first = places // shards < self.order.shard_sizes[places % shards]
-        return self.order.instances_at(tf.constant(places[first])).numpy()
+        """int64 [n], the instances that are visited at these positions, and were never before from position 0 on."""
+        shards, positions = len(self.order.shards), np.arange(sequence.start, sequence.stop)
+        first = positions // shards < self.order.shard_sizes[positions % shards]
+        return self.order.instances_at(tf.constant(positions[first])).numpy()
 
     def needed(self, window: int) -> range:
         """Blocks that the future reads, from the state at the beginning of a window on."""
@@ -115,17 +117,17 @@ class Pages:
         return range(self._begun(here.stop - self._sweep) // self.stride, here.start // self.stride)
 
     def earlier(self, block: range) -> list[tuple[int, np.ndarray, np.ndarray]]:
-        """Where the rows at these places were left one sweep ago.
+        """Find where the rows at these positions were left one sweep ago.
 
         Args:
-          block: places of the endless sequence.
+          block: positions of the endless sequence.
 
         Returns:
           (number of the block that holds them, int64 [n] which of its rows, int64 [n] which rows of `block` these are),
           of those that were visited at all.
         """
-        order, places = self.order, np.arange(block.start, block.stop)
-        before = places - len(order.shards) * order.shard_sizes[places % len(order.shards)]
+        order, positions = self.order, np.arange(block.start, block.stop)
+        before = positions - len(order.shards) * order.shard_sizes[positions % len(order.shards)]
         numbers, of_rows = before // self.stride, before % self.stride
         there = (before >= 0) | self.visited_before
         parts = []
@@ -139,6 +141,6 @@ class Pages:
         """Places after which all rows have come again: those of the largest shards of any replica."""
         return len(self.order.shards) * -(-self.order.num_instances // self.order.num_shards)
 
-    def _begun(self, place: int) -> int:
-        """The first place from there on at which there is something."""
-        return place if self.visited_before else max(place, 0)
+    def _begun(self, position: int) -> int:
+        """The first position from there on at which there is something."""
+        return position if self.visited_before else max(position, 0)

@@ -9,15 +9,15 @@ import re
 import numpy as np
 
 from pic_tf.data.order import SlidingWindow
-from pic_tf.files.replaced import keep
+from pic_tf.files.replaced import sync_folder
 from pic_tf.instances.paging.blocks import Blocks
 
 _FOLDER = re.compile(r"from-step-\d{12}/replica-(\d{5})-of-(\d{5})")
 
 
 @dataclasses.dataclass(frozen=True)
-class Writer:
-    """Who wrote the blocks from a number on, up to those of the next writer.
+class RunSegment:
+    """Blocks that one start of a run has written, from a number on up to those of the next segment.
 
     Attributes:
       first: number of the first block.
@@ -30,14 +30,14 @@ class Writer:
     replicas: int
 
 
-class Lineage:
+class BlockStore:
     """The blocks of one replica on disk.
 
     A run that goes on from a checkpoint writes its blocks beside those that are there, and the checkpoints that follow
-    know from which start on, and with how many replicas, each was written (`writers`). So a block that was written
+    know from which start on, and with how many replicas, each was written (`segments`). So a block that was written
     after the checkpoint is not taken for the one that is written in its stead, whoever left it there.
 
-    Another number of replicas is no obstacle. Place p of a replica belongs to its shard p mod m
+    Another number of replicas is no obstacle. Position p of a replica belongs to its shard p mod m
     (`data.order.SlidingWindow`), so row k m + j of a block is the k-th of shard j. With the same virtual shards, the
     blocks of a number hold the same instances for all numbers of replicas; only who has which shards changes.
 
@@ -46,27 +46,27 @@ class Lineage:
       rows: folder of the rows of a worker's replicas.
 
     Attributes:
-      writers: in ascending order of their blocks; the last one is this.
+      segments: in ascending order of their blocks; the last one is this.
     """
 
     def __init__(self, order: SlidingWindow, rows: pathlib.Path):
-        self.writers: list[Writer] = []
+        self.segments: list[RunSegment] = []
         self._order, self._rows = order, rows
 
-    def begin(self, step: int, needed: range, writers: list[Writer]) -> None:
+    def begin(self, step: int, needed: range, segments: list[RunSegment]) -> None:
         """Go on from a checkpoint.
 
         Args:
           step: of the checkpoint; 0 for a new run.
           needed: the blocks that are read from then on, beside those to be written.
-          writers: of the checkpoint.
+          segments: of the checkpoint.
 
         Raises:
           OSError: where there cannot be a folder for the blocks.
         """
-        ends = [writer.first for writer in writers[1:]] + [needed.stop]
-        before = [writer for writer, end in zip(writers, ends) if writer.first < needed.stop and end > needed.start]
-        self.writers = [*before, Writer(needed.stop, step, self._order.num_replicas)]
+        ends = [segment.first for segment in segments[1:]] + [needed.stop]
+        before = [segment for segment, end in zip(segments, ends) if segment.first < needed.stop and end > needed.start]
+        self.segments = [*before, RunSegment(needed.stop, step, self._order.num_replicas)]
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def begin_anew(self, step: int, first: int) -> None:
@@ -93,7 +93,7 @@ class Lineage:
 
     def read(self, number: int) -> dict[str, np.ndarray]:
         """The arrays of a block, [S / R, ...] by name; raises ValueError as `Blocks.read` does."""
-        order, count, found = self._order, self._writer_of(number).replicas, {}
+        order, count, found = self._order, self._segment_of(number).replicas, {}
         for replica, blocks in self._parts(number):
             theirs, mine = np.arange(replica, order.num_shards, count), order.shards % count == replica
             for name, table in blocks.read(number).items():
@@ -122,11 +122,11 @@ class Lineage:
             if (replica - order.replica) % math.gcd(r, count) == 0
         )
 
-    def keep(self) -> None:
+    def sync(self) -> None:
         """Bring the names of the files and folders to the disk too."""
-        self._own.keep()
-        keep(self.folder.parent)
-        keep(self._rows)
+        self._own.sync()
+        sync_folder(self.folder.parent)
+        sync_folder(self._rows)
 
     def forget(self, stop: int) -> None:
         """Delete the blocks from a number on of other starts of the run: this one writes its own."""
@@ -147,25 +147,25 @@ class Lineage:
                     blocks.folder.rmdir()
 
     def _is_of_this_start(self, replica: int, count: int, blocks: Blocks) -> bool:
-        this = self._blocks(self.writers[-1].step, replica, count)
+        this = self._blocks(self.segments[-1].step, replica, count)
         return count == self._order.num_replicas and blocks.folder == this.folder
 
     @property
     def _own(self) -> Blocks:
-        return self._blocks(self.writers[-1].step, self._order.replica, self._order.num_replicas)
+        return self._blocks(self.segments[-1].step, self._order.replica, self._order.num_replicas)
 
     def _blocks(self, step: int, replica: int, count: int) -> Blocks:
         return Blocks(self._rows / f"from-step-{step:012d}" / f"replica-{replica:05d}-of-{count:05d}")
 
-    def _writer_of(self, number: int) -> Writer:
-        return next((writer for writer in reversed(self.writers) if writer.first <= number), self.writers[0])
+    def _segment_of(self, number: int) -> RunSegment:
+        return next((segment for segment in reversed(self.segments) if segment.first <= number), self.segments[0])
 
     def _parts(self, number: int) -> list[tuple[int, Blocks]]:
         """The replicas that wrote the shards of this one, and the blocks of each."""
-        writer = self._writer_of(number)
+        segment = self._segment_of(number)
         return [
-            (int(replica), self._blocks(writer.step, int(replica), writer.replicas))
-            for replica in np.unique(self._order.shards % writer.replicas)
+            (int(replica), self._blocks(segment.step, int(replica), segment.replicas))
+            for replica in np.unique(self._order.shards % segment.replicas)
         ]
 
     def _all(self) -> list[tuple[int, int, Blocks]]:

@@ -9,9 +9,9 @@ from pic_tf.data.order import SlidingWindow
 from pic_tf.instances.paging.blocks import table_types
 from pic_tf.instances.paging.convert import fill_tables
 from pic_tf.instances.paging.pager import Pager
-from pic_tf.instances.paging.schedule import Pages
-from pic_tf.instances.paging.segments import Lineage
-from pic_tf.instances.rows import collect
+from pic_tf.instances.paging.schedule import WindowSchedule
+from pic_tf.instances.paging.segments import BlockStore
+from pic_tf.instances.rows import snapshot
 from pic_tf.optim.schedules import WarmupCosine
 from tests.instances.test_ring import B, D, N, make
 
@@ -37,11 +37,11 @@ def paged(window, stride, num_negatives, folder, strategy=None, seed=3):
     """A model, the dense reference, and the pager of the model, not opened yet."""
     strategy = strategy or tf.distribute.get_strategy()
     count = strategy.num_replicas_in_sync
-    pages = [Pages(order, num_negatives) for order in orders(window, stride, count, seed)]
+    schedules = [WindowSchedule(order, num_negatives) for order in orders(window, stride, count, seed)]
     with strategy.scope():
-        model, dense = make(num_negatives, SCHEDULE, rows_on_device=pages[0].places)
-    blocks = [Lineage(order, folder) for order in orders(window, stride, count, seed)]
-    return model, dense, Pager(model.classifier, pages, blocks, strategy)
+        model, dense = make(num_negatives, SCHEDULE, rows_on_device=schedules[0].rows_on_device)
+    stores = [BlockStore(order, folder) for order in orders(window, stride, count, seed)]
+    return model, dense, Pager(model.classifier, schedules, stores, strategy)
 
 
 def ids_of(window, stride, count=1):
@@ -58,11 +58,11 @@ def rows_of(model, pager=None):
     """The rows of all instances, also those that are in blocks."""
     step = int(model.lazy_sgd.iterations.numpy())
     if pager is None:
-        return collect(model.classifier, step, model.distribute_strategy)
+        return snapshot(model.classifier, step, model.distribute_strategy)
     pager.flush()
-    rows = collect(model.classifier, step, model.distribute_strategy, pager.here())
+    rows = snapshot(model.classifier, step, model.distribute_strategy, pager.here())
     tables = {name: np.zeros([N, *shape], dtype) for name, (shape, dtype) in table_types(D).items()}
-    fill_tables(tables, rows, pager.pages, pager.blocks, pager.window, model.classifier.store.first_weights)
+    fill_tables(tables, rows, pager.schedules, pager.stores, pager.window, model.classifier.store.first_weights)
     return dataclasses.replace(rows, **tables, instance_ids=None)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from pic_tf.callbacks.paging import PagingCallback
 from pic_tf.data.order import SlidingWindow
-from pic_tf.instances.rows import Rows, place
+from pic_tf.instances.rows import RowSnapshot, restore
 from pic_tf.runs.rows_on_disk import move_to_blocks
 from tests.instances.paging.paged import ENCODER, SCHEDULE, WINDOWS, assert_same_rows, ids_of, paged, rates, rows_of
 from tests.instances.paging.test_segments import write
@@ -29,7 +29,7 @@ def test_rows_of_another_order_of_visits(tmp_path, step):
     after, _, pager = paged(window, stride, num_negatives, tmp_path / "after")
     move_to_blocks(pager, step, rows, report=False)
     assert pager.visited_before == (step < 80) and len(pager.here()[0]) == 48
-    place(rows, after.classifier, after.distribute_strategy, pager.here(), pager.stay(step))
+    restore(rows, after.classifier, after.distribute_strategy, pager.here(), pager.stay(step))
     after.lazy_sgd.iterations.assign(80)
     found = rows_of(after, pager)
     for name in ("weights", "momentum", "stamp"):
@@ -40,7 +40,7 @@ def test_rows_of_another_order_of_visits(tmp_path, step):
 
     # On the device from the same ring: the same rows, also when those that rested come back.
     beside, _ = make(num_negatives, SCHEDULE)
-    place(dataclasses.replace(rows, ring=found.ring, head=found.head), beside.classifier, beside.distribute_strategy)
+    restore(dataclasses.replace(rows, ring=found.ring, head=found.head), beside.classifier, beside.distribute_strategy)
     ids = ids_of(window, stride)[step : step + 60]
     for each, callbacks in ((beside, []), (after, [PagingCallback(pager, step)])):
         each.build_optimizers()
@@ -54,7 +54,7 @@ def test_rows_of_another_order_of_visits(tmp_path, step):
 
 
 def test_no_room_for_the_rows_of_another_order(tmp_path, monkeypatch):
-    rows = Rows(*np.zeros([2, N, 16], np.float32), np.ones(N, np.int64), np.zeros(24, np.int64), 0)
+    rows = RowSnapshot(*np.zeros([2, N, 16], np.float32), np.ones(N, np.int64), np.zeros(24, np.int64), 0)
     _, _, pager = paged(32, 8, 24, tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(6000, 0, 6000))
     with pytest.raises(ValueError, match=r"^expected 6.53 KB free in .* for the rows .*, got 6 KB: make room"):
@@ -78,19 +78,19 @@ def test_untouched_rows_that_come_later_take_no_space(tmp_path):
 def test_a_try_that_was_cut_off_leaves_nothing_to_the_next(tmp_path):
     """From the same step in another order of visits: the blocks of the first try hold other instances."""
     window, stride, num_negatives = WINDOWS["as usual"]
-    rows = Rows(*np.zeros([2, N, 16], np.float32), np.arange(1, N + 1), np.zeros(24, np.int64), 0)
+    rows = RowSnapshot(*np.zeros([2, N, 16], np.float32), np.arange(1, N + 1), np.zeros(24, np.int64), 0)
     for seed in (3, 4):
         _, _, pager = paged(window, stride, num_negatives, tmp_path, seed=seed)
         if seed == 3:
             move_to_blocks(pager, 40, rows)
-            write(pager.blocks[0], range(9, 12))
+            write(pager.stores[0], range(9, 12))
         else:
             move_to_blocks(pager, 0, rows)
             move_to_blocks(pager, 40, rows)
         assert pager.missing() == []
-        for number in pager.pages[0].needed(10):
-            ids = pager.pages[0].of_block(number)
-            np.testing.assert_array_equal(pager.blocks[0].read(number)["stamp"], ids + 1)
+        for number in pager.schedules[0].needed(10):
+            ids = pager.schedules[0].of_block(number)
+            np.testing.assert_array_equal(pager.stores[0].read(number)["stamp"], ids + 1)
         pager.close()
     there = {path.name for path in (tmp_path / "from-step-000000000040").rglob("*.npz")}
-    assert there == {f"block-{number:012d}.npz" for number in pager.pages[0].needed(10)}
+    assert there == {f"block-{number:012d}.npz" for number in pager.schedules[0].needed(10)}

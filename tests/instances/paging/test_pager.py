@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from pic_tf.callbacks.paging import PagingCallback
-from pic_tf.instances.rows import collect, norms, place
+from pic_tf.instances.rows import norms, restore, snapshot
 from pic_tf.runs.rows_on_disk import move_to_blocks
 from tests.instances.paging.paged import (
     ENCODER,
@@ -100,7 +100,7 @@ def test_rows_go_back_to_their_places_at_any_step(tmp_path):
     model.backbone.set_weights([ENCODER])
     train_both(model, dense, ids, rates(), [PagingCallback(pager, 0)])
     whole = rows_of(model, pager)
-    part = collect(model.classifier, 75, model.distribute_strategy, pager.here())
+    part = snapshot(model.classifier, 75, model.distribute_strategy, pager.here())
     assert len(part.instance_ids) == 48 and not np.array_equal(part.weights[0], part.weights[1])
     np.testing.assert_array_equal(part.weights, whole.weights[part.instance_ids])
     known = norms(np.arange(N), model.classifier, model.distribute_strategy)
@@ -111,9 +111,9 @@ def test_rows_go_back_to_their_places_at_any_step(tmp_path):
 
     again, _, its_pager = paged(window, stride, num_negatives, tmp_path / "again")
     its_pager.open(75)
-    assert [number for number, _ in its_pager.missing()] == list(its_pager.pages[0].needed(18))
+    assert [number for number, _ in its_pager.missing()] == list(its_pager.schedules[0].needed(18))
     move_to_blocks(its_pager, 75, whole, report=False)
-    place(part, again.classifier, again.distribute_strategy, its_pager.here(), its_pager.stay(75))
+    restore(part, again.classifier, again.distribute_strategy, its_pager.here(), its_pager.stay(75))
     again.lazy_sgd.iterations.assign(75)
     assert_same_rows(rows_of(again, its_pager), whole)
     assert its_pager.missing() == []
@@ -123,7 +123,7 @@ def test_a_block_that_cannot_be_written_ends_the_run(tmp_path):
     window, stride, num_negatives = WINDOWS["as usual"]
     _, _, pager = paged(window, stride, num_negatives, tmp_path)
     pager.open(0)
-    pager.blocks[0].write = lambda *_: (_ for _ in ()).throw(OSError("no room"))
+    pager.stores[0].write = lambda *_: (_ for _ in ()).throw(OSError("no room"))
     pager.turn()  # nothing has left yet
     pager.turn()
     with pytest.raises(OSError, match="no room"):

@@ -5,7 +5,7 @@ import pytest
 
 from pic_tf.data.order import SlidingWindow
 from pic_tf.instances.paging.pager import read_block
-from pic_tf.instances.paging.schedule import Pages
+from pic_tf.instances.paging.schedule import WindowSchedule
 
 
 def geometries():
@@ -34,7 +34,7 @@ def test_what_is_on_the_device_by_brute_force(visited_before):
     wrapped = tried = 0
     for order, num_negatives in geometries():
         try:
-            pages = Pages(order, num_negatives, visited_before)
+            schedule = WindowSchedule(order, num_negatives, visited_before)
         except ValueError:
             continue
         tried += 1
@@ -45,33 +45,33 @@ def test_what_is_on_the_device_by_brute_force(visited_before):
         # Stamp and a value of each row.
         content = {i: (i + 1, i / 2) if visited_before else (0, 0.0) for i in own}
 
-        def write(number, pages=pages, blocks=blocks, content=content):
-            ids = pages.instance_ids(range(number * pages.stride, (number + 1) * pages.stride))
+        def write(number, schedule=schedule, blocks=blocks, content=content):
+            ids = schedule.instance_ids(range(number * schedule.stride, (number + 1) * schedule.stride))
             stamps, values = zip(*(content[i] for i in ids.tolist()))
             weights = np.array(values, np.float32)[:, None]
             blocks.write(number, {"stamp": np.array(stamps), "weights": weights, "momentum": weights})
 
-        for number in pages.needed(first):
+        for number in schedule.needed(first):
             assert visited_before
             write(number)
         begin = first * order.steps_per_window
         for step in range(begin, begin + 4 * len(own) // (order.batch_size // count)):
-            window = pages.window_of(step)
-            here = pages.here(window)
-            if step > begin and window != pages.window_of(step - 1):
-                left = pages.leaving(window - 1)
-                if left.start in pages.here(window - 1):
-                    write(left.start // pages.stride)
+            window = schedule.window_of(step)
+            here = schedule.here(window)
+            if step > begin and window != schedule.window_of(step - 1):
+                left = schedule.leaving(window - 1)
+                if left.start in schedule.here(window - 1):
+                    write(left.start // schedule.stride)
             if step % order.steps_per_window == 0:
-                rows = pages.rows(here) * count + order.replica
+                rows = schedule.rows(here) * count + order.replica
                 assert len(set(rows.tolist())) == len(rows)
-                coming = range(here.stop, here.stop + pages.stride)
-                found = read_block(pages, blocks, coming, 1)
-                for row, stamp, value in zip(pages.rows(coming), found["stamp"], found["weights"][:, 0]):
+                coming = range(here.stop, here.stop + schedule.stride)
+                found = read_block(schedule, blocks, coming, 1)
+                for row, stamp, value in zip(schedule.rows(coming), found["stamp"], found["weights"][:, 0]):
                     assert (stamp, value) == content[int(row) * count + order.replica]
-                assert set(pages.needed(window)) <= set(blocks.numbers())
-                later = pages.first_time(pages.to_come(window)).tolist()
-                assert set(later) == set(own) - set(pages.instance_ids(range(0, here.stop)).tolist())
+                assert set(schedule.needed(window)) <= set(blocks.numbers())
+                later = schedule.first_time(schedule.to_come(window)).tolist()
+                assert set(later) == set(own) - set(schedule.instance_ids(range(0, here.stop)).tolist())
                 assert len(set(later)) == len(later)
             batch = order.instance_ids(step).numpy().tolist()
             ring = [-1 if i in batch else i for i in ring]
@@ -86,6 +86,6 @@ def test_what_is_on_the_device_by_brute_force(visited_before):
 
 
 def test_a_window_that_needs_nearly_all_rows_is_refused():
-    Pages(SlidingWindow(56, 8, 32, 8), 24)  # 32 + 3 * 8
+    WindowSchedule(SlidingWindow(56, 8, 32, 8), 24)  # 32 + 3 * 8
     with pytest.raises(ValueError, match=r"^expected at least 56 instances for rows on disk .* got 55"):
-        Pages(SlidingWindow(55, 8, 32, 8), 24)
+        WindowSchedule(SlidingWindow(55, 8, 32, 8), 24)

@@ -7,13 +7,13 @@ import pytest
 
 from pic_tf.data.order import SlidingWindow
 from pic_tf.instances.paging.blocks import TABLES
-from pic_tf.instances.paging.schedule import Pages
-from pic_tf.instances.paging.segments import Lineage, Writer
+from pic_tf.instances.paging.schedule import WindowSchedule
+from pic_tf.instances.paging.segments import BlockStore, RunSegment
 from tests.instances.test_ring import B, N
 
 
-def lineages(count, rows):
-    return [Lineage(SlidingWindow(N, B, 32, 8, 3, replica, count, 8), rows) for replica in range(count)]
+def stores(count, rows):
+    return [BlockStore(SlidingWindow(N, B, 32, 8, 3, replica, count, 8), rows) for replica in range(count)]
 
 
 VALUES = np.random.default_rng(0).normal(size=(N, 2, 3)).astype(np.float32)
@@ -22,14 +22,14 @@ VALUES = np.random.default_rng(0).normal(size=(N, 2, 3)).astype(np.float32)
 def write(blocks, numbers, plus=0):
     """Known rows: their stamp says which instance, of which block, and something more."""
     for number in numbers:
-        ids = Pages(blocks._order, 24).of_block(number)
+        ids = WindowSchedule(blocks._order, 24).of_block(number)
         blocks.write(
             number, {"weights": VALUES[ids, 0], "momentum": VALUES[ids, 1], "stamp": 1000 * number + ids + plus}
         )
 
 
 def check_read(blocks, number, plus=0):
-    ids, found = Pages(blocks._order, 24).of_block(number), blocks.read(number)
+    ids, found = WindowSchedule(blocks._order, 24).of_block(number), blocks.read(number)
     np.testing.assert_array_equal(found["weights"], VALUES[ids, 0])
     np.testing.assert_array_equal(found["momentum"], VALUES[ids, 1])
     np.testing.assert_array_equal(found["stamp"], 1000 * number + ids + plus)
@@ -39,13 +39,13 @@ def check_read(blocks, number, plus=0):
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 4), (4, 2), (8, 1), (4, 4)])
 def test_blocks_of_another_number_of_replicas(tmp_path, before, after):
     """Each replica finds the rows of its own instances in the blocks of others, in its own order."""
-    for blocks in lineages(before, tmp_path):
+    for blocks in stores(before, tmp_path):
         blocks.begin(0, range(-3, -3), [])
         write(blocks, (-2, 0, 5))
-    writers = blocks.writers
-    for blocks in lineages(after, tmp_path):
-        blocks.begin(30, range(-2, 6), writers)
-        assert blocks.writers == [Writer(-3, 0, before), Writer(6, 30, after)]
+    segments = blocks.segments
+    for blocks in stores(after, tmp_path):
+        blocks.begin(30, range(-2, 6), segments)
+        assert blocks.segments == [RunSegment(-3, 0, before), RunSegment(6, 30, after)]
         assert {number for number, _ in blocks.missing(range(-2, 8))} == {-1, 1, 2, 3, 4, 6, 7}
         for number in (-2, 0, 5):
             check_read(blocks, number)
@@ -56,28 +56,28 @@ def test_blocks_of_another_number_of_replicas(tmp_path, before, after):
             blocks.read(4)
         write(blocks, [6], plus=7)
         check_read(blocks, 6, plus=7)
-    for blocks in lineages(after, tmp_path):
-        blocks.begin(30, range(-2, 6), writers)
+    for blocks in stores(after, tmp_path):
+        blocks.begin(30, range(-2, 6), segments)
         blocks.release(1)
     assert {path.name[-6:] for path in tmp_path.rglob("*.npz")} == {"05.npz", "06.npz"}
 
 
 def test_blocks_that_were_left_behind_are_not_taken_for_others(tmp_path):
     """Two machines, then one, then two: what one of them wrote after the checkpoint is still there, and is not read."""
-    (first, second), alone = lineages(2, tmp_path), lineages(1, tmp_path / "copy")[0]
+    (first, second), alone = stores(2, tmp_path), stores(1, tmp_path / "copy")[0]
     for blocks in (first, second):
         blocks.begin(0, range(0, 0), [])
         write(blocks, range(8))
-    writers = first.writers  # of a checkpoint that needs blocks up to 4; then the machines went down
+    segments = first.segments  # of a checkpoint that needs blocks up to 4; then the machines went down
     shutil.copytree(tmp_path / "from-step-000000000000", tmp_path / "copy" / "from-step-000000000000")
-    alone.begin(20, range(1, 5), writers)
+    alone.begin(20, range(1, 5), segments)
     alone.forget(5)
     write(alone, range(5, 10), plus=100)
-    assert alone.writers == [Writer(0, 0, 2), Writer(5, 20, 1)]
-    again = lineages(2, tmp_path)  # with their own folders, as they left them
+    assert alone.segments == [RunSegment(0, 0, 2), RunSegment(5, 20, 1)]
+    again = stores(2, tmp_path)  # with their own folders, as they left them
     for blocks in again:
-        blocks.begin(40, range(3, 10), alone.writers)
-        assert blocks.writers == [Writer(0, 0, 2), Writer(5, 20, 1), Writer(10, 40, 2)]
+        blocks.begin(40, range(3, 10), alone.segments)
+        assert blocks.segments == [RunSegment(0, 0, 2), RunSegment(5, 20, 1), RunSegment(10, 40, 2)]
         folder = str(tmp_path / "from-step-000000000020" / "replica-00000-of-00001")
         assert blocks.missing(range(3, 10)) == [(number, folder) for number in range(5, 10)]
     shutil.copytree(tmp_path / "copy" / "from-step-000000000020", tmp_path / "from-step-000000000020")
@@ -89,8 +89,8 @@ def test_blocks_that_were_left_behind_are_not_taken_for_others(tmp_path):
         write(blocks, [10], plus=200)
     for blocks in again:
         blocks.release(6)  # what is older than the start before is needed by nobody
-        blocks.begin(50, range(6, 11), blocks.writers)
-        assert blocks.writers == [Writer(5, 20, 1), Writer(10, 40, 2), Writer(11, 50, 2)]
+        blocks.begin(50, range(6, 11), blocks.segments)
+        assert blocks.segments == [RunSegment(5, 20, 1), RunSegment(10, 40, 2), RunSegment(11, 50, 2)]
         check_read(blocks, 10, plus=200)
     left = {int(path.stem.removeprefix("block-")) for path in tmp_path.glob("from-step-*/*/*.npz")}
     assert left == set(range(6, 11))
