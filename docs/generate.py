@@ -19,6 +19,8 @@ BESIDE = {"README.md": "index.md", "CONTRIBUTING.md": "CONTRIBUTING.md", "CHANGE
 SETTINGS = {  # command -> the dataclass of its settings
     "pic_tf.train": "pic_tf.settings.config.Config",
     "pic_tf.evaluate": "pic_tf.evals.settings.EvaluationSettings",
+    "pic_tf.look.retrieval": "pic_tf.look.settings.RetrievalSettings",
+    "pic_tf.look.feature_map": "pic_tf.look.settings.FeatureMapSettings",
 }
 
 

@@ -19,6 +19,8 @@ NOT_RUN = {  # how a command begins -> why not, and what stands in for it
     ".venv/bin/pip": "the gate itself begins with it (.ci/run)",
     ".venv/bin/python -m pytest": "this is it",
     ".venv/bin/ruff": "the gate does (.ci/run)",
+    "python tools/NAME.py": "stands for every tool",
+    "python -m pic_tf.tools.NAME": "stands for every tool; tests/test_house.py runs one of an installed wheel",
     "export": "sets a variable of the shell",
     "python tools/convert_weights.py --input=pic.pth": "needs PyTorch: tests/serving/test_convert.py, by .ci/torch",
 }
