@@ -30,8 +30,9 @@ SMALL = {  # flags that follow those of the page, by the last part of the module
     "evaluate": ["--image_size=32", "--batch_size=8", "--epochs=1"],
     "benchmark": [
         *("--repeats=1", "--dense_repeats=1", "--batch_size=8", "--num_negatives=64", "--embedding_dim=8"),
-        *("--head_instances=1000,2000", "--dense_instances=1000", "--checkpoint_instances=1000"),
+        *("--instances=1000,2000", "--dense_instances=1000", "--checkpoint_instances=1000"),
         *("--checkpoint_rounds=1", "--replicas=1,2", "--replica_rounds=1", "--input_images=20"),
+        *("--replica_instances=1000", "--backbone_ms=1", "--images=FOLDER/train/zero"),
         *("--input_batch_size=10", "--input_repeats=1", "--store_instances=10000", "--store_turns=1"),
     ],
     "preview": ["--image_size=32", "--count=2", "--views=2"],
