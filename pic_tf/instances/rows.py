@@ -41,7 +41,7 @@ class RowSnapshot:
     instance_ids: np.ndarray | None = None
 
     def index(self, instance_ids: np.ndarray) -> np.ndarray:
-        """Where the rows of these instances are; of an instance whose row is not here, of -1 too, anything."""
+        """Find the rows of these instances; of an instance whose row is not here, and of -1, anything."""
         if self.instance_ids is None:
             return instance_ids
         return np.minimum(np.searchsorted(self.instance_ids, instance_ids), len(self.instance_ids) - 1)
@@ -70,7 +70,7 @@ def snapshot(
 
     @tf.function(reduce_retracing=True)
     def gathered(read, rows: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """What `read` gives for rows [m, R], a column a replica: [m R, ...], row by row, then replica by replica."""
+        """Call `read` for rows [m, R], a column a replica: [m R, ...], row by row, then replica by replica."""
 
         def on_replica():
             own = read(tf.gather(rows, collectives.index(), axis=1))
@@ -121,7 +121,7 @@ def _all_rows(classifier: InstanceClassifier) -> Iterator[np.ndarray]:
 
 
 def _parts(here: list[np.ndarray]) -> Iterator[np.ndarray]:
-    """The same of some rows."""
+    """Row numbers of some rows, int64 [m, R], a part at a time."""
     each = max(_BLOCK // len(here), 1)
     for first in range(0, len(here[0]), each):
         yield np.stack([rows[first : first + each] for rows in here], axis=1)

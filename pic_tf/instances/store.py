@@ -1,4 +1,4 @@
-"""Where instance rows rest while they are not among the recent ones."""
+"""Store of the instance rows that are not among the recent ones."""
 
 import numpy as np
 import tensorflow as tf
@@ -18,7 +18,7 @@ class Store(tf.Module):
     from the seed.
 
     It has a location for each row of the replica, or, paged, for as many as the sliding window needs; which rows these
-    are changes as the window moves (`instances.pager.Pager`).
+    are changes as the window moves (`instances.paging.pager.Pager`).
 
     Args:
       num_locations: n, rows of a replica that are here.

@@ -26,7 +26,7 @@ _METRICS = ("metrics/", "replicas/metrics/")  # what an epoch has gathered so fa
 
 @dataclasses.dataclass(frozen=True)
 class Changed:
-    """What became of the images.
+    """Result of a change of images.
 
     Attributes:
       kept: images whose rows went with them.
@@ -182,7 +182,7 @@ def _open_new_run(old: Config, dataset: str, output: str, epochs: int) -> tuple[
 
 
 def _names(source: Source) -> tuple[str, ...]:
-    """What the images are known by, all different."""
+    """Names by which the images are known, all different."""
     match source:
         case FolderSource():
             names = source.paths

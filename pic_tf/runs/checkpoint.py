@@ -195,7 +195,7 @@ class Checkpoints:
             tqdm.write(f"an old checkpoint is still there ({error})", file=sys.stderr)
 
     def _local_variables(self) -> dict[str, tf.Variable]:
-        """Of which each replica has its own value: batch statistics and running metrics."""
+        """Variables of which each replica has its own value: batch statistics and running metrics."""
         if self._strategy.num_replicas_in_sync == 1:
             return {}
         own = tf.VariableSynchronization.ON_READ
@@ -263,7 +263,7 @@ def read_rows(path: pathlib.Path, head: int) -> RowSnapshot:
 
 
 def segments_of(variables: dict[str, np.ndarray]) -> list[RunSegment]:
-    """Who wrote the blocks that a state needs, of its variables."""
+    """Read, from the variables of a state, the segments of the blocks that it needs."""
     return [RunSegment(*segment) for segment in variables[SEGMENTS].tolist()]
 
 

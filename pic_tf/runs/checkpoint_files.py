@@ -73,7 +73,7 @@ def states(directory: pathlib.Path) -> dict[int, pathlib.Path]:
 
 
 def damage(path: pathlib.Path) -> str | None:
-    """What is wrong with a state: reads all of it and compares the checksums; None where it is as it was written.
+    """Find what is wrong with a state: read all of it and compare the checksums; None where it is as it was written.
 
     Raises:
       OSError: where the disk or the network fails, which says nothing about the state.
@@ -111,7 +111,7 @@ def newest(directory: pathlib.Path) -> tuple[pathlib.Path | None, dict[pathlib.P
 
 
 def step_of(path: pathlib.Path) -> int:
-    """Which state a folder holds."""
+    """Tell the step of the state that a folder holds."""
     return int(_NAME.fullmatch(path.name)[1])
 
 
@@ -154,7 +154,7 @@ def read_table(path: pathlib.Path, name: str) -> np.ndarray:
 
 
 def has_table(path: pathlib.Path, name: str) -> bool:
-    """Whether a state has that large array."""
+    """Tell whether a state has that large array."""
     return (path / f"{name}.npy").exists()
 
 

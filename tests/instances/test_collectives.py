@@ -1,4 +1,4 @@
-"""What crosses between two replicas in a step: counted while TensorFlow traces it, and in the graph it made."""
+"""Traffic between two replicas in a step: counted while TensorFlow traces it, and in the graph it made."""
 
 import numpy as np
 import tensorflow as tf
@@ -77,7 +77,7 @@ def traced_step(strategy, crossed, batch, dim, num_negatives, num_instances, sim
 
 
 def own_exchange(batch, dim, similarity="cosine", **_):
-    """What PIC sends of its own."""
+    """Messages that PIC sends of its own."""
     forward = [("gather", (batch // R, dim + 1))]  # embeddings and own logits
     forward += [("gather", (1, batch))] if similarity == "dot" else []  # the largest logits, unbounded
     forward += [("sum", (2, batch))]  # the soft-max's denominators and who was beaten

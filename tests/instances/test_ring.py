@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
-from scipy import stats
 
 from pic_tf.data.order import SlidingWindow
 from pic_tf.instances.classifier import InstanceClassifier
@@ -218,63 +217,6 @@ def test_graph_equals_eager():
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
-def test_the_floor_lifts_short_rows_and_changes_no_cosine():
-    model, _ = make(16, 0.1, min_row_norm=2.0)
-    classifier, optimizer = model.classifier, model.optimizer
-    optimizer.build(model.trainable_variables)
-    rows = np.random.default_rng(0).normal(size=(3, D)).astype(np.float32)
-    rows *= np.array([[0.5], [3.0], [0.0]], np.float32) / np.linalg.norm(rows, axis=1, keepdims=True)
-    momentum = np.ones((3, D), np.float32)
-    classifier.store.write(tf.constant([4, 5, 6], tf.int64), rows, momentum, tf.constant(3, tf.int64))
-    optimizer.iterations.assign(3)
-    slots, happened = classifier.admit(tf.constant([6, 4, 5], tf.int64), optimizer)
-    lifted = classifier.weights_ring.numpy()[slots.numpy()]
-    np.testing.assert_allclose(np.linalg.norm(lifted, axis=1), [0.0, 2.0, 3.0], rtol=1e-6)  # float32 norms
-    np.testing.assert_allclose(lifted[1], 4 * rows[0], rtol=1e-6)
-    np.testing.assert_allclose(classifier.momentum_ring.numpy()[slots.numpy()[1]], 4 * momentum[0], rtol=1e-6)
-    assert happened["fetched"].numpy().all()
-    assert happened["returning"].numpy().all() and happened["floored"].numpy().sum() == 1
-    np.testing.assert_allclose(sorted(happened["norm"].numpy()), [0.0, 0.5, 3.0], rtol=1e-6)
-    _, happened = classifier.admit(tf.constant([7], tf.int64), optimizer)  # new to the ring, and as short as all are
-    assert happened["fetched"].numpy().all() and happened["norm"].numpy()[0] < 0.1
-    assert not happened["returning"].numpy().any() and not happened["floored"].numpy().any()
-
-
-def test_the_floor_lifts_a_row_that_float32_cannot_square():
-    """The shrink between two sweeps of 1e8 images at the paper's settings is 4e-21."""
-    schedule = WarmupCosine(0.3, 400, 40)
-    model, _ = make(16, schedule, min_row_norm=0.5)
-    classifier, optimizer = model.classifier, model.optimizer
-    optimizer.build(model.trainable_variables)
-    optimizer.iterations.assign(3)
-    row = np.random.default_rng(0).normal(size=(1, D))
-    row /= np.linalg.norm(row)
-    for shrink in (1e-17, 4e-21, 1e-30):  # float32 holds what the store has
-        classifier.store.write(
-            tf.constant([4], tf.int64), (shrink * row).astype(np.float32), tf.zeros([1, D]), tf.constant(3, tf.int64)
-        )
-        slots, happened = classifier.admit(tf.constant([4], tf.int64), optimizer)
-        lifted = classifier.weights_ring.numpy()[slots.numpy()[0]]
-        np.testing.assert_allclose(lifted, 0.5 * row[0], rtol=1e-5)  # float32 rounding of the row
-        assert happened["floored"].numpy().tolist() == [True]
-        classifier.ids.assign(tf.fill([16], np.int64(-1)))
-
-
-@pytest.mark.parametrize("shrink", [1e-100, 1e-170, 1e-300])
-def test_the_floor_lifts_a_row_that_float64_cannot_square(shrink):
-    """What is left in float64 after the rest among some 1e9 images."""
-    model, _ = make(16, 0.1, min_row_norm=0.5)
-    row = np.random.default_rng(0).normal(size=(1, D))
-    weights, _, norm, lifted = model.classifier._lift(tf.constant(shrink * row), tf.zeros([1, D], tf.float64))
-    np.testing.assert_allclose(weights, 0.5 * row / np.linalg.norm(row), rtol=1e-6)  # rounded to float32
-    assert lifted.numpy().tolist() == [True] and norm.numpy() < 0.5
-
-
-def test_the_floor_is_the_initial_norm_for_cosines_and_off_for_dot_products():
-    assert InstanceClassifier(10, 64, 5).min_row_norm == pytest.approx(0.08)
-    assert InstanceClassifier(10, 64, 5, similarity="dot").min_row_norm == 0
-
-
 def test_metrics_say_what_happened():
     ids = sliding_window(40)
     model, dense = make(24, WarmupCosine(0.3, 400, 40))
@@ -285,45 +227,6 @@ def test_metrics_say_what_happened():
         assert logs["live_rows"] == [np.count_nonzero(dense.recent)]
         np.testing.assert_allclose(logs["loss"], [expected[0]], rtol=1e-5)  # float32 against float64
         assert logs["learning_rate"] == [float(WarmupCosine(0.3, 400, 40)(t))]
-
-
-def splitmix(seed, count):
-    """The published generator, in Python's integers."""
-    for _ in range(count):
-        seed = (seed + 0x9E3779B97F4A7C15) % 2**64
-        z = seed
-        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
-        z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
-        yield z ^ (z >> 31)
-
-
-def test_initial_rows_by_hand():
-    # What its authors' program prints for this seed: https://rosettacode.org/wiki/Pseudo-random_numbers/Splitmix64.
-    assert list(splitmix(1234567, 2)) == [6457827717110365317, 3203168211198807973]
-    (start,) = splitmix(5, 1)
-    bits = np.array(list(splitmix(start, 3 * D))[2 * D :], np.uint64)  # of instance 2
-    v, turn = ((bits >> 40) + 1) / 2**24, (bits % 2**24) / 2**24
-    expected = 0.01 * np.sqrt(-2 * np.log(v)) * np.cos(2 * np.pi * turn)
-    rows = initial_rows(tf.constant([7, 2], tf.int64), D, 0.01, 5)
-    np.testing.assert_allclose(rows[1], expected, atol=1e-8)  # float32 of 0.01 is 1e-9 exact
-
-
-def test_initial_rows_are_normal_and_depend_on_seed_and_instance_only():
-    ids = tf.range(2048, dtype=tf.int64)
-    one, other, reseeded, far = (
-        initial_rows(i, D, 0.01, s).numpy().astype(np.float64)
-        for i, s in [(ids, 5), (ids + 2048, 5), (ids, 6), (ids + 10**12, 5)]
-    )
-    np.testing.assert_array_equal(initial_rows(ids[::-1], D, 0.01, 5)[::-1], one)
-    for different in (other, reseeded, far):
-        assert abs(np.corrcoef(one.ravel(), different.ravel())[0, 1]) < 0.02  # 32,768 draws: 3 sigma is 0.017
-        assert stats.kstest(different.ravel() / 0.01, "norm").pvalue > 1e-3
-    neighbours = np.corrcoef(one, rowvar=False) - np.eye(D)
-    assert np.abs(neighbours).max() < 0.1  # of 240 coefficients with sigma 0.022 the largest is near 3 sigma
-    model = make(24, 0.1)[0]
-    start, _, stamp = model.classifier.store.read(tf.range(N, dtype=tf.int64))
-    np.testing.assert_array_equal(start, initial_rows(tf.range(N, dtype=tf.int64), D, 0.01, 0))
-    assert not stamp.numpy().any()
 
 
 @pytest.mark.parametrize(

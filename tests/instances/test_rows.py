@@ -145,7 +145,7 @@ def load(state, strategy, num_negatives):
 
 
 def of_replicas(strategy, classifier):
-    """What decides the future, replica by replica: [(ids, head, live rows ..., resting rows ...)]."""
+    """Variables that decide the future, replica by replica: [(ids, head, live rows ..., resting rows ...)]."""
     store = [] if classifier.store is None else [classifier.store.weights, classifier.store.momentum]
     store += [] if classifier.store is None else [classifier.store.stamp]
     variables = [classifier.ids, classifier.head, classifier.weights_ring, classifier.momentum_ring, *store]

@@ -1,4 +1,4 @@
-"""What is on disk after a write, an interruption, damage; that nothing there is ever executed."""
+"""Checkpoint files after a write, an interruption, damage; nothing in them is ever executed."""
 
 import hashlib
 import os

@@ -60,17 +60,17 @@ class Pager:
 
     @property
     def own_schedules(self) -> list[WindowSchedule]:
-        """Of this worker's replicas."""
+        """Schedules of this worker's replicas."""
         return [self.schedules[replica] for replica in self._local]
 
     @property
     def visited_before(self) -> bool:
-        """Whether all rows count as visited before the first window (`WindowSchedule`)."""
+        """True where all rows count as visited before the first window (`WindowSchedule`)."""
         return self.schedules[0].visited_before
 
     @property
     def segments(self) -> list[RunSegment]:
-        """Of the blocks that are there, and of those to come."""
+        """Segments of the blocks that are there, and of those to come."""
         return self.stores[0].segments
 
     def open(self, step: int, segments: Sequence[RunSegment] = (), visited_before: bool = False) -> None:
@@ -183,7 +183,7 @@ class Pager:
         return [schedule.views_until_leaving(step) for schedule in self.schedules]
 
     def _read(self, window: int) -> list[tuple[dict[str, np.ndarray], tuple[np.ndarray, np.ndarray]]]:
-        """Of each replica: the block that comes to the device after a window, and which rows are where then."""
+        """Read the block of each replica that comes to the device after a window, and list the rows there then."""
         found = []
         for schedule, store, variables in zip(self.own_schedules, self.stores, self._variables):
             stop = schedule.here(window).stop

@@ -84,7 +84,7 @@ class BlockStore:
 
     @property
     def folder(self) -> pathlib.Path:
-        """Where blocks are written."""
+        """Folder to which blocks are written."""
         return self._own.folder
 
     def write(self, number: int, rows: dict[str, np.ndarray]) -> None:
@@ -114,7 +114,7 @@ class BlockStore:
         ]
 
     def rows_there(self) -> float:
-        """How many rows of this replica are there, with those that nothing needs any more."""
+        """Count the rows of this replica that are there, with those that nothing needs any more."""
         order, r = self._order, self._order.num_replicas
         return sum(
             len(blocks.numbers()) * order.window_stride / math.lcm(r, count)

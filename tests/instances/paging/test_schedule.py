@@ -1,4 +1,4 @@
-"""Which rows are on the device, and which blocks the future needs, by brute force."""
+"""Rows on the device and blocks that the future needs, by brute force."""
 
 import numpy as np
 import pytest
