@@ -1,4 +1,4 @@
-"""Complete the site: pages that are made from the code, and files of the repository that lie beside docs/.
+"""Complete the site: flags and interface from the code, and the files of the repository beside docs/.
 
 mkdocs calls the functions of this file by their names (`hooks` in mkdocs.yml).
 """
@@ -34,7 +34,7 @@ def on_files(files: Files, config) -> Files:
 
 
 def on_page_markdown(markdown: str, page, **_) -> str:
-    """Append what is made from the code to flags.md and api.md."""
+    """Append flags and interface, as the code has them, to flags.md and api.md."""
     if page.file.src_uri == "flags.md":
         return markdown + flags_page()
     if page.file.src_uri == "api.md":
@@ -43,7 +43,7 @@ def on_page_markdown(markdown: str, page, **_) -> str:
 
 
 def flags_page() -> str:
-    """Tables of all settings by topic, and the usage of every command."""
+    """Write tables of all settings by topic, and the usage of every command."""
     parts = []
     for command, name in SETTINGS.items():
         parts.append(f"\n## Flags of `python -m {command}`\n")
@@ -57,7 +57,7 @@ def flags_page() -> str:
 
 
 def table(fields: list[dataclasses.Field]) -> str:
-    """A table of settings: flag, default, help text."""
+    """Write a table of settings: flag, default, help text."""
     lines = ["| flag | default | |", "|---|---|---|"]
     for field in fields:
         choices = field.metadata["choices"]
@@ -68,7 +68,7 @@ def table(fields: list[dataclasses.Field]) -> str:
 
 
 def commands() -> list[tuple[str, str]]:
-    """(command line, docstring) of every module that is a command."""
+    """List (command line, usage) of every module whose docstring shows a command."""
     found = []
     for file in (file for folder in ("pic_tf", "tools") for file in sorted((ROOT / folder).rglob("*.py"))):
         usage = ast.get_docstring(ast.parse(file.read_text())) or ""
@@ -78,7 +78,7 @@ def commands() -> list[tuple[str, str]]:
 
 
 def api_page() -> str:
-    """One heading and one directive of mkdocstrings for every public name."""
+    """Write a directive of mkdocstrings for every public name."""
     return "".join(f"\n::: {module}.{name}\n" for name, module in pic_tf._PUBLIC.items())
 
 

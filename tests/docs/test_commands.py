@@ -37,7 +37,7 @@ SMALL = {  # flags that follow those of the page, by the last part of the module
         *("--store_instances=10000", "--store_turns=1"),
     ],
     "preview": ["--image_size=32", "--count=2", "--views=2"],
-    "long_run": ["--num_instances=512", "--sweeps=1"],
+    "long_run": ["--num_instances=512", "--sweeps=1", "--shrink=0.9"],
 }
 TRAINING = ["--dataset=FOLDER", "--epochs=2", "--batch_size=8", "--window_size=16", "--window_stride=8"]
 TRAINING += ["--num_negatives=8", "--backbone=resnet18", "--width=8", "--image_size=32", "--hidden_dim=16"]
