@@ -10,8 +10,8 @@ import time
 
 import pytest
 
+from pic_tf.files.command_line import START_AGAIN
 from pic_tf.runs import checkpoint_files
-from pic_tf.train import START_AGAIN
 from tests.test_kills import SHORT, end, start
 from tests.test_workers import wait_for
 

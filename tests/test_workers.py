@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from pic_tf.callbacks.metrics_files import read_metrics
+from pic_tf.files.command_line import START_AGAIN
 from pic_tf.runs import checkpoint_files
-from pic_tf.train import START_AGAIN
 from tests.short_runs import variables_of
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
