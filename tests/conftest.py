@@ -1,6 +1,7 @@
 """Settings of every test."""
 
 import dataclasses
+import gc
 import os
 import pathlib
 import tarfile
@@ -10,6 +11,7 @@ import pytest
 from pic_tf.files.quiet import import_tensorflow
 
 import_tensorflow()
+gc.set_threshold(20_000, 20, 20)  # a traced graph is many objects that live long
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -17,12 +17,15 @@ from pic_tf.runs import checkpoint_files, open_data
 from pic_tf.runs.checkpoint import Checkpoints
 from pic_tf.training import build, loop
 from tests.processes import with_replicas
-from tests.short_runs import SMALL, metrics_of, run, variables_of
+from tests.short_runs import SMALL, metrics_of, run, shallow, variables_of
 from tests.test_pic import images_and_ids, small_backbone
+
+pytestmark = pytest.mark.usefixtures("shallow_networks", "empty_exports")
 
 
 def runs(strategy, folder, stops):
     """A run that is never interrupted, and one that is after these steps (counted over its restarts)."""
+    shallow(pytest.MonkeyPatch())  # as in the process that looks at what it leaves
     for name, interrupted in (("whole", ()), ("parts", stops)):
         steps = iter(range(1, 1000))
         update = ProgressBar.on_train_batch_end

@@ -12,7 +12,7 @@ import pytest
 
 from pic_tf.files.command_line import START_AGAIN
 from pic_tf.runs import checkpoint_files
-from tests.test_kills import SHORT, end, start
+from tests.test_kills import SHORT, start
 from tests.test_workers import wait_for
 
 
@@ -98,8 +98,3 @@ def test_a_disk_that_is_too_small_is_refused_before_training(tmp_path, may_mount
     )
     assert ended.returncode == 1
     assert re.search(r"error: expected [\d.]+ MB free in 'run' for 3 checkpoints, got 4.\d+ MB", ended.stderr)
-
-
-def test_an_end_is_an_end(tmp_path):
-    """The harness itself: a run that is left alone finishes."""
-    assert "done: backbone" in end(start(tmp_path, (*SHORT, "--epochs=1", "--knn_every=0")))

@@ -43,7 +43,7 @@ def kill_and_resume(tmp_path, flags, kills, seed, longest):
     """
     rng = random.Random(seed)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    end(start(whole, flags))
+    assert "done: backbone" in end(start(whole, flags))
     in_save = 0
     for kill in range(kills):
         process = start(killed, flags)

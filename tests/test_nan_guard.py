@@ -229,7 +229,7 @@ class PoisonFlatImages(keras.layers.Layer):
 
 
 @pytest.fixture
-def settings(tmp_path, monkeypatch):
+def settings(tmp_path, monkeypatch, shallow_networks, empty_exports):
     def poisoned_resnet(*arguments):
         images = keras.Input([None, None, 3])
         return keras.Model(images, PoisonFlatImages()([pic_tf.resnet(18, *arguments[1:])(images), images]))

@@ -23,6 +23,8 @@ from pic_tf.settings.config import Config
 from pic_tf.training import loop
 from tests.short_runs import one_epoch, picture_folder
 
+pytestmark = pytest.mark.usefixtures("shallow_networks")
+
 ROOT = pathlib.Path(__file__).parent.parent
 
 # ---------------------------------------------------------------- a run to look at

@@ -14,8 +14,10 @@ from pic_tf.serving import of_run
 from pic_tf.settings import flag_files
 from pic_tf.training import loop
 from tests.processes import with_replicas
-from tests.short_runs import SMALL, metrics_of, run, signals_after, variables_of
+from tests.short_runs import SMALL, metrics_of, run, shallow, signals_after, variables_of
 from tests.test_kills import kill_and_resume
+
+pytestmark = pytest.mark.usefixtures("shallow_networks", "empty_exports")
 
 START = "from-step-000000000000"
 WINDOW, STRIDE = 256, 128  # 4 steps a window; a sweep over 1500 images is over after 47 of the 92 steps
@@ -249,6 +251,7 @@ def test_killed_twenty_times(tmp_path):
 def stop_after(strategy, settings, steps):
     """Train for some steps more, or to the end, on all replicas."""
     with pytest.MonkeyPatch.context() as patch:
+        shallow(patch)
         signals_after(patch, *([steps] if steps else []))
         return loop.run(*open_data.open_data(settings, strategy.num_replicas_in_sync), strategy).step
 

@@ -11,6 +11,8 @@ from pic_tf.settings import check
 from pic_tf.training import build
 from tests.short_runs import ONE, SMALL, metrics_of, run, signals_after, variables_of
 
+pytestmark = pytest.mark.usefixtures("shallow_networks", "empty_exports")
+
 ADDONS = importlib.util.find_spec("tensorflow_addons") is not None
 
 
@@ -43,7 +45,7 @@ def test_lamb_resumes_bit_for_bit(tmp_path, monkeypatch):
     assert run(settings).finished
     expected, got = variables_of(tmp_path / "whole"), variables_of(tmp_path / "parts")
     assert expected.keys() == got.keys()
-    assert sum(name.startswith("backbone_optimizer/") for name in expected) > 100
+    assert sum(name.startswith("backbone_optimizer/") for name in expected) > 30
     for name, value in expected.items():
         np.testing.assert_array_equal(got[name], value, err_msg=name)
 

@@ -20,6 +20,8 @@ from pic_tf.settings import flag_files
 from tests.short_runs import SMALL, metrics_of, run, signals_after, variables_of
 from tests.test_stores import assert_same
 
+pytestmark = pytest.mark.usefixtures("shallow_networks", "empty_exports")
+
 TOOLS = pathlib.Path(__file__).parents[2] / "tools"
 COUNT, PER_EPOCH = 400, 6
 SETTINGS = dataclasses.replace(

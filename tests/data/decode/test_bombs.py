@@ -19,6 +19,8 @@ from pic_tf.data.order import epoch_order
 from pic_tf.data.sources.folder import open_folder
 from tests.short_runs import one_epoch, picture_folder, run
 
+pytestmark = pytest.mark.usefixtures("shallow_networks", "empty_exports")
+
 SIZE = 8  # of the crops here, in pixels
 
 
