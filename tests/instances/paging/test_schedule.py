@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from pic_tf.data.order import SlidingWindow
 from pic_tf.instances.paging.pager import read_block
@@ -26,6 +27,12 @@ class InMemory(dict):
     """Blocks by number."""
 
     write, read, numbers = dict.__setitem__, dict.__getitem__, dict.keys
+
+
+def ids_at(order, steps):
+    """ids of these steps, found in one graph."""
+    numbers = tf.range(steps.start, steps.stop, dtype=tf.int64)
+    return tf.function(lambda: tf.map_fn(order.instance_ids, numbers))().numpy().tolist()
 
 
 @pytest.mark.parametrize("visited_before", [False, True])
@@ -55,7 +62,9 @@ def test_what_is_on_the_device_by_brute_force(visited_before):
             assert visited_before
             write(number)
         begin = first * order.steps_per_window
-        for step in range(begin, begin + 4 * len(own) // (order.batch_size // count)):
+        steps = range(begin, begin + 2 * len(own) // (order.batch_size // count))
+        batches = ids_at(order, steps)
+        for step in steps:
             window = schedule.window_of(step)
             here = schedule.here(window)
             if step > begin and window != schedule.window_of(step - 1):
@@ -73,7 +82,7 @@ def test_what_is_on_the_device_by_brute_force(visited_before):
                 later = schedule.first_time(schedule.to_come(window)).tolist()
                 assert set(later) == set(own) - set(schedule.instance_ids(range(0, here.stop)).tolist())
                 assert len(set(later)) == len(later)
-            batch = order.instance_ids(step).numpy().tolist()
+            batch = batches[step - begin]
             ring = [-1 if i in batch else i for i in ring]
             for i in batch:
                 assert i in rows and (ring[head] in rows or ring[head] < 0)  # the one comes, the other goes
