@@ -31,7 +31,7 @@ SMALL = {  # flags that follow those of the page, by the last part of the module
     "evaluate": ["--image_size=32", "--batch_size=8", "--epochs=1"],
     "benchmark": [
         *("--repeats=1", "--dense_repeats=1", "--batch_size=8", "--num_negatives=64", "--embedding_dim=8"),
-        *("--instances=1000,2000", "--dense_instances=1000", "--checkpoint_instances=1000"),
+        *("--instances=1000,2000", "--dense_instances=1000", "--checkpoint_instances=5000"),
         *("--checkpoint_rounds=1", "--replicas=1,2", "--replica_rounds=1"),
         *("--replica_instances=1000", "--backbone_ms=1"),
         *("--store_instances=10000", "--store_turns=1"),
