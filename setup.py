@@ -6,17 +6,22 @@ import re
 from setuptools import find_packages, setup
 
 here = pathlib.Path(__file__).parent
-version = re.search(r'^__version__ = "(.+)"', (here / "pic_tf/__init__.py").read_text(), re.MULTILINE).group(1)
+version = re.search(
+    r'^__version__ = "(.+)"', (here / "pic_tf/__init__.py").read_text(), re.MULTILINE
+).group(1)
 
 setup(
     name="pic_tf",
     version=version,
-    description="Self-supervised visual pretraining by parametric instance classification, in TensorFlow",
+    description=(
+        "Self-supervised visual pretraining by parametric instance classification, in TensorFlow"
+    ),
     long_description=(here / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    # The folders of commands and recipes lie at the top of a clone and inside of the installed package, where
-    # `python -m pic_tf.tools.plan` and `--flagfile=configs/in1k_200ep.flags` find them.
+    # The folders of commands and recipes lie at the top of a clone and inside of the installed
+    # package, where `python -m pic_tf.tools.plan` and `--flagfile=configs/in1k_200ep.flags` find
+    # them.
     packages=[
         *find_packages(include=["pic_tf", "pic_tf.*"]),
         *("pic_tf.tools", *(f"pic_tf.tools.{name}" for name in find_packages(str(here / "tools")))),
@@ -29,13 +34,17 @@ setup(
         "absl-py",  # flags and flag files
         "array_record",  # packed data sets, and those of TensorFlow Datasets: images read at random
         "importlib_resources",  # tensorflow-datasets imports it without requiring it
-        "keras-cv==0.9.0",  # backbones to hand to PIC; detection and segmentation models to fine-tune afterwards
+        # Backbones to hand to PIC; detection and segmentation models to fine-tune afterwards.
+        "keras-cv==0.9.0",
         "matplotlib",  # training.png
         "numpy",
-        "pillow",  # tools/pack.py decodes and shrinks with it: every format, and torchvision's filter
+        # Tools/pack.py decodes and shrinks with it: every format, and torchvision's filter.
+        "pillow",
         "safetensors",  # tools/convert_weights.py: weights to and from PyTorch without PyTorch
-        "scikit-learn",  # the digits data set of the quickstart; logistic regression of the evaluations
-        "tensorboard",  # event files, and the viewer that reads them; TensorFlow 2.21 no longer brings it
+        # The digits data set of the quickstart; logistic regression of the evaluations.
+        "scikit-learn",
+        # Event files, and the viewer that reads them; TensorFlow 2.21 no longer brings it.
+        "tensorboard",
         "tensorflow>=2.15.1,<2.22",
         "tensorflow-datasets",  # data sets by name
         "tf_keras>=2.15.1,<2.22",  # the Keras that tf.distribute, TF Hub and keras-cv work with
@@ -52,17 +61,21 @@ setup(
             "scipy",  # the oracle of the Gaussian blur, two-sample tests
             "setuptools<81",  # tensorflow-hub imports pkg_resources
             "tensorflow-hub",  # fine-tunes our exports as its users do
-            "wheel",  # the wheel that a test installs; setuptools before 70.1 cannot build one alone
+            # The wheel that a test installs; setuptools before 70.1 cannot build one alone.
+            "wheel",
         ],
         "docs": [  # the site, see mkdocs.yml
             "mkdocs-jupyter",  # the tutorial is a notebook
             "mkdocs-material<10",
             "mkdocstrings[python]",  # the interface, from the docstrings
         ],
-        "torch": ["torch>=2.5"],  # tools/convert_weights.py reads and writes .pth; safe_globals came with 2.5
+        "torch": [
+            "torch>=2.5"
+        ],  # tools/convert_weights.py reads and writes .pth; safe_globals came with 2.5
         "cuda": ["tensorflow[and-cuda]"],  # the CUDA libraries as pip packages
-        # tensorflow-addons reached its end of life in May 2024 and cannot be imported with TensorFlow
-        # 2.16 or later, so it is never required; this line pins the last releases it works with.
+        # tensorflow-addons reached its end of life in May 2024 and cannot be imported with
+        # TensorFlow 2.16 or later, so it is never required; this line pins the last releases it
+        # works with.
         "addons": [
             "tensorflow==2.15.1; python_version < '3.12'",
             "tf_keras==2.15.1; python_version < '3.12'",

@@ -1,4 +1,4 @@
-"""Complete the site: flags and interface from the code, and the files of the repository beside docs/.
+"""Complete the site: flags and interface from the code, and files from beside docs/.
 
 mkdocs calls the functions of this file by their names (`hooks` in mkdocs.yml).
 """
@@ -15,7 +15,11 @@ from mkdocs.structure.files import File, Files
 import pic_tf
 
 ROOT = pathlib.Path(__file__).parent.parent
-BESIDE = {"README.md": "index.md", "CONTRIBUTING.md": "CONTRIBUTING.md", "CHANGELOG.md": "CHANGELOG.md"}
+BESIDE = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "CONTRIBUTING.md",
+    "CHANGELOG.md": "CHANGELOG.md",
+}
 SETTINGS = {  # command -> the dataclass of its settings
     "pic_tf.train": "pic_tf.settings.config.Config",
     "pic_tf.evaluate": "pic_tf.evals.settings.EvaluationSettings",
@@ -25,9 +29,13 @@ SETTINGS = {  # command -> the dataclass of its settings
 
 
 def on_files(files: Files, config) -> Files:
-    """Add README, CONTRIBUTING, CHANGELOG and LICENSE, whose links lead to docs/ as well as to the site."""
+    """Add README, CONTRIBUTING, CHANGELOG and LICENSE, whose links lead to docs/ as well as to
+    the site.
+    """
     for name, page in BESIDE.items():
-        text = (ROOT / name).read_text().replace("](docs/", "](").replace("](README.md", "](index.md")
+        text = (
+            (ROOT / name).read_text().replace("](docs/", "](").replace("](README.md", "](index.md")
+        )
         files.append(File.generated(config, page, content=text))
     files.append(File.generated(config, "LICENSE", content=(ROOT / "LICENSE").read_text()))
     return files
@@ -49,8 +57,14 @@ def flags_page() -> str:
         parts.append(f"\n## Flags of `python -m {command}`\n")
         settings = _named(name)
         for topic in reversed(settings.__mro__):
-            if fields := [f for f in dataclasses.fields(settings) if f.name in inspect.get_annotations(topic)]:
-                title = "" if topic is settings else f"\n### {topic.__doc__.splitlines()[0].rstrip('.')}\n"
+            if fields := [
+                f for f in dataclasses.fields(settings) if f.name in inspect.get_annotations(topic)
+            ]:
+                title = (
+                    ""
+                    if topic is settings
+                    else f"\n### {topic.__doc__.splitlines()[0].rstrip('.')}\n"
+                )
                 parts.append(f"{title}\n{table(fields)}")
     parts += [f"\n## `{command}`\n\n```text\n{usage}\n```\n" for command, usage in commands()]
     return "".join(parts)
@@ -70,7 +84,9 @@ def table(fields: list[dataclasses.Field]) -> str:
 def commands() -> list[tuple[str, str]]:
     """List (command line, usage) of every module whose docstring shows a command."""
     found = []
-    for file in (file for folder in ("pic_tf", "tools") for file in sorted((ROOT / folder).rglob("*.py"))):
+    for file in (
+        file for folder in ("pic_tf", "tools") for file in sorted((ROOT / folder).rglob("*.py"))
+    ):
         usage = ast.get_docstring(ast.parse(file.read_text())) or ""
         if re.search(r"^ *python ", usage, re.MULTILINE):
             found.append((_command(file), usage))

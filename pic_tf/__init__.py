@@ -1,4 +1,6 @@
-"""pic_tf: self-supervised visual pretraining by parametric instance classification, in TensorFlow."""
+"""pic_tf: self-supervised visual pretraining by parametric instance classification, in
+TensorFlow.
+"""
 
 import importlib
 import os
@@ -27,5 +29,7 @@ __all__ = [*_PUBLIC, "__version__"]
 def __getattr__(name: str) -> Any:
     """Import a public name on first use, so that `import pic_tf` stays fast."""
     if name not in _PUBLIC:
-        raise AttributeError(f"module 'pic_tf' has no attribute {name!r}; it has {', '.join(__all__)}")
+        raise AttributeError(
+            f"module 'pic_tf' has no attribute {name!r}; it has {', '.join(__all__)}"
+        )
     return getattr(importlib.import_module(_PUBLIC[name]), name)

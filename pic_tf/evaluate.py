@@ -5,9 +5,9 @@
     python -m pic_tf.evaluate --protocol=finetune --model=RUN --dataset=FOLDER --label_fraction=0.01
     python -m pic_tf.evaluate --protocol=knn --model=pixels --dataset=FOLDER
 
-It prints a row of a table. The output folder holds the numbers as JSON, a picture of the confusions between classes,
-and the features, which the next evaluation of the same backbone takes from there. The same command again goes on with
-an interrupted training.
+It prints a row of a table. The output folder holds the numbers as JSON, a picture of the confusions
+between classes, and the features, which the next evaluation of the same backbone takes from there.
+The same command again goes on with an interrupted training.
 """
 
 import functools

@@ -13,15 +13,23 @@ from pic_tf.serving import of_run
 def main() -> None:
     output = flags.FLAGS.output
     step = of_run.export_run(flags.FLAGS.run, output, flags.FLAGS.untrained)
-    print(f"backbone {f'after {step:,} steps' if step else 'at its random initialisation'} written to {output}")
+    print(
+        f"backbone {f'after {step:,} steps' if step else 'at its random initialisation'} written "
+        f"to {output}"
+    )
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("run", None, "Output folder of the training run.", required=True)
     flags.DEFINE_string(
-        "output", None, "Folder to write the SavedModel to. An older export in its place is replaced.", required=True
+        "output",
+        None,
+        "Folder to write the SavedModel to. An older export in its place is replaced.",
+        required=True,
     )
     flags.DEFINE_bool(
-        "untrained", False, "Export the network as it was at random initialisation, a baseline of evaluations."
+        "untrained",
+        False,
+        "Export the network as it was at random initialisation, a baseline of evaluations.",
     )
     command_line.run(main)

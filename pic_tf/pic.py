@@ -23,18 +23,19 @@ Optimizer = keras.optimizers.Optimizer
 class PIC(keras.Model):
     """Parametric instance classification around any Keras backbone.
 
-    One view an image and step, every image its own class: the embedding z of a view must find the weight row of its
-    own instance among the K most recently visited ones (Eq. 1).
+    One view an image and step, every image its own class: the embedding z of a view must find the
+    weight row of its own instance among the K most recently visited ones (Eq. 1).
 
         model = PIC(backbone, num_instances=len(images))
         model.compile(LazySGD(WarmupCosine(0.06, total_steps)))
         model.fit(batches_of_images_and_instance_ids)
 
-    Several views of an image may come in a step, in groups of different sizes too (multi-crop); the loss is then the
-    mean over all views.
+    Several views of an image may come in a step, in groups of different sizes too (multi-crop); the
+    loss is then the mean over all views.
 
     Args:
-      backbone: Keras model, images -> features [B, C], or feature maps [B, h, w, C], which are averaged over h and w.
+      backbone: Keras model, images -> features [B, C], or feature maps [B, h, w, C], which are
+        averaged over h and w.
       num_instances: N, number of training images; ids are 0 ... N - 1.
       num_negatives: K; None for min(65536, N). K = N is the full soft-max.
       head: "mlp", "mlp_bn", "linear" or "none", see `projection_head`.
@@ -44,22 +45,27 @@ class PIC(keras.Model):
       similarity: "cosine" or "dot".
       weight_correction: catch up rows that return to the ring (Eq. 3).
       min_row_norm: norm floor of returning rows; None for 0.01 sqrt(D), 0 for off.
-      augment: maps the data set's images to the backbone's input or a tuple of inputs of different sizes, e.g.
-        `lambda batch: Augmentation()(*batch)` for batches of (views, random); None for no change.
-      small_crops_move_rows: whether all groups of views move the instance weights, or the first alone.
+      augment: maps the data set's images to the backbone's input or a tuple of inputs of different
+        sizes, e.g. `lambda batch: Augmentation()(*batch)` for batches of (views, random); None for
+        no change.
+      small_crops_move_rows: whether all groups of views move the instance weights, or the first
+        alone.
       seed: of the initial instance weights.
-      rows_on_device: resting rows of a replica on its device, where a `Pager` keeps the others; None for all.
+      rows_on_device: resting rows of a replica on its device, where a `Pager` keeps the others;
+        None for all.
       probe: learns from labelled images which the batches bring along; it changes nothing else.
 
     Attributes:
-      row_norms, row_gaps: `LogHistogram` of norms and absences of returning rows, see `StepMetrics`.
-      skipped, last_skipped: int64 variables, how many steps were skipped and the last of them, -1 for none. A loss or
-        gradient that is not finite reaches no weight, row, momentum or batch statistic, see `StepGuard`.
+      row_norms, row_gaps: `LogHistogram` of norms and absences of returning rows, see
+        `StepMetrics`.
+      skipped, last_skipped: int64 variables, how many steps were skipped and the last of them, -1
+        for none. A loss or gradient that is not finite reaches no weight, row, momentum or batch
+        statistic, see `StepGuard`.
 
-    Several replicas: build and compile it in the strategy's scope. Batch B and K are those of all replicas together,
-    replica r gets the instances with `id % R == r` (`pic_tf.distribute`) and keeps their rows. Batch normalisation uses
-    the statistics of a replica's own views; PIC has no second branch that could leak through them, so it needs no
-    synchronised one.
+    Several replicas: build and compile it in the strategy's scope. Batch B and K are those of all
+    replicas together, replica r gets the instances with `id % R == r` (`pic_tf.distribute`) and
+    keeps their rows. Batch normalisation uses the statistics of a replica's own views; PIC has no
+    second branch that could leak through them, so it needs no synchronised one.
 
     Raises:
       ValueError: for a backbone with an unknown number of features, or values out of range.
@@ -91,7 +97,11 @@ class PIC(keras.Model):
         c = feature_dim(backbone)
         d = c if head == "none" else embedding_dim
         k = min(PAPER_NEGATIVES, num_instances) if num_negatives is None else num_negatives
-        rule = {"temperature": temperature, "similarity": similarity, "weight_correction": weight_correction}
+        rule = {
+            "temperature": temperature,
+            "similarity": similarity,
+            "weight_correction": weight_correction,
+        }
         rule |= {"min_row_norm": min_row_norm, "seed": seed, "rows_on_device": rows_on_device}
         self.projection = projection_head(head, c, hidden_dim, d)
         self.classifier = InstanceClassifier(num_instances, d, k, **rule)
@@ -99,22 +109,28 @@ class PIC(keras.Model):
         self.step_metrics = StepMetrics()
         self.row_norms, self.row_gaps = self.step_metrics.row_norms, self.step_metrics.row_gaps
 
-    def compile(self, optimizer: LazySGD, backbone_optimizer: Optimizer | None = None, **kwargs) -> None:
-        """Take the one optimizer that can catch resting rows up, and settings as Keras' own `compile`.
+    def compile(
+        self, optimizer: LazySGD, backbone_optimizer: Optimizer | None = None, **kwargs
+    ) -> None:
+        """Take the one optimizer that can catch resting rows up, and settings as Keras' own
+        `compile`.
 
-        Under the policy mixed_float16 the loss is scaled; a step whose gradients overflow is skipped and the scale
-        halved.
+        Under the policy mixed_float16 the loss is scaled; a step whose gradients overflow is
+        skipped and the scale halved.
 
         Args:
-          optimizer: a `LazySGD`, for rows and head, and for the backbone too unless that has its own.
-          backbone_optimizer: another Keras optimizer, with a learning rate of its own, for the backbone. It is told of
-            steps to skip where it has a method `skip_unless`, as `LARS` has; otherwise it gets zeros as gradients.
-          **kwargs: `run_eagerly`, `steps_per_execution` and `jit_compile`, as in Keras. `jit_compile` compiles the
-            whole step with XLA, but for the check of the ids.
+          optimizer: a `LazySGD`, for rows and head, and for the backbone too unless that has its
+            own.
+          backbone_optimizer: another Keras optimizer, with a learning rate of its own, for the
+            backbone. It is told of steps to skip where it has a method `skip_unless`, as `LARS`
+            has; otherwise it gets zeros as gradients.
+          **kwargs: `run_eagerly`, `steps_per_execution` and `jit_compile`, as in Keras.
+            `jit_compile` compiles the whole step with XLA, but for the check of the ids.
 
         Raises:
           TypeError: for another optimizer.
-          ValueError: for an optimizer made outside the strategy's scope, or settings that exclude each other.
+          ValueError: for an optimizer made outside the strategy's scope, or settings that exclude
+            each other.
         """
         jit_compile = kwargs.pop("jit_compile", None)
         check_lazy_sgd(optimizer, self.distribute_strategy, jit_compile)
@@ -127,10 +143,15 @@ class PIC(keras.Model):
             check_loss_scaling(backbone_optimizer, self.projection.trainable_variables)
         self.lazy_sgd, self.backbone_optimizer = optimizer, backbone_optimizer
         with self.distribute_strategy.scope():
-            statistics = [*self.backbone.non_trainable_weights, *self.projection.non_trainable_weights]
+            statistics = [
+                *self.backbone.non_trainable_weights,
+                *self.projection.non_trainable_weights,
+            ]
             self.guard = StepGuard(statistics, [optimizer, backbone_optimizer], self.loss_scaling)
         self.skipped, self.last_skipped = self.guard.skipped, self.guard.last_skipped
-        self._update_function = tf.function(self._update, jit_compile=True) if jit_compile else self._update
+        self._update_function = (
+            tf.function(self._update, jit_compile=True) if jit_compile else self._update
+        )
 
     def build_optimizers(self) -> None:
         """Create the momentum of backbone and head now, so that a checkpoint can bring it back."""
@@ -153,20 +174,26 @@ class PIC(keras.Model):
         """Update backbone, head and the ring's rows once.
 
         Args:
-          data: this replica's share of a batch: (images, instance_ids), (images, instance_ids, weights) or, with a
-            probe, (images, instance_ids, weights, labelled), see `pic_tf.instances.batch.Batch`.
+          data: this replica's share of a batch: (images, instance_ids), (images, instance_ids,
+            weights) or, with a probe, (images, instance_ids, weights, labelled), see
+            `pic_tf.instances.batch.Batch`.
 
         Returns:
-          The numbers of `StepMetrics` over the epoch so far; skipped, steps skipped so far; learning_rate of this step;
-          probe_accuracy on the probe's own batches.
+          The numbers of `StepMetrics` over the epoch so far; skipped, steps skipped so far;
+          learning_rate of this step; probe_accuracy on the probe's own batches.
         """
         images, instance_ids, weights, labelled = unpack(data, self.probe is not None)
-        # Every change of state waits for the batch: where a finite data set ends, or an image cannot be read, ops
-        # that need no batch (step counter, history) would otherwise run once more. XLA would drop the checks.
+        # Every change of state waits for the batch: where a finite data set ends, or an image
+        # cannot be read, ops that need no batch (step counter, history) would otherwise run once
+        # more. XLA would drop the checks.
         with tf.control_dependencies([instance_ids, *self.classifier.checks(instance_ids)]):
-            return self._update_function(images, tf.identity(instance_ids), tf.identity(weights), labelled)
+            return self._update_function(
+                images, tf.identity(instance_ids), tf.identity(weights), labelled
+            )
 
-    def _update(self, images, instance_ids: tf.Tensor, weights: tf.Tensor, labelled) -> dict[str, tf.Tensor]:
+    def _update(
+        self, images, instance_ids: tf.Tensor, weights: tf.Tensor, labelled
+    ) -> dict[str, tf.Tensor]:
         """The step itself; reads as in the paper."""
         views = images if self.augment is None else self.augment(images)
         visited = tf.where(weights > 0, instance_ids, tf.constant(-1, tf.int64))
@@ -177,7 +204,9 @@ class PIC(keras.Model):
         with tf.GradientTape() as tape:  # Eq. 1
             tape.watch(rows)
             embed = functools.partial(self, training=True)
-            seen = losses_of_views(views, embed, self.classifier, rows, slots, weights, self.small_crops_move_rows)
+            seen = losses_of_views(
+                views, embed, self.classifier, rows, slots, weights, self.small_crops_move_rows
+            )
             # This replica's share: the optimizers add the gradients of all.
             loss = tf.reduce_mean(seen.weights * seen.losses) / collectives.count()
             if self.losses:  # regularisation of the user's backbone
@@ -198,11 +227,16 @@ class PIC(keras.Model):
         self.step_metrics.update_views(*seen, finite)
         self.step_metrics.update_rows(moved, self.classifier.ids >= 0, weights == 0)
         logs = {metric.name: metric.result() for metric in self._shown_metrics()}
-        return logs | {"skipped": tf.identity(self.skipped), "learning_rate": tf.identity(self.lazy_sgd.learning_rate)}
+        return logs | {
+            "skipped": tf.identity(self.skipped),
+            "learning_rate": tf.identity(self.lazy_sgd.learning_rate),
+        }
 
     def test_step(self, data: tuple) -> dict[str, tf.Tensor]:
         """Refuse to evaluate: a held-out image has no row of its own, so there is no loss."""
-        raise NotImplementedError("expected fit without validation data, got evaluate: use pic_tf.evaluate")
+        raise NotImplementedError(
+            "expected fit without validation data, got evaluate: use pic_tf.evaluate"
+        )
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -213,8 +247,13 @@ class PIC(keras.Model):
         return [*self.step_metrics.numbers, *([self.probe.accuracy] if self.probe else [])]
 
     def _optimizers(self) -> list[tuple[Optimizer, list[tf.Variable]]]:
-        """Each optimizer and the variables that it moves: those of the backbone, then those of the head."""
-        of_backbone, of_head = self.backbone.trainable_variables, self.projection.trainable_variables
+        """Each optimizer and the variables that it moves: those of the backbone, then those of
+        the head.
+        """
+        of_backbone, of_head = (
+            self.backbone.trainable_variables,
+            self.projection.trainable_variables,
+        )
         if self.backbone_optimizer is None:
             return [(self.optimizer, [*of_backbone, *of_head])]
         return [(self.backbone_optimizer, of_backbone), (self.optimizer, of_head)]

@@ -6,8 +6,9 @@
 The same command again goes on with an interrupted run. In the output folder: checkpoints, flags.txt
 (a flag file that repeats the run), metrics.csv, tensorboard, training.png, and the backbone.
 
-Exit codes: 0 done; 1 wrong input, or a run that cannot go on; 75 stopped by SIGTERM or SIGINT with the state saved,
-or a worker was lost: start again, it goes on; 130 and 143 stopped at once by a second signal, or before training.
+Exit codes: 0 done; 1 wrong input, or a run that cannot go on; 75 stopped by SIGTERM or SIGINT with
+the state saved, or a worker was lost: start again, it goes on; 130 and 143 stopped at once by a
+second signal, or before training.
 """
 
 import functools
@@ -28,7 +29,9 @@ def main() -> int:
     plan_only = flags.FLAGS.plan_only
     config = flag_files.from_flags()
     check.check(config)
-    strategy = set_up_tensorflow(config.strategy, config.replicas, config.intra_op_threads, config.deterministic)
+    strategy = set_up_tensorflow(
+        config.strategy, config.replicas, config.intra_op_threads, config.deterministic
+    )
     config, images = open_data.open_data(config, strategy.num_replicas_in_sync, plan_only)
     chief = is_chief(strategy)
     if not plan_only:
@@ -42,20 +45,31 @@ def main() -> int:
         print(f"stopped at step {result.step:,}; the same command goes on from there")
         return command_line.START_AGAIN
     if chief:
-        print(f"done: backbone in {result.export}, curves in {config.output_dir}/{run_folder.PICTURE}")
+        print(
+            f"done: backbone in {result.export}, curves in {config.output_dir}/{run_folder.PICTURE}"
+        )
     return 0
 
 
 if __name__ == "__main__":
     flag_files.define_flags()
-    flags.DEFINE_bool("plan_only", False, "Print the plan and stop. With --num_instances no data is needed.")
     flags.DEFINE_bool(
-        "allow_changed_flags", False, "Go on with the run in --output_dir although its flags were others."
+        "plan_only", False, "Print the plan and stop. With --num_instances no data is needed."
+    )
+    flags.DEFINE_bool(
+        "allow_changed_flags",
+        False,
+        "Go on with the run in --output_dir although its flags were others.",
     )
     command_line.run(
         main,
         functools.partial(help_text, Config),
         output="output_dir",
-        no_room="checkpoints that were complete are still there; make room, and the same command goes on",
-        no_memory="lower --batch_size, --image_size or --width; --plan_only tells what needs how much",
+        no_room=(
+            "checkpoints that were complete are still there; make room, and the same command goes "
+            "on"
+        ),
+        no_memory=(
+            "lower --batch_size, --image_size or --width; --plan_only tells what needs how much"
+        ),
     )

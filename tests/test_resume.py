@@ -14,7 +14,16 @@ from pic_tf.runs import checkpoint_files, open_data
 from pic_tf.runs.checkpoint import Checkpoints
 from pic_tf.settings import defaults
 from pic_tf.training import build, loop
-from tests.short_runs import ONE, assert_same_run, at_step, flip_a_bit, metrics_of, run, signals_after, variables_of
+from tests.short_runs import (
+    ONE,
+    assert_same_run,
+    at_step,
+    flip_a_bit,
+    metrics_of,
+    run,
+    signals_after,
+    variables_of,
+)
 
 pytestmark = pytest.mark.usefixtures("shallow_networks", "empty_exports")
 

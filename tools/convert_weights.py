@@ -7,20 +7,22 @@
 --input:
     FOLDER              a backbone that pic_tf.train or pic_tf.export wrote
     FILE.safetensors    names of torchvision or timm
-    FILE.pth .pt .tar   the same, by torch.save; needs PyTorch: pip install torch. Nothing in the file can run
+    FILE.pth .pt .tar   the same, by torch.save; needs PyTorch. Nothing in the file can run
 
-Prefixes (module., module.encoder., backbone. ...) and the dictionary around the weights (state_dict, model) are found;
-where a checkpoint holds two networks, --prefix says which. Only plain ResNets of depth 18, 34, 50, 101 and 152 fit, of
-any width. Stride in the 3 x 3 convolution (v1.5, as torchvision and timm) and ImageNet's channel means are taken for
-granted, because the weights do not tell. Classifiers and instance weights are passed over; --head_output keeps a head.
+Prefixes (module., module.encoder., backbone. ...) and the dictionary around the weights
+(state_dict, model) are found; where a checkpoint holds two networks, --prefix says which. Only
+plain ResNets of depth 18, 34, 50, 101 and 152 fit, of any width. Stride in the 3 x 3 convolution
+(v1.5, as torchvision and timm) and ImageNet's channel means are taken for granted, because the
+weights do not tell. Classifiers and instance weights are passed over; --head_output keeps a head.
 
 --output:
-    FILE.safetensors    names of torchvision and timm without the classifier; images normalised by ImageNet's channel
-    FILE.pth            means (0.485, 0.456, 0.406) and deviations (0.229, 0.224, 0.225)
-    FILE.keras          keras.saving.load_model loads it wherever Keras 3 is; images in [0, 1], normalised inside
-    FOLDER              a SavedModel for hub.KerasLayer and pic_tf.evaluate; images in [0, 1], normalised inside
+    FILE.safetensors    torchvision's names without the classifier; images normalised by ImageNet's
+    FILE.pth            channel means (0.485, 0.456, 0.406) and deviations (0.229, 0.224, 0.225)
+    FILE.keras          for keras.saving.load_model of Keras 3; images in [0, 1], normalised inside
+    FOLDER              a SavedModel for hub.KerasLayer and pic_tf.evaluate; images likewise
 
-Exit codes: 0 done; 1 wrong input, or an output that cannot be written, which leaves what was there as it was.
+Exit codes: 0 done; 1 wrong input, or an output that cannot be written, which leaves what was there
+as it was.
 """
 
 import pathlib
@@ -41,26 +43,35 @@ def main() -> None:
 
 def define_flags() -> None:
     flags.DEFINE_string(
-        "input", None, "What to convert: the folder of an export, FILE.safetensors or FILE.pth.", required=True
+        "input",
+        None,
+        "What to convert: the folder of an export, FILE.safetensors or FILE.pth.",
+        required=True,
     )
     flags.DEFINE_string(
-        "output", None, "What to write: FILE.safetensors, FILE.pth, FILE.keras or a folder.", required=True
+        "output",
+        None,
+        "What to write: FILE.safetensors, FILE.pth, FILE.keras or a folder.",
+        required=True,
     )
     flags.DEFINE_string(
         "head_output",
         "",
-        "FILE.safetensors to write the projection head to. The default '' passes over a head in the input.",
+        "FILE.safetensors to write the projection head to. The default '' passes over a head in "
+        "the input.",
     )
     flags.DEFINE_string(
         "prefix",
         None,
-        "What the names of the backbone's weights begin with in a checkpoint of several networks. By default the only "
+        "What the names of the backbone's weights begin with in a checkpoint of several networks. "
+        "By default the only "
         "network is found.",
     )
     flags.DEFINE_integer(
         "image_size",
         None,
-        "Side in pixels, >= 1, of the images that a .keras file or SavedModel takes. The default None takes any.",
+        "Side in pixels, >= 1, of the images that a .keras file or SavedModel takes. The default "
+        "None takes any.",
         lower_bound=1,
     )
 

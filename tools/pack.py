@@ -1,28 +1,30 @@
-"""Pack images into a few large files that are read at random: no search for a million files, and little to decode.
+"""Pack images into a few large files that are read at random: no search for a million files, and
+little to decode.
 
     python tools/pack.py --source=FOLDER --output=PACKED
     python tools/pack.py --source=tfds:NAME --output=PACKED
     python tools/pack.py --source=train.zip --map=train_map.txt --output=PACKED
     python tools/pack.py --verify --output=PACKED
 
-FOLDER is nested as you like; where all images lie in sub-folders, of which there are two at least, the first names the
-class. With `train` and `val`, `validation` or `test` inside, or with train.zip, train_map.txt, val.zip and val_map.txt,
-PACKED/train and PACKED/val are made. Every file is tried, in any format that Pillow reads; what is no image, or a
-damaged one, is named in left_out.csv.
+FOLDER is nested as you like; where all images lie in sub-folders, of which there are two at least,
+the first names the class. With `train` and `val`, `validation` or `test` inside, or with train.zip,
+train_map.txt, val.zip and val_map.txt, PACKED/train and PACKED/val are made. Every file is tried,
+in any format that Pillow reads; what is no image, or a damaged one, is named in left_out.csv.
 
-JPEGs and PNGs whose short side is at most --short_side stay as they are. All others are shrunk to it and stored as
-JPEGs of --quality. What the quality costs, on 200 photographs of ImageNet (short side 256, mean size of the originals
-117 KB), against the pictures before they were compressed:
+JPEGs and PNGs whose short side is at most --short_side stay as they are. All others are shrunk to
+it and stored as JPEGs of --quality. What the quality costs, on 200 photographs of ImageNet (short
+side 256, mean size of the originals 117 KB), against the pictures before they were compressed:
 
     --quality    mean size    PSNR       decoding
     85             21.6 KB    35.8 dB    0.82 ms
     90             26.9 KB    37.2 dB    0.82 ms
     95             38.3 KB    39.3 dB    1.02 ms
 
-The same command goes on with a packing that was stopped, and appends images that are new; the ids of those that are
-packed never change.
+The same command goes on with a packing that was stopped, and appends images that are new; the ids
+of those that are packed never change.
 
-Exit codes: 0 done; 1 wrong input, a packing that cannot go on, or a damaged data set; 130 stopped by Ctrl-C.
+Exit codes: 0 done; 1 wrong input, a packing that cannot go on, or a damaged data set; 130 stopped
+by Ctrl-C.
 """
 
 import os
@@ -44,14 +46,21 @@ def main() -> int:
         if values.verify:
             verify(output, workers)
         elif not values.source:
-            raise ValueError("expected --source, got none: name a folder of images, a zip file or tfds:NAME")
+            raise ValueError(
+                "expected --source, got none: name a folder of images, a zip file or tfds:NAME"
+            )
         else:
-            settings = {name: values[name].value for name in ("short_side", "quality", "images_per_shard")}
-            for packed in pack_source(values.source, values.map, output, workers=workers, **settings):
+            settings = {
+                name: values[name].value for name in ("short_side", "quality", "images_per_shard")
+            }
+            for packed in pack_source(
+                values.source, values.map, output, workers=workers, **settings
+            ):
                 print(packed, flush=True)
     except BrokenProcessPool as error:
         raise ValueError(
-            "expected all processes to go on, got one that ended by itself, often for want of memory: the same command "
+            "expected all processes to go on, got one that ended by itself, often for want of "
+            "memory: the same command "
             "goes on from what is packed, --workers=1 needs the least memory"
         ) from error
     except KeyboardInterrupt:
@@ -61,16 +70,37 @@ def main() -> int:
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("source", "", "Images to pack: a folder, a zip file with --map, or tfds:NAME[:SPLIT].")
-    flags.DEFINE_string("map", "", "Text file for a zip file, with a line NAME<tab>LABEL_NUMBER for each image.")
-    flags.DEFINE_string("output", None, "Folder of the packed data set, to make or to append to.", required=True)
-    flags.DEFINE_integer(
-        "short_side", 256, "Short side in pixels to shrink larger images to; 0 to keep the sizes.", lower_bound=0
+    flags.DEFINE_string(
+        "source", "", "Images to pack: a folder, a zip file with --map, or tfds:NAME[:SPLIT]."
     )
-    flags.DEFINE_integer("quality", 90, "Quality of the JPEGs that are made, 1 to 100.", lower_bound=1, upper_bound=100)
-    flags.DEFINE_integer("images_per_shard", 8192, "Largest number of images in a file.", lower_bound=1)
+    flags.DEFINE_string(
+        "map", "", "Text file for a zip file, with a line NAME<tab>LABEL_NUMBER for each image."
+    )
+    flags.DEFINE_string(
+        "output", None, "Folder of the packed data set, to make or to append to.", required=True
+    )
+    flags.DEFINE_integer(
+        "short_side",
+        256,
+        "Short side in pixels to shrink larger images to; 0 to keep the sizes.",
+        lower_bound=0,
+    )
+    flags.DEFINE_integer(
+        "quality",
+        90,
+        "Quality of the JPEGs that are made, 1 to 100.",
+        lower_bound=1,
+        upper_bound=100,
+    )
+    flags.DEFINE_integer(
+        "images_per_shard", 8192, "Largest number of images in a file.", lower_bound=1
+    )
     flags.DEFINE_integer("workers", 0, "Number of processes; 0 for one a core.", lower_bound=0)
-    flags.DEFINE_bool("verify", False, "Read all of --output and compare it with its checksums, instead of packing.")
+    flags.DEFINE_bool(
+        "verify",
+        False,
+        "Read all of --output and compare it with its checksums, instead of packing.",
+    )
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """Plan a run, for any number of images and replicas, without data or devices.
 
-    python tools/plan.py --num_instances=1000000000 --plan_replicas=64 --batch_size=4096 --instance_store=disk
-    python tools/plan.py --flagfile=configs/in1k_200ep.flags --plan_replicas=8 --device_gb=16 --host_gb=256 --disk_gb=99
+    python tools/plan.py --num_instances=1000000000 --plan_replicas=64 --instance_store=disk
+    python tools/plan.py --flagfile=configs/in1k_200ep.flags --plan_replicas=8 --device_gb=16
 
-The plan that pic_tf.train prints, with its flags: bytes on each device, in host memory and on disk, bytes that move in
-a step, size of a checkpoint, steps, how long rows rest, what they shrink to and whether the norm floor acts. Window,
-stride and negatives that are not named are the recommended ones. Then every --instance_store beside the machine's
-memory.
+The plan that pic_tf.train prints, with its flags: bytes on each device, in host memory and on disk,
+bytes that move in a step, size of a checkpoint, steps, how long rows rest, what they shrink to and
+whether the norm floor acts. Window, stride and negatives that are not named are the recommended
+ones. Then every --instance_store beside the machine's memory.
 """
 
 import dataclasses
@@ -29,8 +29,10 @@ def plans(config: Config, count: int, machine: dict[str, float], machines: int =
     Args:
       config: the configuration, with the number of instances.
       count: R, replicas.
-      machine: gigabytes "device" of each replica, "host" and "disk" of each machine; 0 for not known.
-      machines: how many share the replicas; each has a part of the rows, and room for all checkpoints.
+      machine: gigabytes "device" of each replica, "host" and "disk" of each machine; 0 for not
+        known.
+      machines: how many share the replicas; each has a part of the rows, and room for all
+        checkpoints.
 
     Returns:
       Lines to print.
@@ -39,17 +41,23 @@ def plans(config: Config, count: int, machine: dict[str, float], machines: int =
       ValueError: for settings that do not fit.
     """
     if not config.num_instances:
-        raise ValueError("expected --num_instances, got none: the plan needs no data, but their number")
+        raise ValueError(
+            "expected --num_instances, got none: the plan needs no data, but their number"
+        )
     if config.dataset == "digits":
         config = dataclasses.replace(config, dataset="any data set")
     config = defaults.resolve(config, config.num_instances, count)
     backbone = networks.plain_backbone(config)
-    head = projection_head(config.head, backbone.output_shape[-1], config.hidden_dim, config.embedding_dim)
+    head = projection_head(
+        config.head, backbone.output_shape[-1], config.hidden_dim, config.embedding_dim
+    )
     lines = [plan.describe(config, backbone, head, f"{count:,} replicas", count), ""]
     lines.append(f"{'--instance_store':17}{'each device':>14}{'each host':>14}{'each disk':>14}")
     for store in INSTANCE_STORES:
         try:
-            other = defaults.resolve(dataclasses.replace(config, instance_store=store), config.num_instances, count)
+            other = defaults.resolve(
+                dataclasses.replace(config, instance_store=store), config.num_instances, count
+            )
         except ValueError as error:
             lines.append(f"{store:17}  {error}")
             continue
@@ -61,7 +69,11 @@ def plans(config: Config, count: int, machine: dict[str, float], machines: int =
         needed = {"device": on_device, "host": checkpoint, "disk": disk}
         short = [name for name, size in needed.items() if 0 < machine[name] * 1e9 < size]
         verdict = f"  too little memory or room: {', '.join(short)}" if short else ""
-        lines.append(f"{store:17}" + "".join(f"{plan.as_text(size):>14}" for size in needed.values()) + verdict)
+        lines.append(
+            f"{store:17}"
+            + "".join(f"{plan.as_text(size):>14}" for size in needed.values())
+            + verdict
+        )
     return "\n".join(lines)
 
 
@@ -73,10 +85,21 @@ def main() -> None:
 
 def define_flags() -> None:
     flag_files.define_flags()
-    flags.DEFINE_integer("plan_replicas", 1, "Number of replicas R to plan for; none of them has to be here.", 1)
+    flags.DEFINE_integer(
+        "plan_replicas", 1, "Number of replicas R to plan for; none of them has to be here.", 1
+    )
     flags.DEFINE_integer("plan_machines", 1, "Number of machines that share the replicas.", 1)
-    for name, what in (("device", "memory of a device"), ("host", "memory of a host"), ("disk", "a disk")):
-        flags.DEFINE_float(f"{name}_gb", 0.0, f"Gigabytes of {what} to compare the plan with; 0 for not known.", 0.0)
+    for name, what in (
+        ("device", "memory of a device"),
+        ("host", "memory of a host"),
+        ("disk", "a disk"),
+    ):
+        flags.DEFINE_float(
+            f"{name}_gb",
+            0.0,
+            f"Gigabytes of {what} to compare the plan with; 0 for not known.",
+            0.0,
+        )
 
 
 if __name__ == "__main__":

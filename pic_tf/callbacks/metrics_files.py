@@ -12,12 +12,13 @@ from pic_tf.files.optional import going_on_without
 from pic_tf.files.replaced import replaced
 from pic_tf.instances.health import buckets
 
-COLUMNS = "epoch step loss accuracy live_rows row_norm floored left_out skipped learning_rate images_per_second".split()
-COLUMNS += ["knn", "probe"]
+COLUMNS = "epoch step loss accuracy live_rows row_norm floored left_out skipped".split()
+COLUMNS += "learning_rate images_per_second knn probe".split()
 
 
 class MetricsFile(keras.callbacks.Callback):
-    """Write metrics.csv, one row an epoch. The file is replaced as a whole, so it is never half-written.
+    """Write metrics.csv, one row an epoch. The file is replaced as a whole, so it is never
+    half-written.
 
     Args:
       path: the file; rows that are there already stay.
@@ -51,7 +52,8 @@ def last_figures(path: pathlib.Path, names: Sequence[str]) -> dict[str, float]:
 
 
 class RowHealth(keras.callbacks.Callback):
-    """Add `row_norms` and `row_gaps` to the logs: [m, 3] of (from, to, count), over the epoch and all replicas.
+    """Add `row_norms` and `row_gaps` to the logs: [m, 3] of (from, to, count), over the epoch and
+    all replicas.
 
     With several workers each needs it, since all take part in the sum.
     """
@@ -62,7 +64,8 @@ class RowHealth(keras.callbacks.Callback):
 
 
 class EventFiles(keras.callbacks.Callback):
-    """Write TensorBoard event files: every number of metrics.csv against the step, and histograms of `RowHealth`.
+    """Write TensorBoard event files: every number of metrics.csv against the step, and histograms
+    of `RowHealth`.
 
     Args:
       directory: folder to write to.
@@ -81,7 +84,9 @@ class EventFiles(keras.callbacks.Callback):
                 if name in logs:
                     tf.summary.scalar(name, float(logs[name]))
             for name, description in _HISTOGRAMS.items():
-                tf.summary.write(name, logs[name], metadata=create_summary_metadata(name, description))
+                tf.summary.write(
+                    name, logs[name], metadata=create_summary_metadata(name, description)
+                )
             self._writer.flush()
 
 

@@ -20,14 +20,16 @@ from pic_tf.instances.rows import norms
 class NonFiniteReport(keras.callbacks.Callback):
     """Report skipped steps, and stop after too many.
 
-    Checks every 16 steps (or executions of several), at the end of an epoch and before a checkpoint, and reports the
-    last of them. A late report does no harm: a skipped step leaves weights, rows and momentum as they were.
+    Checks every 16 steps (or executions of several), at the end of an epoch and before a
+    checkpoint, and reports the last of them. A late report does no harm: a skipped step leaves
+    weights, rows and momentum as they were.
 
     Args:
       max_skipped: skipped steps to let pass; 0 stops at the first one.
       folder: folder for the reports, two files a step.
       source: the images.
-      batches: from (replica, first step, one past the last) to the batches of a replica; they depend on nothing else.
+      batches: from (replica, first step, one past the last) to the batches of a replica; they
+        depend on nothing else.
       learning_rate: of a step.
       chief: whether this worker writes reports.
     """
@@ -74,26 +76,39 @@ class NonFiniteReport(keras.callbacks.Callback):
         if skipped > self._max_skipped:
             rate = float(self._learning_rate(step))
             raise FloatingPointError(
-                f"expected a finite loss and gradient, got another at step {step:,}, learning rate {rate:g} (skipped "
-                f"steps so far: {skipped}; they leave no trace in weights and rows): see {report}; lower the rate with "
-                "--allow_changed_flags, or let such steps pass with --on_nan=skip and --max_skipped_steps"
+                f"expected a finite loss and gradient, got another at step {step:,}, learning rate "
+                f"{rate:g} (skipped "
+                f"steps so far: {skipped}; they leave no trace in weights and rows): see {report}; "
+                "lower the rate with "
+                "--allow_changed_flags, or let such steps pass with --on_nan=skip and "
+                "--max_skipped_steps"
             )
         print(
-            f"step {step:,} skipped, its loss or gradient is not finite ({skipped} so far): {report}", file=sys.stderr
+            f"step {step:,} skipped, its loss or gradient is not finite ({skipped} so far): "
+            f"{report}",
+            file=sys.stderr,
         )
 
     def _report(self, step: int, skipped: int) -> pathlib.Path:
-        """Write the batch, its images and row norms of a skipped step; every worker has to call it."""
+        """Write the batch, its images and row norms of a skipped step; every worker has to call
+        it.
+        """
         strategy = self.model.distribute_strategy
         count = strategy.num_replicas_in_sync
         parts = [next(iter(self._batches(replica, step, step + 1))) for replica in range(count)]
         ids = np.concatenate([ids for _, ids, _ in parts])
-        # Of each kind of crop, views and the random numbers of their augmentation; or augmented views.
-        groups = [tf.nest.map_structure(lambda *x: np.concatenate(x), *group) for group in zip(*(x for x, *_ in parts))]
+        # Of each kind of crop, views and the random numbers of their augmentation; or augmented
+        # views.
+        groups = [
+            tf.nest.map_structure(lambda *x: np.concatenate(x), *group)
+            for group in zip(*(x for x, *_ in parts))
+        ]
         arrays = {
             f"{name}{number or ''}": value
             for number, group in enumerate(groups)
-            for name, value in zip(("views", "random"), group if isinstance(group, tuple) else (group,))
+            for name, value in zip(
+                ("views", "random"), group if isinstance(group, tuple) else (group,)
+            )
         }
         row_norms = norms(ids, self.model.classifier, strategy)
         path = self._folder / f"step-{step:012d}.json"
@@ -109,7 +124,13 @@ class NonFiniteReport(keras.callbacks.Callback):
         ]
         rate = float(self._learning_rate(step))
         batch = path.with_suffix(".npz")
-        report = {"step": step, "skipped": skipped, "learning_rate": rate, "batch": batch.name, "instances": instances}
+        report = {
+            "step": step,
+            "skipped": skipped,
+            "learning_rate": rate,
+            "batch": batch.name,
+            "instances": instances,
+        }
         with going_on_without(path):
             self._folder.mkdir(parents=True, exist_ok=True)
             with replaced(batch, "wb") as file:

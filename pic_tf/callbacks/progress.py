@@ -35,7 +35,10 @@ class ProgressBar(keras.callbacks.Callback):
                 unit="step",
                 disable=self._hidden,
                 mininterval=drawing_interval(),
-                bar_format="{percentage:3.0f}%|{bar:20}| step {n}/{total} [{elapsed}, {remaining} left{postfix}]",
+                bar_format=(
+                    "{percentage:3.0f}%|{bar:20}| step {n}/{total} [{elapsed}, {remaining} "
+                    "left{postfix}]"
+                ),
             )
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:

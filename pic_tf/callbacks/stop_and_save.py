@@ -23,14 +23,15 @@ class CheckpointCallback(keras.callbacks.Callback):
 
     As a context manager it handles these signals; `fit` then ends with `Interrupted`. It has to be
     the last callback, so that the others have seen the epoch it saves. Several workers have to save
-    together: they exchange every 16 steps whether one of them has got a signal. A second signal ends
-    the process at once.
+    together: they exchange every 16 steps whether one of them has got a signal. A second signal
+    ends the process at once.
 
     Args:
       checkpoints: where to.
       every: epochs between two checkpoints.
       texts: what to keep beside a checkpoint, files by name.
-      metrics: values of the running metrics [R, ...] to go on from where a run resumes within an epoch.
+      metrics: values of the running metrics [R, ...] to go on from where a run resumes within an
+        epoch.
       check: called before a checkpoint; raises where the state should not be kept.
       single_worker: whether no other process takes part.
     """
@@ -52,7 +53,9 @@ class CheckpointCallback(keras.callbacks.Callback):
         self._signalled, self._calls = False, 0
 
     def __enter__(self) -> "CheckpointCallback":
-        self._handlers = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+        self._handlers = {
+            s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)
+        }
         return self
 
     def __exit__(self, *_) -> None:
@@ -60,7 +63,8 @@ class CheckpointCallback(keras.callbacks.Callback):
             signal.signal(number, handler)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        # Keras has just reset the metrics; an epoch that was cut in two goes on with its first part.
+        # Keras has just reset the metrics; an epoch that was cut in two goes on with its first
+        # part.
         if self._metrics:
             assign_to(metric_variables(self.model), self._metrics, self.model.distribute_strategy)
         self._metrics = []
@@ -68,7 +72,11 @@ class CheckpointCallback(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         self._calls += 1
         last_of_epoch = batch + 1 == self.params["steps"]  # then the epoch's own end comes first
-        if not last_of_epoch and (self._single_worker or self._calls % CHECK_EVERY == 0) and self._interrupted():
+        if (
+            not last_of_epoch
+            and (self._single_worker or self._calls % CHECK_EVERY == 0)
+            and self._interrupted()
+        ):
             self._stop()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
@@ -94,7 +102,9 @@ class CheckpointCallback(keras.callbacks.Callback):
 
     def _on_signal(self, number: int, _) -> None:
         self._signalled = True
-        for again in self._handlers:  # from now on the system itself ends the process, whatever it is doing
+        for (
+            again
+        ) in self._handlers:  # from now on the system itself ends the process, whatever it is doing
             signal.signal(again, signal.SIG_DFL)
         with contextlib.suppress(OSError):  # nobody may be there to read it
             # A handler must not use streams.

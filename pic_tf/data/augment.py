@@ -1,6 +1,7 @@
 """Flip, change the colours of, blur and normalise a whole batch on the device.
 
-Every random choice comes from a tensor of uniform numbers, so the augmentation is a pure function of (seed, step).
+Every random choice comes from a tensor of uniform numbers, so the augmentation is a pure function
+of (seed, step).
 """
 
 import dataclasses
@@ -66,7 +67,9 @@ class Augmentation:
         Returns:
           float32 [B, H, W, 3], normalised by ImageNet's channel means and standard deviations.
         """
-        flip, order, jitter, *strengths, gray, blurred, sigma = tf.unstack(random, AUGMENT_RANDOMS, axis=1)
+        flip, order, jitter, *strengths, gray, blurred, sigma = tf.unstack(
+            random, AUGMENT_RANDOMS, axis=1
+        )
         gray = gray < self.grayscale_probability
         planes = _to_planes(images)
         if self.grayscale_first:
@@ -80,14 +83,17 @@ class Augmentation:
             planes = self._drop_colour(planes, gray)
         if self.blur_probability > 0:
             sigma = _between(sigma, *self.blur_sigma)
-            planes = gaussian_blur(planes, sigma, blurred < self.blur_probability, max_sigma=self.blur_sigma[1])
+            planes = gaussian_blur(
+                planes, sigma, blurred < self.blur_probability, max_sigma=self.blur_sigma[1]
+            )
         if self.flip_probability > 0:
             flip = per_image(flip < self.flip_probability)
             planes = [tf.where(flip, tf.reverse(plane, axis=[2]), plane) for plane in planes]
         return _normalise(planes)
 
     def of_one(self, image: tf.Tensor, random: tf.Tensor) -> tf.Tensor:
-        """Augment and normalise one image on CPUs: compiled by XLA, without the changes that it does not draw.
+        """Augment and normalise one image on CPUs: compiled by XLA, without the changes that it
+        does not draw.
 
         Args:
           image: uint8 [S, S, 3].
@@ -99,18 +105,26 @@ class Augmentation:
         return _compiled(self)(image, random)
 
     def _of_one(self, image: tf.Tensor, random: tf.Tensor) -> tf.Tensor:
-        flip, order, jitter, *strengths, gray, blurred, sigma = tf.unstack(random[:, None], AUGMENT_RANDOMS)
+        flip, order, jitter, *strengths, gray, blurred, sigma = tf.unstack(
+            random[:, None], AUGMENT_RANDOMS
+        )
         *factors, shift = self._strengths(strengths)
         steps = tf.unstack(_drawn_order(order)[0])
 
         def gray_if_drawn(planes: Planes) -> Planes:
-            return tf.cond(gray[0] < self.grayscale_probability, lambda: [luminance(planes)] * 3, lambda: planes)
+            return tf.cond(
+                gray[0] < self.grayscale_probability,
+                lambda: [luminance(planes)] * 3,
+                lambda: planes,
+            )
 
         def jittered(planes: Planes) -> Planes:
             for step in steps:
                 changes = [
                     functools.partial(change, planes, strength)
-                    for change, strength in zip((brightness, contrast, saturation, hue), (*factors, shift))
+                    for change, strength in zip(
+                        (brightness, contrast, saturation, hue), (*factors, shift)
+                    )
                 ]
                 planes = tf.switch_case(step, changes)
             return planes
@@ -118,7 +132,9 @@ class Augmentation:
         planes = _to_planes(image[None])
         if self.grayscale_first:
             planes = gray_if_drawn(planes)
-        planes = tf.cond(jitter[0] < self.jitter_probability, lambda: jittered(planes), lambda: planes)
+        planes = tf.cond(
+            jitter[0] < self.jitter_probability, lambda: jittered(planes), lambda: planes
+        )
         if not self.grayscale_first:
             planes = gray_if_drawn(planes)
         sigma, on = _between(sigma, *self.blur_sigma), tf.constant([True])
@@ -128,13 +144,18 @@ class Augmentation:
             lambda: planes,
         )
         planes = tf.cond(
-            flip[0] < self.flip_probability, lambda: [tf.reverse(p, axis=[2]) for p in planes], lambda: planes
+            flip[0] < self.flip_probability,
+            lambda: [tf.reverse(p, axis=[2]) for p in planes],
+            lambda: planes,
         )
         return _normalise(planes)[0]
 
     def _strengths(self, random: list[tf.Tensor]) -> list[tf.Tensor]:
         """Three factors and a shift of hue, each [B], from uniform numbers."""
-        bounds = [*((max(0.0, 1.0 - s), 1.0 + s) for s in self.jitter[:3]), (-self.jitter[3], self.jitter[3])]
+        bounds = [
+            *((max(0.0, 1.0 - s), 1.0 + s) for s in self.jitter[:3]),
+            (-self.jitter[3], self.jitter[3]),
+        ]
         return [_between(u, *bound) for u, bound in zip(random, bounds)]
 
     def _drop_colour(self, planes: Planes, gray: tf.Tensor) -> Planes:

@@ -14,7 +14,8 @@ def gaussian_blur(planes: Planes, sigma: tf.Tensor, on: tf.Tensor, max_sigma: fl
     """Blur by a Gaussian, edges repeated, as products with a banded matrix from both sides.
 
     out = T x T^T, T_ij = sum of exp(-d^2 / 2 sigma^2) over the taps |d| <= ceil(3 max_sigma) that
-    land on j from i, rows normalised. T is taken a block of rows at a time, and of each only where it is not 0.
+    land on j from i, rows normalised. T is taken a block of rows at a time, and of each only where
+    it is not 0.
 
     Args:
       planes: three float32 [B, S, S].
@@ -31,7 +32,8 @@ def gaussian_blur(planes: Planes, sigma: tf.Tensor, on: tf.Tensor, max_sigma: fl
     weights = tf.exp(-0.5 * tf.square(taps / sigma[:, None]))
     weights /= tf.reduce_sum(weights, axis=1, keepdims=True)
     weights = tf.where(on[:, None], weights, (taps == 0).astype(np.float32))
-    # Row i of the band takes block + 2 radius pixels to pixel i of a block: the same for every block.
+    # Row i of the band takes block + 2 radius pixels to pixel i of a block: the same for every
+    # block.
     band = np.zeros((len(taps), block, block + 2 * radius), np.float32)
     for t in range(len(taps)):
         band[t, np.arange(block), np.arange(block) + t] = 1.0

@@ -59,7 +59,9 @@ def hue(planes: Planes, shift: tf.Tensor) -> Planes:
     return [channel(5.0), channel(3.0), channel(1.0)]
 
 
-def colour_jitter(planes: Planes, orders: tf.Tensor, factors: list[tf.Tensor], shift: tf.Tensor) -> Planes:
+def colour_jitter(
+    planes: Planes, orders: tf.Tensor, factors: list[tf.Tensor], shift: tf.Tensor
+) -> Planes:
     """Change brightness, contrast, saturation and hue, for each image in an order of its own.
 
     Hue is by far the dearest step and is done once: three slots before it and three after it hold

@@ -1,4 +1,6 @@
-"""Decode, crop and resize on the host, by torchvision's RandomResizedCrop law and PIL's bilinear filter."""
+"""Decode, crop and resize on the host, by torchvision's RandomResizedCrop law and PIL's bilinear
+filter.
+"""
 
 import dataclasses
 import math
@@ -11,7 +13,9 @@ from pic_tf.data.decode import bombs
 
 CROP_RANDOMS = 22  # uniform numbers a random crop uses: 10 areas, 10 aspect ratios, row, column
 _TRIES = 10
-_CHROMA_MARGIN = 2  # pixels decoded around a JPEG window so that subsampled chroma sees its neighbours
+_CHROMA_MARGIN = (
+    2  # pixels decoded around a JPEG window so that subsampled chroma sees its neighbours
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +27,8 @@ class Crop:
       scale: least and largest area of the window as a share of the image.
       count: number of crops, >= 1.
 
-    Source: several sizes at once (multi-crop): SwAV (https://arxiv.org/abs/2006.09882), Section 3.2.
+    Source: several sizes at once (multi-crop): SwAV (https://arxiv.org/abs/2006.09882), Section
+    3.2.
     """
 
     size: int
@@ -32,7 +37,8 @@ class Crop:
 
 
 def parse_crops(text: str) -> tuple[Crop, ...]:
-    """Read crops from a text like "1x160@0.14-1.0,3x96@0.08-0.14": COUNTxSIZE@LEAST-LARGEST for each kind.
+    """Read crops from a text like "1x160@0.14-1.0,3x96@0.08-0.14": COUNTxSIZE@LEAST-LARGEST for
+    each kind.
 
     Raises:
       ValueError: for another form, or numbers out of range.
@@ -41,12 +47,15 @@ def parse_crops(text: str) -> tuple[Crop, ...]:
     for part in text.split(","):
         found = re.fullmatch(r"(\d{1,4})x(\d{1,4})@([\d.]+)-([\d.]+)", part.strip())
         try:
-            count, size, least, largest = (kind(x) for kind, x in zip((int, int, float, float), found.groups()))
+            count, size, least, largest = (
+                kind(x) for kind, x in zip((int, int, float, float), found.groups())
+            )
         except (AttributeError, ValueError):
             count = size = least = largest = 0
         if not (count >= 1 and size >= 1 and 0 < least <= largest <= 1):
             raise ValueError(
-                f"expected crops as COUNTxSIZE@LEAST-LARGEST with 0 < LEAST <= LARGEST <= 1, like 1x160@0.14-1.0,3x96"
+                "expected crops as COUNTxSIZE@LEAST-LARGEST with 0 < LEAST <= LARGEST <= 1, like "
+                "1x160@0.14-1.0,3x96"
                 f"@0.08-0.14, got {part!r}"
             )
         crops.append(Crop(size, (least, largest), count))
@@ -101,7 +110,9 @@ def random_window(
     central_w, central_h = tf.minimum(width, widest), tf.minimum(height, tallest)
     central = [(height - central_h) // 2, (width - central_w) // 2, central_h, central_w]
     any_fits = tf.reduce_any(fits, axis=1)
-    return tf.stack([tf.where(any_fits, *pair) for pair in zip([top, left, crop_h, crop_w], central)], axis=1)
+    return tf.stack(
+        [tf.where(any_fits, *pair) for pair in zip([top, left, crop_h, crop_w], central)], axis=1
+    )
 
 
 def central_window(height: tf.Tensor, width: tf.Tensor, fraction: float) -> tf.Tensor:
@@ -141,11 +152,13 @@ def crop_arrays(images: tf.Tensor, windows: tf.Tensor, size: int) -> tf.Tensor:
     return _to_uint8(resized)
 
 
-def crop_encoded(encoded: tf.Tensor, height_width: tf.Tensor, windows: tf.Tensor, crops: Sequence[Crop]) -> list:
+def crop_encoded(
+    encoded: tf.Tensor, height_width: tf.Tensor, windows: tf.Tensor, crops: Sequence[Crop]
+) -> list:
     """Decode one encoded image once, as far as its windows reach, and resize each of them.
 
-    Of a JPEG only the part that holds all windows is decoded, bit for bit as PIL decodes it. The resize antialiases
-    only where it shrinks; elsewhere the two filters are the same.
+    Of a JPEG only the part that holds all windows is decoded, bit for bit as PIL decodes it. The
+    resize antialiases only where it shrinks; elsewhere the two filters are the same.
 
     Args:
       encoded: scalar string, the bytes of a JPEG or a PNG, from `bombs.harmless`.
@@ -157,7 +170,8 @@ def crop_encoded(encoded: tf.Tensor, height_width: tf.Tensor, windows: tf.Tensor
       uint8 [count, size, size, 3] of each of `crops`.
 
     Raises:
-      tf.errors.InvalidArgumentError: at run time, for bytes that cannot be decoded and for too large an image.
+      tf.errors.InvalidArgumentError: at run time, for bytes that cannot be decoded and for too
+      large an image.
     """
     origin = tf.reduce_min(windows[:, :2], axis=0)
     extent = tf.reduce_max(windows[:, :2] + windows[:, 2:], axis=0) - origin
@@ -184,8 +198,9 @@ def central_view(encoded: tf.Tensor, fraction: float, size: int) -> tf.Tensor:
     """The centred square of one encoded image, resized, as evaluations see it, without any Python.
 
     Args:
-      encoded: scalar string, the bytes of a JPEG or a PNG. TensorFlow reads BMPs and the first frame of GIFs too, but
-        takes the palette of a BMP for gray levels and draws transparent pixels of a GIF in black.
+      encoded: scalar string, the bytes of a JPEG or a PNG. TensorFlow reads BMPs and the first
+        frame of GIFs too, but takes the palette of a BMP for gray levels and draws transparent
+        pixels of a GIF in black.
       fraction: side of the square, share of the image's short side, in (0, 1].
       size: output side in pixels.
 
@@ -205,12 +220,16 @@ def central_view(encoded: tf.Tensor, fraction: float, size: int) -> tf.Tensor:
     return _resize(image[top : top + side, left : left + side], size)
 
 
-def _decode_jpeg(encoded: tf.Tensor, height_width: tf.Tensor, origin: tf.Tensor, extent: tf.Tensor) -> tf.Tensor:
+def _decode_jpeg(
+    encoded: tf.Tensor, height_width: tf.Tensor, origin: tf.Tensor, extent: tf.Tensor
+) -> tf.Tensor:
     # A JPEG decoder smooths chroma across neighbours: decode some of them too, then cut them off.
     before = tf.minimum(origin, _CHROMA_MARGIN)
     end = tf.minimum(origin + extent + _CHROMA_MARGIN, height_width)
     window = tf.concat([origin - before, end - origin + before], axis=0)
-    decoded = tf.image.decode_and_crop_jpeg(encoded, window, channels=3, dct_method="INTEGER_ACCURATE")
+    decoded = tf.image.decode_and_crop_jpeg(
+        encoded, window, channels=3, dct_method="INTEGER_ACCURATE"
+    )
     return decoded[before[0] : before[0] + extent[0], before[1] : before[1] + extent[1]]
 
 
@@ -222,7 +241,8 @@ def _decode_png(encoded: tf.Tensor, origin: tf.Tensor, extent: tf.Tensor) -> tf.
 def _resize(image: tf.Tensor, size: int) -> tf.Tensor:
     """uint8 [H, W, 3] -> uint8 [size, size, 3] by PIL's bilinear filter."""
     shape = tf.shape(image)[:2]
-    # The ops themselves: `tf.image.resize` adds a dozen small ones, which count at 20,000 images a second.
+    # The ops themselves: `tf.image.resize` adds a dozen small ones, which count at 20,000 images a
+    # second.
     resized = tf.cond(
         tf.reduce_any(shape > size),
         lambda: tf.raw_ops.ScaleAndTranslate(
@@ -241,10 +261,11 @@ def _resize(image: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def _filter_matrix(start: tf.Tensor, length: tf.Tensor, in_size: int, out_size: int) -> tf.Tensor:
-    """Rows of PIL's bilinear filter for a window of a line of pixels: float32 [b, out_size, in_size].
+    """Rows of PIL's bilinear filter for a window of a line of pixels: float32 [b, out_size,
+    in_size].
 
-    Output i looks at c = start + (i + 1/2) length / out_size with the triangle max(0, 1 - |p + 1/2 - c| / s),
-    s = max(1, length / out_size), over the window's pixels p, normalised to sum 1.
+    Output i looks at c = start + (i + 1/2) length / out_size with the triangle max(0, 1 - |p + 1/2
+    - c| / s), s = max(1, length / out_size), over the window's pixels p, normalised to sum 1.
     """
     start, length = (tf.cast(x, tf.float32)[:, None, None] for x in (start, length))
     step = length / out_size
@@ -261,5 +282,6 @@ def _uniform_integer(random: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
 
 
 def _to_uint8(image: tf.Tensor) -> tf.Tensor:
-    # Means of levels from 0 to 255 need no clipping: what rounding may add is far below half a level.
+    # Means of levels from 0 to 255 need no clipping: what rounding may add is far below half a
+    # level.
     return tf.cast(tf.round(image), tf.uint8)

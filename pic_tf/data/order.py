@@ -1,4 +1,6 @@
-"""The order of visits: a sliding window over one permutation of the instances (paper, Section 2.2)."""
+"""The order of visits: a sliding window over one permutation of the instances (paper, Section
+2.2).
+"""
 
 import dataclasses
 import functools
@@ -23,13 +25,13 @@ class SlidingWindow:
     Over R replicas, replica r visits only the instances with `id % R == r`: its own permutation
     of them, its own W / R positions a window, B / R ids a step.
 
-    With V virtual shards each shard v, the instances with `id % V == v`, has a permutation of its own, and replica r
-    visits W / V positions a window of every shard with `v % R == r`. So a window holds the same instances for
-    every R that divides V.
+    With V virtual shards each shard v, the instances with `id % V == v`, has a permutation of its
+    own, and replica r visits W / V positions a window of every shard with `v % R == r`. So a window
+    holds the same instances for every R that divides V.
 
-    The windows of a replica are pieces of an endless sequence of positions. With m = V / R shards, position p is number
-    floor(p / m), modulo the size of the shard, in the replica's shard p mod m; window n has the W / R positions from
-    n S / R on.
+    The windows of a replica are pieces of an endless sequence of positions. With m = V / R shards,
+    position p is number floor(p / m), modulo the size of the shard, in the replica's shard p mod m;
+    window n has the W / R positions from n S / R on.
 
     Attributes:
       num_instances: N, the number of training images.
@@ -57,38 +59,45 @@ class SlidingWindow:
     virtual_shards: int = 0
 
     def __post_init__(self) -> None:
-        n, b, w, s, r = (
-            self.num_instances, self.batch_size, self.window_size, self.window_stride, self.num_replicas
-        )  # fmt: skip
+        n, b, r = self.num_instances, self.batch_size, self.num_replicas
+        w, s = self.window_size, self.window_stride
         if b < 1 or b > n:
-            raise ValueError(f"expected 1 <= batch_size <= the number of instances ({n}), got {b}: use a smaller one")
+            raise ValueError(
+                f"expected 1 <= batch_size <= the number of instances ({n}), got {b}: use a "
+                "smaller one"
+            )
         if not b <= w <= n:
             raise ValueError(
-                f"expected batch_size ({b}) <= window_size <= number of instances ({n}), got window_size {w}"
+                f"expected batch_size ({b}) <= window_size <= number of instances ({n}), got "
+                f"window_size {w}"
             )
         if not 1 <= s <= w:
             raise ValueError(f"expected 1 <= window_stride <= window_size ({w}), got {s}")
         if w % b and w != n:
             fitting = [x for x in (w // b * b, w // b * b + b) if x <= n]
             raise ValueError(
-                f"expected window_size to be a multiple of batch_size ({b}), got {w}: use {_alternatives(fitting)}"
+                f"expected window_size to be a multiple of batch_size ({b}), got {w}: use "
+                f"{_alternatives(fitting)}"
             )
         if not 0 <= self.replica < r:
             raise ValueError(f"expected 0 <= replica < num_replicas ({r}), got {self.replica}")
         if b % r:
             fitting = [x for x in (b // r * r, b // r * r + r) if 0 < x <= n]
             raise ValueError(
-                f"expected batch_size to be a multiple of num_replicas ({r}), got {b}: use {_alternatives(fitting)}"
+                f"expected batch_size to be a multiple of num_replicas ({r}), got {b}: use "
+                f"{_alternatives(fitting)}"
             )
         if s % r and s != n:
             fitting = [x for x in (s // r * r, s // r * r + r) if 0 < x <= w]
             raise ValueError(
-                f"expected window_stride to be a multiple of num_replicas ({r}), got {s}: use {_alternatives(fitting)}"
+                f"expected window_stride to be a multiple of num_replicas ({r}), got {s}: use "
+                f"{_alternatives(fitting)}"
             )
         v = self.virtual_shards
         if v and (v < 0 or v % r or w % v or s % v):
             raise ValueError(
-                f"expected virtual_shards to be a multiple of num_replicas ({r}) that divides window_size ({w}) and "
+                f"expected virtual_shards to be a multiple of num_replicas ({r}) that divides "
+                f"window_size ({w}) and "
                 f"window_stride ({s}), got {v}: use 0 for one shard a replica"
             )
 
@@ -133,8 +142,13 @@ class SlidingWindow:
         """
         step, batch = tf.cast(step, tf.int64), self.batch_size // self.num_replicas
         n, k = step // self.steps_per_window, step % self.steps_per_window
-        index, window = k * batch + tf.range(batch, dtype=tf.int64), tf.constant(self.own_window, tf.int64)
-        return n * self.own_stride + _shuffle(index, window, _key(self.seed, _WINDOW, self.replica, n))
+        index, window = (
+            k * batch + tf.range(batch, dtype=tf.int64),
+            tf.constant(self.own_window, tf.int64),
+        )
+        return n * self.own_stride + _shuffle(
+            index, window, _key(self.seed, _WINDOW, self.replica, n)
+        )
 
     @property
     def shards(self) -> np.ndarray:
@@ -157,7 +171,9 @@ class SlidingWindow:
         return self._share_of(self.window_stride)
 
     def _share_of(self, size: int) -> int:
-        return int(self.shard_sizes.sum()) if size == self.num_instances else size // self.num_replicas
+        return (
+            int(self.shard_sizes.sum()) if size == self.num_instances else size // self.num_replicas
+        )
 
     @property
     def num_shards(self) -> int:
@@ -168,22 +184,28 @@ class SlidingWindow:
     def _keys(self) -> np.ndarray:
         """uint32 [m, 3], of the permutation of each shard."""
         with tf.init_scope():  # once, and not in the graph of every step
-            return np.stack([_key(self.seed, _PERMUTATION, shard, 0).numpy() for shard in self.shards])
+            return np.stack(
+                [_key(self.seed, _PERMUTATION, shard, 0).numpy() for shard in self.shards]
+            )
 
 
 def _key(seed: int, stream: int, number: int, window: tf.Tensor | int) -> tf.Tensor:
     """uint32 [3], of one shuffle."""
-    # Negative, where the crops draw from (seed, step).
-    # The op looks at the low 8 bits or so of its seed only, so its three words are hashed from ours.
-    key = tf.random.stateless_uniform([2], [seed, -1 - stream - 2 * number], minval=None, maxval=None, dtype=tf.int64)
+    # Negative, where the crops draw from (seed, step). The op looks at the low 8 bits or so of its
+    # seed only, so its three words are hashed from ours.
+    key = tf.random.stateless_uniform(
+        [2], [seed, -1 - stream - 2 * number], minval=None, maxval=None, dtype=tf.int64
+    )
     key += tf.stack([tf.constant(0, tf.int64), tf.cast(window, tf.int64)])
     return tf.random.stateless_uniform([3], key, minval=None, maxval=None, dtype=tf.uint32)
 
 
 def _shuffle(index: tf.Tensor, size: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
-    """Permute int64 [b] indices within [0, size); size int64 [] or [b], key uint32 [3] or [b, 3]."""
-    # At size 4^k + 1 the op's blocks are one bit short and it is no permutation: take one of size + 1 and walk past the
-    # number that is too large.
+    """Permute int64 [b] indices within [0, size); size int64 [] or [b], key uint32 [3] or [b,
+    3].
+    """
+    # At size 4^k + 1 the op's blocks are one bit short and it is no permutation: take one of size +
+    # 1 and walk past the number that is too large.
     last = size - 1
     short = (last >= 2**16) & (tf.bitwise.bitwise_and(last, last - 1) == 0)
     last += tf.cast(short, tf.int64)
@@ -193,7 +215,9 @@ def _shuffle(index: tf.Tensor, size: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
 
     once = shuffled(index)
     too_large = once == size
-    return tf.cond(tf.reduce_any(too_large), lambda: tf.where(too_large, shuffled(once), once), lambda: once)
+    return tf.cond(
+        tf.reduce_any(too_large), lambda: tf.where(too_large, shuffled(once), once), lambda: once
+    )
 
 
 def _alternatives(values: list[int]) -> str:
@@ -241,11 +265,13 @@ def default_window(num_instances: int, batch_size: int) -> tuple[int, int]:
     return window, default_stride(window)
 
 
-def default_shards(num_instances: int, window_size: int, window_stride: int, num_replicas: int = 1) -> int:
+def default_shards(
+    num_instances: int, window_size: int, window_stride: int, num_replicas: int = 1
+) -> int:
     """Choose the number of virtual shards for a window.
 
-    V = 256 where there are windows and it fits their sizes, so that another number of replicas goes on with the
-    same ones; else 0.
+    V = 256 where there are windows and it fits their sizes, so that another number of replicas goes
+    on with the same ones; else 0.
 
     Args:
       num_instances: N.
@@ -256,7 +282,10 @@ def default_shards(num_instances: int, window_size: int, window_stride: int, num
     Returns:
       V.
     """
-    fits = all(x % VIRTUAL_SHARDS == 0 for x in (window_size, window_stride)) and VIRTUAL_SHARDS % num_replicas == 0
+    fits = (
+        all(x % VIRTUAL_SHARDS == 0 for x in (window_size, window_stride))
+        and VIRTUAL_SHARDS % num_replicas == 0
+    )
     return VIRTUAL_SHARDS if fits and window_size < num_instances else 0
 
 

@@ -6,7 +6,15 @@ from collections.abc import Callable, Iterable, Sequence
 import tensorflow as tf
 
 from pic_tf.data.augment import AUGMENT_RANDOMS, normalise
-from pic_tf.data.crops import CROP_RANDOMS, Crop, central_window, crop_arrays, crop_encoded, random_window, total
+from pic_tf.data.crops import (
+    CROP_RANDOMS,
+    Crop,
+    central_window,
+    crop_arrays,
+    crop_encoded,
+    random_window,
+    total,
+)
 from pic_tf.data.decode import bombs, headers
 from pic_tf.data.decode.broken import BrokenImages
 from pic_tf.data.order import SlidingWindow
@@ -36,8 +44,8 @@ def pretraining_batches(
 ) -> tf.data.Dataset:
     """Make the batches of the steps start_step ... stop_step - 1.
 
-    An image that cannot be decoded gets weight 0 and the views of another image of the batch, so that all views are
-    natural images. An image that cannot be read ends the batches.
+    An image that cannot be decoded gets weight 0 and the views of another image of the batch, so
+    that all views are natural images. An image that cannot be read ends the batches.
 
     Args:
       source: the images.
@@ -47,13 +55,14 @@ def pretraining_batches(
       start_step: first step.
       stop_step: one past the last step.
       broken: list of images that cannot be decoded, to add to.
-      augment: maps a view uint8 [size, size, 3] and its numbers float32 [10] to float32 [size, size, 3] here, on the
-        host (`Augmentation.of_one`); None where the model does so.
+      augment: maps a view uint8 [size, size, 3] and its numbers float32 [10] to float32 [size,
+        size, 3] here, on the host (`Augmentation.of_one`); None where the model does so.
 
     Returns:
-      Dataset of (groups, instance_ids int64 [b], weights float32 [b]). Each of `crops` gives a group: (views uint8
-      [b n, size, size, 3], random float32 [b n, 10]), the n views of an image one after another, where `random` drives
-      an augmentation; with `augment` a group is its outcome, float32 [b n, size, size, 3].
+      Dataset of (groups, instance_ids int64 [b], weights float32 [b]). Each of `crops` gives a
+      group: (views uint8 [b n, size, size, 3], random float32 [b n, 10]), the n views of an image
+      one after another, where `random` drives an augmentation; with `augment` a group is its
+      outcome, float32 [b n, size, size, 3].
     """
     batch, count = order.batch_size // order.num_replicas, total(crops)
     scales = [crop.scale for crop in crops for _ in range(crop.count)]
@@ -61,10 +70,15 @@ def pretraining_batches(
     def of_step(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         key = tf.stack([tf.constant(seed, tf.int64), step * order.num_replicas + order.replica])
         random = tf.random.stateless_uniform([batch, count * (CROP_RANDOMS + AUGMENT_RANDOMS)], key)
-        return order.instance_ids(step), tf.reshape(random, [batch, count, CROP_RANDOMS + AUGMENT_RANDOMS])
+        return order.instance_ids(step), tf.reshape(
+            random, [batch, count, CROP_RANDOMS + AUGMENT_RANDOMS]
+        )
 
     def windows_of(random: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-        windows = [random_window(random[:, v, :CROP_RANDOMS], height, width, scale) for v, scale in enumerate(scales)]
+        windows = [
+            random_window(random[:, v, :CROP_RANDOMS], height, width, scale)
+            for v, scale in enumerate(scales)
+        ]
         return tf.stack(windows, axis=1)
 
     def groups(views: tuple[tf.Tensor, ...], ids: tf.Tensor, weights: tf.Tensor, random: tf.Tensor):
@@ -76,9 +90,13 @@ def pretraining_batches(
 
     def augmented(views: list[tf.Tensor], random: tf.Tensor) -> tuple[tf.Tensor, ...]:
         drawn = iter(tf.unstack(random[:, CROP_RANDOMS:], count))
-        return tuple(tf.stack([augment(view, next(drawn)) for view in tf.unstack(group)]) for group in views)
+        return tuple(
+            tf.stack([augment(view, next(drawn)) for view in tf.unstack(group)]) for group in views
+        )
 
-    steps = tf.data.Dataset.range(start_step, stop_step).map(of_step, num_parallel_calls=tf.data.AUTOTUNE)
+    steps = tf.data.Dataset.range(start_step, stop_step).map(
+        of_step, num_parallel_calls=tf.data.AUTOTUNE
+    )
     batches = _crop(steps, source, windows_of, crops, broken, augmented if augment else None)
     return batches.map(groups, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
@@ -105,13 +123,22 @@ def labelled_batches(
       broken: list of images that cannot be decoded, to add to; they get weight 0.
 
     Returns:
-      Dataset of (normalised views float32 [b, size, size, 3], labels int64 [b], weights float32 [b]).
+      Dataset of (normalised views float32 [b, size, size, 3], labels int64 [b], weights float32
+      [b]).
     """
     labels = tf.constant(source.labels, tf.int64)
     batches = pretraining_batches(
-        source, order, crops=[crop], seed=seed, start_step=start_step, stop_step=stop_step, broken=broken
+        source,
+        order,
+        crops=[crop],
+        seed=seed,
+        start_step=start_step,
+        stop_step=stop_step,
+        broken=broken,
     )
-    return batches.map(lambda groups, ids, weights: (normalise(groups[0][0]), tf.gather(labels, ids), weights))
+    return batches.map(
+        lambda groups, ids, weights: (normalise(groups[0][0]), tf.gather(labels, ids), weights)
+    )
 
 
 def evaluation_batches(
@@ -177,11 +204,12 @@ def _crop(
 ) -> tf.data.Dataset:
     """Turn (ids, random) into (views, ids, weights, random), a batch at a time.
 
-    Python is called as if it had no state: a deterministic run would otherwise do one batch after the other.
+    Python is called as if it had no state: a deterministic run would otherwise do one batch after
+    the other.
 
-    `views` are uint8 [b, n, size, size, 3] of each kind of crop, `weights` float32 [b], 0 for broken images.
-    `windows_of` maps (random, height int32 [b], width int32 [b]) to int32 [b, V, 4]; `change` maps the views and the
-    random numbers of one image to other views.
+    `views` are uint8 [b, n, size, size, 3] of each kind of crop, `weights` float32 [b], 0 for
+    broken images. `windows_of` maps (random, height int32 [b], width int32 [b]) to int32 [b, V, 4];
+    `change` maps the views and the random numbers of one image to other views.
     """
     broken = BrokenImages(source) if broken is None else broken
 
@@ -190,23 +218,39 @@ def _crop(
         windows = windows_of(random, tf.fill([count], height), tf.fill([count], width))
         windows = tf.split(windows, [crop.count for crop in crops], axis=1)
         views = [
-            tf.stack([crop_arrays(images, w, crop.size) for w in tf.unstack(of_crop, crop.count, axis=1)], axis=1)
+            tf.stack(
+                [
+                    crop_arrays(images, w, crop.size)
+                    for w in tf.unstack(of_crop, crop.count, axis=1)
+                ],
+                axis=1,
+            )
             for crop, of_crop in zip(crops, windows)
         ]
         return tuple(views), ids, tf.ones_like(ids, tf.float32), random
 
     def with_windows(encoded: tf.Tensor, ids: tf.Tensor, random: tf.Tensor):
-        known = tf.ensure_shape(tf.numpy_function(broken.known, [ids], tf.bool, stateful=False), ids.shape)
+        known = tf.ensure_shape(
+            tf.numpy_function(broken.known, [ids], tf.bool, stateful=False), ids.shape
+        )
         encoded = tf.where(known, _NOTHING, encoded)
         sizes = headers.sizes(encoded)
         windows = windows_of(random, *tf.unstack(tf.maximum(sizes, 1), axis=1))
         return encoded, sizes, windows, ids, tf.cast(~known, tf.float32), random
 
-    def change_each(views, ids: tf.Tensor, weights: tf.Tensor, random: tf.Tensor) -> tf.data.Dataset:
-        changed = tf.data.Dataset.from_tensor_slices((views, random)).map(change, num_parallel_calls=os.cpu_count())
-        return changed.batch(ids.shape[0], drop_remainder=True).map(lambda *views: (views, ids, weights, random))
+    def change_each(
+        views, ids: tf.Tensor, weights: tf.Tensor, random: tf.Tensor
+    ) -> tf.data.Dataset:
+        changed = tf.data.Dataset.from_tensor_slices((views, random)).map(
+            change, num_parallel_calls=os.cpu_count()
+        )
+        return changed.batch(ids.shape[0], drop_remainder=True).map(
+            lambda *views: (views, ids, weights, random)
+        )
 
-    records = batches.map(lambda ids, random: (source.read(ids), ids, random), num_parallel_calls=_READ_AHEAD)
+    records = batches.map(
+        lambda ids, random: (source.read(ids), ids, random), num_parallel_calls=_READ_AHEAD
+    )
     if records.element_spec[0].dtype != tf.string:
         cut = records.map(cut_arrays, num_parallel_calls=tf.data.AUTOTUNE)
         return cut.flat_map(change_each) if change else cut
@@ -219,18 +263,32 @@ def _crop(
 
 
 def _decode(
-    encoded, sizes, windows, ids, weights, random, crops: Sequence[Crop], broken: BrokenImages, change
+    encoded,
+    sizes,
+    windows,
+    ids,
+    weights,
+    random,
+    crops: Sequence[Crop],
+    broken: BrokenImages,
+    change,
 ) -> tf.data.Dataset:
     """Decode one batch, as a data set: all images at once, or, if that fails, one by one."""
     cores, number = os.cpu_count(), tf.size(ids, tf.int64)
 
-    def cut(encoded: tf.Tensor, size: tf.Tensor, windows: tf.Tensor, random: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    def cut(
+        encoded: tf.Tensor, size: tf.Tensor, windows: tf.Tensor, random: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
         return change(crop_encoded(encoded, size, windows, crops), random)
 
     def cut_or_black(encoded: tf.Tensor, *rest: tf.Tensor) -> tf.data.Dataset:
         one = tf.data.Dataset.from_tensors((encoded, *rest))
-        good = one.map(lambda encoded, *rest: (cut(bombs.harmless(encoded[None])[0], *rest), True)).ignore_errors()
-        black = tf.nest.map_structure(lambda spec: tf.zeros(spec.shape, spec.dtype), good.element_spec[0])
+        good = one.map(
+            lambda encoded, *rest: (cut(bombs.harmless(encoded[None])[0], *rest), True)
+        ).ignore_errors()
+        black = tf.nest.map_structure(
+            lambda spec: tf.zeros(spec.shape, spec.dtype), good.element_spec[0]
+        )
         return good.concatenate(tf.data.Dataset.from_tensors((black, False))).take(1)
 
     def note(fine, ids, encoded):
@@ -243,22 +301,38 @@ def _decode(
 
     batch = tf.data.Dataset.from_tensors((encoded, sizes, windows, random))
     harmless = batch.map(lambda encoded, *rest: (bombs.harmless(encoded), *rest)).unbatch()
-    # Without its remainder: after an error that would be a batch as well, of the images behind the broken one.
-    together = harmless.map(cut, num_parallel_calls=cores).batch(number, drop_remainder=True).ignore_errors()
-    each = batch.unbatch().interleave(cut_or_black, cycle_length=cores, num_parallel_calls=cores, deterministic=True)
+    # Without its remainder: after an error that would be a batch as well, of the images behind the
+    # broken one.
+    together = (
+        harmless.map(cut, num_parallel_calls=cores)
+        .batch(number, drop_remainder=True)
+        .ignore_errors()
+    )
+    each = batch.unbatch().interleave(
+        cut_or_black, cycle_length=cores, num_parallel_calls=cores, deterministic=True
+    )
     batches = together.map(lambda *views: (views, ids, weights, random)).concatenate(
         each.batch(number).map(with_weights)
     )
-    return batches.take(1).map(lambda views, *rest: (tuple(_with_length(v, ids.shape[0]) for v in views), *rest))
+    return batches.take(1).map(
+        lambda views, *rest: (tuple(_with_length(v, ids.shape[0]) for v in views), *rest)
+    )
 
 
 def _first_line(error: Exception) -> str:
-    """The first line of an error, without characters of a file's name that a terminal cannot show."""
-    return "".join(c if c.isprintable() else "?" for c in (str(error).splitlines() or [type(error).__name__])[0])
+    """The first line of an error, without characters of a file's name that a terminal cannot
+    show.
+    """
+    return "".join(
+        c if c.isprintable() else "?"
+        for c in (str(error).splitlines() or [type(error).__name__])[0]
+    )
 
 
 def _replace(views: tuple[tf.Tensor, ...], weights: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """Replace views [b, ...] of weight 0 by those of images of weight 1, in turn; by black ones if there are none."""
+    """Replace views [b, ...] of weight 0 by those of images of weight 1, in turn; by black ones
+    if there are none.
+    """
 
     def chosen() -> tuple[tf.Tensor, ...]:
         fine = tf.where(weights > 0)[:, 0]

@@ -11,7 +11,8 @@ class Preset:
 
     Attributes:
       crop_scale: least and largest area of a crop, share of the image.
-      flip_probability, jitter, jitter_probability, grayscale_probability, grayscale_first, blur_probability,
+      flip_probability, jitter, jitter_probability, grayscale_probability, grayscale_first,
+      blur_probability,
         blur_sigma: see `Augmentation`.
     """
 
@@ -28,8 +29,8 @@ class Preset:
 def simclr() -> Preset:
     """SimCLR's augmentation, which PIC uses: strong colours, grayscale and blur.
 
-    Source: https://arxiv.org/abs/2002.05709, Appendix A (strength 1); PIC, Section 4.1. The range of sigma and the
-    blur's probability are the same there.
+    Source: https://arxiv.org/abs/2002.05709, Appendix A (strength 1); PIC, Section 4.1. The range
+    of sigma and the blur's probability are the same there.
     """
     return Preset(
         crop_scale=(0.08, 1.0),
@@ -57,9 +58,11 @@ def mocov2() -> Preset:
 
 
 def instdisc() -> Preset:
-    """Instance discrimination's augmentation (also MoCo v1's): grayscale, then jitter of every image, no blur.
+    """Instance discrimination's augmentation (also MoCo v1's): grayscale, then jitter of every
+    image, no blur.
 
-    Source: https://arxiv.org/abs/1805.01978 and its published code; https://arxiv.org/abs/1911.05722, Section 3.3.
+    Source: https://arxiv.org/abs/1805.01978 and its published code;
+    https://arxiv.org/abs/1911.05722, Section 3.3.
     """
     return Preset(
         crop_scale=(0.2, 1.0),

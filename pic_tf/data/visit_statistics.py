@@ -25,7 +25,9 @@ def visit_statistics(order: SlidingWindow, num_steps: int, first_step: int = 0) 
     Source: paper, Section 2.2 (distance D, majority ratio gamma).
     """
     ids_of = tf.function(order.instance_ids)
-    visits = np.concatenate([ids_of(tf.constant(t, tf.int64)) for t in range(first_step, first_step + num_steps)])
+    visits = np.concatenate(
+        [ids_of(tf.constant(t, tf.int64)) for t in range(first_step, first_step + num_steps)]
+    )
     by_instance = np.lexsort((np.arange(len(visits)), visits))  # view numbers, grouped by instance
     same = visits[by_instance][1:] == visits[by_instance][:-1]
     distance = np.diff(by_instance)[same]

@@ -19,7 +19,8 @@ class Classifier(keras.Model):
     A fixed f is in inference mode: its batch statistics do not move.
 
     Args:
-      network: f, float32 [b, H, W, 3] in [0, 1], training: bool -> [b, C], with `trainable_variables`.
+      network: f, float32 [b, H, W, 3] in [0, 1], training: bool -> [b, C], with
+        `trainable_variables`.
       feature_dim: C.
       labels: int64 [N] of the training images.
       classes: number of them.
@@ -56,10 +57,16 @@ class Classifier(keras.Model):
         self.head = keras.layers.Dense(classes, kernel_initializer=start, name="head")
         self.head.build([None, feature_dim])
         self._labels = tf.constant(labels, tf.int64)
-        self.mean_loss, self.mean_accuracy = keras.metrics.Mean("loss"), keras.metrics.Mean("accuracy")
+        self.mean_loss, self.mean_accuracy = (
+            keras.metrics.Mean("loss"),
+            keras.metrics.Mean("accuracy"),
+        )
         backbone = list(network.trainable_variables) if fine_tune else []
         if fine_tune and not backbone:
-            raise ValueError("expected a backbone with trainable variables to fine-tune, got none: export it again")
+            raise ValueError(
+                "expected a backbone with trainable variables to fine-tune, got none: export it "
+                "again"
+            )
         shares = layer_rates([variable.name for variable in backbone], layer_decay, backbone_rate)
         self.trained = [*backbone, *self.head.trainable_variables]
         self._shares = [*shares, *[1.0] * len(self.head.trainable_variables)]
@@ -72,7 +79,9 @@ class Classifier(keras.Model):
         return [self.mean_loss, self.mean_accuracy]
 
     def compile(self, optimizer: LazySGD, **kwargs: Any) -> None:
-        """Take the optimizer, which must not decay weights itself: each tensor's rate counts for its decay too."""
+        """Take the optimizer, which must not decay weights itself: each tensor's rate counts for
+        its decay too.
+        """
         super().compile(optimizer=optimizer, **kwargs)
         optimizer.build(self.trained)
 
@@ -81,7 +90,9 @@ class Classifier(keras.Model):
         return self.head(self.network(images, training=training and self.fine_tune))
 
     def train_step(self, batch: tuple) -> dict[str, tf.Tensor]:
-        """One update from a batch of `pretraining_batches`; images of weight 0 count for nothing."""
+        """One update from a batch of `pretraining_batches`; images of weight 0 count for
+        nothing.
+        """
         ((views, random),), ids, weights = batch
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         flip = (random[:, 0] < self.flip_probability)[:, None, None, None]
@@ -95,7 +106,10 @@ class Classifier(keras.Model):
         gradients = tape.gradient(loss, self.trained)
         # u <- m u + c (g + lambda w), w <- w - eta u: as if the rate of this tensor were c eta.
         directions = [
-            share * (gradient + self.weight_decay / replicas * variable)  # the optimizer adds up those of all replicas
+            share
+            * (
+                gradient + self.weight_decay / replicas * variable
+            )  # the optimizer adds up those of all replicas
             for share, gradient, variable in zip(self._shares, gradients, self.trained)
         ]
         self.optimizer.apply_gradients(zip(directions, self.trained))
@@ -110,10 +124,11 @@ class Classifier(keras.Model):
 
 
 def layer_rates(names: Sequence[str], decay: float, last: float = 1.0) -> list[float]:
-    """Rates of a network's tensors, smaller towards its input: `last` decay^(blocks behind the tensor's).
+    """Rates of a network's tensors, smaller towards its input: `last` decay^(blocks behind the
+    tensor's).
 
-    The blocks are those of the tensors' names, in the order of their first appearance: a residual block is one, and so
-    is each other layer with all its tensors.
+    The blocks are those of the tensors' names, in the order of their first appearance: a residual
+    block is one, and so is each other layer with all its tensors.
 
     Args:
       names: of the tensors, LAYER/TENSOR, those near the input first.
@@ -123,7 +138,8 @@ def layer_rates(names: Sequence[str], decay: float, last: float = 1.0) -> list[f
     Returns:
       One rate a tensor.
 
-    Source: Clark et al. 2020 (https://arxiv.org/abs/2003.10555), Section 3.1 ("layerwise learning-rate decay").
+    Source: Clark et al. 2020 (https://arxiv.org/abs/2003.10555), Section 3.1 ("layerwise
+    learning-rate decay").
     """
     blocks = [_block(name) for name in names]
     position = {block: i for i, block in enumerate(dict.fromkeys(blocks))}

@@ -52,7 +52,12 @@ class EvaluateAndSave(keras.callbacks.Callback):
         settings: dict[str, Any],
     ):
         super().__init__()
-        self._views, self._labels, self._broken, self._max_broken = views, labels, broken, max_broken
+        self._views, self._labels, self._broken, self._max_broken = (
+            views,
+            labels,
+            broken,
+            max_broken,
+        )
         self._every, self._epochs, self._path = every, epochs, path
         self._settings = json.dumps(settings, sort_keys=True)
         self.done, self.accuracies, self.predictions = 0, {}, None
@@ -68,7 +73,8 @@ class EvaluateAndSave(keras.callbacks.Callback):
                 arrays = {name: file[name] for name in file.files}
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(
-                f"expected the state of an interrupted evaluation in {str(self._path)!r}, got a file that cannot be "
+                f"expected the state of an interrupted evaluation in {str(self._path)!r}, got a "
+                "file that cannot be "
                 f"read ({type(error).__name__}): remove it to begin anew"
             ) from error
         for i, variable in enumerate(_variables(model)):
@@ -95,7 +101,9 @@ class EvaluateAndSave(keras.callbacks.Callback):
 
     def _check(self, logs: dict) -> None:
         if not math.isfinite(float(logs["loss"])):
-            raise FloatingPointError("expected a finite loss, got one that is not: lower --learning_rate")
+            raise FloatingPointError(
+                "expected a finite loss, got one that is not: lower --learning_rate"
+            )
 
     def _evaluate(self, logs: dict) -> None:
         self.predictions = self.model.predict(self._views, verbose=0)
@@ -103,13 +111,16 @@ class EvaluateAndSave(keras.callbacks.Callback):
         right = (self.predictions[:, 0] == self._labels)[self.whole()]
         self.accuracies[self.done] = float(right.mean())
         tqdm.write(
-            f"epoch {self.done}: loss {float(logs['loss']):.3f}, accuracy {float(logs['accuracy']):.4f}, "
+            f"epoch {self.done}: loss {float(logs['loss']):.3f}, accuracy "
+            f"{float(logs['accuracy']):.4f}, "
             f"held out {self.accuracies[self.done]:.4f}",
             file=sys.stderr,
         )
 
     def _save(self) -> None:
-        arrays = {f"array{i}": variable.numpy() for i, variable in enumerate(_variables(self.model))}
+        arrays = {
+            f"array{i}": variable.numpy() for i, variable in enumerate(_variables(self.model))
+        }
         with replaced(self._path, "wb") as file:
             np.savez(
                 file,

@@ -40,7 +40,8 @@ def raw_pixels(batches: tf.data.Dataset) -> np.ndarray:
     """Normalised pixels as features: what a backbone has to beat.
 
     Args:
-      batches: uint8 [b, H, W, 3]; larger views than 32 x 32 are shrunk to it, or memory would not do.
+      batches: uint8 [b, H, W, 3]; larger views than 32 x 32 are shrunk to it, or memory would not
+        do.
 
     Returns:
       float32 [n, 3 min(H, 32) min(W, 32)].
@@ -65,11 +66,12 @@ def cached_features(
       image_size: side of a view in pixels.
       eval_crop: side of the centred square, share of the short side.
       max_broken: share of the images that may be broken.
-      cache: folder; features are kept there under a key of the backbone's weights, the images and the views.
+      cache: folder; features are kept there under a key of the backbone's weights, the images and
+        the views.
 
     Returns:
-      (float32 [N, C] mapped from a file, bool [N] whether an image could be decoded; the features of others mean
-      nothing).
+      (float32 [N, C] mapped from a file, bool [N] whether an image could be decoded; the features
+      of others mean nothing).
 
     Raises:
       ValueError: for an image that cannot be read, or too many that cannot be decoded.
@@ -88,7 +90,9 @@ def cached_features(
     if not (file.exists() and whole.exists()):
         cache.mkdir(parents=True, exist_ok=True)
         broken, ids = BrokenImages(source), np.arange(len(source))
-        batches = evaluation_batches(source, ids, image_size=image_size, crop_fraction=eval_crop, broken=broken)
+        batches = evaluation_batches(
+            source, ids, image_size=image_size, crop_fraction=eval_crop, broken=broken
+        )
         features = map(_compiled(exported.network(), _unit_range) if exported else _pixels, batches)
         try:
             _write_rows(file, features, len(source), f"features of {source.name}")
@@ -139,7 +143,10 @@ def _write_rows(path: pathlib.Path, parts: Iterable[np.ndarray], count: int, wha
 
 
 def _state_of_files(source: Source) -> str:
-    """Changes where a file does: the fingerprint of a folder is of names alone. Other sources know their contents."""
+    """Changes where a file does: the fingerprint of a folder is of names alone.
+
+    Other sources know their contents.
+    """
     if not isinstance(source, FolderSource):
         return ""
     digest = hashlib.sha256()

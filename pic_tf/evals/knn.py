@@ -6,13 +6,19 @@ from tqdm import tqdm
 
 from pic_tf.files.progress import drawing_interval
 
-_QUERIES, _BANK = 1024, 16384  # rows compared at once: 64 MiB of cosines, whatever the number of images
+_QUERIES, _BANK = (
+    1024,
+    16384,
+)  # rows compared at once: 64 MiB of cosines, whatever the number of images
 
 
-def nearest(bank: np.ndarray, queries: np.ndarray, k: int, progress: str = "") -> tuple[np.ndarray, np.ndarray]:
+def nearest(
+    bank: np.ndarray, queries: np.ndarray, k: int, progress: str = ""
+) -> tuple[np.ndarray, np.ndarray]:
     """The k rows of `bank` of highest cosine with each query, the first ones first among equals.
 
-    Both may be mapped from files: the bank is read once, in blocks, and memory does not grow with its length.
+    Both may be mapped from files: the bank is read once, in blocks, and memory does not grow with
+    its length.
 
     Args:
       bank: float [n, C].
@@ -21,7 +27,8 @@ def nearest(bank: np.ndarray, queries: np.ndarray, k: int, progress: str = "") -
       progress: what to call it on a progress bar; "" for none.
 
     Returns:
-      (cosines float32 [q, min(k, n)] in falling order, their rows in the bank int64 [q, min(k, n)]).
+      (cosines float32 [q, min(k, n)] in falling order, their rows in the bank int64 [q, min(k,
+      n)]).
     """
     k = min(k, len(bank))
     best = np.full([len(queries), k], -np.inf, np.float32)
@@ -33,14 +40,20 @@ def nearest(bank: np.ndarray, queries: np.ndarray, k: int, progress: str = "") -
             part = slice(start, start + _QUERIES)
             cosines = tf.matmul(_normalised(queries[part]), block, transpose_b=True)
             cosines, found = tf.math.top_k(cosines, min(k, len(block)))
-            # Those of earlier blocks first, so that the order among equals does not depend on the blocks.
-            best[part], order = (x.numpy() for x in tf.math.top_k(tf.concat([best[part], cosines], 1), k))
-            rows[part] = np.take_along_axis(np.concatenate([rows[part], found.numpy() + first], 1), order, 1)
+            # Those of earlier blocks first, so that the order among equals does not depend on the
+            # blocks.
+            best[part], order = (
+                x.numpy() for x in tf.math.top_k(tf.concat([best[part], cosines], 1), k)
+            )
+            rows[part] = np.take_along_axis(
+                np.concatenate([rows[part], found.numpy() + first], 1), order, 1
+            )
     return best, rows
 
 
 def vote(cosines: np.ndarray, labels: np.ndarray, classes: int, temperature: float) -> np.ndarray:
-    """Votes for each class: sum over the neighbours of the class of exp((s - 1) / T), s their cosine.
+    """Votes for each class: sum over the neighbours of the class of exp((s - 1) / T), s their
+    cosine.
 
     Args:
       cosines: float32 [q, k] of the neighbours.
@@ -51,16 +64,22 @@ def vote(cosines: np.ndarray, labels: np.ndarray, classes: int, temperature: flo
     Returns:
       float64 [q, classes].
 
-    Source: Wu et al. 2018 (https://arxiv.org/abs/1805.01978), Section 3.4. The shift by 1 cancels and keeps
-    small T finite.
+    Source: Wu et al. 2018 (https://arxiv.org/abs/1805.01978), Section 3.4. The shift by 1 cancels
+    and keeps small T finite.
     """
     votes = np.zeros([len(labels), classes])
-    np.add.at(votes, (np.arange(len(labels))[:, None], labels), np.exp((cosines.astype(np.float64) - 1) / temperature))
+    np.add.at(
+        votes,
+        (np.arange(len(labels))[:, None], labels),
+        np.exp((cosines.astype(np.float64) - 1) / temperature),
+    )
     return votes
 
 
 def most_likely(scores: np.ndarray) -> np.ndarray:
-    """int64 [n, 5] classes of the highest scores [n, classes], the first classes first among equals."""
+    """int64 [n, 5] classes of the highest scores [n, classes], the first classes first among
+    equals.
+    """
     return np.argsort(-scores, axis=1, kind="stable")[:, :5]
 
 

@@ -16,12 +16,13 @@ from pic_tf.models.probe import LinearProbe
 
 
 class KnnMonitor(keras.callbacks.Callback):
-    """Weighted kNN accuracy on held-out images, and that of a linear probe. Adds `knn` and `probe` to the logs of the
-    epochs it runs in.
+    """Weighted kNN accuracy on held-out images, and that of a linear probe. Adds `knn` and `probe`
+    to the logs of the epochs it runs in.
 
     Args:
       backbone: the network being trained.
-      evaluated: a network alike on one device and in float32, which gets its weights to be evaluated.
+      evaluated: a network alike on one device and in float32, which gets its weights to be
+        evaluated.
       chief: whether this worker evaluates; the others only take part in reading the weights.
       labelled: labelled images, the bank.
       held_out: labelled images to classify.
@@ -67,15 +68,21 @@ class KnnMonitor(keras.callbacks.Callback):
         self._backbone, self._evaluated, self._chief = backbone, evaluated, chief
         self._features, self._probe = inference(evaluated), probe
         self._every, self._epochs, self._k, self._temperature = every, epochs, k, temperature
-        # Lists of its own: what it leaves out must not depend on the windows that training has seen.
-        self._broken, self._max_broken = (BrokenImages(labelled), BrokenImages(held_out)), max_broken
+        # Lists of its own: what it leaves out must not depend on the windows that training has
+        # seen.
+        self._broken, self._max_broken = (
+            (BrokenImages(labelled), BrokenImages(held_out)),
+            max_broken,
+        )
         self._images, self._batches, self._labels = [], [], []
         for source, broken in zip((labelled, held_out), self._broken):
             ids = np.arange(len(source))
             if len(ids) > images:
                 ids = np.sort(np.random.default_rng(seed).choice(ids, images, replace=False))
             self._images.append((source, ids))
-            batches = evaluation_batches(source, ids, image_size=image_size, crop_fraction=eval_crop, broken=broken)
+            batches = evaluation_batches(
+                source, ids, image_size=image_size, crop_fraction=eval_crop, broken=broken
+            )
             self._batches.append(batches)
             self._labels.append(source.labels[ids])
         copy_weights(backbone, evaluated)
@@ -100,7 +107,9 @@ class KnnMonitor(keras.callbacks.Callback):
         try:
             bank, queries = (features(batches) for batches in self._batches)
         except tf.errors.OpError as error:
-            unreadable = next(filter(None, (find_unreadable(*images) for images in self._images)), None)
+            unreadable = next(
+                filter(None, (find_unreadable(*images) for images in self._images)), None
+            )
             if unreadable is None:
                 raise
             raise unreadable from error
@@ -108,12 +117,19 @@ class KnnMonitor(keras.callbacks.Callback):
             broken.report(self._max_broken, "kNN: ")
         whole = [broken.decodable(ids) for broken, (_, ids) in zip(self._broken, self._images)]
         (bank, bank_labels), (queries, labels) = (
-            (values[fine], of_values[fine]) for values, of_values, fine in zip((bank, queries), self._labels, whole)
+            (values[fine], of_values[fine])
+            for values, of_values, fine in zip((bank, queries), self._labels, whole)
         )
-        found = {"knn": knn_accuracy(bank, bank_labels, queries, labels, self._k, self._temperature)}
+        found = {
+            "knn": knn_accuracy(bank, bank_labels, queries, labels, self._k, self._temperature)
+        }
         return found | ({"probe": probe.accuracy_on(queries, labels)} if probe else {})
 
 
 def copy_weights(trained: keras.Model, plain: keras.Model) -> None:
-    """Bring the weights of a network that may be spread over replicas to one that is not; on every worker."""
-    plain.set_weights([variable.numpy() for variable in trained.weights])  # statistics: the mean over replicas
+    """Bring the weights of a network that may be spread over replicas to one that is not; on
+    every worker.
+    """
+    plain.set_weights(
+        [variable.numpy() for variable in trained.weights]
+    )  # statistics: the mean over replicas

@@ -61,12 +61,14 @@ def open_labelled(settings: EvaluationSettings) -> tuple[Source, Source]:
     train, held_out = open_dataset(settings.dataset, settings.eval_dataset, settings.max_broken)
     if train.labels is None:
         raise ValueError(
-            f"expected labelled images for --protocol={settings.protocol}, got none in {settings.dataset!r}: put them "
+            f"expected labelled images for --protocol={settings.protocol}, got none in "
+            f"{settings.dataset!r}: put them "
             "into one folder a class"
         )
     if held_out is None or held_out.labels is None:
         raise ValueError(
-            f"expected labelled held-out images, got none for {settings.dataset!r}: put train and val inside it, or "
+            f"expected labelled held-out images, got none for {settings.dataset!r}: put train and "
+            "val inside it, or "
             "name --eval_dataset"
         )
     return train, held_out
@@ -98,8 +100,12 @@ def evaluate(
     """
     labelled = _labelled(settings, train)
     protocol = {"knn": _knn, "linear": _linear, "finetune": _fine_tune}[settings.protocol]
-    what, predictions, whole, more = protocol(settings, exported, train, held_out, labelled, strategy)
-    share = "" if len(labelled) == len(train) else f", {len(labelled) / len(train):.2g} of the labels"
+    what, predictions, whole, more = protocol(
+        settings, exported, train, held_out, labelled, strategy
+    )
+    share = (
+        "" if len(labelled) == len(train) else f", {len(labelled) / len(train):.2g} of the labels"
+    )
     found = report(
         what + share,
         exported.name if exported else "raw pixels",
@@ -121,7 +127,9 @@ def _labelled(settings: EvaluationSettings, train: Source) -> np.ndarray:
 
 
 def _knn(settings: EvaluationSettings, exported, train, held_out, labelled, strategy):
-    (bank, known), (queries, whole) = (_features(settings, exported, source) for source in (train, held_out))
+    (bank, known), (queries, whole) = (
+        _features(settings, exported, source) for source in (train, held_out)
+    )
     labelled = labelled[known[labelled]]
     bank = bank if len(labelled) == len(train) else bank[labelled]
     predictions = knn_predictions(
@@ -139,9 +147,13 @@ def _knn(settings: EvaluationSettings, exported, train, held_out, labelled, stra
 def _linear(settings: EvaluationSettings, exported, train, held_out, labelled, strategy):
     if settings.solver == "sgd":
         return _train("linear", settings, exported, train, held_out, labelled, strategy)
-    (features, known), (queries, whole) = (_features(settings, exported, source) for source in (train, held_out))
+    (features, known), (queries, whole) = (
+        _features(settings, exported, source) for source in (train, held_out)
+    )
     labelled = labelled[known[labelled]]
-    probabilities, strength = logistic_regression(features[labelled], train.labels[labelled], queries, settings.seed)
+    probabilities, strength = logistic_regression(
+        features[labelled], train.labels[labelled], queries, settings.seed
+    )
     return "linear, L-BFGS", most_likely(probabilities), whole, {"strength": strength}
 
 
@@ -151,7 +163,9 @@ def _fine_tune(settings: EvaluationSettings, exported, train, held_out, labelled
 
 def _train(what: str, settings: EvaluationSettings, exported, train, held_out, labelled, strategy):
     names = [field.name for field in dataclasses.fields(Training) if field.name != "fine_tune"]
-    training = Training(settings.protocol == "finetune", **{name: getattr(settings, name) for name in names})
+    training = Training(
+        settings.protocol == "finetune", **{name: getattr(settings, name) for name in names}
+    )
     output = pathlib.Path(settings.output_dir)
     output.mkdir(parents=True, exist_ok=True)
     predictions, whole, accuracies = train_classifier(
@@ -168,7 +182,9 @@ def _train(what: str, settings: EvaluationSettings, exported, train, held_out, l
     return f"{what}, {settings.epochs} epochs", predictions, whole, more
 
 
-def _features(settings: EvaluationSettings, exported: Exported | None, source: Source) -> tuple[np.ndarray, np.ndarray]:
+def _features(
+    settings: EvaluationSettings, exported: Exported | None, source: Source
+) -> tuple[np.ndarray, np.ndarray]:
     return cached_features(
         exported,
         source,

@@ -12,7 +12,10 @@ from sklearn.metrics import confusion_matrix
 from pic_tf.files.replaced import replaced
 
 _MOST_CLASSES = 30  # in a confusion matrix that people can read
-HEADER = "| protocol | backbone | labelled images | held out | top-1 | top-5 |\n|---|---|---|---|---|---|"
+HEADER = (
+    "| protocol | backbone | labelled images | held out | top-1 | top-5 "
+    "|\n|---|---|---|---|---|---|"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +27,8 @@ class Report:
       backbone: what was evaluated, for the table.
       images: labelled images used.
       top1: share of held-out images whose first class is right.
-      top5: share of held-out images whose class is among the first five; None where five are all the classes.
+      top5: share of held-out images whose class is among the first five; None where five are all
+        the classes.
       of_class: float64 [classes], top-1 within each class, NaN for classes without images.
       confusion: int64 [classes, classes], images of class i that were taken for class j.
       class_names: names of the classes.
@@ -45,7 +49,10 @@ class Report:
         """A row of the table that `HEADER` begins."""
         top5 = "" if self.top5 is None else f"{self.top5:.4f}"
         held_out = int(self.confusion.sum())
-        return f"| {self.protocol} | {self.backbone} | {self.images:,} | {held_out:,} | {self.top1:.4f} | {top5} |"
+        return (
+            f"| {self.protocol} | {self.backbone} | {self.images:,} | {held_out:,} | "
+            f"{self.top1:.4f} | {top5} |"
+        )
 
 
 def report(
@@ -74,11 +81,14 @@ def report(
         of_class = np.diag(confusion) / np.where(count, count, np.nan)
     top5 = float((predictions[:, :5] == labels[:, None]).any(1).mean()) if classes > 5 else None
     top1 = float((predictions[:, 0] == labels).mean())
-    return Report(protocol, backbone, images, top1, top5, of_class, confusion, class_names, settings)
+    return Report(
+        protocol, backbone, images, top1, top5, of_class, confusion, class_names, settings
+    )
 
 
 def write_report(found: Report, folder: pathlib.Path, name: str) -> None:
-    """Write NAME.json and NAME.png: the confusion matrix, or, of many classes, the accuracy of each.
+    """Write NAME.json and NAME.png: the confusion matrix, or, of many classes, the accuracy of
+    each.
 
     Args:
       found: the report.
@@ -97,7 +107,8 @@ def write_report(found: Report, folder: pathlib.Path, name: str) -> None:
         "top1": found.top1,
         "top5": found.top5,
         "accuracy_of_class": {
-            name: None if np.isnan(value) else float(value) for name, value in zip(found.class_names, found.of_class)
+            name: None if np.isnan(value) else float(value)
+            for name, value in zip(found.class_names, found.of_class)
         },
         **found.settings,
     }
@@ -119,7 +130,9 @@ def _draw(found: Report, path: pathlib.Path) -> None:
         order = np.argsort(np.nan_to_num(found.of_class, nan=-1))
         order = order[~np.isnan(found.of_class[order])]
         axis.plot(found.of_class[order])
-        axis.set_xlabel(f"classes, the worst first ({', '.join(found.class_names[i] for i in order[:3])}, ...)")
+        axis.set_xlabel(
+            f"classes, the worst first ({', '.join(found.class_names[i] for i in order[:3])}, ...)"
+        )
         axis.set_ylabel("accuracy")
         axis.set_ylim(0, 1)
         axis.grid(alpha=0.3)
@@ -137,7 +150,13 @@ def _draw_confusion(axis, found: Report) -> None:
         for j, value in enumerate(row):
             if value >= 0.005:
                 axis.text(
-                    j, i, f"{100 * value:.0f}", ha="center", va="center", fontsize=7, color="w" if value > 0.5 else "k"
+                    j,
+                    i,
+                    f"{100 * value:.0f}",
+                    ha="center",
+                    va="center",
+                    fontsize=7,
+                    color="w" if value > 0.5 else "k",
                 )
     axis.set_xticks(range(len(found.class_names)), found.class_names, rotation=90)
     axis.set_yticks(range(len(found.class_names)), found.class_names)

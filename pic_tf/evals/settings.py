@@ -11,8 +11,9 @@ PROTOCOLS = ("knn", "linear", "finetune")
 PIXELS = "pixels"  # --model of the baseline without any network
 _PIXELS_SIZE = 32  # pixels, side of its views unless --image_size says otherwise
 
-# In place of None. Linear: MoCo's (https://arxiv.org/abs/1911.05722, Section 4.1), which PIC uses, but with half a
-# cosine. Fine-tuning: SimCLR's for 10 % of the labels (https://arxiv.org/abs/2002.05709, Appendix B.5).
+# In place of None. Linear: MoCo's (https://arxiv.org/abs/1911.05722, Section 4.1), which PIC uses,
+# but with half a cosine. Fine-tuning: SimCLR's for 10 % of the labels
+# (https://arxiv.org/abs/2002.05709, Appendix B.5).
 _DEFAULTS = {
     "linear": {"epochs": 100, "learning_rate": 30.0},
     "finetune": {"epochs": 30, "learning_rate": 0.05},
@@ -25,37 +26,44 @@ class _Images:
 
     protocol: str = setting(
         "knn",
-        "Judge of the backbone: its nearest neighbours (knn), a classifier on fixed features (linear), or a classifier "
+        "Judge of the backbone: its nearest neighbours (knn), a classifier on fixed features "
+        "(linear), or a classifier "
         "that is trained together with the backbone (finetune).",
         choices=PROTOCOLS,
     )
     model: str = setting(
         "runs/pic",
-        "Backbone to evaluate: a SavedModel that pic_tf exported, the folder of a finished run, or 'pixels' for raw "
+        "Backbone to evaluate: a SavedModel that pic_tf exported, the folder of a finished run, or "
+        "'pixels' for raw "
         "pixels (with --protocol=knn, and with --protocol=linear --solver=lbfgs).",
     )
     dataset: str = setting(
         "digits",
-        "Labelled images: 'digits', a folder of classes, a folder with train and val inside (one folder a class in "
+        "Labelled images: 'digits', a folder of classes, a folder with train and val inside (one "
+        "folder a class in "
         "each), a folder that tools/pack.py made, or tfds:NAME[:SPLIT].",
     )
     eval_dataset: str = setting(
         "",
-        "Labelled images to classify, in the forms of --dataset. The default '' takes the held-out ones of it.",
+        "Labelled images to classify, in the forms of --dataset. The default '' takes the held-out "
+        "ones of it.",
     )
     output_dir: str = setting(
         "",
-        "Folder to write results, pictures and cached features to. The default '' takes 'evaluation' beside the "
+        "Folder to write results, pictures and cached features to. The default '' takes "
+        "'evaluation' beside the "
         "SavedModel, and runs/pixels for raw pixels.",
     )
     image_size: int | None = setting(
         None,
-        "Side of a view in pixels, 1 to 8192. The default None takes that of pretraining, and 32 for raw pixels.",
+        "Side of a view in pixels, 1 to 8192. The default None takes that of pretraining, and 32 "
+        "for raw pixels.",
         limit="1 <= x <= 8192",
     )
     eval_crop: float | None = setting(
         None,
-        "Side of the central crop as a share of the image's short side, above 0 and at most 1. The default None takes "
+        "Side of the central crop as a share of the image's short side, above 0 and at most 1. The "
+        "default None takes "
         "that of pretraining.",
         limit="0 < x <= 1",
     )
@@ -66,13 +74,20 @@ class _Images:
     )
     label_ids: str = setting(
         "",
-        "Text file of the training images to use, a file name in each line, like SimCLR's published lists. The default "
+        "Text file of the training images to use, a file name in each line, like SimCLR's "
+        "published lists. The default "
         "'' takes all.",
     )
     max_broken: float = setting(
-        0.01, "Largest share of the images that may be broken before the command stops, 0 to 1.", limit="0 <= x <= 1"
+        0.01,
+        "Largest share of the images that may be broken before the command stops, 0 to 1.",
+        limit="0 <= x <= 1",
     )
-    seed: int = setting(0, "Seed of the draw of labels, the order, the crops and the classifier, >= 0.", limit="x >= 0")
+    seed: int = setting(
+        0,
+        "Seed of the draw of labels, the order, the crops and the classifier, >= 0.",
+        limit="x >= 0",
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,13 +106,15 @@ class _Classifier:
 
     solver: str = setting(
         "sgd",
-        "Solver of --protocol=linear: sgd on randomly cropped images, the published protocol; or lbfgs, a logistic "
+        "Solver of --protocol=linear: sgd on randomly cropped images, the published protocol; or "
+        "lbfgs, a logistic "
         "regression on features of central crops, fast for small data.",
         choices=("sgd", "lbfgs"),
     )
     epochs: int | None = setting(
         None,
-        "Length of the training in epochs, 1 to 1e6. The default None takes 100 for linear and 30 for finetune.",
+        "Length of the training in epochs, 1 to 1e6. The default None takes 100 for linear and 30 "
+        "for finetune.",
         limit="1 <= x <= 1e6",
     )
     batch_size: int = setting(
@@ -107,7 +124,8 @@ class _Classifier:
     )
     learning_rate: float | None = setting(
         None,
-        "Peak learning rate of the classifier for 256 images a step, above 0 and at most 1e6; it falls to 0 along half "
+        "Peak learning rate of the classifier for 256 images a step, above 0 and at most 1e6; it "
+        "falls to 0 along half "
         "a cosine. The default None takes 30 for linear and 0.05 for finetune.",
         limit="0 < x <= 1e6",
     )
@@ -118,20 +136,29 @@ class _Classifier:
     )
     layer_decay: float = setting(
         1.0,
-        "Learning rate of a block of the backbone in finetune as a share of the next block's, above 0 and at most 1.",
+        "Learning rate of a block of the backbone in finetune as a share of the next block's, "
+        "above 0 and at most 1.",
         limit="0 < x <= 1",
     )
-    warmup_epochs: float = setting(0.0, "Length of the linear warm-up in epochs, >= 0 and below --epochs.")
+    warmup_epochs: float = setting(
+        0.0, "Length of the linear warm-up in epochs, >= 0 and below --epochs."
+    )
     momentum: float = setting(0.9, "Momentum of SGD, >= 0 and below 1.", limit="0 <= x < 1")
-    weight_decay: float = setting(0.0, "Weight decay of all trained weights, 0 to 1e6.", limit="0 <= x <= 1e6")
+    weight_decay: float = setting(
+        0.0, "Weight decay of all trained weights, 0 to 1e6.", limit="0 <= x <= 1e6"
+    )
     crop_scale: tuple[float, ...] | None = setting(
         None,
-        "Least and largest area of a random crop as shares of the image, LEAST,LARGEST. The default None takes 0.08,1.",
+        "Least and largest area of a random crop as shares of the image, LEAST,LARGEST. The "
+        "default None takes 0.08,1.",
     )
-    flip_probability: float = setting(0.5, "Probability of a horizontal flip, 0 to 1.", limit="0 <= x <= 1")
+    flip_probability: float = setting(
+        0.5, "Probability of a horizontal flip, 0 to 1.", limit="0 <= x <= 1"
+    )
     eval_every: int = setting(
         1,
-        "Epochs from one evaluation to the next, >= 1. The last epoch is always evaluated, and is the result.",
+        "Epochs from one evaluation to the next, >= 1. The last epoch is always evaluated, and is "
+        "the result.",
         limit="x >= 1",
     )
 
@@ -142,12 +169,14 @@ class _Devices:
 
     strategy: str = setting(
         "auto",
-        "Devices to train on: one (none), all GPUs of this machine (mirrored), or all that are there (auto).",
+        "Devices to train on: one (none), all GPUs of this machine (mirrored), or all that are "
+        "there (auto).",
         choices=("auto", "none", "mirrored"),
     )
     replicas: int = setting(
         0,
-        "Number of GPUs with --strategy=mirrored, >= 0; without GPUs the number of parts of the CPU. The default 0 "
+        "Number of GPUs with --strategy=mirrored, >= 0; without GPUs the number of parts of the "
+        "CPU. The default 0 "
         "takes all GPUs.",
         limit="x >= 0",
     )
@@ -180,16 +209,21 @@ def resolve(settings: EvaluationSettings, exported: Exported | None) -> Evaluati
         settings = dataclasses.replace(settings, crop_scale=(0.08, 1.0))
     check_ranges(settings)
     check_crop_scale(settings.crop_scale)
-    without_network = settings.protocol == "knn" or (settings.protocol == "linear" and settings.solver == "lbfgs")
+    without_network = settings.protocol == "knn" or (
+        settings.protocol == "linear" and settings.solver == "lbfgs"
+    )
     if exported is None and not without_network:
         raise ValueError(
-            f"expected --protocol=knn, or linear with --solver=lbfgs, for raw pixels (--model={PIXELS}), got "
+            "expected --protocol=knn, or linear with --solver=lbfgs, for raw pixels "
+            f"(--model={PIXELS}), got "
             f"{settings.protocol} with {settings.solver}: there is no network to train"
         )
     if settings.label_ids and settings.label_fraction < 1:
         raise ValueError("expected --label_ids or --label_fraction, got both: leave one out")
     chosen = {
-        name: value for name, value in _DEFAULTS.get(settings.protocol, {}).items() if getattr(settings, name) is None
+        name: value
+        for name, value in _DEFAULTS.get(settings.protocol, {}).items()
+        if getattr(settings, name) is None
     }
     card = exported.card if exported else {"image_size": _PIXELS_SIZE, "eval_crop": 1.0}
     for name in ("image_size", "eval_crop"):
@@ -197,17 +231,23 @@ def resolve(settings: EvaluationSettings, exported: Exported | None) -> Evaluati
             chosen[name] = card[name]
     if chosen.get("image_size", 0) is None:
         raise ValueError(
-            f"expected --image_size, got none, and the model card of {exported.path!r} names none: give the side in "
+            f"expected --image_size, got none, and the model card of {exported.path!r} names none: "
+            "give the side in "
             "pixels of the views it was trained on"
         )
     takes, size = card.get("input_size"), chosen.get("image_size", settings.image_size)
     if takes not in (None, size):
-        raise ValueError(f"expected --image_size={takes}, which {exported.path!r} was exported for, got {size}")
+        raise ValueError(
+            f"expected --image_size={takes}, which {exported.path!r} was exported for, got {size}"
+        )
     epochs = chosen.get("epochs", settings.epochs)
     if settings.warmup_epochs < 0 or (epochs and settings.warmup_epochs >= epochs):
         raise ValueError(
-            f"expected 0 <= --warmup_epochs < --epochs{f' ({epochs})' if epochs else ''}, got {settings.warmup_epochs}"
+            f"expected 0 <= --warmup_epochs < --epochs{f' ({epochs})' if epochs else ''}, got "
+            f"{settings.warmup_epochs}"
         )
     if not settings.output_dir:
-        chosen["output_dir"] = str(pathlib.Path(exported.path).parent / "evaluation") if exported else "runs/pixels"
+        chosen["output_dir"] = (
+            str(pathlib.Path(exported.path).parent / "evaluation") if exported else "runs/pixels"
+        )
     return dataclasses.replace(settings, **chosen)

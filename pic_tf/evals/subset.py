@@ -74,7 +74,8 @@ def stratified(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
 
 
 def listed(path: str | os.PathLike, source: Source) -> np.ndarray:
-    """The images that a text file names, one a line, by their file names: the published lists of SimCLR are such files.
+    """The images that a text file names, one a line, by their file names: the published lists of
+    SimCLR are such files.
 
     Args:
       path: the text file.
@@ -87,7 +88,9 @@ def listed(path: str | os.PathLike, source: Source) -> np.ndarray:
       ValueError: for a list that cannot be read, or a name that is not there, or there twice.
     """
     try:
-        names = [line.strip() for line in pathlib.Path(path).read_text().splitlines() if line.strip()]
+        names = [
+            line.strip() for line in pathlib.Path(path).read_text().splitlines() if line.strip()
+        ]
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(
             f"expected a text file with an image's name in each line in --label_ids, got {error}"
@@ -99,7 +102,8 @@ def listed(path: str | os.PathLike, source: Source) -> np.ndarray:
         found = ids.get(os.path.basename(name), [])
         if len(found) != 1:
             raise ValueError(
-                f"expected each name in {str(path)!r} to be that of one image of {source.name}, got {name!r}, which is "
+                f"expected each name in {str(path)!r} to be that of one image of {source.name}, "
+                f"got {name!r}, which is "
                 f"that of {len(found)}: use the list of this data set, or --label_fraction"
             )
     if not names:

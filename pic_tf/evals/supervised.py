@@ -1,4 +1,6 @@
-"""Linear evaluation and fine-tuning: train a classifier on a backbone, and say what it gets right."""
+"""Linear evaluation and fine-tuning: train a classifier on a backbone, and say what it gets
+right.
+"""
 
 import contextlib
 import dataclasses
@@ -72,7 +74,8 @@ def train_classifier(
     strategy: tf.distribute.Strategy,
     state: pathlib.Path,
 ) -> tuple[np.ndarray, np.ndarray, dict[int, float]]:
-    """Train on labelled images; go on where an interrupted training of the same settings has left off.
+    """Train on labelled images; go on where an interrupted training of the same settings has left
+    off.
 
     Args:
       exported: the backbone to begin with.
@@ -84,8 +87,8 @@ def train_classifier(
       state: file for the state after each epoch; removed at the end.
 
     Returns:
-      (int32 [n, 5] most likely classes of the held-out images after the last epoch, bool [n] which of them could be
-      decoded, accuracy by epoch).
+      (int32 [n, 5] most likely classes of the held-out images after the last epoch, bool [n] which
+      of them could be decoded, accuracy by epoch).
 
     Raises:
       ValueError: for images that cannot be used.
@@ -94,7 +97,10 @@ def train_classifier(
     n, batch = len(train), min(training.batch_size, len(train))
     batch = batch // strategy.num_replicas_in_sync * strategy.num_replicas_in_sync
     if not batch:
-        raise ValueError(f"expected at least one training image a replica ({strategy.num_replicas_in_sync}), got {n}")
+        raise ValueError(
+            f"expected at least one training image a replica ({strategy.num_replicas_in_sync}), "
+            f"got {n}"
+        )
     steps = n // batch
     total = training.epochs * steps
     peak = training.learning_rate * batch / 256
@@ -112,10 +118,20 @@ def train_classifier(
             flip_probability=training.flip_probability,
             seed=training.seed,
         )
-        model.compile(LazySGD(WarmupCosine(peak, total, warmup, 0.0), training.momentum, 0.0, total))
-    broken, broken_held_out, everything = BrokenImages(train), BrokenImages(held_out), np.arange(len(held_out))
+        model.compile(
+            LazySGD(WarmupCosine(peak, total, warmup, 0.0), training.momentum, 0.0, total)
+        )
+    broken, broken_held_out, everything = (
+        BrokenImages(train),
+        BrokenImages(held_out),
+        np.arange(len(held_out)),
+    )
     views = evaluation_batches(
-        held_out, everything, image_size=training.image_size, crop_fraction=training.eval_crop, broken=broken_held_out
+        held_out,
+        everything,
+        image_size=training.image_size,
+        crop_fraction=training.eval_crop,
+        broken=broken_held_out,
     )
     settings = dataclasses.asdict(training) | {
         "backbone": exported.fingerprint,

@@ -49,14 +49,15 @@ def run(
 def errors_as_sentences(
     output: str = "output", no_room: str = _MORE_ROOM, no_memory: str = _MORE_MEMORY
 ) -> Iterator[None]:
-    """End the process with one line on standard error where the input is wrong or the machine too small.
+    """End the process with one line on standard error where the input is wrong or the machine too
+    small.
 
     Args:
       output, no_room, no_memory: as of `run`.
 
     Raises:
-      SystemExit: 1 for wrong input, numbers that are not finite, a full disk or memory that does not suffice;
-        `START_AGAIN` where another worker is gone; `INTERRUPTED` for Ctrl-C.
+      SystemExit: 1 for wrong input, numbers that are not finite, a full disk or memory that does
+        not suffice; `START_AGAIN` where another worker is gone; `INTERRUPTED` for Ctrl-C.
     """
     try:
         yield
@@ -65,13 +66,18 @@ def errors_as_sentences(
     except (tf.errors.ResourceExhaustedError, MemoryError) as error:
         tensor = re.search(r"shape ?([\[(][\d, ]*[\])])", str(error))
         what = tensor[1] if tensor else "more"
-        sys.exit(f"error: expected the command to fit into memory, got no room for {what}: {no_memory}")
+        sys.exit(
+            f"error: expected the command to fit into memory, got no room for {what}: {no_memory}"
+        )
     except ConnectionError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(START_AGAIN)
     except OSError as error:
         place = flags.FLAGS[output].value if output in flags.FLAGS else ""
-        sys.exit(f"error: expected to write to {repr(place) if place else f'--{output}'}, got {error}: {no_room}")
+        sys.exit(
+            f"error: expected to write to {repr(place) if place else f'--{output}'}, got {error}: "
+            f"{no_room}"
+        )
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 
@@ -97,7 +103,8 @@ def parse(arguments: list[str], help_text: Callable[[], str] | None = None) -> l
 
 
 def only_flags(arguments: list[str]) -> None:
-    """Refuse words that are no flags: `--epochs 3 4` leaves 4 over, `--tensorboard false` leaves false.
+    """Refuse words that are no flags: `--epochs 3 4` leaves 4 over, `--tensorboard false` leaves
+    false.
 
     Args:
       arguments: what absl leaves of the command line, the program first.

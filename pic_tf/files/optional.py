@@ -15,4 +15,6 @@ def going_on_without(path: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except (OSError, tf.errors.OpError) as error:
-        tqdm.write(f"{path} not written ({str(error).splitlines()[0]}); training goes on", file=sys.stderr)
+        tqdm.write(
+            f"{path} not written ({str(error).splitlines()[0]}); training goes on", file=sys.stderr
+        )

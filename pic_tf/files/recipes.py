@@ -46,25 +46,31 @@ def flags_in(path: pathlib.Path, including: tuple[pathlib.Path, ...] = ()) -> li
       including: the files that include it, the outermost first.
 
     Returns:
-      The flags, those of included files in their place: the last one of a name counts. Retired flags that changed
-      nothing are left out.
+      The flags, those of included files in their place: the last one of a name counts. Retired
+      flags that changed nothing are left out.
 
     Raises:
-      ValueError: for a file that cannot be found or read, that includes itself, or that holds a retired flag which did
-        change something.
+      ValueError: for a file that cannot be found or read, that includes itself, or that holds a
+        retired flag which did change something.
     """
     chain = (*including, path.resolve())
     if path.resolve() in including:
-        raise ValueError(f"expected flag files that do not include themselves, got {' -> '.join(map(str, chain))}")
+        raise ValueError(
+            "expected flag files that do not include themselves, got "
+            f"{' -> '.join(map(str, chain))}"
+        )
     try:
         with open(path) as file:
             lines = [line.strip() for line in file]
     except UnicodeDecodeError as error:
-        raise ValueError(f"expected text in --flagfile, got {error}: check the path, {str(path)!r}") from error
+        raise ValueError(
+            f"expected text in --flagfile, got {error}: check the path, {str(path)!r}"
+        ) from error
     except OSError as error:
         names = ", ".join(f"configs/{recipe.name}" for recipe in sorted(folder().glob("*.flags")))
         raise ValueError(
-            f"expected a flag file at {str(path)!r}, got {error.strerror}: name a file, or one of the recipes {names}"
+            f"expected a flag file at {str(path)!r}, got {error.strerror}: name a file, or one of "
+            f"the recipes {names}"
         ) from error
     flags = []
     for line in lines:
@@ -83,7 +89,9 @@ def _flags_of(word: str, including: tuple[pathlib.Path, ...] = ()) -> list[str]:
 
 
 def _find(name: str, including: tuple[pathlib.Path, ...]) -> pathlib.Path:
-    """The file that is meant: beside the including one, else at this path, else the recipe of this name."""
+    """The file that is meant: beside the including one, else at this path, else the recipe of
+    this name.
+    """
     beside = [including[-1].parent / name] if including else []
     candidates = [*beside, pathlib.Path(name), folder() / name.removeprefix("configs/")]
     return next((path for path in candidates if os.path.exists(path)), pathlib.Path(name))

@@ -14,7 +14,8 @@ def replaced(path: pathlib.Path, mode: str = "w", durable: bool = False, **optio
     Args:
       path: the file to write.
       mode: as of `open`.
-      durable: whether its content is on the disk, not only on its way there, before it takes the place.
+      durable: whether its content is on the disk, not only on its way there, before it takes the
+        place.
       **options: as of `open`.
 
     Raises:

@@ -1,6 +1,8 @@
 """Flags of earlier releases, which the flag files of runs may still hold."""
 
-_NO_RANDAUGMENT = "RandAugment was removed, name another --augmentation or use the release that had it"
+_NO_RANDAUGMENT = (
+    "RandAugment was removed, name another --augmentation or use the release that had it"
+)
 # A flag with its value, or with any: None where it changed nothing, else what became of it.
 _RETIRED = {
     "--rand_augment=0.0,0.0": None,
@@ -9,7 +11,10 @@ _RETIRED = {
 }
 # A flag with its value, and the flag that stands in its place: the same run, bit for bit.
 _REPLACED = {"--instance_store=host": "--instance_store=disk"}
-_ADVICE = "rows in memory are those on disk in a folder that lies there, use {} with a --rows_dir below /dev/shm"
+_ADVICE = (
+    "rows in memory are those on disk in a folder that lies there, use {} with a --rows_dir below "
+    "/dev/shm"
+)
 
 
 def flag_of_today(flag: str) -> str | None:
@@ -43,4 +48,6 @@ def refuse_replaced(arguments: list[str]) -> None:
     """
     for word in arguments:
         if word in _REPLACED:
-            raise ValueError(f"expected flags of this version, got {word}: {_ADVICE.format(_REPLACED[word])}")
+            raise ValueError(
+                f"expected flags of this version, got {word}: {_ADVICE.format(_REPLACED[word])}"
+            )

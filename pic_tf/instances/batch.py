@@ -9,12 +9,13 @@ class Batch(NamedTuple):
     """A replica's share of a batch, b = B / R images.
 
     Attributes:
-      images: what `augment` takes, or the backbone: [b n, ...], the n views of each image one after another, or a
-        tuple of such groups of other sizes.
+      images: what `augment` takes, or the backbone: [b n, ...], the n views of each image one after
+        another, or a tuple of such groups of other sizes.
       instance_ids: int64 [b].
-      weights: float32 [b]. An image of weight 0 counts as not visited: its views have no loss and its row does not come
-        to the ring.
-      labelled: (images as the backbone takes them [p, ...], labels [p], weights [p]) for the probe; None without one.
+      weights: float32 [b]. An image of weight 0 counts as not visited: its views have no loss and
+        its row does not come to the ring.
+      labelled: (images as the backbone takes them [p, ...], labels [p], weights [p]) for the probe;
+        None without one.
     """
 
     images: Any
@@ -24,7 +25,8 @@ class Batch(NamedTuple):
 
 
 def unpack(data: Any, probed: bool) -> Batch:
-    """Name the parts of (images, instance_ids), (images, instance_ids, weights) or, with a probe, all four.
+    """Name the parts of (images, instance_ids), (images, instance_ids, weights) or, with a probe,
+    all four.
 
     Raises:
       ValueError: for anything else.
@@ -35,8 +37,12 @@ def unpack(data: Any, probed: bool) -> Batch:
         expected = "(images, instance_ids) or (images, instance_ids, weights)"
         if probed:
             expected = "(images, instance_ids, weights, labelled images) for a model with a probe"
-        raise ValueError(f"expected batches of {expected}, got {got}: number your images from 0 to N - 1")
+        raise ValueError(
+            f"expected batches of {expected}, got {got}: number your images from 0 to N - 1"
+        )
     images, instance_ids, weights, labelled = (*data, None, None)[:4]
     instance_ids = tf.cast(instance_ids, tf.int64)
-    weights = tf.ones_like(instance_ids, tf.float32) if weights is None else tf.cast(weights, tf.float32)
+    weights = (
+        tf.ones_like(instance_ids, tf.float32) if weights is None else tf.cast(weights, tf.float32)
+    )
     return Batch(images, instance_ids, weights, labelled)

@@ -16,7 +16,9 @@ PAPER_NEGATIVES = 65536  # K for ImageNet
 
 
 def default_floor(embedding_dim: int, similarity: str) -> float:
-    """The norm floor of rows where none is asked for: 0.01 sqrt(D), or none (0) where norms matter."""
+    """The norm floor of rows where none is asked for: 0.01 sqrt(D), or none (0) where norms
+    matter.
+    """
     return INITIAL_STDDEV * math.sqrt(embedding_dim) if similarity == "cosine" else 0.0
 
 
@@ -32,10 +34,10 @@ class InstanceClassifier(keras.layers.Layer):
 
     With K = N every row is always live: slot i is instance i, nothing moves, no store.
 
-    Under a strategy with R replicas, replica r owns the instances with `id % R == r`: it must get only those,
-    its store holds only their rows and its ring the last K / R of them. What crosses between replicas is
-    embeddings and sums over the soft-max, nothing of size K or N (`instance_softmax`). Create the layer in the
-    strategy's scope.
+    Under a strategy with R replicas, replica r owns the instances with `id % R == r`: it must get
+    only those, its store holds only their rows and its ring the last K / R of them. What crosses
+    between replicas is embeddings and sums over the soft-max, nothing of size K or N
+    (`instance_softmax`). Create the layer in the strategy's scope.
 
     Args:
       num_instances: N.
@@ -45,13 +47,14 @@ class InstanceClassifier(keras.layers.Layer):
       temperature: tau.
       similarity: "cosine" or "dot".
       weight_correction: catch returning rows up (paper) or leave them as they left (its ablation).
-      min_row_norm: a row fetched with a smaller norm is rescaled to it, momentum with it; 0 turns this
-        off; None is the norm at initialisation, 0.01 sqrt(D), for cosines and off for dot products. A
-        departure from the paper: a row that rested long enough shrinks to nothing, its cosine gradient
-        grows as 1 / |w| and would throw it to a norm where it freezes. Cosine logits do not change.
+      min_row_norm: a row fetched with a smaller norm is rescaled to it, momentum with it; 0 turns
+        this off; None is the norm at initialisation, 0.01 sqrt(D), for cosines and off for dot
+        products. A departure from the paper: a row that rested long enough shrinks to nothing, its
+        cosine gradient grows as 1 / |w| and would throw it to a norm where it freezes. Cosine
+        logits do not change.
       seed: of the initial weights.
-      rows_on_device: resting rows of a replica that are on its device at a time, where a `Pager` brings those that
-        the sliding window needs; None for all of them.
+      rows_on_device: resting rows of a replica that are on its device at a time, where a `Pager`
+        brings those that the sliding window needs; None for all of them.
 
     Attributes, one of each in every replica:
       weights_ring: float32 [K / R, D], w.
@@ -82,7 +85,8 @@ class InstanceClassifier(keras.layers.Layer):
         super().__init__(name=name, dtype="float32")  # whatever the precision of the backbone
         if not 1 <= num_negatives <= num_instances:
             raise ValueError(
-                f"expected 1 <= num_negatives <= num_instances ({num_instances}), got {num_negatives}: "
+                f"expected 1 <= num_negatives <= num_instances ({num_instances}), got "
+                f"{num_negatives}: "
                 f"{num_instances} is the full soft-max"
             )
         if not temperature > 0:
@@ -91,21 +95,31 @@ class InstanceClassifier(keras.layers.Layer):
             raise ValueError(f"expected similarity to be cosine or dot, got {similarity!r}")
         if min_row_norm is not None and min_row_norm < 0:
             raise ValueError(f"expected min_row_norm >= 0, got {min_row_norm}")
-        self.num_instances, self.embedding_dim, self.num_negatives = num_instances, embedding_dim, num_negatives
+        self.num_instances, self.embedding_dim, self.num_negatives = (
+            num_instances,
+            embedding_dim,
+            num_negatives,
+        )
         self.temperature, self.similarity = temperature, similarity
         self.weight_correction = weight_correction
-        self.min_row_norm = default_floor(embedding_dim, similarity) if min_row_norm is None else min_row_norm
+        self.min_row_norm = (
+            default_floor(embedding_dim, similarity) if min_row_norm is None else min_row_norm
+        )
         self.seed, self.rows_on_device = seed, rows_on_device
 
         self.num_replicas = collectives.count()
         if num_negatives % self.num_replicas and num_negatives != num_instances:
             raise ValueError(
-                f"expected num_negatives to be a multiple of the {self.num_replicas} replicas, got {num_negatives}: "
+                f"expected num_negatives to be a multiple of the {self.num_replicas} replicas, got "
+                f"{num_negatives}: "
                 f"use {max(num_negatives // self.num_replicas, 1) * self.num_replicas}"
             )
         full = num_negatives == num_instances
         if full and rows_on_device is not None:
-            raise ValueError("expected num_negatives < num_instances with rows_on_device, got all: no row rests then")
+            raise ValueError(
+                "expected num_negatives < num_instances with rows_on_device, got all: no row rests "
+                "then"
+            )
         own = -(-num_instances // self.num_replicas)  # instances of a replica; one less in some
         self.slots = own if full else num_negatives // self.num_replicas
         paged, locations = rows_on_device is not None, rows_on_device or own
@@ -119,31 +133,42 @@ class InstanceClassifier(keras.layers.Layer):
             initialise(self.weights_ring, own, INITIAL_STDDEV, seed)
             collectives.run(self._fill_slots)
 
-    def admit(self, instance_ids: tf.Tensor, optimizer: LazySGD) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    def admit(
+        self, instance_ids: tf.Tensor, optimizer: LazySGD
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Make the batch's rows the most recent ones.
 
         Hits move to the front of the ring, misses come from the store, the oldest rows go there.
 
         Args:
-          instance_ids: int64 [b], this replica's own ids in [0, N), b <= K / R, as `checks` checks; one that comes
-            twice gets one slot, and -1 one that stays empty.
+          instance_ids: int64 [b], this replica's own ids in [0, N), b <= K / R, as `checks` checks;
+            one that comes twice gets one slot, and -1 one that stays empty.
           optimizer: catches returning rows up.
 
         Returns:
-          slots int64 [b], the slot of each id's row; and what happened to the rows, of each: `fetched` bool [b], it
-          came from the store; `returning` bool [b], and had been in the ring before; `norm` float32 [b], before the
-          floor; `gap` int64 [b], updates it missed; `floored` bool [b], returning and lifted by the floor. All are
-          of length 0 where K = N, where no row ever moves.
+          slots int64 [b], the slot of each id's row; and what happened to the rows, of each:
+          `fetched` bool [b], it came from the store; `returning` bool [b], and had been in the ring
+          before; `norm` float32 [b], before the floor; `gap` int64 [b], updates it missed;
+          `floored` bool [b], returning and lifted by the floor. All are of length 0 where K = N,
+          where no row ever moves.
 
         Source: paper, Section 2.3 and Eq. 3.
         """
         if self.store is None:
-            types = {"fetched": tf.bool, "returning": tf.bool, "norm": tf.float32, "gap": tf.int64, "floored": tf.bool}
+            types = {
+                "fetched": tf.bool,
+                "returning": tf.bool,
+                "norm": tf.float32,
+                "gap": tf.int64,
+                "floored": tf.bool,
+            }
             nothing = {name: tf.zeros([0], dtype) for name, dtype in types.items()}
             return tf.maximum(instance_ids, 0) // self.num_replicas, nothing
         size = tf.shape(instance_ids, out_type=tf.int64)[0]
         batch = tf.sort(instance_ids)
-        first = tf.concat([[True], batch[1:] != batch[:-1]], axis=0) & (batch >= 0)  # not a repetition
+        first = tf.concat([[True], batch[1:] != batch[:-1]], axis=0) & (
+            batch >= 0
+        )  # not a repetition
         slots = (self.head + tf.range(size)) % self.slots  # the oldest; batch[i] moves to slots[i]
 
         # Where the ring has the batch's ids: each slot looks itself up among the b sorted ids.
@@ -175,8 +200,12 @@ class InstanceClassifier(keras.layers.Layer):
 
         self.ids.assign(tf.where(revisited, EMPTY, ids))
         collectives.scatter_rows(self.ids, slots, tf.where(first, batch, EMPTY))
-        collectives.scatter_rows(self.weights_ring, slots, tf.where(hit[:, None], hit_weights, weights))
-        collectives.scatter_rows(self.momentum_ring, slots, tf.where(hit[:, None], hit_momentum, momentum))
+        collectives.scatter_rows(
+            self.weights_ring, slots, tf.where(hit[:, None], hit_weights, weights)
+        )
+        collectives.scatter_rows(
+            self.momentum_ring, slots, tf.where(hit[:, None], hit_momentum, momentum)
+        )
         self.head.assign((self.head + size) % self.slots)
         happened = {
             "fetched": fetched,
@@ -187,7 +216,9 @@ class InstanceClassifier(keras.layers.Layer):
         }
         return tf.gather(slots, tf.searchsorted(batch, instance_ids)), happened
 
-    def call(self, embedding: tf.Tensor, weights: tf.Tensor, slots: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def call(
+        self, embedding: tf.Tensor, weights: tf.Tensor, slots: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Loss and accuracy of each view against the live rows of all replicas.
 
         Args:
@@ -214,7 +245,10 @@ class InstanceClassifier(keras.layers.Layer):
         optimizer.update(gradient, weights, self.weights_ring, self.momentum_ring)
 
     def get_config(self) -> dict:
-        names = "num_instances embedding_dim num_negatives temperature similarity weight_correction min_row_norm seed "
+        names = (
+            "num_instances embedding_dim num_negatives temperature similarity weight_correction "
+            "min_row_norm seed "
+        )
         names += "rows_on_device"
         return {"name": self.name} | {name: getattr(self, name) for name in names.split()}
 
@@ -223,9 +257,13 @@ class InstanceClassifier(keras.layers.Layer):
         n, count = self.num_instances, self.num_replicas
         in_range = tf.reduce_all((instance_ids >= 0) & (instance_ids < n))
         checks = [
-            tf.debugging.Assert(in_range, [f"expected instance ids from 0 to {n - 1}, got", instance_ids]),
+            tf.debugging.Assert(
+                in_range, [f"expected instance ids from 0 to {n - 1}, got", instance_ids]
+            ),
             tf.debugging.assert_less_equal(
-                tf.size(instance_ids), self.slots, f"expected at most {self.slots} images a batch and replica, got more"
+                tf.size(instance_ids),
+                self.slots,
+                f"expected at most {self.slots} images a batch and replica, got more",
             ),
         ]
         if self.rows_on_device is not None:
@@ -233,23 +271,35 @@ class InstanceClassifier(keras.layers.Layer):
             expected = "expected ids of the window whose rows the pager has brought, got"
             checks.append(tf.debugging.Assert(here, [expected, instance_ids]))
         if count > 1:
-            expected = f"expected ids with id % {count} == r in replica r (see pic_tf.distribute); got, in replica"
+            expected = (
+                f"expected ids with id % {count} == r in replica r (see pic_tf.distribute); got, "
+                "in replica"
+            )
             own = tf.reduce_all(instance_ids % count == collectives.index())
             checks.append(tf.debugging.Assert(own, [expected, collectives.index(), instance_ids]))
         return checks
 
     def _fill_slots(self) -> None:
-        """K = N: slot l is instance l R + r for good; where R does not divide N the last one may be empty."""
+        """K = N: slot l is instance l R + r for good; where R does not divide N the last one may
+        be empty.
+        """
         ids = tf.range(self.slots, dtype=tf.int64) * self.num_replicas + collectives.index()
         self.ids.assign(tf.where(ids < self.num_instances, ids, EMPTY))
 
-    def _lift(self, weights: tf.Tensor, momentum: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Rescale rows that are shorter than `min_row_norm` to it; also their norms before and which were lifted."""
+    def _lift(
+        self, weights: tf.Tensor, momentum: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Rescale rows that are shorter than `min_row_norm` to it; also their norms before and
+        which were lifted.
+        """
         weights, momentum = tf.cast(weights, tf.float64), tf.cast(momentum, tf.float64)
-        # Through the largest number of a row: the squares of a row shorter than 1e-154 are 0 in float64 too.
+        # Through the largest number of a row: the squares of a row shorter than 1e-154 are 0 in
+        # float64 too.
         largest = tf.reduce_max(tf.abs(weights), axis=1)
         norm = largest * tf.norm(tf.math.divide_no_nan(weights, largest[:, None]), axis=1)
         short = (norm < self.min_row_norm) & (norm > 0)
-        factor = tf.where(short, tf.math.divide_no_nan(tf.constant(self.min_row_norm, tf.float64), norm), 1.0)[:, None]
+        factor = tf.where(
+            short, tf.math.divide_no_nan(tf.constant(self.min_row_norm, tf.float64), norm), 1.0
+        )[:, None]
         lifted = tf.cast(weights * factor, tf.float32), tf.cast(momentum * factor, tf.float32)
         return *lifted, tf.cast(norm, tf.float32), short

@@ -12,7 +12,8 @@ class StepMetrics(tf.Module):
 
     Attributes:
       loss: mean over views, of the steps that were taken.
-      accuracy: share of views whose own row came first among the live ones, of those that move rows.
+      accuracy: share of views whose own row came first among the live ones, of those that move
+        rows.
       row_norm: mean norm of the rows that came from the store, before the floor.
       live_rows: mean number of rows in the soft-max.
       floored: how many rows the norm floor lifted.
@@ -35,9 +36,18 @@ class StepMetrics(tf.Module):
     @property
     def numbers(self) -> list[keras.metrics.Metric]:
         """Those of one number each."""
-        return [self.loss, self.accuracy, self.row_norm, self.live_rows, self.floored, self.left_out]
+        return [
+            self.loss,
+            self.accuracy,
+            self.row_norm,
+            self.live_rows,
+            self.floored,
+            self.left_out,
+        ]
 
-    def update_views(self, losses: tf.Tensor, weights: tf.Tensor, correct: tf.Tensor, finite: tf.Tensor) -> None:
+    def update_views(
+        self, losses: tf.Tensor, weights: tf.Tensor, correct: tf.Tensor, finite: tf.Tensor
+    ) -> None:
         """Take in the views of a step.
 
         Args:
@@ -50,7 +60,9 @@ class StepMetrics(tf.Module):
         self.loss.update_state(tf.where(finite, losses, 0.0), sample_weight=weights)
         self.accuracy.update_state(correct, sample_weight=weights[: tf.size(correct)])
 
-    def update_rows(self, moved: dict[str, tf.Tensor], live: tf.Tensor, left_out: tf.Tensor) -> None:
+    def update_rows(
+        self, moved: dict[str, tf.Tensor], live: tf.Tensor, left_out: tf.Tensor
+    ) -> None:
         """Take in the rows of a step.
 
         Args:
@@ -58,7 +70,9 @@ class StepMetrics(tf.Module):
           live: bool [K / R], the slots of this replica's ring that hold a row.
           left_out: bool [b], which images of the batch had weight 0.
         """
-        self.row_norm.update_state(moved["norm"], sample_weight=tf.cast(moved["fetched"], tf.float32))
+        self.row_norm.update_state(
+            moved["norm"], sample_weight=tf.cast(moved["fetched"], tf.float32)
+        )
         self.live_rows.update_state(tf.reduce_sum(tf.cast(live, tf.float32)) * collectives.count())
         self.floored.update_state(tf.cast(moved["floored"], tf.float32))
         self.left_out.update_state(tf.cast(left_out, tf.float32))
@@ -67,9 +81,11 @@ class StepMetrics(tf.Module):
 
 
 class LogHistogram(keras.metrics.Metric):
-    """Counts in bins whose edges grow by a constant factor, for values that span orders of magnitude.
+    """Counts in bins whose edges grow by a constant factor, for values that span orders of
+    magnitude.
 
-    Bin 0 holds what is below the first edge, bin i what lies in [edges[i - 1], edges[i]), the last one the rest.
+    Bin 0 holds what is below the first edge, bin i what lies in [edges[i - 1], edges[i]), the last
+    one the rest.
 
     Args:
       low: the first edge, > 0.
@@ -86,13 +102,19 @@ class LogHistogram(keras.metrics.Metric):
         decades = np.log10(high / low)
         self.edges = low * 10 ** np.linspace(0, decades, round(decades * per_decade) + 1)
         # float32 would stop counting at 2^24.
-        self.counts = self.add_weight("counts", [len(self.edges) + 1], initializer="zeros", dtype=tf.float64)
+        self.counts = self.add_weight(
+            "counts", [len(self.edges) + 1], initializer="zeros", dtype=tf.float64
+        )
 
     def update_state(self, values: tf.Tensor, counted: tf.Tensor) -> None:
-        """Count numbers [b] where `counted` bool [b] says so; one that is not a number counts in the last bin."""
+        """Count numbers [b] where `counted` bool [b] says so; one that is not a number counts in
+        the last bin.
+        """
         bins = tf.searchsorted(tf.constant(self.edges), tf.cast(values, tf.float64), side="right")
         bins = tf.where(tf.math.is_nan(tf.cast(values, tf.float64)), len(self.edges), bins)
-        self.counts.assign_add(tf.math.unsorted_segment_sum(tf.cast(counted, tf.float64), bins, len(self.edges) + 1))
+        self.counts.assign_add(
+            tf.math.unsorted_segment_sum(tf.cast(counted, tf.float64), bins, len(self.edges) + 1)
+        )
 
     def reset_state(self) -> None:
         """Begin to count anew."""

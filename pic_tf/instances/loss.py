@@ -1,4 +1,7 @@
-"""The instance soft-max over the live rows of all replicas (paper, Eq. 1), with its gradient written out."""
+"""The instance soft-max over the live rows of all replicas (paper, Eq.
+
+1), with its gradient written out.
+"""
 
 import tensorflow as tf
 
@@ -36,9 +39,10 @@ def instance_softmax(
     loss_b = -log( exp(s(w_yb, z_b) / tau) / sum_{j live} exp(s(w_j, z_b) / tau) ),
     s(w, z) = w.z / (|w| |z|) (cosine) or w.z (dot).
 
-    Over R replicas each holds b = B / R views, the rows of those views' instances among its K / R rows, and
-    gets the loss of its own views against the live rows of all. The gradient is that of the sum of all
-    replicas' losses, so a replica's share of a mean over the batch is `sum(loss) / B`.
+    Over R replicas each holds b = B / R views, the rows of those views' instances among its K / R
+    rows, and gets the loss of its own views against the live rows of all. The gradient is that of
+    the sum of all replicas' losses, so a replica's share of a mean over the batch is `sum(loss) /
+    B`.
 
     Args:
       embedding: float [b, D], z.
@@ -56,8 +60,9 @@ def instance_softmax(
     embedding = tf.cast(embedding, tf.float32)
     if similarity == "cosine":
         embedding, weights = unit_rows(embedding), unit_rows(weights)
-    # A cosine lies in [-1, 1], so exp(logit - 1 / tau) cannot overflow and partial sums simply add. It cannot
-    # underflow either while 2 / tau is below the 87 that float32 holds; else each view's largest logit is taken off.
+    # A cosine lies in [-1, 1], so exp(logit - 1 / tau) cannot overflow and partial sums simply add.
+    # It cannot underflow either while 2 / tau is below the 87 that float32 holds; else each view's
+    # largest logit is taken off.
     bounded = similarity == "cosine" and 2.0 / temperature < 87.0
     bound = 1.0 / temperature if bounded else None
     return _cross_entropy(embedding / temperature, weights, slots, live, bound)
@@ -68,9 +73,10 @@ def _cross_entropy(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """log sum_{j live} exp(q.w_j) - q.w_y and q.w_y >= max_{j live} q.w_j.
 
-    `bound` is an upper bound of every logit, or None to look for it. The gradient is written out because it
-    then passes over the [B, K / R] matrix in two products only, where autodiff makes four more passes, and
-    because autodiff through sums over replicas that every replica uses counts them R times.
+    `bound` is an upper bound of every logit, or None to look for it. The gradient is written out
+    because it then passes over the [B, K / R] matrix in two products only, where autodiff makes
+    four more passes, and because autodiff through sums over replicas that every replica uses counts
+    them R times.
     """
 
     @tf.custom_gradient
@@ -79,7 +85,8 @@ def _cross_entropy(
         own_logit = tf.reduce_sum(queries * own_weights, axis=1)  # [b]
         everyone = all_gather(tf.concat([queries, own_logit[:, None]], axis=1))  # [B, D + 1]
         all_queries, all_own = everyone[:, :-1], everyone[:, -1]
-        # As a bias, mask and shift cost no pass of their own: TensorFlow fuses them into the product.
+        # As a bias, mask and shift cost no pass of their own: TensorFlow fuses them into the
+        # product.
         bias = tf.where(live, -(bound or 0.0), _MASKED)
         logits = tf.nn.bias_add(tf.matmul(all_queries, weights, transpose_b=True), bias)
         shift = tf.fill(tf.shape(all_own), bound or 0.0)
@@ -98,10 +105,18 @@ def _cross_entropy(
         def gradient(of_loss: tf.Tensor, _):
             # d loss_b / d logit_bj = p_bj - [j = y_b], p = exponentials / total.
             scale = (all_gather(of_loss) / total)[:, None]
-            of_queries = own_part(all_sum(scale * tf.matmul(exponentials, weights))) - of_loss[:, None] * own_weights
-            # As the transpose of a product of [D, B] and [B, K]: faster than to transpose [B, K] in it.
-            of_weights = tf.transpose(tf.matmul(scale * all_queries, exponentials, transpose_a=True))
-            of_weights = tf.tensor_scatter_nd_sub(of_weights, slots[:, None], of_loss[:, None] * queries)
+            of_queries = (
+                own_part(all_sum(scale * tf.matmul(exponentials, weights)))
+                - of_loss[:, None] * own_weights
+            )
+            # As the transpose of a product of [D, B] and [B, K]: faster than to transpose [B, K] in
+            # it.
+            of_weights = tf.transpose(
+                tf.matmul(scale * all_queries, exponentials, transpose_a=True)
+            )
+            of_weights = tf.tensor_scatter_nd_sub(
+                of_weights, slots[:, None], of_loss[:, None] * queries
+            )
             return of_queries, of_weights
 
         return (loss, correct), gradient

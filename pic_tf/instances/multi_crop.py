@@ -12,7 +12,8 @@ class ViewLosses(NamedTuple):
     Attributes:
       losses: float32 [b n].
       weights: float32 [b n], those of the images.
-      correct: bool [b m], whether a view's own row came first, of the m views of the first size, which move rows.
+      correct: bool [b m], whether a view's own row came first, of the m views of the first size,
+        which move rows.
     """
 
     losses: tf.Tensor
@@ -32,14 +33,16 @@ def losses_of_views(
     """Embed all views and compare each with the live rows.
 
     Args:
-      views: [b m, ...] of the backbone's input, the m views of an image one after another; or a group of such views for
-        each size.
+      views: [b m, ...] of the backbone's input, the m views of an image one after another; or a
+        group of such views for each size.
       embed: views -> embedding [b m, D].
-      classify: (embedding, rows, slots int64 [b m]) -> (loss, correct), as an `InstanceClassifier` does.
+      classify: (embedding, rows, slots int64 [b m]) -> (loss, correct), as an `InstanceClassifier`
+        does.
       rows: float32 [K / R, D].
       slots: int64 [b], the row of each image.
       weights: float32 [b], 0 for an image without loss.
-      small_crops_move_rows: whether gradients reach the rows from all groups, or from the first alone.
+      small_crops_move_rows: whether gradients reach the rows from all groups, or from the first
+        alone.
     """
     losses, correct, of_views = [], [], []
     for group, of_size in enumerate(views if isinstance(views, (tuple, list)) else [views]):

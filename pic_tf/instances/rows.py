@@ -17,12 +17,12 @@ _BLOCK = 65536  # rows that cross between host and device at once, over all repl
 class RowSnapshot:
     """The rows of instances, wherever they are, and the ring.
 
-    They are those of all N instances; or, where the others lie on disk, of the n instances whose rows are on the
-    devices.
+    They are those of all N instances; or, where the others lie on disk, of the n instances whose
+    rows are on the devices.
 
-    Slot p of replica r is slot p R + r here, so with the same R, or a divisor of it, every row returns to its
-    slot. With another R a replica takes its instances from the newest on until its slots are full; what finds
-    no slot rests in the store.
+    Slot p of replica r is slot p R + r here, so with the same R, or a divisor of it, every row
+    returns to its slot. With another R a replica takes its instances from the newest on until its
+    slots are full; what finds no slot rests in the store.
 
     Attributes:
       weights: float32 [n, D], w.
@@ -41,14 +41,21 @@ class RowSnapshot:
     instance_ids: np.ndarray | None = None
 
     def index(self, instance_ids: np.ndarray) -> np.ndarray:
-        """Find the rows of these instances; of an instance whose row is not here, and of -1, anything."""
+        """Find the rows of these instances; of an instance whose row is not here, and of -1,
+        anything.
+        """
         if self.instance_ids is None:
             return instance_ids
-        return np.minimum(np.searchsorted(self.instance_ids, instance_ids), len(self.instance_ids) - 1)
+        return np.minimum(
+            np.searchsorted(self.instance_ids, instance_ids), len(self.instance_ids) - 1
+        )
 
 
 def snapshot(
-    classifier: InstanceClassifier, step: int, strategy: tf.distribute.Strategy, here: list[np.ndarray] | None = None
+    classifier: InstanceClassifier,
+    step: int,
+    strategy: tf.distribute.Strategy,
+    here: list[np.ndarray] | None = None,
 ) -> RowSnapshot:
     """Copy the rows of the devices to the host; every worker has to call it.
 
@@ -56,21 +63,27 @@ def snapshot(
       classifier: the layer.
       step: updates applied so far.
       strategy: in whose scope it was made.
-      here: where the store is paged, the row numbers on the device of each of all replicas, int64 [m], -1 for none.
+      here: where the store is paged, the row numbers on the device of each of all replicas, int64
+        [m], -1 for none.
 
     Returns:
       The rows, of all instances, or of those `here`.
     """
     count, slots = classifier.num_replicas, classifier.slots
     instance_ids = None if here is None else ids_here(here)
-    n, dim = classifier.num_instances if here is None else len(instance_ids), classifier.embedding_dim
+    n, dim = (
+        classifier.num_instances if here is None else len(instance_ids),
+        classifier.embedding_dim,
+    )
     weights, momentum = (np.empty([n, dim], np.float32) for _ in range(2))
     stamp = np.full([n], step, np.int64)
     state = RowSnapshot(weights, momentum, stamp, np.zeros(0, np.int64), 0, instance_ids)
 
     @tf.function(reduce_retracing=True)
     def gathered(read, rows: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """Call `read` for rows [m, R], a column a replica: [m R, ...], row by row, then replica by replica."""
+        """Call `read` for rows [m, R], a column a replica: [m R, ...], row by row, then replica
+        by replica.
+        """
 
         def on_replica():
             own = read(tf.gather(rows, collectives.index(), axis=1))
@@ -78,7 +91,8 @@ def snapshot(
                 return own
             interleaved = [collectives.all_gather(x[None]) for x in own]
             return [
-                tf.reshape(tf.transpose(x, [1, 0, *range(2, x.shape.rank)]), [-1, *x.shape[2:]]) for x in interleaved
+                tf.reshape(tf.transpose(x, [1, 0, *range(2, x.shape.rank)]), [-1, *x.shape[2:]])
+                for x in interleaved
             ]
 
         return [strategy.experimental_local_results(x)[0] for x in strategy.run(on_replica)]
@@ -91,28 +105,38 @@ def snapshot(
         for rows in _parts(here) if here is not None else _all_rows(classifier):
             some = rows.reshape(-1) >= 0
             at = state.index(_ids(rows))
-            for table, values in zip((weights, momentum, stamp), gathered(classifier.store.read, tf.constant(rows))):
+            for table, values in zip(
+                (weights, momentum, stamp), gathered(classifier.store.read, tf.constant(rows))
+            ):
                 table[at] = values.numpy()[some]
     whose = []
     each = max(_BLOCK // count, 1)
     for first in range(0, slots, each):
         rows = np.arange(first, min(first + each, slots))
-        ids, w, u = (x.numpy() for x in gathered(ring, tf.constant(np.repeat(rows[:, None], count, axis=1))))
+        ids, w, u = (
+            x.numpy() for x in gathered(ring, tf.constant(np.repeat(rows[:, None], count, axis=1)))
+        )
         live = ids >= 0
         at = state.index(ids[live])
         weights[at], momentum[at], stamp[at] = w[live], u[live], step
         whose.append(ids)
     # Equal in all replicas; read across them it is the first one's.
-    return dataclasses.replace(state, ring=np.concatenate(whose), head=int(classifier.head.numpy()) * count)
+    return dataclasses.replace(
+        state, ring=np.concatenate(whose), head=int(classifier.head.numpy()) * count
+    )
 
 
 def ids_here(here: list[np.ndarray]) -> np.ndarray:
-    """int64 [n] in ascending order, the instances of row numbers of each replica, int64 [m], -1 for none."""
+    """int64 [n] in ascending order, the instances of row numbers of each replica, int64 [m], -1
+    for none.
+    """
     return np.sort(np.concatenate([_ids(rows) for rows in _parts(here)]))
 
 
 def _all_rows(classifier: InstanceClassifier) -> Iterator[np.ndarray]:
-    """Row numbers of all replicas, int64 [m, R], a part at a time; -1 where a replica has one row less."""
+    """Row numbers of all replicas, int64 [m, R], a part at a time; -1 where a replica has one
+    row less.
+    """
     n, count = classifier.num_instances, classifier.num_replicas
     each = max(_BLOCK // count, 1)
     for first in range(0, -(-n // count), each):
@@ -132,7 +156,9 @@ def _ids(rows: np.ndarray) -> np.ndarray:
     return (rows * rows.shape[1] + np.arange(rows.shape[1]))[rows >= 0]
 
 
-def norms(instance_ids: np.ndarray, classifier: InstanceClassifier, strategy: tf.distribute.Strategy) -> np.ndarray:
+def norms(
+    instance_ids: np.ndarray, classifier: InstanceClassifier, strategy: tf.distribute.Strategy
+) -> np.ndarray:
     """Norms of some rows, of resting ones as they were when they left; every worker has to call it.
 
     NaN for rows that are on disk.
@@ -173,14 +199,16 @@ def restore(
 ) -> None:
     """Put rows where they belong, whatever the number of replicas they come from.
 
-    A row of the ring that is not among those `here`, or would leave the device before the ring, rests: in the order
-    of visits that these belong to there is none, but the rows may come from another one.
+    A row of the ring that is not among those `here`, or would leave the device before the ring,
+    rests: in the order of visits that these belong to there is none, but the rows may come from
+    another one.
 
     Args:
       rows: as `snapshot` gave them.
       classifier: the layer.
       strategy: in whose scope it was made.
-      here: where the store is paged, the row numbers that are to be on the devices, as `snapshot` takes them.
+      here: where the store is paged, the row numbers that are to be on the devices, as `snapshot`
+        takes them.
       stay: int64 [m] of each replica, after how many of its views these leave the device.
 
     Raises:
@@ -190,7 +218,9 @@ def restore(
     count = classifier.num_replicas
     ring, head = slots_of_replicas(rows.ring, rows.head, count, classifier.slots)
     if here is not None:
-        views = (np.arange(classifier.slots) - head) % classifier.slots  # until a slot is taken by another row
+        views = (
+            np.arange(classifier.slots) - head
+        ) % classifier.slots  # until a slot is taken by another row
         for recent, numbers, until in zip(ring, here, stay):
             by_number = np.argsort(numbers)
             rank = np.searchsorted(numbers, recent // count, sorter=by_number)
@@ -202,8 +232,13 @@ def restore(
         """Row numbers [m, R] of every replica; values [m, R, ...]."""
 
         def on_replica() -> None:
-            own, *values = (tf.gather(x, collectives.index(), axis=1) for x in (numbers, weights, momentum, stamp))
-            classifier.store.write(tf.where(values[-1] > 0, own, EMPTY), *values)  # the others are as they began
+            own, *values = (
+                tf.gather(x, collectives.index(), axis=1)
+                for x in (numbers, weights, momentum, stamp)
+            )
+            classifier.store.write(
+                tf.where(values[-1] > 0, own, EMPTY), *values
+            )  # the others are as they began
 
         strategy.run(on_replica)
 
@@ -214,7 +249,8 @@ def restore(
         def on_replica() -> None:
             slots = first + tf.range(ids.shape[1], dtype=tf.int64)
             for variable, values in zip(
-                (classifier.ids, classifier.weights_ring, classifier.momentum_ring), (ids, weights, momentum)
+                (classifier.ids, classifier.weights_ring, classifier.momentum_ring),
+                (ids, weights, momentum),
             ):
                 collectives.scatter_rows(variable, slots, values[collectives.index()])
 
@@ -247,15 +283,22 @@ def check_sizes(rows: RowSnapshot, classifier: InstanceClassifier) -> None:
       ValueError: for rows of another number of instances or negatives, or of another size.
     """
     n = classifier.num_instances
-    expected = (n if rows.instance_ids is None else len(rows.instance_ids), classifier.embedding_dim)
+    expected = (
+        n if rows.instance_ids is None else len(rows.instance_ids),
+        classifier.embedding_dim,
+    )
     if rows.weights.shape != expected:
         raise ValueError(f"expected rows {list(expected)}, got {list(rows.weights.shape)}")
     recent = min(len(rows.ring), n)  # with K = N the last slots may be empty
     if recent != classifier.num_negatives:
-        raise ValueError(f"expected rows of {classifier.num_negatives} negatives, got rows of {recent}")
+        raise ValueError(
+            f"expected rows of {classifier.num_negatives} negatives, got rows of {recent}"
+        )
 
 
-def slots_of_replicas(ring: np.ndarray, head: int, count: int, slots: int) -> tuple[np.ndarray, int]:
+def slots_of_replicas(
+    ring: np.ndarray, head: int, count: int, slots: int
+) -> tuple[np.ndarray, int]:
     """Share the ring out among replicas.
 
     Args:

@@ -19,14 +19,17 @@ class StepGuard(tf.Module):
         finite = guard.check(loss, gradients, before, step)
         guard.apply(optimizer, gradients, variables, finite)
 
-    After a skipped step batch statistics, weights and momentum are as before it. A gradient that overflows under loss
-    scaling (float16) leaves no trace either, but counts as skipped only where no scale is left to take off. Create
-    the guard in the strategy's scope.
+    After a skipped step batch statistics, weights and momentum are as before it. A gradient that
+    overflows under loss scaling (float16) leaves no trace either, but counts as skipped only where
+    no scale is left to take off. Create the guard in the strategy's scope.
 
     Args:
-      statistics: batch statistics and other weights that are not trained, which a forward pass may move.
-      optimizers: of the model. One with a method `skip_unless(finite)` is told; any other gets gradients of zero.
-      loss_scaling: the optimizer around one of them that scales the loss; None where it is not scaled.
+      statistics: batch statistics and other weights that are not trained, which a forward pass may
+        move.
+      optimizers: of the model. One with a method `skip_unless(finite)` is told; any other gets
+        gradients of zero.
+      loss_scaling: the optimizer around one of them that scales the loss; None where it is not
+        scaled.
 
     Attributes:
       skipped: int64 variable, steps skipped so far.
@@ -42,11 +45,15 @@ class StepGuard(tf.Module):
         super().__init__(name="guard")
         # With several replicas each has its own batch statistics; frozen weights they share.
         own, alone = tf.VariableSynchronization.ON_READ, collectives.count() == 1
-        self._statistics = [variable for variable in statistics if alone or variable.synchronization == own]
+        self._statistics = [
+            variable for variable in statistics if alone or variable.synchronization == own
+        ]
         self._told = [optimizer for optimizer in optimizers if hasattr(optimizer, "skip_unless")]
         self._loss_scaling = loss_scaling
         self.skipped = collectives.local_variable(lambda: tf.constant(0, tf.int64), "skipped")
-        self.last_skipped = collectives.local_variable(lambda: tf.constant(-1, tf.int64), "last_skipped")
+        self.last_skipped = collectives.local_variable(
+            lambda: tf.constant(-1, tf.int64), "last_skipped"
+        )
 
     def snapshot(self) -> list[tf.Tensor]:
         """Copy the batch statistics as they are before the forward pass."""
@@ -58,10 +65,17 @@ class StepGuard(tf.Module):
 
     def unscaled(self, gradients: list) -> list:
         """The loss's own gradients, of those of the scaled loss."""
-        return self._loss_scaling.get_unscaled_gradients(gradients) if self._loss_scaling else gradients
+        return (
+            self._loss_scaling.get_unscaled_gradients(gradients)
+            if self._loss_scaling
+            else gradients
+        )
 
-    def check(self, loss: tf.Tensor, gradients: list, before: list[tf.Tensor], step: tf.Tensor) -> tf.Tensor:
-        """Decide whether this step is taken, by loss + 1/2 |g|^2 + batch statistics of all replicas.
+    def check(
+        self, loss: tf.Tensor, gradients: list, before: list[tf.Tensor], step: tf.Tensor
+    ) -> tf.Tensor:
+        """Decide whether this step is taken, by loss + 1/2 |g|^2 + batch statistics of all
+        replicas.
 
         A gradient too long for float32 to square counts as not finite.
 
@@ -76,7 +90,9 @@ class StepGuard(tf.Module):
         """
         parts = [tf.nn.l2_loss(tf.convert_to_tensor(g)) for g in gradients if g is not None]
         # An input of 1e21 leaves a finite loss, but no finite variance.
-        parts += [tf.reduce_sum(variable) for variable in self._statistics if variable.dtype.is_floating]
+        parts += [
+            tf.reduce_sum(variable) for variable in self._statistics if variable.dtype.is_floating
+        ]
         everything = loss + tf.add_n([tf.cast(part, tf.float32) for part in parts])
         whole_loss, everything = tf.unstack(collectives.all_sum(tf.stack([loss, everything])))
         finite = tf.math.is_finite(everything)
@@ -84,21 +100,33 @@ class StepGuard(tf.Module):
         for optimizer in self._told:
             optimizer.skip_unless(finite)
         failed = ~finite
-        if self._loss_scaling:  # an overflow is what it looks for, while there is scale left to take off
+        if (
+            self._loss_scaling
+        ):  # an overflow is what it looks for, while there is scale left to take off
             failed &= ~tf.math.is_finite(whole_loss) | (self._loss_scaling.loss_scale <= 1.0)
         self.skipped.assign_add(tf.cast(failed, tf.int64))
         self.last_skipped.assign(tf.where(failed, step, self.last_skipped))
         return finite
 
     def apply(
-        self, optimizer: keras.optimizers.Optimizer, gradients: list, variables: list[tf.Variable], finite: tf.Tensor
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        gradients: list,
+        variables: list[tf.Variable],
+        finite: tf.Tensor,
     ) -> None:
-        """Let an optimizer, or the loss scaling around it, take the step that `check` found finite, or skip it."""
+        """Let an optimizer, or the loss scaling around it, take the step that `check` found
+        finite, or skip it.
+        """
         if optimizer is self._loss_scaling:
             # It looks at these gradients alone, and must skip whatever the guard skips.
             last = max(i for i, g in enumerate(gradients) if g is not None)
             nan = tf.cast(float("nan"), gradients[last].dtype)
-            gradients = [*gradients[:last], tf.where(finite, gradients[last], nan), *gradients[last + 1 :]]
+            gradients = [
+                *gradients[:last],
+                tf.where(finite, gradients[last], nan),
+                *gradients[last + 1 :],
+            ]
         elif optimizer not in self._told:
             gradients = [g if g is None else tf.where(finite, g, 0.0) for g in gradients]
         optimizer.apply_gradients(zip(gradients, variables))

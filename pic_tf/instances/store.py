@@ -6,19 +6,21 @@ import tensorflow as tf
 from pic_tf.instances.first_weights import initial_rows
 from pic_tf.replicas import collectives
 
-EMPTY = np.int64(-1)  # in place of the id of an instance, or of the number of its row, where there is none
+EMPTY = np.int64(
+    -1
+)  # in place of the id of an instance, or of the number of its row, where there is none
 _NO_ROW = np.iinfo(np.int64).max  # sorts behind all row numbers
 
 
 class Store(tf.Module):
     """Rows in device memory: instance weights, their momentum, and the step they left the ring.
 
-    A row is untouched while it rests; who reads it catches it up from its stamp. Row l of replica r is that of
-    instance l R + r. A row that was never written has stamp 0 and the first weights of its instance, which follow
-    from the seed.
+    A row is untouched while it rests; who reads it catches it up from its stamp. Row l of replica r
+    is that of instance l R + r. A row that was never written has stamp 0 and the first weights of
+    its instance, which follow from the seed.
 
-    It has a location for each row of the replica, or, paged, for as many as the sliding window needs; which rows these
-    are changes as the window moves (`instances.paging.pager.Pager`).
+    It has a location for each row of the replica, or, paged, for as many as the sliding window
+    needs; which rows these are changes as the window moves (`instances.paging.pager.Pager`).
 
     Args:
       num_locations: n, rows of a replica that are here.
@@ -39,18 +41,31 @@ class Store(tf.Module):
         super().__init__(name="store")
         self.num_locations, self.paged = num_locations, paged
         self._stddev, self._seed, self._replicas = stddev, seed, collectives.count()
-        self.weights = collectives.local_variable(lambda: tf.zeros([num_locations + 1, dim]), "weights")
-        self.momentum = collectives.local_variable(lambda: tf.zeros([num_locations + 1, dim]), "momentum")
-        self.stamp = collectives.local_variable(lambda: tf.zeros([num_locations + 1], tf.int64), "stamp")
+        self.weights = collectives.local_variable(
+            lambda: tf.zeros([num_locations + 1, dim]), "weights"
+        )
+        self.momentum = collectives.local_variable(
+            lambda: tf.zeros([num_locations + 1, dim]), "momentum"
+        )
+        self.stamp = collectives.local_variable(
+            lambda: tf.zeros([num_locations + 1], tf.int64), "stamp"
+        )
         if paged:
-            self.rows = collectives.local_variable(lambda: tf.fill([num_locations], _NO_ROW), "rows")
-            self.locations = collectives.local_variable(lambda: tf.range(num_locations, dtype=tf.int64), "locations")
+            self.rows = collectives.local_variable(
+                lambda: tf.fill([num_locations], _NO_ROW), "rows"
+            )
+            self.locations = collectives.local_variable(
+                lambda: tf.range(num_locations, dtype=tf.int64), "locations"
+            )
 
     def read(self, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """(weights [b, D], momentum [b, D], stamp [b]) of int64 [b] rows; of -1, and of rows not here, anything."""
+        """(weights [b, D], momentum [b, D], stamp [b]) of int64 [b] rows; of -1, and of rows not
+        here, anything.
+        """
         locations = self._locations(rows)
         weights, momentum, stamp = (
-            collectives.gather_rows(variable, locations) for variable in (self.weights, self.momentum, self.stamp)
+            collectives.gather_rows(variable, locations)
+            for variable in (self.weights, self.momentum, self.stamp)
         )
         new, instance_ids = stamp == 0, rows * self._replicas + collectives.index()
 
@@ -64,18 +79,25 @@ class Store(tf.Module):
         """float32 [b, D], what instances int64 [b] begin with."""
         return initial_rows(instance_ids, self.weights.shape[1], self._stddev, self._seed)
 
-    def write(self, rows: tf.Tensor, weights: tf.Tensor, momentum: tf.Tensor, stamp: tf.Tensor) -> None:
+    def write(
+        self, rows: tf.Tensor, weights: tf.Tensor, momentum: tf.Tensor, stamp: tf.Tensor
+    ) -> None:
         """Put rows to rest.
 
         Args:
-          rows: int64 [b], different from each other; -1, and a row that is not here, writes nothing.
+          rows: int64 [b], different from each other; -1, and a row that is not here, writes
+            nothing.
           weights: float32 [b, D].
           momentum: float32 [b, D].
           stamp: int64 [b], or a scalar for all: updates applied so far.
         """
         locations = self._locations(rows)
         stamps = tf.broadcast_to(stamp, tf.shape(rows))
-        for variable, values in ((self.weights, weights), (self.momentum, momentum), (self.stamp, stamps)):
+        for variable, values in (
+            (self.weights, weights),
+            (self.momentum, momentum),
+            (self.stamp, stamps),
+        ):
             collectives.scatter_rows(variable, locations, values)
 
     def has(self, rows: tf.Tensor) -> tf.Tensor:
@@ -88,4 +110,6 @@ class Store(tf.Module):
             return tf.where(rows < 0, nowhere, rows)
         here = tf.identity(self.rows)
         rank = tf.minimum(tf.searchsorted(here, rows, out_type=tf.int64), self.num_locations - 1)
-        return tf.where(tf.gather(here, rank) == rows, collectives.gather_rows(self.locations, rank), nowhere)
+        return tf.where(
+            tf.gather(here, rank) == rows, collectives.gather_rows(self.locations, rank), nowhere
+        )

@@ -21,7 +21,8 @@ _MIN_ROW = 40  # pixels a row, for its title
 def augmented_views(
     source: Source, preset: Preset, crops: tuple[Crop, ...], count: int, views: int, seed: int
 ) -> np.ndarray:
-    """Picture images and their views in training, a row an image: the middle of the image, then the views.
+    """Picture images and their views in training, a row an image: the middle of the image, then the
+    views.
 
     Args:
       source: the images; `count` of them are drawn by `seed`.
@@ -36,11 +37,18 @@ def augmented_views(
     """
     augmentation, side = augmentation_of(preset), max(crop.size for crop in crops)
     order = epoch_order(len(source), count, seed)
-    _, ids, _ = next(iter(pretraining_batches(source, order, crops=crops, seed=seed, start_step=0, stop_step=1)))
+    _, ids, _ = next(
+        iter(pretraining_batches(source, order, crops=crops, seed=seed, start_step=0, stop_step=1))
+    )
     once = SameImages(order)
-    columns = [next(iter(evaluation_batches(source, ids, image_size=side, crop_fraction=1.0))).numpy() / 255]
+    columns = [
+        next(iter(evaluation_batches(source, ids, image_size=side, crop_fraction=1.0))).numpy()
+        / 255
+    ]
     steps = -(-views // sum(crop.count for crop in crops))
-    for groups, _, _ in pretraining_batches(source, once, crops=crops, seed=seed, start_step=0, stop_step=steps):
+    for groups, _, _ in pretraining_batches(
+        source, once, crops=crops, seed=seed, start_step=0, stop_step=steps
+    ):
         for (images, random), crop in zip(groups, crops):
             augmented = augmentation(images, random).numpy() * STDDEV + MEAN
             of_image = augmented.reshape(count, crop.count, crop.size, crop.size, 3)
@@ -50,7 +58,9 @@ def augmented_views(
 
 
 def _with_margin(column: np.ndarray, side: int) -> np.ndarray:
-    """[count, s, s, 3] -> [count (side + gap), s + gap, 3], white below and at the right of each."""
+    """[count, s, s, 3] -> [count (side + gap), s + gap, 3], white below and at the right of
+    each.
+    """
     count, size = column.shape[:2]
     cells = np.ones([count, side + _GAP, size + _GAP, 3], np.float32)
     cells[:, :size, :size] = column
@@ -86,12 +96,18 @@ def save_views(picture: np.ndarray, titles: list[str], title: str, path: pathlib
 
     height, width = picture.shape[:2]
     zoom = -(-_MIN_ROW * len(titles) // height)  # whole, so that all pixels stay equal
-    figure = plt.figure(figsize=((_LEFT + zoom * width + 10) / DPI, (_TOP + zoom * height + 10) / DPI), dpi=DPI)
+    figure = plt.figure(
+        figsize=((_LEFT + zoom * width + 10) / DPI, (_TOP + zoom * height + 10) / DPI), dpi=DPI
+    )
     whole = figure.get_figwidth() * DPI, figure.get_figheight() * DPI
-    axis = figure.add_axes((_LEFT / whole[0], 10 / whole[1], zoom * width / whole[0], zoom * height / whole[1]))
+    axis = figure.add_axes(
+        (_LEFT / whole[0], 10 / whole[1], zoom * width / whole[0], zoom * height / whole[1])
+    )
     axis.imshow(picture, interpolation="nearest", aspect="auto")
     # As they are: "$" would begin a formula.
-    axis.set_yticks((np.arange(len(titles)) + 0.5) * height / len(titles), titles, fontsize=7, parse_math=False)
+    axis.set_yticks(
+        (np.arange(len(titles)) + 0.5) * height / len(titles), titles, fontsize=7, parse_math=False
+    )
     axis.set_xticks([])
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)

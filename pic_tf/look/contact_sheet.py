@@ -1,4 +1,6 @@
-"""Draw contact sheets: images in groups, framed by whether their classes agree, with a few words under each."""
+"""Draw contact sheets: images in groups, framed by whether their classes agree, with a few words
+under each.
+"""
 
 import dataclasses
 import pathlib
@@ -15,10 +17,18 @@ from pic_tf.look.figures import DPI, save_figure
 
 SIDE = 112  # pixels of an image in a contact sheet
 _FRAME, _GAP, _GROUP_GAP, _MARGIN = 4, 10, 26, 16  # pixels
-_LINE, _TITLE, _BASE = 18, 34, 14  # heights of a line, of the title above all; from a line's top to its letters' feet
+_LINE, _TITLE, _BASE = (
+    18,
+    34,
+    14,
+)  # heights of a line, of the title above all; from a line's top to its letters' feet
 _MIN_WIDTH = 1000  # pixels, for the title
 _SMALL, _LARGE = 7, 10  # sizes of letters in points
-_COLOURS = {True: (46, 140, 60), False: (205, 50, 45), None: (190, 190, 190)}  # of frames: agrees, does not, unknown
+_COLOURS = {
+    True: (46, 140, 60),
+    False: (205, 50, 45),
+    None: (190, 190, 190),
+}  # of frames: agrees, does not, unknown
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -64,7 +74,11 @@ def thumbnails(source: Source, instance_ids: np.ndarray) -> dict[int, np.ndarray
     """
     ids = np.unique(instance_ids)
     try:
-        views = list(evaluation_batches(source, ids, image_size=SIDE, crop_fraction=1.0).unbatch().as_numpy_iterator())
+        views = list(
+            evaluation_batches(source, ids, image_size=SIDE, crop_fraction=1.0)
+            .unbatch()
+            .as_numpy_iterator()
+        )
     except tf.errors.OpError as error:
         raise (find_unreadable(source, ids) or error) from error
     return dict(zip(ids.tolist(), views))
@@ -95,30 +109,46 @@ def save_contact_sheet(rows: Sequence[Sequence[Group]], title: str, path: pathli
         properties = matplotlib.font_manager.FontProperties(**font)
         for left_out in range(len(text)):
             kept = len(text) - left_out
-            short = text if not left_out else f"{text[: kept - kept // 2]}\u2026{text[len(text) - kept // 2 :]}"
+            short = (
+                text
+                if not left_out
+                else f"{text[: kept - kept // 2]}\u2026{text[len(text) - kept // 2 :]}"
+            )
             if renderer.get_text_width_height_descent(short, properties, False)[0] <= room:
                 return short
         return ""
 
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in letters that matplotlib's font lacks
+        warnings.filterwarnings(
+            "ignore", "Glyph .* missing"
+        )  # a name in letters that matplotlib's font lacks
         words = fitting(title, width - 2 * _MARGIN, size=_LARGE)
         # As it is: "$" would begin a formula.
-        figure.text(_MARGIN / width, 1 - (_MARGIN + _BASE) / height, words, size=_LARGE, parse_math=False)
+        figure.text(
+            _MARGIN / width, 1 - (_MARGIN + _BASE) / height, words, size=_LARGE, parse_math=False
+        )
         for x, y, room, text, weight in texts:
             font = {"size": _SMALL, "weight": weight}
             words = fitting(text, room, **font)
-            figure.text(x / width, 1 - (y + _BASE) / height, words, ha="center", parse_math=False, **font)
+            figure.text(
+                x / width, 1 - (y + _BASE) / height, words, ha="center", parse_math=False, **font
+            )
         save_figure(figure, path)
 
 
-def _compose(rows: Sequence[Sequence[Group]]) -> tuple[np.ndarray, list[tuple[float, int, int, str, str]]]:
-    """Compose the sheet without words, uint8 [H, W, 3], and its words: (centre, top, room in pixels, text, weight)."""
+def _compose(
+    rows: Sequence[Sequence[Group]],
+) -> tuple[np.ndarray, list[tuple[float, int, int, str, str]]]:
+    """Compose the sheet without words, uint8 [H, W, 3], and its words: (centre, top, room in
+    pixels, text, weight).
+    """
     framed = SIDE + 2 * _FRAME
     pitch = framed + _GAP
 
     def width_of(groups: Sequence[Group]) -> int:
-        return sum(pitch * len(group.cells) - _GAP for group in groups) + _GROUP_GAP * (len(groups) - 1)
+        return sum(pitch * len(group.cells) - _GAP for group in groups) + _GROUP_GAP * (
+            len(groups) - 1
+        )
 
     def height_of(groups: Sequence[Group]) -> int:
         lines = max(len(cell.lines) for group in groups for cell in group.cells)
@@ -135,9 +165,13 @@ def _compose(rows: Sequence[Sequence[Group]]) -> tuple[np.ndarray, list[tuple[fl
             for i, cell in enumerate(group.cells):
                 x = left + i * pitch
                 canvas[first : first + framed, x : x + framed] = _COLOURS[cell.agrees]
-                canvas[first + _FRAME : first + _FRAME + SIDE, x + _FRAME : x + _FRAME + SIDE] = cell.image
+                canvas[first + _FRAME : first + _FRAME + SIDE, x + _FRAME : x + _FRAME + SIDE] = (
+                    cell.image
+                )
                 for number, line in enumerate(cell.lines):
-                    texts.append((x + framed / 2, first + framed + number * _LINE, framed, line, "normal"))
+                    texts.append(
+                        (x + framed / 2, first + framed + number * _LINE, framed, line, "normal")
+                    )
             left += wide + _GROUP_GAP
         top += height_of(groups)
     return canvas, [text for text in texts if text[3]]

@@ -9,12 +9,19 @@ from pic_tf.data.sources.named import open_dataset
 from pic_tf.evals.knn import nearest
 from pic_tf.look.instance_rows import check_images, most_alike, open_rows
 from pic_tf.look.nearest_images import check_neighbours
-from pic_tf.look.neighbour_tables import NeighbourTable, draw_neighbours, draw_pairs, write_neighbours, write_pairs
+from pic_tf.look.neighbour_tables import (
+    NeighbourTable,
+    draw_neighbours,
+    draw_pairs,
+    write_neighbours,
+    write_pairs,
+)
 from pic_tf.look.settings import RetrievalSettings
 
 
 def find_duplicates_and_outliers(settings: RetrievalSettings) -> str:
-    """Find duplicates and outliers among the training images by the run's instance weights, and write them down.
+    """Find duplicates and outliers among the training images by the run's instance weights, and
+    write them down.
 
     Args:
       settings: as `check_retrieval` passes them; `model` is a run with checkpoints.
@@ -28,7 +35,10 @@ def find_duplicates_and_outliers(settings: RetrievalSettings) -> str:
     """
     tf.config.experimental.enable_op_determinism()
     rows, of_run, path = open_rows(settings.model)
-    dataset, eval_dataset = settings.dataset or of_run.dataset, "" if settings.dataset else of_run.eval_dataset
+    dataset, eval_dataset = (
+        settings.dataset or of_run.dataset,
+        "" if settings.dataset else of_run.eval_dataset,
+    )
     train, _ = open_dataset(dataset, eval_dataset, settings.max_broken)
     check_images(path, train)
     check_neighbours(settings.neighbours, len(rows))
@@ -36,17 +46,24 @@ def find_duplicates_and_outliers(settings: RetrievalSettings) -> str:
     where = f"among {len(rows):,} instances at step {rows.step:,}"
     write_pairs(train, rows.ids[pairs], alike, pathlib.Path(settings.output + "_duplicates.csv"))
     title = f"Duplicates {where}: pairs whose instance weights have the highest cosines"
-    draw_pairs(train, rows.ids[pairs], alike, title, pathlib.Path(settings.output + "_duplicates.png"))
+    draw_pairs(
+        train, rows.ids[pairs], alike, title, pathlib.Path(settings.output + "_duplicates.png")
+    )
     lonely = np.argsort(best, kind="stable")[: settings.count]
     cosines, found = nearest(rows, rows[lonely], settings.neighbours + 1)
-    outliers = NeighbourTable(train, rows.ids[lonely], train, rows.ids[found], cosines).without_themselves()
+    outliers = NeighbourTable(
+        train, rows.ids[lonely], train, rows.ids[found], cosines
+    ).without_themselves()
     write_neighbours(outliers, pathlib.Path(settings.output + "_outliers.csv"))
     title = f"Outliers {where}: images whose instance weights are far from all others"
     draw_neighbours(outliers, title, pathlib.Path(settings.output + "_outliers.png"))
     unvisited = rows.total - len(rows)
     left_out = f" ({unvisited:,} not visited so far left out)" if unvisited else ""
     return (
-        f"{len(rows):,} instances at step {rows.step:,}{left_out}: {len(pairs)} pairs of cosine {alike[-1]:.4f} to "
-        f"{alike[0]:.4f} in {settings.output}_duplicates.png and .csv, {len(lonely)} images with no other nearer than "
-        f"{best[lonely[0]]:.4f} to {best[lonely[-1]]:.4f} in {settings.output}_outliers.png and .csv"
+        f"{len(rows):,} instances at step {rows.step:,}{left_out}: {len(pairs)} pairs of cosine "
+        f"{alike[-1]:.4f} to "
+        f"{alike[0]:.4f} in {settings.output}_duplicates.png and .csv, {len(lonely)} images with "
+        "no other nearer than "
+        f"{best[lonely[0]]:.4f} to {best[lonely[-1]]:.4f} in {settings.output}_outliers.png and "
+        ".csv"
     )

@@ -1,9 +1,10 @@
 """Draw features of images as points of a plane, coloured by class.
 
     python -m pic_tf.look.feature_map --model=RUN --dataset=FOLDER --output=map.png
-    python -m pic_tf.look.feature_map --model=RUN --dataset=FOLDER --method=pca --images=5000 --output=map.png
+    python -m pic_tf.look.feature_map --model=RUN --dataset=FOLDER --method=pca --images=5000
 
-Held-out images are drawn where there are some, otherwise training images; map.csv beside the picture has every point.
+Held-out images are drawn where there are some, otherwise training images; map.csv beside the
+picture has every point.
 """
 
 import functools
@@ -24,4 +25,8 @@ def main() -> None:
 
 if __name__ == "__main__":
     flag_files.define_flags(settings=FeatureMapSettings)
-    command_line.run(main, functools.partial(help_text, FeatureMapSettings), no_memory="lower --image_size or --images")
+    command_line.run(
+        main,
+        functools.partial(help_text, FeatureMapSettings),
+        no_memory="lower --image_size or --images",
+    )

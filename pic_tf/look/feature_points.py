@@ -30,8 +30,9 @@ def points(features: np.ndarray, method: str, seed: int) -> tuple[np.ndarray, tu
     Raises:
       ValueError: where all features are the same.
 
-    Source: van der Maaten and Hinton 2008 (https://jmlr.org/papers/v9/vandermaaten08a.html), begun from the principal
-    components as Kobak and Berens 2019 (https://doi.org/10.1038/s41467-019-13056-x) advise.
+    Source: van der Maaten and Hinton 2008 (https://jmlr.org/papers/v9/vandermaaten08a.html), begun
+    from the principal components as Kobak and Berens 2019
+    (https://doi.org/10.1038/s41467-019-13056-x) advise.
     """
     from sklearn.decomposition import PCA  # slow to import
     from sklearn.manifold import TSNE
@@ -40,17 +41,23 @@ def points(features: np.ndarray, method: str, seed: int) -> tuple[np.ndarray, tu
     features = features.astype(np.float64)
     features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-300)
     if np.ptp(features, axis=0).max() == 0:
-        raise ValueError(f"expected features that differ, got {len(features)} times the same: the backbone is not well")
+        raise ValueError(
+            f"expected features that differ, got {len(features)} times the same: the backbone is "
+            "not well"
+        )
     if method == "pca":
         pca = PCA(2, svd_solver="full")
         found = pca.fit_transform(features)
         shares = pca.explained_variance_ratio_
-        names = tuple(f"principal component {i} ({share:.1%} of the variance)" for i, share in enumerate(shares, 1))
+        names = tuple(
+            f"principal component {i} ({share:.1%} of the variance)"
+            for i, share in enumerate(shares, 1)
+        )
         return found, names
     perplexity = min(_PERPLEXITY, (len(features) - 1) / 3)
     tsne = TSNE(2, perplexity=perplexity, init="pca", learning_rate="auto", random_state=seed)
-    # One thread: several wait for each other in every step, which on a busy machine took 40 times as long, and their
-    # sums, so the map, would depend on their number.
+    # One thread: several wait for each other in every step, which on a busy machine took 40 times
+    # as long, and their sums, so the map, would depend on their number.
     with threadpool_limits(1):
         return tsne.fit_transform(features.astype(np.float32)).astype(np.float64), ("", "")
 
@@ -88,11 +95,17 @@ def save_map(
         count = len(class_names)
         palette = plt.get_cmap("tab10" if count <= 10 else "tab20" if named else "turbo")
         colours = palette(labels if named else labels / (count - 1))
-        axis.scatter(*found.T, color=colours, **style)  # in the order of the ids: no class lies on top of another
+        axis.scatter(
+            *found.T, color=colours, **style
+        )  # in the order of the ids: no class lies on top of another
     if named:
         handles = [axis.scatter([], [], color=palette(i), s=30) for i in range(count)]
-        legend = axis.legend(handles, ["x"] * count, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-        for text, name in zip(legend.get_texts(), class_names):  # only now: "_" at the start would hide it
+        legend = axis.legend(
+            handles, ["x"] * count, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False
+        )
+        for text, name in zip(
+            legend.get_texts(), class_names
+        ):  # only now: "_" at the start would hide it
             text.set_parse_math(False)  # as it is: "$" would begin a formula
             text.set_text(name if len(name) <= 24 else f"{name[:15]}...{name[-6:]}")
     axis.set_xlabel(axes[0])
@@ -122,10 +135,14 @@ def draw_map(settings: FeatureMapSettings) -> str:
     session = open_session(settings)
     source: Source = session.held_out or session.train
     if len(source) < MIN_POINTS:
-        raise ValueError(f"expected at least {MIN_POINTS} images, got {len(source)} in {source.name}")
+        raise ValueError(
+            f"expected at least {MIN_POINTS} images, got {len(source)} in {source.name}"
+        )
     ids = np.arange(len(source))
     if len(ids) > settings.images:
-        ids = np.sort(np.random.default_rng(settings.seed).choice(ids, settings.images, replace=False))
+        ids = np.sort(
+            np.random.default_rng(settings.seed).choice(ids, settings.images, replace=False)
+        )
     ids, features = session.features_of(source, ids)
     found, axes = points(features, settings.method, settings.seed)
     labels = None if source.labels is None else source.labels[ids]
@@ -138,6 +155,9 @@ def draw_map(settings: FeatureMapSettings) -> str:
     save_map(found, axes, labels, source.class_names, title, path)
     table = path.with_suffix(".csv")
     classes = [""] * len(ids) if labels is None else [source.class_names[label] for label in labels]
-    lines = ((i, source.path(i), name, f"{x:.6g}", f"{y:.6g}") for i, name, (x, y) in zip(ids.tolist(), classes, found))
+    lines = (
+        (i, source.path(i), name, f"{x:.6g}", f"{y:.6g}")
+        for i, name, (x, y) in zip(ids.tolist(), classes, found)
+    )
     write_csv(table, [COLUMNS, *lines])
     return f"{title}: {path}, {table}"

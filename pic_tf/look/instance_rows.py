@@ -1,4 +1,6 @@
-"""What the instance weights of a run know about its images: duplicates and outliers among the rows."""
+"""What the instance weights of a run know about its images: duplicates and outliers among the
+rows.
+"""
 
 import dataclasses
 import json
@@ -21,10 +23,11 @@ _BLOCK = 2048  # rows compared at once: 16 MiB of cosines, whatever the number o
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class InstanceRows:
-    """The rows of all instances that have been visited, as they are at a step, in rising order of the ids.
+    """The rows of all instances that have been visited, as they are at a step, in rising order of
+    the ids.
 
-    Rows in the ring are those of the step. One that rests is caught up with what it missed, w <- a w + b u, as if it
-    came back now (paper, Eq. 3).
+    Rows in the ring are those of the step. One that rests is caught up with what it missed, w <- a
+    w + b u, as if it came back now (paper, Eq. 3).
 
     Attributes:
       step: updates applied.
@@ -61,8 +64,8 @@ class InstanceRows:
 def open_rows(run_dir: str) -> tuple[InstanceRows, Config, pathlib.Path]:
     """The instance rows of a run's newest good checkpoint.
 
-    Never visited ones are left out: their stamp is 0, and they are not in the ring. With all instances in the soft-max
-    every row is in the ring, and moves from the first step on.
+    Never visited ones are left out: their stamp is 0, and they are not in the ring. With all
+    instances in the soft-max every row is in the ring, and moves from the first step on.
 
     Args:
       run_dir: output folder of the run.
@@ -77,7 +80,8 @@ def open_rows(run_dir: str) -> tuple[InstanceRows, Config, pathlib.Path]:
     if path is None:
         got = f"{len(damaged)} damaged ones" if damaged else "none"
         raise ValueError(
-            f"expected a training run with checkpoints at {run_dir!r}, got {got}: name the output folder of a run that "
+            f"expected a training run with checkpoints at {run_dir!r}, got {got}: name the output "
+            "folder of a run that "
             "has reached --checkpoint_every"
         )
     for bad, reason in damaged.items():
@@ -85,7 +89,8 @@ def open_rows(run_dir: str) -> tuple[InstanceRows, Config, pathlib.Path]:
     config = flag_files.from_flagfile(str(path / run_folder.FLAGS_FILE))
     if checkpoint_files.has_table(path, checkpoint.INSTANCES):
         raise ValueError(
-            f"expected rows of all images in {str(path)!r}, got those of a window: with --instance_store=disk the "
+            f"expected rows of all images in {str(path)!r}, got those of a window: with "
+            "--instance_store=disk the "
             "others are not in the checkpoint"
         )
     weights, momentum, stamp, ring = (
@@ -95,7 +100,9 @@ def open_rows(run_dir: str) -> tuple[InstanceRows, Config, pathlib.Path]:
     visited[ring[ring >= 0]] = True
     ids = np.flatnonzero(visited)
     if len(ids) < 2:
-        raise ValueError(f"expected at least 2 visited images in {str(path)!r}, got {len(ids)}: train for longer")
+        raise ValueError(
+            f"expected at least 2 visited images in {str(path)!r}, got {len(ids)}: train for longer"
+        )
     step = checkpoint_files.step_of(path)
     factors = np.tile([1.0, 0.0], [len(ids), 1])
     if config.weight_correction:
@@ -123,28 +130,37 @@ def check_images(path: pathlib.Path, train: Source) -> None:
     images = json.loads(checkpoint_files.read_text(path, run_folder.IMAGES_FILE))
     if images != open_data.identity(train):
         raise ValueError(
-            f"expected the {images['count']:,} images whose rows are in {str(path)!r}, got {len(train):,} of which "
+            f"expected the {images['count']:,} images whose rows are in {str(path)!r}, got "
+            f"{len(train):,} of which "
             "some have other names or places: name the run's own with --dataset"
         )
 
 
-def most_alike(rows: InstanceRows, count: int, progress: str = "") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Compare every row with every other one, in blocks; memory does not grow with their number squared.
+def most_alike(
+    rows: InstanceRows, count: int, progress: str = ""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Compare every row with every other one, in blocks; memory does not grow with their number
+    squared.
 
     Args:
-      rows: n rows; anything with `len`, `rows[part]` float32 [m, D] and `rows.exact(part)` float64 [m, D], of length 1.
+      rows: n rows; anything with `len`, `rows[part]` float32 [m, D] and `rows.exact(part)` float64
+        [m, D], of length 1.
       count: pairs to find, at most.
       progress: what to call it on a progress bar; "" for none.
 
     Returns:
-      (the pairs of highest cosine, int64 [p, 2] positions (i, j) with i < j, in falling order of the cosine, the first
-      ones first among equals; their cosines float64 [p]; float32 [n], each row's highest cosine with another one).
+      (the pairs of highest cosine, int64 [p, 2] positions (i, j) with i < j, in falling order of
+      the cosine, the first ones first among equals; their cosines float64 [p]; float32 [n], each
+      row's highest cosine with another one).
     """
     starts = range(0, len(rows), _BLOCK)
     best = np.full(len(rows), -np.inf, np.float32)
     pairs, cosines = np.zeros([0, 2], np.int64), np.zeros(0, np.float32)
     bar = tqdm(
-        total=len(starts) * (len(starts) + 1) // 2, desc=progress, disable=not progress, mininterval=drawing_interval()
+        total=len(starts) * (len(starts) + 1) // 2,
+        desc=progress,
+        disable=not progress,
+        mininterval=drawing_interval(),
     )
     with bar:
         for first in starts:
@@ -153,24 +169,34 @@ def most_alike(rows: InstanceRows, count: int, progress: str = "") -> tuple[np.n
                 other = block if second == first else rows[second : second + _BLOCK]
                 found = block @ other.T
                 if second == first:
-                    found[np.tri(len(block), dtype=bool)] = -np.inf  # itself, and what stands above the diagonal
+                    found[
+                        np.tri(len(block), dtype=bool)
+                    ] = -np.inf  # itself, and what stands above the diagonal
                 for start, highest in ((first, found.max(1)), (second, found.max(0))):
                     part = best[start : start + len(highest)]
                     np.maximum(part, highest, out=part)
-                i, j = _highest(found, count, cosines[-1] if len(cosines) == count else np.float32(-2))
+                i, j = _highest(
+                    found, count, cosines[-1] if len(cosines) == count else np.float32(-2)
+                )
                 pairs = np.concatenate([pairs, np.stack([first + i, second + j], axis=1)])
                 cosines = np.concatenate([cosines, found[i, j]])
                 kept = np.lexsort([*pairs.T[::-1], -cosines])[:count]
                 pairs, cosines = pairs[kept], cosines[kept]
                 bar.update()
-    exact = np.sum(rows.exact(pairs[:, 0]) * rows.exact(pairs[:, 1]), axis=1).round(12)  # equals stay equals
+    exact = np.sum(rows.exact(pairs[:, 0]) * rows.exact(pairs[:, 1]), axis=1).round(
+        12
+    )  # equals stay equals
     kept = np.lexsort([*pairs.T[::-1], -exact])
     return pairs[kept], exact[kept], best
 
 
 def _highest(found: np.ndarray, count: int, least: np.float32) -> tuple[np.ndarray, np.ndarray]:
-    """Where the `count` highest values are, and those equal to the last of them, none of them under `least`."""
-    some = np.flatnonzero(found.max(1) >= least)  # mostly few: all values need not be looked at again
+    """Where the `count` highest values are, and those equal to the last of them, none of them
+    under `least`.
+    """
+    some = np.flatnonzero(
+        found.max(1) >= least
+    )  # mostly few: all values need not be looked at again
     i, j = np.nonzero(found[some] >= least)
     i = some[i]
     if len(i) > count:

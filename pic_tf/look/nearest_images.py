@@ -14,7 +14,8 @@ from pic_tf.look.settings import MAX_IMAGES, RetrievalSettings
 
 
 def retrieve(settings: RetrievalSettings) -> str:
-    """Find the nearest training images of some images by the cosine of their features, and write them down.
+    """Find the nearest training images of some images by the cosine of their features, and write
+    them down.
 
     Args:
       settings: as `check_retrieval` passes them.
@@ -34,20 +35,31 @@ def retrieve(settings: RetrievalSettings) -> str:
     check_neighbours(settings.neighbours, len(train))
     ids = choose_queries(asked, settings.queries, settings.count, settings.seed)
     if len(ids) * (settings.neighbours + 1) > MAX_IMAGES:
-        raise ValueError(f"expected at most {MAX_IMAGES:,} images in a contact sheet, got more: name fewer --queries")
+        raise ValueError(
+            f"expected at most {MAX_IMAGES:,} images in a contact sheet, got more: name fewer "
+            "--queries"
+        )
     ids, features = session.features_of(asked, ids)
     bank, decoded = session.features()
     bank_ids = np.flatnonzero(decoded)
     bank = bank if decoded.all() else bank[decoded]
-    cosines, found = nearest(bank, features, settings.neighbours + among_themselves, "nearest images")
+    cosines, found = nearest(
+        bank, features, settings.neighbours + among_themselves, "nearest images"
+    )
     neighbours = NeighbourTable(asked, ids, train, bank_ids[found], cosines)
     if among_themselves:
         neighbours = neighbours.without_themselves()
     write_neighbours(neighbours, pathlib.Path(settings.output + ".csv"))
     kind = "training" if among_themselves else "held-out"
-    title = f"{len(ids)} {kind} images and the nearest of {len(bank):,} training images, by {session.name}"
+    title = (
+        f"{len(ids)} {kind} images and the nearest of {len(bank):,} training images, by "
+        f"{session.name}"
+    )
     draw_neighbours(neighbours, title, pathlib.Path(settings.output + ".png"))
-    text = f"{len(ids)} {kind} images with their {neighbours.found.shape[1]} nearest of {len(bank):,} training images"
+    text = (
+        f"{len(ids)} {kind} images with their {neighbours.found.shape[1]} nearest of {len(bank):,} "
+        "training images"
+    )
     share = neighbours.agreement()
     text += "" if share is None else f", {share:.1%} of the same class"
     return f"{text}: {settings.output}.png, {settings.output}.csv"
@@ -73,16 +85,23 @@ def choose_queries(source: Source, queries: str, count: int, seed: int) -> np.nd
         unknown = next((part for part in parts if len(part) > 18 or int(part) >= len(source)), None)
         if unknown:
             raise ValueError(
-                f"expected ids from 0 to {len(source) - 1} in --queries, those of {source.name}, got {unknown}"
+                f"expected ids from 0 to {len(source) - 1} in --queries, those of {source.name}, "
+                f"got {unknown}"
             )
         return np.array(list(dict.fromkeys(map(int, parts))), np.int64)
     ids = np.arange(len(source))
     if queries:
         patterns = (queries, f"*/{queries}")
-        ids = ids[[any(fnmatch.fnmatchcase(source.path(i), pattern) for pattern in patterns) for i in range(len(ids))]]
+        ids = ids[
+            [
+                any(fnmatch.fnmatchcase(source.path(i), pattern) for pattern in patterns)
+                for i in range(len(ids))
+            ]
+        ]
     if not len(ids):
         raise ValueError(
-            f"expected ids or a pattern of names of {source.name} in --queries, got {queries!r}, which fits none of "
+            f"expected ids or a pattern of names of {source.name} in --queries, got {queries!r}, "
+            "which fits none of "
             f"{len(source):,}, such as {source.path(0)!r}"
         )
     return np.sort(np.random.default_rng(seed).choice(ids, min(count, len(ids)), replace=False))
@@ -91,4 +110,7 @@ def choose_queries(source: Source, queries: str, count: int, seed: int) -> np.nd
 def check_neighbours(neighbours: int, images: int) -> None:
     """Raise ValueError unless fewer neighbours are asked for than there are images to search."""
     if neighbours >= images:
-        raise ValueError(f"expected --neighbours below the number of images to search ({images:,}), got {neighbours}")
+        raise ValueError(
+            f"expected --neighbours below the number of images to search ({images:,}), got "
+            f"{neighbours}"
+        )

@@ -12,8 +12,26 @@ from pic_tf.data.sources.source import Source
 from pic_tf.files.replaced import replaced
 from pic_tf.look.contact_sheet import Cell, Group, save_contact_sheet, thumbnails
 
-COLUMNS = ("query_id", "query", "query_class", "rank", "neighbour_id", "neighbour", "neighbour_class", "cosine")
-PAIR_COLUMNS = ("rank", "cosine", "first_id", "first", "first_class", "second_id", "second", "second_class")
+COLUMNS = (
+    "query_id",
+    "query",
+    "query_class",
+    "rank",
+    "neighbour_id",
+    "neighbour",
+    "neighbour_class",
+    "cosine",
+)
+PAIR_COLUMNS = (
+    "rank",
+    "cosine",
+    "first_id",
+    "first",
+    "first_class",
+    "second_id",
+    "second",
+    "second_class",
+)
 _PAIRS_A_ROW = 4
 
 
@@ -36,37 +54,54 @@ class NeighbourTable:
     cosines: np.ndarray
 
     def without_themselves(self) -> "NeighbourTable":
-        """Drop each image from its own neighbours, where images were searched for among themselves: k - 1 remain."""
+        """Drop each image from its own neighbours, where images were searched for among
+        themselves: k - 1 remain.
+        """
         others = self.found != self.ids[:, None]
         others[others.all(1), -1] = False  # behind more equals than were asked for
         found, cosines = (x[others].reshape(len(self.ids), -1) for x in (self.found, self.cosines))
         return dataclasses.replace(self, found=found, cosines=cosines)
 
     def agreement(self) -> float | None:
-        """Compute the share of neighbours of the image's class; None where classes are not known."""
+        """Compute the share of neighbours of the image's class; None where classes are not
+        known.
+        """
         if self.asked.labels is None or self.searched.labels is None:
             return None
-        return float(np.mean(self.searched.labels[self.found] == self.asked.labels[self.ids][:, None]))
+        return float(
+            np.mean(self.searched.labels[self.found] == self.asked.labels[self.ids][:, None])
+        )
 
 
 def write_neighbours(neighbours: NeighbourTable, path: pathlib.Path) -> None:
     """Write a CSV file, a line a neighbour."""
     lines = (
         (*_identity(neighbours.asked, i), rank, *_identity(neighbours.searched, j), f"{cosine:.6f}")
-        for i, found, cosines in zip(neighbours.ids.tolist(), neighbours.found.tolist(), neighbours.cosines)
+        for i, found, cosines in zip(
+            neighbours.ids.tolist(), neighbours.found.tolist(), neighbours.cosines
+        )
         for rank, (j, cosine) in enumerate(zip(found, cosines), 1)
     )
     write_csv(path, [COLUMNS, *lines])
 
 
 def draw_neighbours(neighbours: NeighbourTable, title: str, path: pathlib.Path) -> None:
-    """Draw a contact sheet: a row an image, its neighbours at the right, framed by whether the classes agree."""
+    """Draw a contact sheet: a row an image, its neighbours at the right, framed by whether the
+    classes agree.
+    """
     asked, searched = neighbours.asked, neighbours.searched
-    queries, images = thumbnails(asked, neighbours.ids), thumbnails(searched, neighbours.found.ravel())
+    queries, images = (
+        thumbnails(asked, neighbours.ids),
+        thumbnails(searched, neighbours.found.ravel()),
+    )
     rows = []
-    for i, found, cosines in zip(neighbours.ids.tolist(), neighbours.found.tolist(), neighbours.cosines):
+    for i, found, cosines in zip(
+        neighbours.ids.tolist(), neighbours.found.tolist(), neighbours.cosines
+    ):
         cells = (
-            Cell(images[j], (f"{cosine:.3f}", *_class_of(searched, j)), _agree(asked, i, searched, j))
+            Cell(
+                images[j], (f"{cosine:.3f}", *_class_of(searched, j)), _agree(asked, i, searched, j)
+            )
             for j, cosine in zip(found, cosines)
         )
         titles = ("", "") if rows else ("image", "nearest images")
@@ -84,7 +119,9 @@ def write_pairs(source: Source, pairs: np.ndarray, cosines: np.ndarray, path: pa
     write_csv(path, [PAIR_COLUMNS, *lines])
 
 
-def draw_pairs(source: Source, pairs: np.ndarray, cosines: np.ndarray, title: str, path: pathlib.Path) -> None:
+def draw_pairs(
+    source: Source, pairs: np.ndarray, cosines: np.ndarray, title: str, path: pathlib.Path
+) -> None:
     """Draw a contact sheet of pairs, four a row: int64 [p, 2] ids, float [p] cosines."""
     images = thumbnails(source, pairs.ravel())
     groups = []
@@ -116,4 +153,8 @@ def _class_of(source: Source, i: int) -> tuple[str, ...]:
 
 
 def _agree(one: Source, i: int, other: Source, j: int) -> bool | None:
-    return None if one.labels is None or other.labels is None else bool(one.labels[i] == other.labels[j])
+    return (
+        None
+        if one.labels is None or other.labels is None
+        else bool(one.labels[i] == other.labels[j])
+    )

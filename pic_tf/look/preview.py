@@ -25,18 +25,24 @@ _MAX_PIXELS = 50_000_000  # of a picture of views
 
 def _draw_views(values: flags.FlagValues) -> None:
     preset = PRESETS[values.augmentation]()
-    crops = parse_crops(values.crops) if values.crops else (Crop(values.image_size, preset.crop_scale),)
+    crops = (
+        parse_crops(values.crops) if values.crops else (Crop(values.image_size, preset.crop_scale),)
+    )
     pixels = values.count * (1 + values.views) * max(crop.size for crop in crops) ** 2
     if pixels > _MAX_PIXELS:
         raise ValueError(
-            f"expected at most {_MAX_PIXELS:,} pixels, got {pixels:,}: lower --count, --views or the size of views"
+            f"expected at most {_MAX_PIXELS:,} pixels, got {pixels:,}: lower --count, --views or "
+            "the size of views"
         )
     source = open_source(values.images)
     count = min(values.count, len(source))
     picture = augmented_views(source, preset, crops, count, values.views, values.seed)
     ids = epoch_order(len(source), count, values.seed).instance_ids(0).numpy()
     titles = [shortened(os.path.basename(source.path(i))) for i in ids]
-    title = f"{values.augmentation}: the image, then views of {' and '.join(f'{c.size}' for c in crops)} pixels"
+    title = (
+        f"{values.augmentation}: the image, then views of "
+        f"{' and '.join(f'{c.size}' for c in crops)} pixels"
+    )
     save_views(picture, titles, title, pathlib.Path(values.output))
     print(f"{count} images in {values.output}")
 
@@ -50,7 +56,8 @@ def _draw_order(values: flags.FlagValues) -> None:
     steps = values.epochs * (n // b)
     if steps * b > _MAX_POINTS:
         raise ValueError(
-            f"expected at most {_MAX_POINTS:,} visits to draw, got {steps * b:,}: lower --num_instances or --epochs"
+            f"expected at most {_MAX_POINTS:,} visits to draw, got {steps * b:,}: lower "
+            "--num_instances or --epochs"
         )
     names = f"sliding window, W {order.window_size:,}, S {order.window_stride:,}", "epochs"
     save_order(
@@ -66,7 +73,9 @@ def main() -> None:
         raise ValueError("expected --images and --output, or --order_output, got less: see --help")
     for output in filter(None, (values.output, values.order_output)):
         if not (output.endswith(".png") and pathlib.Path(output).absolute().parent.is_dir()):
-            raise ValueError(f"expected a PNG file in a folder that is there, got {output!r}: name another one")
+            raise ValueError(
+                f"expected a PNG file in a folder that is there, got {output!r}: name another one"
+            )
     if values.output:
         _draw_views(values)
     if values.order_output:
@@ -74,14 +83,25 @@ def main() -> None:
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("images", "", "Images to draw views of: a folder, a packed data set, or tfds:NAME.")
-    flags.DEFINE_string("output", "", "PNG file to write the views to. The default '' draws none.")
-    flags.DEFINE_enum("augmentation", "simclr", list(PRESETS), "Published augmentation of the views.")
     flags.DEFINE_string(
-        "crops", "", "Several views of an image in a step, in the form of pic_tf.train. The default '' takes one view."
+        "images", "", "Images to draw views of: a folder, a packed data set, or tfds:NAME."
     )
-    flags.DEFINE_integer("image_size", 224, "Side of a view in pixels, 1 to 2048.", lower_bound=1, upper_bound=2048)
-    flags.DEFINE_integer("count", 6, "Number of images to draw, 1 to 100.", lower_bound=1, upper_bound=100)
+    flags.DEFINE_string("output", "", "PNG file to write the views to. The default '' draws none.")
+    flags.DEFINE_enum(
+        "augmentation", "simclr", list(PRESETS), "Published augmentation of the views."
+    )
+    flags.DEFINE_string(
+        "crops",
+        "",
+        "Several views of an image in a step, in the form of pic_tf.train. The default '' takes "
+        "one view.",
+    )
+    flags.DEFINE_integer(
+        "image_size", 224, "Side of a view in pixels, 1 to 2048.", lower_bound=1, upper_bound=2048
+    )
+    flags.DEFINE_integer(
+        "count", 6, "Number of images to draw, 1 to 100.", lower_bound=1, upper_bound=100
+    )
     flags.DEFINE_integer(
         "views",
         8,
@@ -89,17 +109,33 @@ def define_flags() -> None:
         lower_bound=1,
         upper_bound=100,
     )
-    flags.DEFINE_integer("seed", 0, "Seed of the draw of images, of their views and of the order of visits.")
-    flags.DEFINE_string("order_output", "", "PNG file to write the order of visits to. The default '' draws none.")
-    flags.DEFINE_integer("num_instances", 4000, "Number of images N in the order of visits, >= 1.", lower_bound=1)
-    flags.DEFINE_integer("batch_size", 40, "Images a step, B, in the order of visits, >= 1.", lower_bound=1)
     flags.DEFINE_integer(
-        "window_size", 0, "Window W of the order in images. The default 0 takes the one of training.", lower_bound=0
+        "seed", 0, "Seed of the draw of images, of their views and of the order of visits."
+    )
+    flags.DEFINE_string(
+        "order_output", "", "PNG file to write the order of visits to. The default '' draws none."
     )
     flags.DEFINE_integer(
-        "window_stride", 0, "Stride S of the window in images. The default 0 takes the one of training.", lower_bound=0
+        "num_instances", 4000, "Number of images N in the order of visits, >= 1.", lower_bound=1
     )
-    flags.DEFINE_integer("epochs", 10, "Length of the order to draw, in epochs, >= 1.", lower_bound=1)
+    flags.DEFINE_integer(
+        "batch_size", 40, "Images a step, B, in the order of visits, >= 1.", lower_bound=1
+    )
+    flags.DEFINE_integer(
+        "window_size",
+        0,
+        "Window W of the order in images. The default 0 takes the one of training.",
+        lower_bound=0,
+    )
+    flags.DEFINE_integer(
+        "window_stride",
+        0,
+        "Stride S of the window in images. The default 0 takes the one of training.",
+        lower_bound=0,
+    )
+    flags.DEFINE_integer(
+        "epochs", 10, "Length of the order to draw, in epochs, >= 1.", lower_bound=1
+    )
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
-"""Look at what a run takes for alike: nearest images in feature space, duplicates and outliers by the instance weights.
+"""Look at what a run takes for alike: nearest images in feature space, duplicates and outliers by
+the instance weights.
 
     python -m pic_tf.look.retrieval --model=RUN --dataset=FOLDER --output=retrieval
-    python -m pic_tf.look.retrieval --model=RUN --dataset=FOLDER --queries='cat/*' --count=5 --neighbours=12
+    python -m pic_tf.look.retrieval --model=RUN --dataset=FOLDER --queries='cat/*' --count=5
     python -m pic_tf.look.retrieval --model=RUN --instances --count=20
 
-The first two draw held-out images, each with its nearest training images: retrieval.png, with all numbers in
-retrieval.csv. A data set without held-out images is searched for its own. The third needs no features: pairs of
-training images whose instance weights are nearly the same in retrieval_duplicates.png and .csv, and images whose
-weights are far from all others in retrieval_outliers.png and .csv. Weights tell most where images have come often: at
-the end of a run a copy is the nearest of its original, after a few epochs colours are.
+The first two draw held-out images, each with its nearest training images: retrieval.png, with all
+numbers in retrieval.csv. A data set without held-out images is searched for its own. The third
+needs no features: pairs of training images whose instance weights are nearly the same in
+retrieval_duplicates.png and .csv, and images whose weights are far from all others in
+retrieval_outliers.png and .csv. Weights tell most where images have come often: at the end of a run
+a copy is the nearest of its original, after a few epochs colours are.
 """
 
 import functools

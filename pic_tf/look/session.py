@@ -46,7 +46,9 @@ class Session:
         """Compute features of the training images, as `cached_features` does."""
         return self._cached(self.train, self.views.max_broken, self.cache)
 
-    def features_of(self, source: Source, instance_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def features_of(
+        self, source: Source, instance_ids: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Compute features of a few images; broken ones are left out, however many.
 
         Args:
@@ -60,15 +62,26 @@ class Session:
           ValueError: for an image that cannot be read, or where none can be decoded.
         """
         with tempfile.TemporaryDirectory() as folder:  # other ids the next time
-            features, decoded = self._cached(Subset(source, instance_ids), 1.0, pathlib.Path(folder))
+            features, decoded = self._cached(
+                Subset(source, instance_ids), 1.0, pathlib.Path(folder)
+            )
             if not decoded.any():
-                raise ValueError(f"expected images of {source.name} that can be decoded, got none: choose others")
+                raise ValueError(
+                    f"expected images of {source.name} that can be decoded, got none: choose others"
+                )
             return instance_ids[decoded], features[decoded]
 
-    def _cached(self, source: Source, max_broken: float, cache: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+    def _cached(
+        self, source: Source, max_broken: float, cache: pathlib.Path
+    ) -> tuple[np.ndarray, np.ndarray]:
         size, crop = self.views.image_size, self.views.eval_crop
         return cached_features(
-            self.exported, source, image_size=size, eval_crop=crop, max_broken=max_broken, cache=cache
+            self.exported,
+            source,
+            image_size=size,
+            eval_crop=crop,
+            max_broken=max_broken,
+            cache=cache,
         )
 
 
@@ -91,7 +104,8 @@ def open_session(settings: RetrievalSettings | FeatureMapSettings) -> Session:
         flagfile = pathlib.Path(settings.model) / FLAGS_FILE
         if not flagfile.is_file():
             raise ValueError(
-                f"expected images in --dataset, got '', and {settings.model!r} is no run whose images could be taken: "
+                f"expected images in --dataset, got '', and {settings.model!r} is no run whose "
+                "images could be taken: "
                 "name them"
             )
         of_run = flag_files.from_flagfile(str(flagfile))
@@ -99,4 +113,6 @@ def open_session(settings: RetrievalSettings | FeatureMapSettings) -> Session:
         views = dataclasses.replace(views, eval_dataset=views.eval_dataset or of_run.eval_dataset)
     views = resolve(dataclasses.replace(views, dataset=dataset), exported)
     cache = pathlib.Path(settings.cache_dir or pathlib.Path(views.output_dir) / "features")
-    return Session(exported, *open_dataset(dataset, views.eval_dataset, views.max_broken), views, cache)
+    return Session(
+        exported, *open_dataset(dataset, views.eval_dataset, views.max_broken), views, cache
+    )

@@ -17,48 +17,60 @@ class RetrievalSettings:
 
     model: str = setting(
         "runs/pic",
-        "Backbone to look at: a SavedModel that pic_tf exported, the folder of a finished run, or 'pixels' for raw "
+        "Backbone to look at: a SavedModel that pic_tf exported, the folder of a finished run, or "
+        "'pixels' for raw "
         "pixels.",
     )
     dataset: str = setting(
         "",
-        "Training images, in the forms of pic_tf.train; a folder may hold train and val. The default '' takes those of "
+        "Training images, in the forms of pic_tf.train; a folder may hold train and val. The "
+        "default '' takes those of "
         "the run.",
     )
     eval_dataset: str = setting(
         "",
-        "Images to take queries from, in the forms of --dataset. The default '' takes the held-out ones of it.",
+        "Images to take queries from, in the forms of --dataset. The default '' takes the held-out "
+        "ones of it.",
     )
     instances: bool = setting(
         False,
-        "Search for duplicates and outliers among the instance weights of the run's newest checkpoint instead.",
+        "Search for duplicates and outliers among the instance weights of the run's newest "
+        "checkpoint instead.",
     )
     queries: str = setting(
         "",
-        "Images to search for: ids separated by commas, or a pattern of file names such as 'cat/*', from whose images "
+        "Images to search for: ids separated by commas, or a pattern of file names such as "
+        "'cat/*', from whose images "
         "--count are drawn. The default '' draws --count of all images.",
     )
-    count: int = setting(8, "Number of queries, or of pairs and of outliers with --instances; >= 1.", limit="x >= 1")
+    count: int = setting(
+        8, "Number of queries, or of pairs and of outliers with --instances; >= 1.", limit="x >= 1"
+    )
     neighbours: int = setting(10, "Number of nearest images of each query, >= 1.", limit="x >= 1")
     output: str = setting("retrieval", "Beginning of the names of the files to write.")
     seed: int = setting(0, "Seed of the draw of queries, >= 0.", limit="x >= 0")
     image_size: int | None = setting(
         None,
-        "Side of a view in pixels, 1 to 8192. The default None takes that of pretraining, and 32 for raw pixels.",
+        "Side of a view in pixels, 1 to 8192. The default None takes that of pretraining, and 32 "
+        "for raw pixels.",
         limit="1 <= x <= 8192",
     )
     eval_crop: float | None = setting(
         None,
-        "Side of the central crop as a share of the image's short side, above 0 and at most 1. The default None takes "
+        "Side of the central crop as a share of the image's short side, above 0 and at most 1. The "
+        "default None takes "
         "that of pretraining.",
         limit="0 < x <= 1",
     )
     max_broken: float = setting(
-        0.01, "Largest share of the images that may be broken before the command stops, 0 to 1.", limit="0 <= x <= 1"
+        0.01,
+        "Largest share of the images that may be broken before the command stops, 0 to 1.",
+        limit="0 <= x <= 1",
     )
     cache_dir: str = setting(
         "",
-        "Folder of cached features. The default '' takes the one of pic_tf.evaluate, beside the SavedModel.",
+        "Folder of cached features. The default '' takes the one of pic_tf.evaluate, beside the "
+        "SavedModel.",
     )
 
 
@@ -68,16 +80,20 @@ class FeatureMapSettings:
 
     model: str = setting(
         "runs/pic",
-        "Backbone to look at: a SavedModel that pic_tf exported, the folder of a finished run, or 'pixels' for raw "
+        "Backbone to look at: a SavedModel that pic_tf exported, the folder of a finished run, or "
+        "'pixels' for raw "
         "pixels.",
     )
     dataset: str = setting(
         "",
-        "Training images, in the forms of pic_tf.train; a folder may hold train and val. The default '' takes those of "
+        "Training images, in the forms of pic_tf.train; a folder may hold train and val. The "
+        "default '' takes those of "
         "the run.",
     )
     eval_dataset: str = setting(
-        "", "Images to draw, in the forms of --dataset. The default '' takes the held-out images of --dataset."
+        "",
+        "Images to draw, in the forms of --dataset. The default '' takes the held-out images of "
+        "--dataset.",
     )
     method: str = setting(
         "tsne",
@@ -85,27 +101,36 @@ class FeatureMapSettings:
         choices=METHODS,
     )
     images: int = setting(
-        2000, "Largest number of images, 4 to 20000. More are thinned out by --seed.", limit="4 <= x <= 20000"
+        2000,
+        "Largest number of images, 4 to 20000. More are thinned out by --seed.",
+        limit="4 <= x <= 20000",
     )
     seed: int = setting(0, "Seed of the draw of images and of t-SNE, >= 0.", limit="x >= 0")
-    output: str = setting("map.png", "PNG file to write; the CSV file of the points beside it has the same name.")
+    output: str = setting(
+        "map.png", "PNG file to write; the CSV file of the points beside it has the same name."
+    )
     image_size: int | None = setting(
         None,
-        "Side of a view in pixels, 1 to 8192. The default None takes that of pretraining, and 32 for raw pixels.",
+        "Side of a view in pixels, 1 to 8192. The default None takes that of pretraining, and 32 "
+        "for raw pixels.",
         limit="1 <= x <= 8192",
     )
     eval_crop: float | None = setting(
         None,
-        "Side of the central crop as a share of the image's short side, above 0 and at most 1. The default None takes "
+        "Side of the central crop as a share of the image's short side, above 0 and at most 1. The "
+        "default None takes "
         "that of pretraining.",
         limit="0 < x <= 1",
     )
     max_broken: float = setting(
-        0.01, "Largest share of the images that may be broken before the command stops, 0 to 1.", limit="0 <= x <= 1"
+        0.01,
+        "Largest share of the images that may be broken before the command stops, 0 to 1.",
+        limit="0 <= x <= 1",
     )
     cache_dir: str = setting(
         "",
-        "Folder of cached features. The default '' takes the one of pic_tf.evaluate, beside the SavedModel.",
+        "Folder of cached features. The default '' takes the one of pic_tf.evaluate, beside the "
+        "SavedModel.",
     )
 
 
@@ -122,12 +147,14 @@ def check_retrieval(settings: RetrievalSettings) -> None:
     images = settings.count * (settings.neighbours + 1)
     if images > MAX_IMAGES:
         raise ValueError(
-            f"expected at most {MAX_IMAGES:,} images in a contact sheet, got {images:,}: lower --count or --neighbours"
+            f"expected at most {MAX_IMAGES:,} images in a contact sheet, got {images:,}: lower "
+            "--count or --neighbours"
         )
     folder = pathlib.Path(settings.output).absolute().parent
     if not folder.is_dir() or settings.output.endswith("/") or not settings.output:
         raise ValueError(
-            f"expected the beginning of file names in a folder that is there, got --output={settings.output!r}: name "
+            "expected the beginning of file names in a folder that is there, got "
+            f"--output={settings.output!r}: name "
             "another"
         )
 
@@ -144,4 +171,7 @@ def check_feature_map(settings: FeatureMapSettings) -> None:
     check_ranges(settings)
     path = pathlib.Path(settings.output)
     if path.suffix != ".png" or not path.absolute().parent.is_dir():
-        raise ValueError(f"expected a PNG file in a folder that is there, got {settings.output!r}: name another one")
+        raise ValueError(
+            f"expected a PNG file in a folder that is there, got {settings.output!r}: name another "
+            "one"
+        )

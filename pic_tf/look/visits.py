@@ -17,7 +17,9 @@ def save_order(orders: dict[str, np.ndarray], path: pathlib.Path) -> None:
     """Draw `visits` of several orders by name, position against step."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, len(orders), figsize=(5 * len(orders), 3.8), layout="constrained", sharey=True)
+    figure, axes = plt.subplots(
+        1, len(orders), figsize=(5 * len(orders), 3.8), layout="constrained", sharey=True
+    )
     for axis, (name, positions) in zip(axes, orders.items()):
         steps = np.repeat(np.arange(len(positions)), positions.shape[1])
         axis.scatter(steps, positions.ravel(), s=1, linewidths=0, color="tab:blue", alpha=0.6)

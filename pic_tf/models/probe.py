@@ -6,13 +6,19 @@ import tf_keras as keras
 
 from pic_tf.replicas import collectives
 
-_MOMENTUM, _STATISTICS, _EPSILON = 0.9, 0.99, 1e-5  # of SGD; of the running mean and variance; as in the networks
+_MOMENTUM, _STATISTICS, _EPSILON = (
+    0.9,
+    0.99,
+    1e-5,
+)  # of SGD; of the running mean and variance; as in the networks
 
 
 class LinearProbe(keras.layers.Layer):
-    """logits = W (f - mean) / sqrt(variance) + b, with W and b by SGD with momentum, mean and variance running ones.
+    """logits = W (f - mean) / sqrt(variance) + b, with W and b by SGD with momentum, mean and
+    variance running ones.
 
-    The scaling makes one learning rate fit any backbone, whose features grow and shrink while it learns.
+    The scaling makes one learning rate fit any backbone, whose features grow and shrink while it
+    learns.
 
     Args:
       feature_dim: C.
@@ -26,18 +32,27 @@ class LinearProbe(keras.layers.Layer):
       variance: float32 [C], of the features.
       accuracy: running metric over the probe's own batches.
 
-    Source: online linear evaluation as in BYOL (https://arxiv.org/abs/2006.07733, Appendix C.1); the normalisation
-    without scale and offset: MAE (https://arxiv.org/abs/2111.06377, Appendix A.1).
+    Source: online linear evaluation as in BYOL (https://arxiv.org/abs/2006.07733, Appendix C.1);
+    the normalisation without scale and offset: MAE (https://arxiv.org/abs/2111.06377, Appendix
+    A.1).
     """
 
-    def __init__(self, feature_dim: int, classes: int, learning_rate: float = 0.1, name: str = "probe"):
+    def __init__(
+        self, feature_dim: int, classes: int, learning_rate: float = 0.1, name: str = "probe"
+    ):
         super().__init__(name=name, dtype="float32", trainable=False)
         self.learning_rate = learning_rate
         shapes = {"kernel": [feature_dim, classes], "bias": [classes]}
-        shapes |= {f"{weight}_momentum": shape for weight, shape in shapes.items()} | {"mean": [feature_dim]}
+        shapes |= {f"{weight}_momentum": shape for weight, shape in shapes.items()} | {
+            "mean": [feature_dim]
+        }
         for weight, shape in shapes.items():
-            setattr(self, weight, self.add_weight(weight, shape, initializer="zeros", trainable=False))
-        self.variance = self.add_weight("variance", [feature_dim], initializer="ones", trainable=False)
+            setattr(
+                self, weight, self.add_weight(weight, shape, initializer="zeros", trainable=False)
+            )
+        self.variance = self.add_weight(
+            "variance", [feature_dim], initializer="ones", trainable=False
+        )
         self.accuracy = keras.metrics.Mean("probe_accuracy")
         self.built = True
 
@@ -56,7 +71,9 @@ class LinearProbe(keras.layers.Layer):
         features = tf.stop_gradient(tf.cast(features, tf.float32))
         count = tf.maximum(collectives.all_sum(tf.reduce_sum(weights)), 1.0)
         mean = collectives.all_sum(tf.reduce_sum(weights[:, None] * features, 0)) / count
-        square = collectives.all_sum(tf.reduce_sum(weights[:, None] * (features - mean) ** 2, 0)) / count
+        square = (
+            collectives.all_sum(tf.reduce_sum(weights[:, None] * (features - mean) ** 2, 0)) / count
+        )
         # The scaling is of the running statistics, those of this batch included.
         for statistic, now in ((self.mean, mean), (self.variance, square)):
             _assign(statistic, _STATISTICS * statistic + (1 - _STATISTICS) * now)
@@ -90,5 +107,7 @@ class LinearProbe(keras.layers.Layer):
 
 
 def _assign(variable: tf.Variable, value: tf.Tensor) -> None:
-    """Assign in this replica; all have the same value, so there is nothing for the strategy to average."""
+    """Assign in this replica; all have the same value, so there is nothing for the strategy to
+    average.
+    """
     tf.raw_ops.AssignVariableOp(resource=variable.handle, value=value)

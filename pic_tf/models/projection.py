@@ -15,8 +15,8 @@ def projection_head(
         linear:  z = W h + b
         none:    z = h
 
-    The normalised head is not in the paper; it is for short trainings, which it makes faster. It takes off what the
-    embeddings of a young network have in common.
+    The normalised head is not in the paper; it is for short trainings, which it makes faster. It
+    takes off what the embeddings of a young network have in common.
 
     Args:
       kind: name of the equation, "mlp", "mlp_bn", "linear" or "none".
@@ -30,8 +30,9 @@ def projection_head(
     Raises:
       ValueError: for another kind.
 
-    Source: paper, Section 2.1 and Table 1 (two-layer FC head, no batch normalisation). Normalised heads: SimSiam
-    (https://arxiv.org/abs/2011.10566), Section 3; MoCo v3 (https://arxiv.org/abs/2104.02057), Section 3.
+    Source: paper, Section 2.1 and Table 1 (two-layer FC head, no batch normalisation). Normalised
+    heads: SimSiam (https://arxiv.org/abs/2011.10566), Section 3; MoCo v3
+    (https://arxiv.org/abs/2104.02057), Section 3.
     """
     if kind not in HEADS:
         raise ValueError(f"expected head to be one of {', '.join(HEADS)}, got {kind!r}")
@@ -62,12 +63,15 @@ def feature_dim(backbone: keras.Model) -> int:
     shape = getattr(backbone, "output_shape", None)
     if not isinstance(shape, tuple) or len(shape) not in (2, 4) or shape[-1] is None:
         raise ValueError(
-            f"expected a backbone with one output [B, C] or [B, h, w, C] of known C, got {shape}: build it with "
+            f"expected a backbone with one output [B, C] or [B, h, w, C] of known C, got {shape}: "
+            "build it with "
             "keras.Input, or wrap it in a keras.Sequential with an input shape"
         )
     return shape[-1]
 
 
 def _uniform() -> keras.initializers.Initializer:
-    """U(-1 / sqrt(fan_in), 1 / sqrt(fan_in)), the initialisation of the heads the recipe was tuned with."""
+    """U(-1 / sqrt(fan_in), 1 / sqrt(fan_in)), the initialisation of the heads the recipe was
+    tuned with.
+    """
     return keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")

@@ -16,7 +16,9 @@ DEPTHS = tuple(STAGES)
 _EXPANSION = 4  # output channels of a bottleneck block for each inner channel
 
 
-def resnet(depth: int = 50, stem: str = "imagenet", width: int = 64, keras: ModuleType = tf_keras) -> tf_keras.Model:
+def resnet(
+    depth: int = 50, stem: str = "imagenet", width: int = 64, keras: ModuleType = tf_keras
+) -> tf_keras.Model:
     """Build a residual network that ends in global average pooling.
 
     Convolutions have He initialisation by fan-out, the last batch normalisation of a block starts
@@ -28,11 +30,12 @@ def resnet(depth: int = 50, stem: str = "imagenet", width: int = 64, keras: Modu
       stem: "imagenet" (7 x 7 stride 2, then 3 x 3 max pooling stride 2) or "small" (3 x 3 stride 1,
         for images of about 8 to 64 pixels).
       width: channels of the first stage; 64 is the published network.
-      keras: the Keras to build the network with: `tf_keras`, or Keras 3 for a model that needs nothing of this package.
+      keras: the Keras to build the network with: `tf_keras`, or Keras 3 for a model that needs
+        nothing of this package.
 
     Returns:
-      Model of that Keras from float32 [B, H, W, 3], any H and W, normalised by channel, to float32 features
-      [B, C], C = 8 width (depths 18 and 34) or 32 width.
+      Model of that Keras from float32 [B, H, W, 3], any H and W, normalised by channel, to float32
+      features [B, C], C = 8 width (depths 18 and 34) or 32 width.
 
     Raises:
       ValueError: for another depth or stem, or a width below 1.
@@ -85,10 +88,12 @@ def _shortcut(keras: ModuleType, x, channels: int, stride: int, name: str):
     return _conv(keras, x, channels, 1, stride, f"{name}_shortcut")
 
 
-def _conv(keras: ModuleType, x, channels: int, size: int, stride: int, name: str, gamma: str = "ones"):
+def _conv(
+    keras: ModuleType, x, channels: int, size: int, stride: int, name: str, gamma: str = "ones"
+):
     """Convolution and batch normalisation."""
-    # Padding by size // 2 on every side, as the published networks. TensorFlow's "same" does so at stride 1 but
-    # pads a strided convolution on the far side only, so there we do it.
+    # Padding by size // 2 on every side, as the published networks. TensorFlow's "same" does so at
+    # stride 1 but pads a strided convolution on the far side only, so there we do it.
     padding = "same"
     if size > 1 and stride > 1:
         x = keras.layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x)
@@ -103,7 +108,9 @@ def _conv(keras: ModuleType, x, channels: int, size: int, stride: int, name: str
         name=f"{name}_conv",
     )(x)
     # Momentum 0.9 and epsilon 1e-5 are the published networks'; Keras' own are 0.99 and 1e-3.
-    norm = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, gamma_initializer=gamma, name=f"{name}_bn")
+    norm = keras.layers.BatchNormalization(
+        momentum=0.9, epsilon=1e-5, gamma_initializer=gamma, name=f"{name}_bn"
+    )
     return norm(x)
 
 

@@ -7,7 +7,9 @@ from pic_tf.optim.lazy_sgd import LazySGD
 
 
 def check_lazy_sgd(
-    optimizer: keras.optimizers.Optimizer, strategy: tf.distribute.Strategy, jit_compile: bool | None
+    optimizer: keras.optimizers.Optimizer,
+    strategy: tf.distribute.Strategy,
+    jit_compile: bool | None,
 ) -> None:
     """Check the optimizer of head and rows.
 
@@ -22,14 +24,18 @@ def check_lazy_sgd(
     """
     if not isinstance(optimizer, LazySGD):
         raise TypeError(
-            f"expected a pic_tf.LazySGD, got {type(optimizer).__name__}: other optimizers cannot update rows that "
+            f"expected a pic_tf.LazySGD, got {type(optimizer).__name__}: other optimizers cannot "
+            "update rows that "
             "rest between visits"
         )
     if not strategy.extended.variable_created_in_scope(optimizer.history.products):
-        raise ValueError("expected a LazySGD made in the strategy's scope, got one made outside: build it there")
+        raise ValueError(
+            "expected a LazySGD made in the strategy's scope, got one made outside: build it there"
+        )
     if jit_compile and strategy.num_replicas_in_sync > 1:
         raise ValueError(
-            f"expected jit_compile=False with {strategy.num_replicas_in_sync} replicas, got True: XLA does not compile "
+            f"expected jit_compile=False with {strategy.num_replicas_in_sync} replicas, got True: "
+            "XLA does not compile "
             "what crosses between them (on TPUs the step is always compiled)"
         )
 
@@ -37,7 +43,8 @@ def check_lazy_sgd(
 def check_loss_scaling(
     backbone_optimizer: keras.optimizers.Optimizer | None, variables_of_head: list[tf.Variable]
 ) -> None:
-    """Check that a backbone's own optimizer can skip a step that overflows in float16, and the head tells of it.
+    """Check that a backbone's own optimizer can skip a step that overflows in float16, and the head
+    tells of it.
 
     Args:
       backbone_optimizer: None where one optimizer moves backbone and head.
@@ -46,8 +53,11 @@ def check_loss_scaling(
     Raises:
       ValueError: where it cannot.
     """
-    if backbone_optimizer and not (hasattr(backbone_optimizer, "skip_unless") and variables_of_head):
+    if backbone_optimizer and not (
+        hasattr(backbone_optimizer, "skip_unless") and variables_of_head
+    ):
         raise ValueError(
-            "expected no backbone_optimizer with mixed_float16, or LARS beside a head that trains, got "
+            "expected no backbone_optimizer with mixed_float16, or LARS beside a head that trains, "
+            "got "
             f"{type(backbone_optimizer).__name__}: use mixed_bfloat16"
         )

@@ -1,4 +1,6 @@
-"""Products of the optimizer's update matrices between any two steps, exact for any learning rates."""
+"""Products of the optimizer's update matrices between any two steps, exact for any learning
+rates.
+"""
 
 import numpy as np
 import tensorflow as tf
@@ -43,8 +45,12 @@ class ProductHistory(tf.Module):
           matrix: float64 [2, 2], M_t.
         """
         with tf.control_dependencies([self._check(step)]):
-            blocks = self._first[:-1] + tf.bitwise.right_shift(step, tf.range(self.levels, dtype=tf.int64))
-        collectives.scatter_rows(self.products, blocks, matrix @ collectives.gather_rows(self.products, blocks))
+            blocks = self._first[:-1] + tf.bitwise.right_shift(
+                step, tf.range(self.levels, dtype=tf.int64)
+            )
+        collectives.scatter_rows(
+            self.products, blocks, matrix @ collectives.gather_rows(self.products, blocks)
+        )
 
     def between(self, start: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
         """Multiply M_{end-1} ... M_start.
@@ -57,7 +63,8 @@ class ProductHistory(tf.Module):
           float64 [n, 2, 2]; the identity where start = end.
         """
         product = tf.eye(2, batch_shape=tf.shape(start), dtype=tf.float64)
-        # Up: take the odd block of a level, so that `start` is aligned for the next. Then down: take what fits.
+        # Up: take the odd block of a level, so that `start` is aligned for the next. Then down:
+        # take what fits.
         up = [(level, True) for level in range(self.levels - 1)]
         for level, odd_only in up + [(level, False) for level in reversed(range(self.levels))]:
             length = tf.constant(1 << level, tf.int64)
@@ -66,7 +73,9 @@ class ProductHistory(tf.Module):
             if odd_only:
                 take &= block % 2 == 1
             last = self._first[level + 1] - 1
-            factor = collectives.gather_rows(self.products, tf.minimum(self._first[level] + block, last))
+            factor = collectives.gather_rows(
+                self.products, tf.minimum(self._first[level] + block, last)
+            )
             product = tf.where(take[:, None, None], factor @ product, product)
             start = tf.where(take, start + length, start)
         return product
@@ -75,7 +84,8 @@ class ProductHistory(tf.Module):
         return tf.debugging.assert_less(
             step,
             tf.constant(self.capacity, tf.int64),
-            f"expected at most {self.capacity} updates, got one more: create LazySGD with a larger max_updates",
+            f"expected at most {self.capacity} updates, got one more: create LazySGD with a larger "
+            "max_updates",
         )
 
 
@@ -92,24 +102,31 @@ def resized(products: np.ndarray, capacity: int, new_capacity: int, steps: int) 
       float64 [about 2 new T, 2, 2].
 
     Raises:
-      ValueError: where there is no room for what is recorded, or the products are not those of T matrices.
+      ValueError: where there is no room for what is recorded, or the products are not those of T
+        matrices.
     """
     first, new_first = _first_blocks(capacity), _first_blocks(new_capacity)
     if steps > new_capacity:
         raise ValueError(f"expected room for the {steps} steps recorded, got {new_capacity}")
     if len(products) != first[-1]:
-        raise ValueError(f"expected {first[-1]} products of a history of {capacity} steps, got {len(products)}")
+        raise ValueError(
+            f"expected {first[-1]} products of a history of {capacity} steps, got {len(products)}"
+        )
     result = np.tile(np.eye(2), (new_first[-1], 1, 1))
     for level in range(len(new_first) - 1):
         # Above the old levels the first block holds what their last one does: everything.
         old = min(level, len(first) - 2)
         blocks = min(first[old + 1] - first[old], new_first[level + 1] - new_first[level])
-        result[new_first[level] : new_first[level] + blocks] = products[first[old] : first[old] + blocks]
+        result[new_first[level] : new_first[level] + blocks] = products[
+            first[old] : first[old] + blocks
+        ]
     return result
 
 
 def _first_blocks(capacity: int) -> np.ndarray:
-    """int64 [levels + 1], first block of each level: level l has ceil(T / 2^l) blocks, the last level one."""
+    """int64 [levels + 1], first block of each level: level l has ceil(T / 2^l) blocks, the last
+    level one.
+    """
     levels = (capacity - 1).bit_length() + 1
     sizes = [-(-capacity >> level) for level in range(levels)]
     return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)

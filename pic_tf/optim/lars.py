@@ -9,14 +9,15 @@ from pic_tf.replicas import collectives
 
 @keras.utils.register_keras_serializable("pic_tf")
 class LARS(keras.optimizers.Optimizer):
-    """SGD with momentum whose updates have a length in proportion to the tensor's own, layer by layer.
+    """SGD with momentum whose updates have a length in proportion to the tensor's own, layer by
+    layer.
 
     For a tensor of rank 2 and more:
 
         d = c |w| / |g + lambda w| (g + lambda w),    u <- m u + d,    w <- w - eta_t u,
 
-    where d = g + lambda w if w or g + lambda w is 0. Biases and normalisation parameters (rank 0 and 1) take d = g,
-    without decay.
+    where d = g + lambda w if w or g + lambda w is 0. Biases and normalisation parameters (rank 0
+    and 1) take d = g, without decay.
 
         model.compile(LazySGD(rate), backbone_optimizer=LARS(rate))
 
@@ -33,8 +34,8 @@ class LARS(keras.optimizers.Optimizer):
     Raises:
       ValueError: for a momentum, weight decay or trust coefficient out of range.
 
-    Source: You et al. 2017 (https://arxiv.org/abs/1708.03888), here as its authors' code has it: no decay where the
-    length is not adapted, and momentum after the scaling.
+    Source: You et al. 2017 (https://arxiv.org/abs/1708.03888), here as its authors' code has it: no
+    decay where the length is not adapted, and momentum after the scaling.
     """
 
     def __init__(
@@ -68,7 +69,9 @@ class LARS(keras.optimizers.Optimizer):
         self._built = True
 
     def skip_unless(self, finite: tf.Tensor) -> None:
-        """Decide whether `apply_gradients` moves anything from now on; bool scalar, the same in all replicas."""
+        """Decide whether `apply_gradients` moves anything from now on; bool scalar, the same in
+        all replicas.
+        """
         self.taken.assign(finite)
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:

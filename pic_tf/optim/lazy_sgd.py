@@ -1,4 +1,6 @@
-"""SGD as the paper writes it, for parameters that every step updates and for rows that rest between visits."""
+"""SGD as the paper writes it, for parameters that every step updates and for rows that rest
+between visits.
+"""
 
 import tensorflow as tf
 import tf_keras as keras
@@ -10,21 +12,24 @@ from pic_tf.replicas import collectives
 
 @keras.utils.register_keras_serializable("pic_tf")
 class LazySGD(keras.optimizers.Optimizer):
-    """SGD with momentum outside the learning rate and coupled weight decay, and its lazy correction.
+    """SGD with momentum outside the learning rate and coupled weight decay, and its lazy
+    correction.
 
     Every update, of any parameter (Eq. 2):
 
         u <- m u + (g + lambda w),    w <- w - eta_t u.
 
-    A row that takes no part has g = 0, so its future is known (Eq. 3, with the matrix entry lost in print):
+    A row that takes no part has g = 0, so its future is known (Eq. 3, with the matrix entry lost in
+    print):
 
         [w; u] <- M_t [w; u],    M_t = [[1 - eta_t lambda, -eta_t m], [lambda, m]].
 
-    It may rest untouched from step s to step t, and M_{t-1} ... M_s then catches it up at once. Where the paper takes
-    a power of one matrix, we take the exact product of the rates that were applied. A skipped step has M_t = I.
+    It may rest untouched from step s to step t, and M_{t-1} ... M_s then catches it up at once.
+    Where the paper takes a power of one matrix, we take the exact product of the rates that were
+    applied. A skipped step has M_t = I.
 
-    Keras' SGD does neither: it multiplies the rate into the momentum, where a changing rate acts differently, and its
-    weight decay is decoupled.
+    Keras' SGD does neither: it multiplies the rate into the momentum, where a changing rate acts
+    differently, and its weight decay is decoupled.
 
     Args:
       learning_rate: float, or a LearningRateSchedule of the step; callbacks may change a float.
@@ -35,7 +40,8 @@ class LazySGD(keras.optimizers.Optimizer):
 
     Attributes:
       taken: bool variable, see `skip_unless`.
-      applied: int64 variable, number of updates that were taken. `iterations` counts skipped steps too.
+      applied: int64 variable, number of updates that were taken. `iterations` counts skipped steps
+        too.
 
     Raises:
       ValueError: for a momentum or weight decay out of range.
@@ -76,8 +82,8 @@ class LazySGD(keras.optimizers.Optimizer):
         """Decide whether `apply_gradients` and `update` move anything from now on.
 
         Args:
-          finite: bool scalar, the same in all replicas. Where it is False, a step leaves parameters, momentum and
-            resting rows as they are.
+          finite: bool scalar, the same in all replicas. Where it is False, a step leaves
+            parameters, momentum and resting rows as they are.
         """
         self.taken.assign(finite)
 
@@ -86,21 +92,29 @@ class LazySGD(keras.optimizers.Optimizer):
         momentum = self.momentums[self._index_dict[self._var_key(variable)]]
         gradient = tf.convert_to_tensor(gradient)  # weight decay makes a sparse gradient dense
         direction = gradient + self.coupled_weight_decay * tf.convert_to_tensor(variable)
-        self._move(tf.where(self.taken, direction, tf.zeros([], direction.dtype)), variable, momentum)
+        self._move(
+            tf.where(self.taken, direction, tf.zeros([], direction.dtype)), variable, momentum
+        )
 
     def apply_gradients(self, grads_and_vars, **kwargs) -> tf.Variable:
         """Update every variable by Eq. 2, and append M_t to the history."""
         step, grads_and_vars = tf.identity(self.iterations), list(grads_and_vars)
         result = super().apply_gradients(grads_and_vars, **kwargs)
-        if not grads_and_vars:  # no head, and a backbone with another optimizer: Keras counts no step then
+        if (
+            not grads_and_vars
+        ):  # no head, and a backbone with another optimizer: Keras counts no step then
             result = self.iterations.assign_add(1)
         # Only now is `learning_rate` the rate of this update.
         taken = tf.identity(self.taken)
-        self.history.record(step, tf.where(taken, self._update_matrix(), tf.eye(2, dtype=tf.float64)))
+        self.history.record(
+            step, tf.where(taken, self._update_matrix(), tf.eye(2, dtype=tf.float64))
+        )
         self.applied.assign_add(tf.cast(taken, tf.int64))
         return result
 
-    def update(self, gradient: tf.Tensor, values: tf.Tensor, variable: tf.Variable, momentum: tf.Variable) -> None:
+    def update(
+        self, gradient: tf.Tensor, values: tf.Tensor, variable: tf.Variable, momentum: tf.Variable
+    ) -> None:
         """Update in place by Eq. 2: u <- m u + (g + lambda w), w <- w - eta u.
 
         The rate is that of the last `apply_gradients`, so rows beside the network follow after it.
@@ -111,13 +125,18 @@ class LazySGD(keras.optimizers.Optimizer):
           variable: w.
           momentum: u.
         """
-        # A condition costs a large table no pass over memory, as a selection would, but more time to trace.
+        # A condition costs a large table no pass over memory, as a selection would, but more time
+        # to trace.
         direction = tf.cond(
-            self.taken, lambda: gradient + self.coupled_weight_decay * values, lambda: tf.zeros_like(gradient)
+            self.taken,
+            lambda: gradient + self.coupled_weight_decay * values,
+            lambda: tf.zeros_like(gradient),
         )
         self._move(direction, variable, momentum)
 
-    def caught_up_rows(self, weights: tf.Tensor, momentum: tf.Tensor, since: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def caught_up_rows(
+        self, weights: tf.Tensor, momentum: tf.Tensor, since: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Catch up by Eq. 3 rows that took no part since a step: [w; u] <- M_{t-1} ... M_s [w; u].
 
         Args:
@@ -126,8 +145,8 @@ class LazySGD(keras.optimizers.Optimizer):
           since: int64 [n], number of updates applied when the row last changed.
 
         Returns:
-          float64 (w, u) after all updates applied so far; a row that rested for long may be too short for float32
-          to square.
+          float64 (w, u) after all updates applied so far; a row that rested for long may be too
+          short for float32 to square.
         """
         product = self.history.between(since, tf.identity(self.iterations))
         weights, momentum = tf.cast(weights, tf.float64), tf.cast(momentum, tf.float64)

@@ -4,7 +4,12 @@ import tensorflow as tf
 
 
 def move(
-    variable: tf.Variable, momentum: tf.Variable, direction: tf.Tensor, rate: tf.Tensor, m: float, taken: tf.Tensor
+    variable: tf.Variable,
+    momentum: tf.Variable,
+    direction: tf.Tensor,
+    rate: tf.Tensor,
+    m: float,
+    taken: tf.Tensor,
 ) -> None:
     """Update in place: u <- m u + d, w <- w - eta u; w and u stay where the step is not taken.
 

@@ -28,10 +28,17 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
     def __init__(self, peak: float, total_steps: int, warmup_steps: int = 0, end: float = 1e-6):
         super().__init__()
         if not 0 <= warmup_steps < total_steps:
-            raise ValueError(f"expected 0 <= warmup_steps < total_steps ({total_steps}), got {warmup_steps}")
+            raise ValueError(
+                f"expected 0 <= warmup_steps < total_steps ({total_steps}), got {warmup_steps}"
+            )
         if not peak > 0 or end < 0:
             raise ValueError(f"expected peak > 0 and end >= 0, got peak {peak} and end {end}")
-        self.peak, self.total_steps, self.warmup_steps, self.end = peak, total_steps, warmup_steps, end
+        self.peak, self.total_steps, self.warmup_steps, self.end = (
+            peak,
+            total_steps,
+            warmup_steps,
+            end,
+        )
 
     def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
         """float32 scalar rate of an integer step."""

@@ -16,7 +16,9 @@ def count() -> int:
 
 
 def index() -> tf.Tensor:
-    """int64 scalar r in [0, R), the number of the replica that runs this; inside `strategy.run` only."""
+    """int64 scalar r in [0, R), the number of the replica that runs this; inside `strategy.run`
+    only.
+    """
     return tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int64)
 
 
@@ -57,7 +59,8 @@ def gather_rows(variable: tf.Variable, rows: tf.Tensor) -> tf.Tensor:
     Returns:
       [b, ...].
     """
-    # The op itself: `tf.gather` first copies the whole of a variable that each replica keeps for itself.
+    # The op itself: `tf.gather` first copies the whole of a variable that each replica keeps for
+    # itself.
     return tf.raw_ops.ResourceGather(resource=variable.handle, indices=rows, dtype=variable.dtype)
 
 
@@ -78,12 +81,18 @@ def all_gather(x: tf.Tensor) -> tf.Tensor:
     if count() == 1:
         return x
     gathered = tf.distribute.get_replica_context().all_gather(x, axis=0)
-    return tf.ensure_shape(gathered, [None if x.shape[0] is None else count() * x.shape[0], *x.shape[1:]])
+    return tf.ensure_shape(
+        gathered, [None if x.shape[0] is None else count() * x.shape[0], *x.shape[1:]]
+    )
 
 
 def all_sum(x: tf.Tensor) -> tf.Tensor:
     """Sum over replicas; all of them get the sum."""
-    return x if count() == 1 else tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, x)
+    return (
+        x
+        if count() == 1
+        else tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, x)
+    )
 
 
 def own_part(x: tf.Tensor) -> tf.Tensor:
@@ -107,13 +116,23 @@ def values_of(variables: list[tf.Variable], strategy: tf.distribute.Strategy) ->
 
     @tf.function
     def gather():
-        return strategy.run(lambda: [all_gather(tf.identity(variable)[None]) for variable in variables])
+        return strategy.run(
+            lambda: [all_gather(tf.identity(variable)[None]) for variable in variables]
+        )
 
-    return [strategy.experimental_local_results(value)[0].numpy() for value in gather()] if variables else []
+    return (
+        [strategy.experimental_local_results(value)[0].numpy() for value in gather()]
+        if variables
+        else []
+    )
 
 
-def assign_to(variables: list[tf.Variable], values: list[np.ndarray], strategy: tf.distribute.Strategy) -> None:
-    """Give each replica its own values, the reverse of `values_of`: replica r gets values[r] of each variable."""
+def assign_to(
+    variables: list[tf.Variable], values: list[np.ndarray], strategy: tf.distribute.Strategy
+) -> None:
+    """Give each replica its own values, the reverse of `values_of`: replica r gets values[r] of
+    each variable.
+    """
 
     @tf.function
     def assign() -> None:
@@ -127,8 +146,13 @@ def assign_to(variables: list[tf.Variable], values: list[np.ndarray], strategy: 
 
 
 def local_indices(strategy: tf.distribute.Strategy) -> list[int]:
-    """Numbers r of this worker's replicas, in the order of `strategy.experimental_local_results`."""
-    return [int(x) for x in strategy.experimental_local_results(tf.function(lambda: strategy.run(index))())]
+    """Numbers r of this worker's replicas, in the order of
+    `strategy.experimental_local_results`.
+    """
+    return [
+        int(x)
+        for x in strategy.experimental_local_results(tf.function(lambda: strategy.run(index))())
+    ]
 
 
 def numbers_of_workers(number: int, strategy: tf.distribute.Strategy) -> np.ndarray:
@@ -161,12 +185,13 @@ def distribute(strategy: tf.distribute.Strategy, make: Callable[[int, int], tf.d
     """Give each replica the batches that `make` makes for it.
 
         order = lambda r, count: SlidingWindow(N, B, W, S, replica=r, num_replicas=count)
-        model.fit(distribute(strategy, lambda r, count: my_batches(order(r, count))), steps_per_epoch=steps)
+        batches = distribute(strategy, lambda r, count: my_batches(order(r, count)))
+        model.fit(batches, steps_per_epoch=steps)
 
     Args:
       strategy: of the model.
-      make: from (r, R) to a data set of the batches of replica r, B / R views each, of instances with
-        `id % R == r`. All replicas need equally many batches.
+      make: from (r, R) to a data set of the batches of replica r, B / R views each, of instances
+        with `id % R == r`. All replicas need equally many batches.
 
     Returns:
       What `fit` takes: a distributed data set, or, with one replica, the data set itself.

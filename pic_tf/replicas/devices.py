@@ -13,7 +13,8 @@ STRATEGIES = ("auto", "none", "mirrored", "multi_worker", "tpu")
 def set_up_tensorflow(
     strategy: str, replicas: int = 0, intra_op_threads: int = 0, deterministic: bool = False
 ) -> tf.distribute.Strategy:
-    """Set threads, determinism and devices for the whole process, before TensorFlow's first operation.
+    """Set threads, determinism and devices for the whole process, before TensorFlow's first
+    operation.
 
     Args:
       strategy: as in `open_strategy`.
@@ -35,8 +36,12 @@ def set_up_tensorflow(
 
 
 def choose() -> str:
-    """Name the strategy of `auto`: several workers if TF_CONFIG or Slurm says so, else TPUs, else several GPUs."""
-    if _workers() > 1 or ("SLURM_PROCID" in os.environ and os.environ.get("SLURM_STEP_NUM_TASKS", "1") != "1"):
+    """Name the strategy of `auto`: several workers if TF_CONFIG or Slurm says so, else TPUs,
+    else several GPUs.
+    """
+    if _workers() > 1 or (
+        "SLURM_PROCID" in os.environ and os.environ.get("SLURM_STEP_NUM_TASKS", "1") != "1"
+    ):
         return "multi_worker"
     if "TPU_NAME" in os.environ or tf.config.list_physical_devices("TPU"):
         return "tpu"
@@ -47,11 +52,11 @@ def open_strategy(name: str, replicas: int = 0) -> tf.distribute.Strategy:
     """Make the strategy that a flag names; before TensorFlow's first operation.
 
     Args:
-      name: "auto", "none", "mirrored" (all GPUs of this machine), "multi_worker" (all GPUs of all workers, or
-        their CPUs; the cluster comes from TF_CONFIG or from Slurm) or "tpu" (the TPU named by TPU_NAME, or the
-        local one).
-      replicas: for "mirrored", how many GPUs to use; on a machine without any, into how many the CPU is
-        split. 0 for all.
+      name: "auto", "none", "mirrored" (all GPUs of this machine), "multi_worker" (all GPUs of all
+        workers, or their CPUs; the cluster comes from TF_CONFIG or from Slurm) or "tpu" (the TPU
+        named by TPU_NAME, or the local one).
+      replicas: for "mirrored", how many GPUs to use; on a machine without any, into how many the
+        CPU is split. 0 for all.
 
     Returns:
       The strategy.
@@ -61,7 +66,9 @@ def open_strategy(name: str, replicas: int = 0) -> tf.distribute.Strategy:
     """
     name = choose() if name == "auto" else name
     if replicas and name != "mirrored":
-        raise ValueError(f"expected --replicas with --strategy=mirrored only, got it with {name}: leave it out")
+        raise ValueError(
+            f"expected --replicas with --strategy=mirrored only, got it with {name}: leave it out"
+        )
     if name == "none":
         return tf.distribute.get_strategy()
     if name == "mirrored":
@@ -72,19 +79,25 @@ def open_strategy(name: str, replicas: int = 0) -> tf.distribute.Strategy:
             return tf.distribute.MultiWorkerMirroredStrategy(cluster)
         except (ValueError, tf.errors.UnknownError) as error:
             raise ValueError(
-                f"expected this worker to open its port in the cluster, got ({_reason(error)}): check TF_CONFIG, and "
+                f"expected this worker to open its port in the cluster, got ({_reason(error)}): "
+                "check TF_CONFIG, and "
                 "that nothing else uses the port"
             ) from error
     try:
-        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(os.environ.get("TPU_NAME", "local"))
-        if resolver.master().startswith("grpc://"):  # without an answer TensorFlow would wait for ever
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
+            os.environ.get("TPU_NAME", "local")
+        )
+        if resolver.master().startswith(
+            "grpc://"
+        ):  # without an answer TensorFlow would wait for ever
             host, _, port = resolver.master().removeprefix("grpc://").rpartition(":")
             socket.create_connection((host, int(port)), timeout=5).close()
         tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
     except (ValueError, RuntimeError, OSError, tf.errors.OpError) as error:
         raise ValueError(
-            f"expected a TPU, got none ({_reason(error)}): set TPU_NAME, or choose another --strategy"
+            f"expected a TPU, got none ({_reason(error)}): set TPU_NAME, or choose another "
+            "--strategy"
         ) from error
     return tf.distribute.TPUStrategy(resolver)
 
@@ -109,19 +122,26 @@ def describe(strategy: tf.distribute.Strategy) -> str:
     if several_workers(strategy):
         resolver = strategy.cluster_resolver
         workers = sum(len(tasks) for tasks in resolver.cluster_spec().as_dict().values())
-        return f"{count} replicas on {workers} workers, this is {resolver.task_type} {resolver.task_id}"
+        return (
+            f"{count} replicas on {workers} workers, this is {resolver.task_type} "
+            f"{resolver.task_id}"
+        )
     if count == 1:
         return "1 replica"
     return f"{count} replicas ({type(strategy).__name__})"
 
 
 def _workers() -> int:
-    """Count the workers in TF_CONFIG, and check it: TensorFlow's own errors do not name it, or never come."""
+    """Count the workers in TF_CONFIG, and check it: TensorFlow's own errors do not name it, or
+    never come.
+    """
     text = os.environ.get("TF_CONFIG") or "{}"
     try:
         config = json.loads(text)
         cluster = {job: config.get("cluster", {}).get(job, []) for job in ("chief", "worker")}
-        addresses = [tuple(address.rsplit(":", 1)) for tasks in cluster.values() for address in tasks]
+        addresses = [
+            tuple(address.rsplit(":", 1)) for tasks in cluster.values() for address in tasks
+        ]
         fits = all(host and 0 < int(port) < 2**16 for host, port in addresses)
         fits = fits and len(set(addresses)) == len(addresses)
         if len(addresses) > 1:
@@ -130,7 +150,8 @@ def _workers() -> int:
         fits = False
     if not fits:
         raise ValueError(
-            'expected TF_CONFIG like {"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": '
+            'expected TF_CONFIG like {"cluster": {"worker": ["host:port", ...]}, "task": {"type": '
+            '"worker", "index": '
             f"0}}}}, each worker once and the task among them, got {text!r}"
         )
     return len(addresses)
@@ -146,12 +167,19 @@ def _devices(replicas: int) -> list[str]:
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         if replicas > len(gpus):
-            raise ValueError(f"expected --replicas of at most the {len(gpus)} GPUs here, got {replicas}")
+            raise ValueError(
+                f"expected --replicas of at most the {len(gpus)} GPUs here, got {replicas}"
+            )
         return [f"GPU:{i}" for i in range(replicas or len(gpus))]
     if replicas < 2:
-        raise ValueError("expected several GPUs for --strategy=mirrored, got none: name --replicas to split the CPU")
+        raise ValueError(
+            "expected several GPUs for --strategy=mirrored, got none: name --replicas to split the "
+            "CPU"
+        )
     cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * replicas)
+    tf.config.set_logical_device_configuration(
+        cpu, [tf.config.LogicalDeviceConfiguration()] * replicas
+    )
     return [f"CPU:{i}" for i in range(replicas)]
 
 
@@ -160,8 +188,15 @@ def _cluster() -> tf.distribute.cluster_resolver.ClusterResolver | None:
     if _workers():
         return None
     if "SLURM_PROCID" not in os.environ:
-        raise ValueError("expected a cluster in TF_CONFIG or a Slurm step (srun), got neither: see docs/distributed.md")
+        raise ValueError(
+            "expected a cluster in TF_CONFIG or a Slurm step (srun), got neither: see "
+            "docs/distributed.md"
+        )
     try:
-        return tf.distribute.cluster_resolver.SlurmClusterResolver(port_base=12345, auto_set_gpu=True)
+        return tf.distribute.cluster_resolver.SlurmClusterResolver(
+            port_base=12345, auto_set_gpu=True
+        )
     except (RuntimeError, ValueError, OSError) as error:
-        raise ValueError(f"expected a Slurm step with one task a machine (srun), got ({_reason(error)})") from error
+        raise ValueError(
+            f"expected a Slurm step with one task a machine (srun), got ({_reason(error)})"
+        ) from error

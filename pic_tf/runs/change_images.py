@@ -50,15 +50,17 @@ def change(run: str, dataset: str, output: str, old_dataset: str = "", epochs: i
       run: output folder of the old run.
       dataset: the new images, as `pic_tf.train` names them.
       output: output folder of the new run, which is not there yet.
-      old_dataset: where the old images are now; "" for where they were. Of a folder the names are enough.
+      old_dataset: where the old images are now; "" for where they were. Of a folder the names are
+        enough.
       epochs: of the new run, counted in new images; 0 for as many as the old one has.
 
     Returns:
       What became of the images.
 
     Raises:
-      ValueError: where the run has no checkpoint with all rows, where its images are not those it was trained on,
-        have no names, or share none with the new ones, where its settings do not fit these, or no steps are left.
+      ValueError: where the run has no checkpoint with all rows, where its images are not those it
+        was trained on, have no names, or share none with the new ones, where its settings do not
+        fit these, or no steps are left.
       OSError: where the checkpoint cannot be written.
     """
     found, _ = checkpoint_files.newest(pathlib.Path(run) / run_folder.CHECKPOINTS)
@@ -66,18 +68,26 @@ def change(run: str, dataset: str, output: str, old_dataset: str = "", epochs: i
         raise ValueError(f"expected a run with a checkpoint at {run!r}, got none")
     if checkpoint_files.has_table(found, checkpoint.INSTANCES):
         raise ValueError(
-            f"expected a checkpoint with the rows of all images in {run!r}, got one whose other rows are on disk: "
+            f"expected a checkpoint with the rows of all images in {run!r}, got one whose other "
+            "rows are on disk: "
             "bring them together first, with tools/collect_rows.py"
         )
-    old, step = flag_files.from_flagfile(str(found / run_folder.FLAGS_FILE)), checkpoint_files.step_of(found)
+    old, step = (
+        flag_files.from_flagfile(str(found / run_folder.FLAGS_FILE)),
+        checkpoint_files.step_of(found),
+    )
     check.check(old)
     before, _ = open_dataset(old_dataset or old.dataset, old.eval_dataset, old.max_broken)
     config, after = _open_new_run(old, dataset, output, epochs or old.epochs)
     names_before, names_after = _names(before), _names(after)
-    if open_data.identity(before) != json.loads(checkpoint_files.read_text(found, run_folder.IMAGES_FILE)):
+    if open_data.identity(before) != json.loads(
+        checkpoint_files.read_text(found, run_folder.IMAGES_FILE)
+    ):
         raise ValueError(
-            f"expected the images that the run was trained on in {before.name!r}, got others: keep them as they "
-            "were and make the new folder beside them (cp -al takes no space), or name them with --old_dataset"
+            f"expected the images that the run was trained on in {before.name!r}, got others: keep "
+            "them as they "
+            "were and make the new folder beside them (cp -al takes no space), or name them with "
+            "--old_dataset"
         )
     number = {name: i for i, name in enumerate(names_before)}
     old_ids = np.array([number.get(name, -1) for name in names_after], np.int64)
@@ -89,15 +99,24 @@ def change(run: str, dataset: str, output: str, old_dataset: str = "", epochs: i
         )
     if step >= quantities.total_steps(config):
         raise ValueError(
-            f"expected --epochs of more than {step // quantities.steps_per_epoch(config)}, for that many of the new "
+            f"expected --epochs of more than {step // quantities.steps_per_epoch(config)}, for "
+            "that many of the new "
             f"images lie behind step {step:,}, got {config.epochs}"
         )
     full = old.num_negatives == old.num_instances
     if full != (config.num_negatives == len(after)):
-        raise ValueError(f"expected more images than the {old.num_negatives:,} negatives, got as many: take away fewer")
-    if old.probe_batch_size and not old.labelled_dataset and before.class_names != after.class_names:
         raise ValueError(
-            f"expected the {len(before.class_names)} classes of the run, to which its linear probe belongs, got others "
+            f"expected more images than the {old.num_negatives:,} negatives, got as many: take "
+            "away fewer"
+        )
+    if (
+        old.probe_batch_size
+        and not old.labelled_dataset
+        and before.class_names != after.class_names
+    ):
+        raise ValueError(
+            f"expected the {len(before.class_names)} classes of the run, to which its linear probe "
+            "belongs, got others "
             f"in {after.name!r}: give all images one of these"
         )
     variables = checkpoint_files.read_variables(found)
@@ -121,7 +140,13 @@ def change(run: str, dataset: str, output: str, old_dataset: str = "", epochs: i
     return Changed(kept, len(after) - kept, len(before) - kept, step, config)
 
 
-def fill(tables: dict[str, np.ndarray], rows: RowSnapshot, old_ids: np.ndarray, seed: int, progress: str = "") -> None:
+def fill(
+    tables: dict[str, np.ndarray],
+    rows: RowSnapshot,
+    old_ids: np.ndarray,
+    seed: int,
+    progress: str = "",
+) -> None:
     """Give each image the row it had before; untouched ones begin as their new id has it.
 
     Args:
@@ -132,7 +157,9 @@ def fill(tables: dict[str, np.ndarray], rows: RowSnapshot, old_ids: np.ndarray, 
       progress: what to call it on a progress bar; "" for none.
     """
     dim = rows.weights.shape[1]
-    with tqdm(total=len(old_ids), desc=progress, disable=not progress, mininterval=drawing_interval()) as bar:
+    with tqdm(
+        total=len(old_ids), desc=progress, disable=not progress, mininterval=drawing_interval()
+    ) as bar:
         for first in range(0, len(old_ids), _PART):
             old = old_ids[first : first + _PART]
             known = np.flatnonzero(old >= 0)
@@ -160,7 +187,9 @@ def renumbered(ring: np.ndarray, old_ids: np.ndarray, num_before: int) -> np.nda
 
 
 def _open_new_run(old: Config, dataset: str, output: str, epochs: int) -> tuple[Config, Source]:
-    """The settings of the old run, where they were all images all of the new ones; and these, if they fit."""
+    """The settings of the old run, where they were all images all of the new ones; and these, if
+    they fit.
+    """
     config = dataclasses.replace(old, dataset=dataset, output_dir=output, epochs=epochs)
     after = open_data.open_images(config).train
     count = len(after)
@@ -190,11 +219,13 @@ def _names(source: Source) -> tuple[str, ...]:
             names = source.names
         case _:
             raise ValueError(
-                f"expected images with names, from a folder or tools/pack.py, got {source.name!r}: pack it first"
+                f"expected images with names, from a folder or tools/pack.py, got {source.name!r}: "
+                "pack it first"
             )
     if len(set(names)) < len(names):
         raise ValueError(
-            f"expected different names in {source.name!r}, got {len(names) - len(set(names)):,} that come again: pack "
+            f"expected different names in {source.name!r}, got {len(names) - len(set(names)):,} "
+            "that come again: pack "
             "it from a folder"
         )
     return names

@@ -29,7 +29,11 @@ VISITED_BEFORE, SEGMENTS = "pager/visited_before", "pager/writers"  # there with
 HEAD, _CAPACITY = "ring/head", "optimizer/history/capacity"
 _STEP, _PRODUCTS = "optimizer/_iterations", "optimizer/history/products"
 _REPLICAS = "replicas/"  # values [R, ...], one a replica
-_LOCAL = ("backbone/", "projection/", "metrics/")  # where a replica's own value may differ from the others'
+_LOCAL = (
+    "backbone/",
+    "projection/",
+    "metrics/",
+)  # where a replica's own value may differ from the others'
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,22 +54,23 @@ class State:
 
 
 class Checkpoints:
-    """Checkpoints of a compiled PIC model: network, rows, ring, momentum, history, step, running metrics.
+    """Checkpoints of a compiled PIC model: network, rows, ring, momentum, history, step, running
+    metrics.
 
-    They have one form for any number of replicas: instance rows by instance (`RowSnapshot`), batch statistics as
-    the mean over replicas. What replicas keep for themselves besides, their batch statistics and running
-    metrics, is there too and comes back where their number is the same.
+    They have one form for any number of replicas: instance rows by instance (`RowSnapshot`), batch
+    statistics as the mean over replicas. What replicas keep for themselves besides, their batch
+    statistics and running metrics, is there too and comes back where their number is the same.
 
-    `save` copies the state to the host; a thread of its own writes the files while training goes on. With several
-    workers each has to call every method; the first one writes.
+    `save` copies the state to the host; a thread of its own writes the files while training goes
+    on. With several workers each has to call every method; the first one writes.
 
     Args:
       directory: folder to keep them in; all workers must see it.
       model: a compiled model.
       keep: how many of the newest to keep.
       keep_every: also keep those of every so many steps; 0 for none.
-      pager: where rows rest elsewhere than on the device. Blocks on disk stay where they are: a checkpoint holds the
-        other rows, and the blocks that the oldest one needs are kept.
+      pager: where rows rest elsewhere than on the device. Blocks on disk stay where they are: a
+        checkpoint holds the other rows, and the blocks that the oldest one needs are kept.
     """
 
     def __init__(
@@ -77,7 +82,11 @@ class Checkpoints:
         pager: Pager | None = None,
     ):
         self._pager = pager
-        self._directory, self._model, self._strategy = pathlib.Path(directory), model, model.distribute_strategy
+        self._directory, self._model, self._strategy = (
+            pathlib.Path(directory),
+            model,
+            model.distribute_strategy,
+        )
         self._keep, self._keep_every = keep, keep_every
         with self._strategy.scope():  # momentum must exist to be saved and restored
             model.build_optimizers()
@@ -106,14 +115,21 @@ class Checkpoints:
             tqdm.write(f"no checkpoint written ({error}); training goes on", file=sys.stderr)
         here = None
         if self._pager:
-            self._pager.follow(step)  # an execution of several steps that failed in the middle has not told it
+            self._pager.follow(
+                step
+            )  # an execution of several steps that failed in the middle has not told it
             self._pager.flush()  # on every worker, before any can pass the exchange that follows
             if older := checkpoint_files.states(self._directory):
                 self._pager.release(min(older))
             here = self._pager.here()
         rows = snapshot(self._model.classifier, step, self._strategy, here)
-        variables = {name: np.array(variable.numpy()) for name, variable in named_variables(self._model)}
-        variables |= {HEAD: np.array(rows.head), _CAPACITY: np.array(self._model.lazy_sgd.history.capacity)}
+        variables = {
+            name: np.array(variable.numpy()) for name, variable in named_variables(self._model)
+        }
+        variables |= {
+            HEAD: np.array(rows.head),
+            _CAPACITY: np.array(self._model.lazy_sgd.history.capacity),
+        }
         local = self._local_variables()
         values = collectives.values_of(list(local.values()), self._strategy)
         variables |= {_REPLICAS + name: value for name, value in zip(local, values)}
@@ -122,7 +138,9 @@ class Checkpoints:
             if rows.instance_ids is not None:
                 tables[INSTANCES] = rows.instance_ids
                 variables[VISITED_BEFORE] = np.array(self._pager.visited_before)
-                variables[SEGMENTS] = np.array([dataclasses.astuple(segment) for segment in self._pager.segments])
+                variables[SEGMENTS] = np.array(
+                    [dataclasses.astuple(segment) for segment in self._pager.segments]
+                )
             self._pending = self._writer.submit(self._write, step, variables, tables, texts())
         self._saved = step
 
@@ -155,12 +173,15 @@ class Checkpoints:
           What `restore` takes.
 
         Raises:
-          ValueError: for the checkpoint of another model, or one whose other rows are on disk where no pager is.
+          ValueError: for the checkpoint of another model, or one whose other rows are on disk where
+            no pager is.
         """
         with of_this_model(path):
             variables = checkpoint_files.read_variables(path)
             step, capacity = int(variables[_STEP]), self._model.lazy_sgd.history.capacity
-            variables[_PRODUCTS] = resized(variables[_PRODUCTS], int(variables[_CAPACITY]), capacity, step)
+            variables[_PRODUCTS] = resized(
+                variables[_PRODUCTS], int(variables[_CAPACITY]), capacity, step
+            )
             _check_shapes(variables, named_variables(self._model))
             rows = read_rows(path, int(variables[HEAD]))
             if rows.instance_ids is not None and not self._pager:
@@ -195,7 +216,9 @@ class Checkpoints:
             tqdm.write(f"an old checkpoint is still there ({error})", file=sys.stderr)
 
     def _local_variables(self) -> dict[str, tf.Variable]:
-        """Variables of which each replica has its own value: batch statistics and running metrics."""
+        """Variables of which each replica has its own value: batch statistics and running
+        metrics.
+        """
         if self._strategy.num_replicas_in_sync == 1:
             return {}
         own = tf.VariableSynchronization.ON_READ
@@ -238,12 +261,15 @@ def of_this_model(path: pathlib.Path) -> Iterator[None]:
     except (ValueError, KeyError, FileNotFoundError) as error:
         reason = f"no {error.args[0]}" if isinstance(error, KeyError) else error
         raise ValueError(
-            f"expected a checkpoint of this model in {str(path)!r}, got one that does not fit ({reason}): use "
+            f"expected a checkpoint of this model in {str(path)!r}, got one that does not fit "
+            f"({reason}): use "
             "another --output_dir"
         ) from error
 
 
-def _check_shapes(values: dict[str, np.ndarray], variables: Iterable[tuple[str, tf.Variable]]) -> None:
+def _check_shapes(
+    values: dict[str, np.ndarray], variables: Iterable[tuple[str, tf.Variable]]
+) -> None:
     for name, variable in variables:
         if values[name].shape != tuple(variable.shape):
             raise ValueError(f"{name} {list(values[name].shape)} instead of {list(variable.shape)}")
@@ -255,7 +281,9 @@ def _assign(values: dict[str, np.ndarray], variables: Iterable[tuple[str, tf.Var
 
 
 def read_rows(path: pathlib.Path, head: int) -> RowSnapshot:
-    """The rows of a state on disk, mapped from its files, and the ring, whose oldest slot is `head`."""
+    """The rows of a state on disk, mapped from its files, and the ring, whose oldest slot is
+    `head`.
+    """
     tables = {name: checkpoint_files.read_table(path, name) for name in _TABLES}
     if checkpoint_files.has_table(path, INSTANCES):
         tables[INSTANCES] = np.array(checkpoint_files.read_table(path, INSTANCES))

@@ -65,15 +65,20 @@ def write(
 
 
 def states(directory: pathlib.Path) -> dict[int, pathlib.Path]:
-    """The folders of all states, by step, in ascending order; whether they are well is not looked at."""
+    """The folders of all states, by step, in ascending order; whether they are well is not
+    looked at.
+    """
     if not directory.is_dir():
         return {}
-    found = {int(match[1]): path for path in directory.iterdir() if (match := _NAME.fullmatch(path.name))}
+    found = {
+        int(match[1]): path for path in directory.iterdir() if (match := _NAME.fullmatch(path.name))
+    }
     return dict(sorted(found.items()))
 
 
 def damage(path: pathlib.Path) -> str | None:
-    """Find what is wrong with a state: read all of it and compare the checksums; None where it is as it was written.
+    """Find what is wrong with a state: read all of it and compare the checksums; None where it is
+    as it was written.
 
     Raises:
       OSError: where the disk or the network fails, which says nothing about the state.
@@ -124,7 +129,9 @@ def set_aside(path: pathlib.Path) -> pathlib.Path:
 
 
 def remove(directory: pathlib.Path, keep: int, keep_every: int = 0) -> None:
-    """Delete all but the `keep` newest states and those of every `keep_every`th step (0: of none)."""
+    """Delete all but the `keep` newest states and those of every `keep_every`th step (0: of
+    none).
+    """
     for step, path in list(states(directory).items())[:-keep]:
         if not keep_every or step % keep_every:
             # Renamed first: a state that is half deleted is not to look like one.
@@ -142,7 +149,8 @@ def remove_partial(directory: pathlib.Path) -> None:
 def read_variables(path: pathlib.Path) -> dict[str, np.ndarray]:
     """The small arrays of a state."""
     with np.load(path / _VARIABLES, allow_pickle=False) as file:
-        # We store them as they are; a compressed one could be a thousand times as large as its file.
+        # We store them as they are; a compressed one could be a thousand times as large as its
+        # file.
         if any(member.compress_type != zipfile.ZIP_STORED for member in file.zip.infolist()):
             raise ValueError(f"expected stored arrays in {_VARIABLES}, got compressed ones")
         return dict(file)

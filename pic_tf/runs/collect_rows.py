@@ -31,7 +31,8 @@ def collect(run: str, output: str, rows_dir: str = "") -> pathlib.Path:
     found, _ = checkpoint_files.newest(pathlib.Path(run) / run_folder.CHECKPOINTS)
     if found is None or not checkpoint_files.has_table(found, checkpoint.INSTANCES):
         raise ValueError(
-            f"expected a run with --instance_store=disk and a checkpoint at {run!r}, got none: checkpoints of other "
+            f"expected a run with --instance_store=disk and a checkpoint at {run!r}, got none: "
+            "checkpoints of other "
             "runs hold all rows already"
         )
     config = flag_files.from_flagfile(str(found / run_folder.FLAGS_FILE))
@@ -41,7 +42,8 @@ def collect(run: str, output: str, rows_dir: str = "") -> pathlib.Path:
     segments, step = checkpoint.segments_of(variables), checkpoint_files.step_of(found)
     orders = config.sliding_windows(segments[-1].replicas)
     schedules = [
-        WindowSchedule(order, config.num_negatives, bool(variables[checkpoint.VISITED_BEFORE])) for order in orders
+        WindowSchedule(order, config.num_negatives, bool(variables[checkpoint.VISITED_BEFORE]))
+        for order in orders
     ]
     stores = [BlockStore(order, folder) for order in orders]
     rows = checkpoint.read_rows(found, int(variables[checkpoint.HEAD]))
@@ -52,11 +54,15 @@ def collect(run: str, output: str, rows_dir: str = "") -> pathlib.Path:
     if missing:
         number, where = min(missing)
         raise ValueError(
-            f"expected the blocks that step {step:,} needs, of all replicas, in {str(folder)!r}, got {len(missing):,} "
-            f"too few, such as number {number} in {where!r}: name the folder of the rows with --rows_dir"
+            f"expected the blocks that step {step:,} needs, of all replicas, in {str(folder)!r}, "
+            f"got {len(missing):,} "
+            f"too few, such as number {number} in {where!r}: name the folder of the rows with "
+            "--rows_dir"
         )
     variables = {
-        name: v for name, v in variables.items() if name not in (checkpoint.VISITED_BEFORE, checkpoint.SEGMENTS)
+        name: v
+        for name, v in variables.items()
+        if name not in (checkpoint.VISITED_BEFORE, checkpoint.SEGMENTS)
     }
 
     def first_weights(ids: tf.Tensor) -> tf.Tensor:

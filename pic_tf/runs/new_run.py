@@ -1,4 +1,6 @@
-"""Write the first checkpoint of a new run; its rows are made on disk, so memory does not limit their number."""
+"""Write the first checkpoint of a new run; its rows are made on disk, so memory does not limit
+their number.
+"""
 
 import contextlib
 import pathlib
@@ -28,22 +30,35 @@ def new_tables(output: str, config: Config, dim: int) -> Iterator[dict[str, np.n
       weights and momentum float32 [N, D], stamp int64 [N]; zeros.
 
     Raises:
-      ValueError: for a folder in which something is but what a try left that was cut off, or too little room.
+      ValueError: for a folder in which something is but what a try left that was cut off, or too
+        little room.
       OSError: where it cannot be made.
     """
     folder = pathlib.Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     there = {path.name for path in folder.iterdir()}
     scratch, checkpoints = folder / "rows.partial", folder / run_folder.CHECKPOINTS
-    if there - {scratch.name, checkpoints.name, run_folder.FLAGS_FILE} or checkpoint_files.states(checkpoints):
-        raise ValueError(f"expected a new folder as --output, got {output!r}, in which something is: name another")
+    if there - {scratch.name, checkpoints.name, run_folder.FLAGS_FILE} or checkpoint_files.states(
+        checkpoints
+    ):
+        raise ValueError(
+            f"expected a new folder as --output, got {output!r}, in which something is: name "
+            "another"
+        )
     for name in there & {scratch.name, checkpoints.name}:  # of a try that was cut off
         shutil.rmtree(folder / name)
-    check_free(2 * quantities.rows_off_device(config), folder, "two copies of all rows", "make room, or name another")
+    check_free(
+        2 * quantities.rows_off_device(config),
+        folder,
+        "two copies of all rows",
+        "make room, or name another",
+    )
     scratch.mkdir()
     try:
         yield {
-            name: np.lib.format.open_memmap(scratch / f"{name}.npy", "w+", dtype, (config.num_instances, *shape))
+            name: np.lib.format.open_memmap(
+                scratch / f"{name}.npy", "w+", dtype, (config.num_instances, *shape)
+            )
             for name, (shape, dtype) in table_types(dim).items()
         }
     finally:
@@ -51,7 +66,11 @@ def new_tables(output: str, config: Config, dim: int) -> Iterator[dict[str, np.n
 
 
 def write(
-    output: str, step: int, variables: dict[str, np.ndarray], tables: dict[str, np.ndarray], texts: dict[str, str]
+    output: str,
+    step: int,
+    variables: dict[str, np.ndarray],
+    tables: dict[str, np.ndarray],
+    texts: dict[str, str],
 ) -> pathlib.Path:
     """Write the checkpoint, and the flags that training goes on with.
 
@@ -70,4 +89,6 @@ def write(
     """
     with replaced(pathlib.Path(output) / run_folder.FLAGS_FILE) as file:
         file.write(texts[run_folder.FLAGS_FILE])
-    return checkpoint_files.write(pathlib.Path(output) / run_folder.CHECKPOINTS, step, variables, tables, texts)
+    return checkpoint_files.write(
+        pathlib.Path(output) / run_folder.CHECKPOINTS, step, variables, tables, texts
+    )

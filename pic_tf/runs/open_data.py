@@ -27,7 +27,9 @@ class Images:
     held_out: Source | None
 
 
-def open_data(config: Config, num_replicas: int = 1, plan_only: bool = False) -> tuple[Config, Images | None]:
+def open_data(
+    config: Config, num_replicas: int = 1, plan_only: bool = False
+) -> tuple[Config, Images | None]:
     """Open the data sets, and resolve the settings that depend on them.
 
     Settings left open are taken from the run in the output folder, if there is one to go on with.
@@ -46,7 +48,11 @@ def open_data(config: Config, num_replicas: int = 1, plan_only: bool = False) ->
     flagfile = pathlib.Path(config.output_dir) / FLAGS_FILE
     if flagfile.exists() and checkpoint_files.states(flagfile.parent / CHECKPOINTS):
         config = flag_files.inherit(config, flag_files.from_flagfile(str(flagfile)))
-    if plan_only and config.num_instances and not (config.dataset == "digits" or os.path.isdir(config.dataset)):
+    if (
+        plan_only
+        and config.num_instances
+        and not (config.dataset == "digits" or os.path.isdir(config.dataset))
+    ):
         return defaults.resolve(config, config.num_instances, num_replicas), None
     images = open_images(config, num_replicas)
     return defaults.resolve(config, len(images.train), num_replicas), images
@@ -69,28 +75,44 @@ def open_images(config: Config, num_replicas: int = 1) -> Images:
     labelled = train
     if config.labelled_dataset:
         # Their classes number the held-out images too.
-        labelled, held_out = open_dataset(config.labelled_dataset, config.eval_dataset, config.max_broken)
+        labelled, held_out = open_dataset(
+            config.labelled_dataset, config.eval_dataset, config.max_broken
+        )
     if config.probe_batch_size:
         _check_probe(config, labelled, held_out, num_replicas)
     for source in (train, labelled, held_out):
-        if source and source.folder and _resolved(config.output_dir).is_relative_to(_resolved(source.folder)):
+        if (
+            source
+            and source.folder
+            and _resolved(config.output_dir).is_relative_to(_resolved(source.folder))
+        ):
             raise ValueError(
-                f"expected --output_dir outside the folder of images {source.folder!r}, got {config.output_dir!r}: its "
+                f"expected --output_dir outside the folder of images {source.folder!r}, got "
+                f"{config.output_dir!r}: its "
                 "pictures would be taken for images"
             )
     return Images(train, labelled, held_out)
 
 
-def _check_probe(config: Config, labelled: Source, held_out: Source | None, num_replicas: int) -> None:
+def _check_probe(
+    config: Config, labelled: Source, held_out: Source | None, num_replicas: int
+) -> None:
     size = config.probe_batch_size
-    if labelled.labels is None or held_out is None or held_out.labels is None or not config.knn_every:
+    if (
+        labelled.labels is None
+        or held_out is None
+        or held_out.labels is None
+        or not config.knn_every
+    ):
         raise ValueError(
-            "expected labelled images, held-out ones and --knn_every for the linear probe (--probe_batch_size), got "
+            "expected labelled images, held-out ones and --knn_every for the linear probe "
+            "(--probe_batch_size), got "
             "not all of them: name --labelled_dataset and --eval_dataset"
         )
     if size > len(labelled) or size % num_replicas:
         raise ValueError(
-            f"expected --probe_batch_size of at most the {len(labelled)} labelled images, a multiple of the "
+            f"expected --probe_batch_size of at most the {len(labelled)} labelled images, a "
+            "multiple of the "
             f"{num_replicas} replicas, got {size}"
         )
 

@@ -25,7 +25,8 @@ from pic_tf.settings.config import Config
 def find_checkpoint(
     config: Config, train: Source, strategy: tf.distribute.Strategy, allow_changed_flags: bool
 ) -> pathlib.Path | None:
-    """Find the newest good checkpoint, and see that it belongs to this run. Damaged ones are set aside.
+    """Find the newest good checkpoint, and see that it belongs to this run. Damaged ones are set
+    aside.
 
     Args:
       config: resolved configuration.
@@ -47,13 +48,15 @@ def find_checkpoint(
     path = checkpoint_files.states(directory).get(step)
     if path is None:
         raise ValueError(
-            f"expected --output_dir {config.output_dir!r} to be one folder for all workers, got none of its "
+            f"expected --output_dir {config.output_dir!r} to be one folder for all workers, got "
+            "none of its "
             f"checkpoint of step {step:,} here: use a disk that all share"
         )
     changed = _compare(config, train, path)
     if changed and not allow_changed_flags:
         raise ValueError(
-            f"expected the flags of the run in {config.output_dir!r}, got {', '.join(changed)}: use another "
+            f"expected the flags of the run in {config.output_dir!r}, got {', '.join(changed)}: "
+            "use another "
             "--output_dir, or --allow_changed_flags to go on with these"
         )
     if chief:
@@ -69,11 +72,16 @@ def _newest(directory: pathlib.Path) -> pathlib.Path | None:
     path, damaged = checkpoint_files.newest(directory)
     if damaged and path is None:
         raise ValueError(
-            f"expected a good checkpoint in {str(directory)!r}, got {len(damaged)} damaged ones (the newest: "
-            f"{next(iter(damaged.values()))}): bring one back, or move the folder away to begin anew"
+            f"expected a good checkpoint in {str(directory)!r}, got {len(damaged)} damaged ones "
+            "(the newest: "
+            f"{next(iter(damaged.values()))}): bring one back, or move the folder away to begin "
+            "anew"
         )
     for bad, reason in damaged.items():
-        print(f"damaged checkpoint: {reason}; moved to {checkpoint_files.set_aside(bad)}", file=sys.stderr)
+        print(
+            f"damaged checkpoint: {reason}; moved to {checkpoint_files.set_aside(bad)}",
+            file=sys.stderr,
+        )
     return path
 
 
@@ -82,21 +90,28 @@ def _compare(config: Config, train: Source, path: pathlib.Path) -> list[str]:
     images = json.loads(checkpoint_files.read_text(path, IMAGES_FILE))
     if images != identity(train):
         raise ValueError(
-            f"expected the {images['count']:,} images of the run in {config.output_dir!r}, got {len(train):,} of which "
-            "some have other names or places: their rows would go to the wrong images; bring the old ones back, or "
+            f"expected the {images['count']:,} images of the run in {config.output_dir!r}, got "
+            f"{len(train):,} of which "
+            "some have other names or places: their rows would go to the wrong images; bring the "
+            "old ones back, or "
             "use another --output_dir"
         )
     return flag_files.changed(flag_files.from_flagfile(str(path / FLAGS_FILE)), config)
 
 
-def check_room(config: Config, size: int, pager: Pager | None, strategy: tf.distribute.Strategy) -> None:
-    """Refuse a disk on which checkpoints of `size` bytes, 0 for none, or this worker's rows will not fit.
+def check_room(
+    config: Config, size: int, pager: Pager | None, strategy: tf.distribute.Strategy
+) -> None:
+    """Refuse a disk on which checkpoints of `size` bytes, 0 for none, or this worker's rows will
+    not fit.
 
     Checkpoints to keep count, and one more while it is written.
     """
     output, keep = pathlib.Path(config.output_dir), config.keep_checkpoints
     will_go = list(checkpoint_files.states(output / CHECKPOINTS).values())[-keep:] if size else []
-    checkpoints = (keep + 1) * size - sum(file.stat().st_size for path in will_go for file in path.iterdir())
+    checkpoints = (keep + 1) * size - sum(
+        file.stat().st_size for path in will_go for file in path.iterdir()
+    )
     needed, rows = {output: checkpoints}, config.instance_store == "disk"
     if rows:
         folder = rows_folder(config)
@@ -111,7 +126,9 @@ def check_room(config: Config, size: int, pager: Pager | None, strategy: tf.dist
         check_free(size, folder, purpose, advice)
 
 
-def restore_run(checkpoints: Checkpoints, pager: Pager | None, found: pathlib.Path | None, report: bool = True) -> int:
+def restore_run(
+    checkpoints: Checkpoints, pager: Pager | None, found: pathlib.Path | None, report: bool = True
+) -> int:
     """Bring the model and the pager to the state found, or the pager to the start.
 
     Args:
@@ -124,7 +141,8 @@ def restore_run(checkpoints: Checkpoints, pager: Pager | None, found: pathlib.Pa
       The number of steps taken by then.
 
     Raises:
-      ValueError: for a checkpoint of another model, rows of other windows, blocks that are not there, a full disk.
+      ValueError: for a checkpoint of another model, rows of other windows, blocks that are not
+        there, a full disk.
       OSError: where blocks cannot be written.
     """
     state = checkpoints.read(found) if found else None

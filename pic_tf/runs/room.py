@@ -21,5 +21,6 @@ def check_free(size: float, folder: pathlib.Path, purpose: str, advice: str) -> 
     free = shutil.disk_usage(folder).free
     if size > free:
         raise ValueError(
-            f"expected {as_text(size)} free in {str(folder)!r} for {purpose}, got {as_text(free)}: {advice}"
+            f"expected {as_text(size)} free in {str(folder)!r} for {purpose}, got {as_text(free)}: "
+            f"{advice}"
         )

@@ -14,7 +14,8 @@ from pic_tf.runs.room import check_free
 def open_pager(pager: Pager, state: State | None, report: bool = True) -> None:
     """Open a pager at a checkpoint, or at the start, with the blocks that go with it.
 
-    Where the checkpoint holds the rows of all instances, they are moved to blocks first (`move_to_blocks`).
+    Where the checkpoint holds the rows of all instances, they are moved to blocks first
+    (`move_to_blocks`).
 
     Args:
       pager: not opened yet.
@@ -38,7 +39,8 @@ def open_pager(pager: Pager, state: State | None, report: bool = True) -> None:
 
 
 def move_to_blocks(pager: Pager, step: int, rows: RowSnapshot, report: bool = True) -> None:
-    """Move rows to blocks on disk, as far as a run needs them from a step on, and open the pager there.
+    """Move rows to blocks on disk, as far as a run needs them from a step on, and open the pager
+    there.
 
     Args:
       pager: not opened yet.
@@ -51,7 +53,10 @@ def move_to_blocks(pager: Pager, step: int, rows: RowSnapshot, report: bool = Tr
       OSError: where blocks cannot be written.
     """
     visited_before = trained_later(pager.schedules, step, rows.stamp)
-    own_schedules = [dataclasses.replace(schedule, visited_before=visited_before) for schedule in pager.own_schedules]
+    own_schedules = [
+        dataclasses.replace(schedule, visited_before=visited_before)
+        for schedule in pager.own_schedules
+    ]
     count = 0
     for schedule, store in zip(own_schedules, pager.stores):
         needed = schedule.needed(schedule.window_of(step))
@@ -71,19 +76,24 @@ def _check_blocks(pager: Pager, step: int) -> None:
     if missing := pager.missing():
         number, folder = missing[0]
         raise ValueError(
-            f"expected {len(missing):,} more blocks of rows, the first of them number {number}, that the checkpoint "
-            f"of step {step:,} needs, got none in {folder!r}: bring them back, or name the folder of the rows with "
+            f"expected {len(missing):,} more blocks of rows, the first of them number {number}, "
+            "that the checkpoint "
+            f"of step {step:,} needs, got none in {folder!r}: bring them back, or name the folder "
+            "of the rows with "
             "--rows_dir"
         )
 
 
 def _check_windows(pager: Pager, state: State, visited_before: bool) -> None:
     """Refuse rows that are not those of the pager's windows."""
-    schedules = [dataclasses.replace(schedule, visited_before=visited_before) for schedule in pager.schedules]
+    schedules = [
+        dataclasses.replace(schedule, visited_before=visited_before) for schedule in pager.schedules
+    ]
     here = [schedule.rows_here(schedule.window_of(state.step)) for schedule in schedules]
     with of_this_model(state.path):
         if not np.array_equal(ids_here(here), state.rows.instance_ids):
             raise ValueError(
-                f"its rows are those of other windows than {len(here)} replicas and these flags have: "
+                f"its rows are those of other windows than {len(here)} replicas and these flags "
+                "have: "
                 "tools/collect_rows.py brings all rows into one checkpoint"
             )

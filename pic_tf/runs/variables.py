@@ -9,7 +9,11 @@ from pic_tf.pic import PIC
 
 def named_variables(model: PIC) -> Iterator[tuple[str, tf.Variable]]:
     """Every variable of a compiled model but the instance rows, with the path that leads to it."""
-    roots = {"backbone": model.backbone, "projection": model.projection, "optimizer": model.optimizer}
+    roots = {
+        "backbone": model.backbone,
+        "projection": model.projection,
+        "optimizer": model.optimizer,
+    }
     if model.backbone_optimizer:
         roots["backbone_optimizer"] = model.backbone_optimizer
     if model.probe:
@@ -36,7 +40,10 @@ def _variables_of(roots: dict[str, object]) -> Iterator[tuple[str, tf.Variable]]
             if isinstance(child, tf.Variable):
                 yield path, child
             else:
-                found += [(f"{path}/{name}", next_child) for name, next_child in view.children(child).items()]
+                found += [
+                    (f"{path}/{name}", next_child)
+                    for name, next_child in view.children(child).items()
+                ]
 
 
 def metric_variables(model: PIC) -> list[tf.Variable]:

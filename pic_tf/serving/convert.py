@@ -32,16 +32,28 @@ def read(path: pathlib.Path, prefix: str | None = None) -> Parts:
     if (path / "saved_model.pb").is_file():
         return Parts(state_of(_variables(path)), {}, ())
     if not path.is_file():
-        raise ValueError(f"expected a file of weights or the folder of an export at {str(path)!r}, got none: check it")
+        raise ValueError(
+            f"expected a file of weights or the folder of an export at {str(path)!r}, got none: "
+            "check it"
+        )
     if path.suffix == ".safetensors":
         try:
             state = safetensors.numpy.load_file(path)
-        except (safetensors.SafetensorError, OSError, KeyError) as error:  # KeyError: numbers that NumPy does not have
-            raise ValueError(f"expected safetensors in {str(path)!r}, got {error}: fetch the file again") from error
+        except (
+            safetensors.SafetensorError,
+            OSError,
+            KeyError,
+        ) as error:  # KeyError: numbers that NumPy does not have
+            raise ValueError(
+                f"expected safetensors in {str(path)!r}, got {error}: fetch the file again"
+            ) from error
     elif path.suffix in TORCH:
         state = _read_torch(path)
     else:
-        raise ValueError(f"expected --input to end in .safetensors, .pth, .pt or .tar, got {str(path)!r}: rename it")
+        raise ValueError(
+            f"expected --input to end in .safetensors, .pth, .pt or .tar, got {str(path)!r}: "
+            "rename it"
+        )
     return parts_of(state, prefix)
 
 
@@ -49,30 +61,40 @@ def _variables(path: pathlib.Path) -> list[tf.Variable]:
     try:
         return list(getattr(tf.saved_model.load(str(path)), "variables", ()))
     except (OSError, ValueError, RuntimeError, tf.errors.OpError) as error:
-        raise ValueError(f"expected a SavedModel in {str(path)!r}, got {error}: export it again") from error
+        raise ValueError(
+            f"expected a SavedModel in {str(path)!r}, got {error}: export it again"
+        ) from error
 
 
 def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
     torch = _torch()
     try:
-        # The settings that many trainings, PIC's among them, keep beside the weights: attributes and nothing else.
+        # The settings that many trainings, PIC's among them, keep beside the weights: attributes
+        # and nothing else.
         with torch.serialization.safe_globals([argparse.Namespace]):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # its own errors are of many types, some of them of modules that load code
+    except (
+        Exception
+    ) as error:  # its own errors are of many types, some of them of modules that load code
         raise ValueError(
-            f"expected tensors in {str(path)!r}, got a file that torch.load refuses ({str(error).splitlines()[0]}): "
+            f"expected tensors in {str(path)!r}, got a file that torch.load refuses "
+            f"({str(error).splitlines()[0]}): "
             "where it was made, save the state_dict alone"
         ) from error
     state = unnested(checkpoint)
     tensors = {name: tensor.detach() for name, tensor in state.items()}
-    return {name: (t.float() if t.is_floating_point() else t).numpy() for name, t in tensors.items()}
+    return {
+        name: (t.float() if t.is_floating_point() else t).numpy() for name, t in tensors.items()
+    }
 
 
 def _torch() -> ModuleType:
     try:
         import torch
     except ImportError:
-        raise ValueError("expected PyTorch for files of torch.save, got none: pip install torch") from None
+        raise ValueError(
+            "expected PyTorch for files of torch.save, got none: pip install torch"
+        ) from None
     return torch
 
 
@@ -94,7 +116,9 @@ def write(backbone: tf_keras.Model, path: pathlib.Path, image_size: int | None =
     elif path.suffix in TORCH:
         torch = _torch()
         with replaced(path, "wb") as file:
-            torch.save({name: torch.from_numpy(array.copy()) for name, array in state.items()}, file)
+            torch.save(
+                {name: torch.from_numpy(array.copy()) for name, array in state.items()}, file
+            )
     elif path.suffix == ".keras":
         aside = path.with_suffix(".partial.keras")
         keras_model(state, image_size).save(aside)
@@ -105,7 +129,9 @@ def write(backbone: tf_keras.Model, path: pathlib.Path, image_size: int | None =
 
 def _write_safetensors(state: dict[str, np.ndarray], path: pathlib.Path) -> None:
     with replaced(path, "wb") as file:
-        file.write(safetensors.numpy.save(state, {"format": "pt"}))  # readers of PyTorch's ask for it
+        file.write(
+            safetensors.numpy.save(state, {"format": "pt"})
+        )  # readers of PyTorch's ask for it
 
 
 def keras_model(state: dict[str, np.ndarray], image_size: int | None = None) -> Any:
@@ -116,7 +142,8 @@ def keras_model(state: dict[str, np.ndarray], image_size: int | None = None) -> 
       image_size: side in pixels that it asks for; None for any.
 
     Returns:
-      Keras 3 model from images [B, H, W, 3] in [0, 1] to features [B, C]: a Rescaling layer and the ResNet.
+      Keras 3 model from images [B, H, W, 3] in [0, 1] to features [B, C]: a Rescaling layer and the
+      ResNet.
     """
     keras = _keras3()
     images = keras.Input([image_size, image_size, 3], name="images")
@@ -128,7 +155,10 @@ def _keras3() -> ModuleType:
     import keras
 
     if int(keras.__version__.split(".")[0]) < 3:  # TensorFlow 2.15 brings 2.15
-        raise ValueError(f"expected Keras 3 for a .keras file, got {keras.__version__}: pip install 'tensorflow>=2.16'")
+        raise ValueError(
+            f"expected Keras 3 for a .keras file, got {keras.__version__}: pip install "
+            "'tensorflow>=2.16'"
+        )
     return keras
 
 
@@ -163,16 +193,24 @@ def convert(
     head = head_of(parts.head) if head_output else None
     write(backbone, output, image_size)
     lines = [
-        f"{backbone.name}, {backbone.count_params():,} parameters, {backbone.output_shape[-1]:,} features: {output}"
+        f"{backbone.name}, {backbone.count_params():,} parameters, {backbone.output_shape[-1]:,} "
+        f"features: {output}"
     ]
     if head_output:
-        _write_safetensors({name: np.ascontiguousarray(array) for name, array in parts.head.items()}, head_output)
-        lines.append(f"head, {head.count_params():,} parameters, {head.output_shape[-1]:,} numbers: {head_output}")
+        _write_safetensors(
+            {name: np.ascontiguousarray(array) for name, array in parts.head.items()}, head_output
+        )
+        lines.append(
+            f"head, {head.count_params():,} parameters, {head.output_shape[-1]:,} numbers: "
+            f"{head_output}"
+        )
     passed_over = [*parts.passed_over, *([] if head_output else parts.head)]
     return [*lines, *([f"passed over: {', '.join(passed_over)}"] if passed_over else [])]
 
 
-def _check_outputs(output: pathlib.Path, image_size: int | None, head_output: pathlib.Path | None) -> None:
+def _check_outputs(
+    output: pathlib.Path, image_size: int | None, head_output: pathlib.Path | None
+) -> None:
     """Refuse outputs that cannot be, before anything is read."""
     if output.suffix in TORCH:
         _torch()
@@ -180,14 +218,25 @@ def _check_outputs(output: pathlib.Path, image_size: int | None, head_output: pa
         _keras3()
     elif output.suffix not in ("", ".safetensors"):
         raise ValueError(
-            f"expected --output to end in .safetensors, .pth or .keras, or a folder without an ending, got "
+            "expected --output to end in .safetensors, .pth or .keras, or a folder without an "
+            "ending, got "
             f"{str(output)!r}: rename it"
         )
     if output.suffix and output.is_dir():
-        raise ValueError(f"expected a file as --output, got the folder {str(output)!r}: name another")
+        raise ValueError(
+            f"expected a file as --output, got the folder {str(output)!r}: name another"
+        )
     if image_size and output.suffix not in ("", ".keras"):
-        raise ValueError(f"expected --image_size with a .keras file or a folder, got {str(output)!r}: leave it out")
+        raise ValueError(
+            f"expected --image_size with a .keras file or a folder, got {str(output)!r}: leave it "
+            "out"
+        )
     if head_output and head_output.suffix != ".safetensors":
-        raise ValueError(f"expected --head_output to end in .safetensors, got {str(head_output)!r}: rename it")
+        raise ValueError(
+            f"expected --head_output to end in .safetensors, got {str(head_output)!r}: rename it"
+        )
     if head_output == output:
-        raise ValueError(f"expected two files as --output and --head_output, got {str(output)!r} twice: name another")
+        raise ValueError(
+            f"expected two files as --output and --head_output, got {str(output)!r} twice: name "
+            "another"
+        )

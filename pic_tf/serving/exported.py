@@ -14,7 +14,13 @@ from pic_tf.runs.run_folder import CHECKPOINTS, EXPORT
 from pic_tf.serving.model_card import FORMAT_VERSION, JSON_FILE, title
 
 _GRAPH = "saved_model.pb"
-_ENTRIES = ("channels", "feature_dim", "image_size", "eval_crop", "training")  # of a card, that evaluations look at
+_ENTRIES = (
+    "channels",
+    "feature_dim",
+    "image_size",
+    "eval_crop",
+    "training",
+)  # of a card, that evaluations look at
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +43,8 @@ class Exported:
         return title(self.card)
 
     def network(self) -> Any:
-        """Load it: a callable float32 [b, H, W, 3] in [0, 1], training: bool -> float32 [b, C], with its variables.
+        """Load it: a callable float32 [b, H, W, 3] in [0, 1], training: bool -> float32 [b, C],
+        with its variables.
 
         In the scope of a `tf.distribute` strategy its variables are that strategy's.
         """
@@ -64,9 +71,12 @@ def open_exported(path: str | os.PathLike) -> Exported:
         advice = "name a SavedModel, or the folder of a run that has finished"
         if (folder / CHECKPOINTS).is_dir():
             advice = (
-                f"the run is not finished; python -m pic_tf.export --run={path} --output=FOLDER exports it as it is"
+                f"the run is not finished; python -m pic_tf.export --run={path} --output=FOLDER "
+                "exports it as it is"
             )
-        raise ValueError(f"expected an exported backbone at {str(path)!r}, got no {missing} there: {advice}")
+        raise ValueError(
+            f"expected an exported backbone at {str(path)!r}, got no {missing} there: {advice}"
+        )
     try:
         card = json.loads((folder / JSON_FILE).read_text())
         version = card["format_version"]
@@ -74,16 +84,22 @@ def open_exported(path: str | os.PathLike) -> Exported:
             _ = card["backbone"]["name"], *(card[name] for name in _ENTRIES)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"expected {JSON_FILE} in the export {str(folder)!r}, got none that can be read ({type(error).__name__}): "
-            "export it again with this version (python -m pic_tf.export), or convert it (tools/convert_weights.py)"
+            f"expected {JSON_FILE} in the export {str(folder)!r}, got none that can be read "
+            f"({type(error).__name__}): "
+            "export it again with this version (python -m pic_tf.export), or convert it "
+            "(tools/convert_weights.py)"
         ) from error
     if version != FORMAT_VERSION:
         raise ValueError(
-            f"expected an export of format {FORMAT_VERSION} in {str(folder)!r}, got format {version}, written by "
+            f"expected an export of format {FORMAT_VERSION} in {str(folder)!r}, got format "
+            f"{version}, written by "
             f"pic_tf {card.get('pic_tf_version')}: export it again with this version"
         )
     if card["channels"] != 3:
-        raise ValueError(f"expected a backbone for images of 3 channels in {str(folder)!r}, got {card['channels']}")
+        raise ValueError(
+            f"expected a backbone for images of 3 channels in {str(folder)!r}, got "
+            f"{card['channels']}"
+        )
     return Exported(str(folder), card, _fingerprint(folder))
 
 

@@ -28,8 +28,8 @@ def model_card(
       feature_dim: C.
       image_size: side in pixels of the views it was trained on; None where that is not known.
       eval_crop: side of the central crop that its evaluation took, share of the short side.
-      training: how it was trained, anything JSON can hold, `step` 0 where it is at its random initialisation; None
-        where that is not known.
+      training: how it was trained, anything JSON can hold, `step` 0 where it is at its random
+        initialisation; None where that is not known.
       input_size: side in pixels of the only images that it takes; None for any.
 
     Returns:
@@ -45,7 +45,12 @@ def model_card(
         "image_size": image_size,
         "input_size": input_size,
         "eval_crop": eval_crop,
-        "preprocessing": {"range": [0.0, 1.0], "mean": list(MEAN), "stddev": list(STDDEV), "inside": True},
+        "preprocessing": {
+            "range": [0.0, 1.0],
+            "mean": list(MEAN),
+            "stddev": list(STDDEV),
+            "inside": True,
+        },
         "training": training,
     }
 
@@ -65,21 +70,31 @@ def title(card: dict[str, Any]) -> str:
 def _as_text(card: dict[str, Any]) -> str:
     network, training = card["backbone"], card["training"]
     size = f"{card['image_size']} pixels" if card["image_size"] else "not recorded"
+    kind = ", pretrained without labels" if training and training.get("step") else ""
     lines = [
-        f"# {title(card)}{', pretrained without labels' if training and training.get('step') else ''}",
+        f"# {title(card)}{kind}",
         "",
         f"Made by pic_tf {card['pic_tf_version']} with TensorFlow {card['tensorflow_version']}.",
         "",
         f"- parameters: {network['parameters']:,}; features: {card['feature_dim']}",
-        "- input: RGB images float32 [b, H, W, 3] in [0, 1]; the normalisation by channel is inside",
-        f"- side of a training view: {size}; central crop in evaluation: {card['eval_crop']} of the short side",
+        "- input: RGB images float32 [b, H, W, 3] in [0, 1]; the normalisation by channel is "
+        "inside",
+        f"- side of a training view: {size}; central crop in evaluation: {card['eval_crop']} of "
+        "the short side",
     ]
     if training:
         lines += ["", "## Training", ""]
-        lines += [f"- {name}: {value}" for name, value in training.items() if not isinstance(value, dict)]
+        lines += [
+            f"- {name}: {value}" for name, value in training.items() if not isinstance(value, dict)
+        ]
         for name, values in training.items():
             if isinstance(values, dict):
-                lines += ["", f"### {name}", "", *(f"- {key}: {value}" for key, value in values.items())]
+                lines += [
+                    "",
+                    f"### {name}",
+                    "",
+                    *(f"- {key}: {value}" for key, value in values.items()),
+                ]
     lines += [
         "",
         "## Use",

@@ -15,7 +15,13 @@ from pic_tf.settings import check, flag_files, quantities
 from pic_tf.settings.config import Config
 from pic_tf.settings.networks import plain_backbone
 
-FIGURES = ("epoch", "loss", "accuracy", "knn", "probe")  # of the model card: equal runs have them in common
+FIGURES = (
+    "epoch",
+    "loss",
+    "accuracy",
+    "knn",
+    "probe",
+)  # of the model card: equal runs have them in common
 
 
 def export_run(run_dir: str, path: str, untrained: bool = False) -> int:
@@ -37,7 +43,8 @@ def export_run(run_dir: str, path: str, untrained: bool = False) -> int:
     if found is None:
         got = f"{len(damaged)} damaged ones" if damaged else "none"
         raise ValueError(
-            f"expected a checkpoint in {run_dir!r}, got {got}: name the output folder of a run that has reached "
+            f"expected a checkpoint in {run_dir!r}, got {got}: name the output folder of a run "
+            "that has reached "
             "--checkpoint_every"
         )
     config = flag_files.from_flagfile(str(found / FLAGS_FILE))
@@ -67,7 +74,11 @@ def export_trained(
       ValueError: where something else than an export is at `path`.
       OSError: where it cannot be written.
     """
-    flags = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.metadata["trajectory"]}
+    flags = {
+        f.name: getattr(config, f.name)
+        for f in dataclasses.fields(config)
+        if f.metadata["trajectory"]
+    }
     training = {
         "dataset": pathlib.Path(config.dataset).name,
         "images": config.num_instances,
@@ -77,4 +88,6 @@ def export_trained(
         "flags": flags,
     }
     size = max(view.size for view in config.views())
-    export_backbone(backbone, path, trained_size=size, eval_crop=config.eval_crop, training=training)
+    export_backbone(
+        backbone, path, trained_size=size, eval_crop=config.eval_crop, training=training
+    )

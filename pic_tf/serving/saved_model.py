@@ -20,7 +20,9 @@ def normalisation_layer(keras: ModuleType = keras) -> keras.layers.Layer:
     Args:
       keras: the Keras of the model that it is for.
     """
-    return keras.layers.Rescaling([1 / s for s in STDDEV], [-m / s for m, s in zip(MEAN, STDDEV)], name="normalise")
+    return keras.layers.Rescaling(
+        [1 / s for s in STDDEV], [-m / s for m, s in zip(MEAN, STDDEV)], name="normalise"
+    )
 
 
 def export_backbone(
@@ -35,20 +37,23 @@ def export_backbone(
     """Write the backbone as a SavedModel that takes plain images in [0, 1].
 
     The channel normalisation it was trained with is inside. The signature `serving_default` maps
-    `images` to `features`; the signature `encoded`, there where a size is known, maps `encoded`, the bytes of
-    JPEG or PNG files, to `features` of their central views, as evaluations see them. As a reusable SavedModel,
-    `hub.KerasLayer(path, trainable=True)` fine-tunes it: variables, trainable variables and the training flag
-    are there, and batch normalisation updates its statistics. In Keras 3 it is
-    `keras.layers.TFSMLayer(path, "serving_default", "training")`; the signature `training` is that mode of it.
-    A model card in it (model_card.json, model_card.md) says what it is.
+    `images` to `features`; the signature `encoded`, there where a size is known, maps `encoded`,
+    the bytes of JPEG or PNG files, to `features` of their central views, as evaluations see them.
+    As a reusable SavedModel, `hub.KerasLayer(path, trainable=True)` fine-tunes it: variables,
+    trainable variables and the training flag are there, and batch normalisation updates its
+    statistics. In Keras 3 it is `keras.layers.TFSMLayer(path, "serving_default", "training")`; the
+    signature `training` is that mode of it. A model card in it (model_card.json, model_card.md)
+    says what it is.
 
     Args:
-      backbone: Keras model, normalised images -> features [B, C] or maps [B, h, w, C], which are averaged.
+      backbone: Keras model, normalised images -> features [B, C] or maps [B, h, w, C], which are
+        averaged.
       path: folder to write; one that is there already is replaced once the new one is complete.
       image_size: side in pixels that the signature asks for; None for any.
-      trained_size: side in pixels of the views it was trained on, to which encoded images are brought; None for
-        `image_size`.
-      eval_crop: side of the central crop of encoded images and in evaluations, share of the short side.
+      trained_size: side in pixels of the views it was trained on, to which encoded images are
+        brought; None for `image_size`.
+      eval_crop: side of the central crop of encoded images and in evaluations, share of the short
+        side.
       training: how it was trained, for the model card; anything JSON can hold.
 
     Raises:
@@ -59,7 +64,10 @@ def export_backbone(
     path = os.path.normpath(os.fspath(path))
     older = os.path.exists(os.path.join(path, "saved_model.pb"))
     if os.path.exists(path) and not older and not (os.path.isdir(path) and not os.listdir(path)):
-        raise ValueError(f"expected a new folder or an older export at {path!r}, got something else: name another")
+        raise ValueError(
+            f"expected a new folder or an older export at {path!r}, got something else: name "
+            "another"
+        )
     shape, view_size = [image_size, image_size, 3], image_size or trained_size
     images = keras.Input(shape, name="images")
     scale = normalisation_layer()
@@ -78,7 +86,11 @@ def export_backbone(
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="encoded")])
     def serve_encoded(encoded: tf.Tensor) -> dict[str, tf.Tensor]:
         view = tf.TensorSpec([view_size, view_size, 3], tf.uint8)
-        views = tf.map_fn(lambda image: central_view(image, eval_crop, view_size), encoded, fn_output_signature=view)
+        views = tf.map_fn(
+            lambda image: central_view(image, eval_crop, view_size),
+            encoded,
+            fn_output_signature=view,
+        )
         return {"features": model(tf.cast(views, tf.float32) / 255, training=False)}
 
     signatures = {"serving_default": of_images(False), "training": of_images(True)}
@@ -86,7 +98,9 @@ def export_backbone(
     aside = f"{path}.partial"
     shutil.rmtree(aside, ignore_errors=True)
     model.save(aside, save_format="tf", include_optimizer=False, signatures=signatures)
-    card = model_card(backbone, features.shape[-1], trained_size or image_size, eval_crop, training, image_size)
+    card = model_card(
+        backbone, features.shape[-1], trained_size or image_size, eval_crop, training, image_size
+    )
     write_card(pathlib.Path(aside), card)
     # Moved out of the way as a whole: a folder that is half deleted would be nobody's export.
     old = f"{path}.old.partial"

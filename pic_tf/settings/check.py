@@ -11,8 +11,9 @@ from pic_tf.settings.config import Config
 from pic_tf.settings.setting import kind_of, within
 
 _LARGEST_VIEW, _MOST_VIEWS = 8192, 64  # pixels, views of an image in a step
-# What a flag file would not give back (a line break would even begin another flag), or no terminal should be sent:
-# control characters, separators of lines, bytes that are not UTF-8; blanks at the end.
+# What a flag file would not give back (a line break would even begin another flag), or no terminal
+# should be sent: control characters, separators of lines, bytes that are not UTF-8; blanks at the
+# end.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]|\\s$")
 _LARGEST = 2**32 - 1  # of any whole number: NumPy takes no larger seed
 
@@ -27,25 +28,36 @@ def check_ranges(settings: Any) -> None:
       ValueError: for a setting out of its range.
     """
     for field in dataclasses.fields(settings):
-        value, limit, choices = getattr(settings, field.name), field.metadata["limit"], field.metadata["choices"]
+        value, limit, choices = (
+            getattr(settings, field.name),
+            field.metadata["limit"],
+            field.metadata["choices"],
+        )
         if value is not None and not within(limit, value):
             raise ValueError(
-                f"expected {' '.join(f'--{field.name}' if x == 'x' else x for x in limit.split())}, got {value}"
+                "expected "
+                f"{' '.join(f'--{field.name}' if x == 'x' else x for x in limit.split())}, got "
+                f"{value}"
             )
         if choices and value not in choices:
-            raise ValueError(f"expected --{field.name} to be one of {', '.join(choices)}, got {value!r}")
+            raise ValueError(
+                f"expected --{field.name} to be one of {', '.join(choices)}, got {value!r}"
+            )
         if kind_of(field) is int and value is not None and value > _LARGEST:
             raise ValueError(f"expected --{field.name} <= {_LARGEST}, got {value}")
         if kind_of(field) is str and _UNSAFE.search(value):
             raise ValueError(
-                f"expected --{field.name} in one line of text that ends in no space, got {value!r}: rename the folder"
+                f"expected --{field.name} in one line of text that ends in no space, got "
+                f"{value!r}: rename the folder"
             )
 
 
 def check_crop_scale(scale: tuple[float, ...]) -> None:
     """Raise ValueError for anything but the least and largest area of a crop."""
     if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
-        raise ValueError(f"expected --crop_scale=LEAST,LARGEST with 0 < LEAST <= LARGEST <= 1, got {scale}")
+        raise ValueError(
+            f"expected --crop_scale=LEAST,LARGEST with 0 < LEAST <= LARGEST <= 1, got {scale}"
+        )
 
 
 def check(config: Config) -> None:
@@ -60,18 +72,29 @@ def check(config: Config) -> None:
     check_ranges(config)
     for name in ("dataset", "output_dir"):
         if not getattr(config, name):
-            raise ValueError(f"expected a folder in --{name}, got '': a variable of the shell may be unset")
+            raise ValueError(
+                f"expected a folder in --{name}, got '': a variable of the shell may be unset"
+            )
     if config.replicas > config.batch_size:
-        raise ValueError(f"expected --replicas of at most --batch_size ({config.batch_size}), got {config.replicas}")
+        raise ValueError(
+            f"expected --replicas of at most --batch_size ({config.batch_size}), got "
+            f"{config.replicas}"
+        )
     if not 0 <= (config.warmup_epochs or 0) < config.epochs:
-        raise ValueError(f"expected 0 <= --warmup_epochs < --epochs ({config.epochs}), got {config.warmup_epochs}")
+        raise ValueError(
+            f"expected 0 <= --warmup_epochs < --epochs ({config.epochs}), got "
+            f"{config.warmup_epochs}"
+        )
     if config.keep_checkpoint_every % config.checkpoint_every:
         raise ValueError(
-            f"expected --keep_checkpoint_every to be a multiple of --checkpoint_every ({config.checkpoint_every}), got "
+            "expected --keep_checkpoint_every to be a multiple of --checkpoint_every "
+            f"({config.checkpoint_every}), got "
             f"{config.keep_checkpoint_every}"
         )
     if config.optimizer == "lamb" and config.precision == "float16":
-        raise ValueError("expected --precision=bfloat16 or float32 with --optimizer=lamb, got float16")
+        raise ValueError(
+            "expected --precision=bfloat16 or float32 with --optimizer=lamb, got float16"
+        )
     if config.optimizer == "lamb":
         try:
             with warnings.catch_warnings():
@@ -79,8 +102,10 @@ def check(config: Config) -> None:
                 importlib.import_module("tensorflow_addons")
         except ImportError as error:
             raise ValueError(
-                f"expected tensorflow-addons for --optimizer=lamb, got none installed that loads ({error}): pip "
-                "install 'pic_tf[addons]' (Python 3.10 or 3.11; it pins TensorFlow 2.15.1), or use lars"
+                "expected tensorflow-addons for --optimizer=lamb, got none installed that loads "
+                f"({error}): pip "
+                "install 'pic_tf[addons]' (Python 3.10 or 3.11; it pins TensorFlow 2.15.1), or use "
+                "lars"
             ) from error
     _check_views(config)
 
@@ -95,12 +120,17 @@ def _check_views(config: Config) -> None:
         raise ValueError(f"{error} in --crops") from None
     if total(views) > _MOST_VIEWS or max(crop.size for crop in views) > _LARGEST_VIEW:
         raise ValueError(
-            f"expected at most {_MOST_VIEWS} views of at most {_LARGEST_VIEW} pixels in --crops, got {config.crops}"
+            f"expected at most {_MOST_VIEWS} views of at most {_LARGEST_VIEW} pixels in --crops, "
+            f"got {config.crops}"
         )
     size = min(crop.size for crop in views)
     if len(sigma) != 2 or not 0 < sigma[0] <= sigma[1] <= size:
         raise ValueError(
-            f"expected --blur_sigma=LEAST,LARGEST with 0 < LEAST <= LARGEST <= the side of a view ({size}), got {sigma}"
+            "expected --blur_sigma=LEAST,LARGEST with 0 < LEAST <= LARGEST <= the side of a view "
+            f"({size}), got {sigma}"
         )
     if len(jitter) != 4 or not all(0 <= x <= most for x, most in zip(jitter, (1, 1, 1, 0.5))):
-        raise ValueError(f"expected --jitter=BRIGHTNESS,CONTRAST,SATURATION,HUE from 0 to 1, hue to 0.5, got {jitter}")
+        raise ValueError(
+            "expected --jitter=BRIGHTNESS,CONTRAST,SATURATION,HUE from 0 to 1, hue to 0.5, got "
+            f"{jitter}"
+        )

@@ -13,7 +13,9 @@ from pic_tf.settings.running import Devices, Files, Monitors
 
 @dataclasses.dataclass(frozen=True)
 class Config(Files, Monitors, Devices, Optimisation, Views, Model, Negatives, Order, Data):
-    """Settings of one run. The defaults are the paper's ImageNet recipe; None means "chosen for the data set"."""
+    """Settings of one run. The defaults are the paper's ImageNet recipe; None means "chosen for
+    the data set".
+    """
 
     # A newcomer's flags.
     FIRST: ClassVar[tuple[str, ...]] = (
@@ -42,4 +44,6 @@ class Config(Files, Monitors, Devices, Optimisation, Views, Model, Negatives, Or
         """Fill the numbers of --augmentation in where no flag gives others."""
         published = dataclasses.asdict(PRESETS[self.augmentation]())
         given = {name: getattr(self, name) for name in published}
-        return Preset(**(published | {name: value for name, value in given.items() if value is not None}))
+        return Preset(
+            **(published | {name: value for name, value in given.items() if value is not None})
+        )

@@ -14,7 +14,8 @@ def resolve(config: Config, num_instances: int, num_replicas: int = 1) -> Config
 
     Args:
       config: the configuration.
-      num_instances: N, number of training images found, or expected where there are none to look at.
+      num_instances: N, number of training images found, or expected where there are none to look
+        at.
       num_replicas: R.
 
     Returns:
@@ -26,7 +27,9 @@ def resolve(config: Config, num_instances: int, num_replicas: int = 1) -> Config
     check(config)
     _check_number(config, num_instances)
     _check_replicas(config, num_replicas)
-    config = dataclasses.replace(config, num_instances=num_instances, **dataclasses.asdict(config.preset()))
+    config = dataclasses.replace(
+        config, num_instances=num_instances, **dataclasses.asdict(config.preset())
+    )
     config = _with_windows(config, num_replicas)
     config = _with_negatives(config, num_replicas)
     _check_store(config, num_replicas)
@@ -36,11 +39,13 @@ def resolve(config: Config, num_instances: int, num_replicas: int = 1) -> Config
 def _check_number(config: Config, num_instances: int) -> None:
     if config.num_instances not in (0, num_instances):
         raise ValueError(
-            f"expected {config.num_instances} training images (--num_instances), got {num_instances}: check --dataset"
+            f"expected {config.num_instances} training images (--num_instances), got "
+            f"{num_instances}: check --dataset"
         )
     if config.batch_size > num_instances:
         raise ValueError(
-            f"expected --batch_size to be at most the number of training images ({num_instances}), got "
+            f"expected --batch_size to be at most the number of training images ({num_instances}), "
+            "got "
             f"{config.batch_size}"
         )
 
@@ -48,12 +53,14 @@ def _check_number(config: Config, num_instances: int) -> None:
 def _check_replicas(config: Config, num_replicas: int) -> None:
     if config.batch_size % num_replicas:
         raise ValueError(
-            f"expected --batch_size to be a multiple of the {num_replicas} replicas, got {config.batch_size}: use "
+            f"expected --batch_size to be a multiple of the {num_replicas} replicas, got "
+            f"{config.batch_size}: use "
             f"{_nearest(config.batch_size, num_replicas)}"
         )
     if config.jit_compile and num_replicas > 1:
         raise ValueError(
-            f"expected --jit_compile=false with {num_replicas} replicas, got true: XLA does not compile what crosses "
+            f"expected --jit_compile=false with {num_replicas} replicas, got true: XLA does not "
+            "compile what crosses "
             "between them"
         )
 
@@ -66,7 +73,8 @@ def _with_windows(config: Config, num_replicas: int) -> Config:
             names = ("window_size", "window_stride")
             got = " and ".join(f"--{name}" for name, size in zip(names, asked) if size is not None)
             raise ValueError(
-                f"expected no --window_size or --window_stride with --order=epoch, got {got}: leave it out"
+                f"expected no --window_size or --window_stride with --order=epoch, got {got}: "
+                "leave it out"
             )
         window = stride = n
     else:
@@ -80,13 +88,18 @@ def _with_windows(config: Config, num_replicas: int) -> Config:
     shards = config.virtual_shards
     if shards is None:
         shards = default_shards(n, window, stride, num_replicas)
-    config = dataclasses.replace(config, window_size=window, window_stride=stride, virtual_shards=shards)
+    config = dataclasses.replace(
+        config, window_size=window, window_stride=stride, virtual_shards=shards
+    )
     config.sliding_windows(num_replicas)  # raises where the sizes do not fit
     return config
 
 
 def _with_negatives(config: Config, num_replicas: int) -> Config:
-    """Choose K: half a window as in the paper; all images where the order has no window. A multiple of R, or N."""
+    """Choose K: half a window as in the paper; all images where the order has no window.
+
+    A multiple of R, or N.
+    """
     n, negatives = config.num_instances, config.num_negatives
     if negatives is None and config.window_size == n:
         negatives = min(n, PAPER_NEGATIVES)
@@ -97,14 +110,19 @@ def _with_negatives(config: Config, num_replicas: int) -> Config:
     negatives = negatives or n
     if not config.batch_size <= negatives <= n:
         raise ValueError(
-            f"expected --num_negatives between --batch_size ({config.batch_size}) and the number of training images "
+            f"expected --num_negatives between --batch_size ({config.batch_size}) and the number "
+            "of training images "
             f"({n}), got {negatives}: 0 stands for all"
         )
     if negatives < 2:
-        raise ValueError("expected at least 2 images in the soft-max (--num_negatives), got 1: its loss is always 0")
+        raise ValueError(
+            "expected at least 2 images in the soft-max (--num_negatives), got 1: its loss is "
+            "always 0"
+        )
     if negatives % num_replicas and negatives != n:
         raise ValueError(
-            f"expected --num_negatives to be a multiple of the {num_replicas} replicas, got {negatives}: use "
+            f"expected --num_negatives to be a multiple of the {num_replicas} replicas, got "
+            f"{negatives}: use "
             f"{_nearest(negatives, num_replicas)}, or 0 for all"
         )
     return dataclasses.replace(config, num_negatives=negatives)
@@ -116,19 +134,22 @@ def _check_store(config: Config, num_replicas: int) -> None:
         return
     if config.num_negatives == config.num_instances:
         raise ValueError(
-            "expected --instance_store=device with all images in the soft-max (--num_negatives), where no row rests, "
+            "expected --instance_store=device with all images in the soft-max (--num_negatives), "
+            "where no row rests, "
             f"got {config.instance_store}"
         )
     fewest = config.sliding_windows(num_replicas)[-1]  # the last replica has the fewest rows
     WindowSchedule(fewest, config.num_negatives)  # raises where the window needs all of them
     if config.steps_per_execution > fewest.steps_per_window:
         raise ValueError(
-            f"expected --steps_per_execution of at most the {fewest.steps_per_window} steps of a window with "
+            f"expected --steps_per_execution of at most the {fewest.steps_per_window} steps of a "
+            "window with "
             f"--instance_store={config.instance_store}, got {config.steps_per_execution}"
         )
     if config.instance_store == "disk" and config.keep_checkpoint_every:
         raise ValueError(
-            f"expected --keep_checkpoint_every=0 with --instance_store=disk, got {config.keep_checkpoint_every}: rows "
+            "expected --keep_checkpoint_every=0 with --instance_store=disk, got "
+            f"{config.keep_checkpoint_every}: rows "
             "on disk are kept for the newest checkpoints only"
         )
 
@@ -141,11 +162,15 @@ def _with_embedding(config: Config) -> Config:
     return dataclasses.replace(
         config,
         embedding_dim=dim,
-        min_row_norm=default_floor(dim, config.similarity) if config.min_row_norm is None else config.min_row_norm,
+        min_row_norm=default_floor(dim, config.similarity)
+        if config.min_row_norm is None
+        else config.min_row_norm,
         warmup_epochs=config.epochs / 40 if config.warmup_epochs is None else config.warmup_epochs,
     )
 
 
 def _nearest(value: int, divisor: int) -> str:
     """Name the multiples of `divisor` on both sides of `value`."""
-    return " or ".join(str(x) for x in (value // divisor * divisor, (value // divisor + 1) * divisor) if x)
+    return " or ".join(
+        str(x) for x in (value // divisor * divisor, (value // divisor + 1) * divisor) if x
+    )

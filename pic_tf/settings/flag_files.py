@@ -11,12 +11,20 @@ from pic_tf.files import recipes
 from pic_tf.settings.config import Config
 from pic_tf.settings.setting import kind_of
 
-flags.disclaim_key_flags()  # they are those of the command that defines them, whose --helpshort shows them
+# They are those of the command that defines them, whose --helpshort shows them.
+flags.disclaim_key_flags()
 
 
 def define_flags(values: flags.FlagValues = flags.FLAGS, settings: type = Config) -> None:
-    """Define one absl flag in `values` for every field of `Config`, or of another dataclass of settings."""
-    define = {int: flags.DEFINE_integer, float: flags.DEFINE_float, bool: flags.DEFINE_bool, str: flags.DEFINE_string}
+    """Define one absl flag in `values` for every field of `Config`, or of another dataclass of
+    settings.
+    """
+    define = {
+        int: flags.DEFINE_integer,
+        float: flags.DEFINE_float,
+        bool: flags.DEFINE_bool,
+        str: flags.DEFINE_string,
+    }
     for field in dataclasses.fields(settings):
         help, choices, default = field.metadata["help"], field.metadata["choices"], field.default
         if choices:
@@ -47,7 +55,9 @@ def from_flags(values: flags.FlagValues = flags.FLAGS, settings: type = Config) 
             try:
                 value = tuple(float(x) for x in value)
             except ValueError:
-                raise ValueError(f"expected numbers in --{field.name}, got {','.join(value)!r}") from None
+                raise ValueError(
+                    f"expected numbers in --{field.name}, got {','.join(value)!r}"
+                ) from None
         given[field.name] = value
     return settings(**given)
 
@@ -82,7 +92,9 @@ def from_flagfile(path: str, settings: type = Config) -> Any:
     try:
         _, *rest = values(["", *recipes.flags_in(pathlib.Path(path))])
     except flags.Error as error:
-        raise ValueError(f"expected a flag file of this version at {path!r}, got {error}") from error
+        raise ValueError(
+            f"expected a flag file of this version at {path!r}, got {error}"
+        ) from error
     if rest:
         raise ValueError(f"expected a flag file of this version at {path!r}, got {rest[0]!r} in it")
     return from_flags(values, settings)
@@ -102,6 +114,8 @@ def inherit(config: Config, old: Config) -> Config:
 
     The numbers behind --augmentation are left open: they follow from its name.
     """
-    names = {field.name for field in dataclasses.fields(Config) if getattr(config, field.name) is None}
+    names = {
+        field.name for field in dataclasses.fields(Config) if getattr(config, field.name) is None
+    }
     names -= {field.name for field in dataclasses.fields(Preset)}
     return dataclasses.replace(config, **{name: getattr(old, name) for name in names})

@@ -11,8 +11,9 @@ def help_text(settings: type, values: flags.FlagValues = flags.FLAGS) -> str:
     """Describe a command and every flag of it.
 
     Args:
-      settings: dataclass whose flags the command has. Each dataclass that it is put together from is a topic and gives
-        the heading by its docstring; its `FIRST` names the flags that come before all others.
+      settings: dataclass whose flags the command has. Each dataclass that it is put together from
+        is a topic and gives the heading by its docstring; its `FIRST` names the flags that come
+        before all others.
       values: the flags, defined.
 
     Returns:
@@ -26,18 +27,29 @@ def help_text(settings: type, values: flags.FlagValues = flags.FLAGS) -> str:
     of_settings = {field.name for field in dataclasses.fields(settings)}
     sections.append(("This command.", [*sorted(own - of_settings), "flagfile"]))
     document = (sys.modules["__main__"].__doc__ or "").strip()
-    return "\n\n".join([document, *(_section(title, names, values) for title, names in sections if names)]) + "\n"
+    return (
+        "\n\n".join(
+            [document, *(_section(title, names, values) for title, names in sections if names)]
+        )
+        + "\n"
+    )
 
 
 def _own_fields(topic: type, without: tuple[str, ...]) -> list[str]:
-    return [name for name in inspect.get_annotations(topic) if name not in without and not name.isupper()]
+    return [
+        name
+        for name in inspect.get_annotations(topic)
+        if name not in without and not name.isupper()
+    ]
 
 
 def _section(title: str, names: list[str], values: flags.FlagValues) -> str:
     lines = [f"{title.rstrip('.')}:"]
     for name in names:
         if name == "flagfile":
-            lines.append(flags.text_wrap("--flagfile=FILE: Take the flags in a file.", 100, "      ", "  "))
+            lines.append(
+                flags.text_wrap("--flagfile=FILE: Take the flags in a file.", 100, "      ", "  ")
+            )
             continue
         flag = values[name]
         label = f"--[no]{name}" if flag.boolean else f"--{name}"

@@ -14,26 +14,31 @@ class Data:
 
     dataset: str = setting(
         "digits",
-        "Images to train on: 'digits' (1,500 scans of 8 x 8 pixels that come with scikit-learn), a folder of images "
-        "of any nesting, a folder made by tools/pack.py, or tfds:NAME[:SPLIT] (or tfds:FOLDER) as prepared by "
+        "Images to train on: 'digits' (1,500 scans of 8 x 8 pixels that come with scikit-learn), a "
+        "folder of images "
+        "of any nesting, a folder made by tools/pack.py, or tfds:NAME[:SPLIT] (or tfds:FOLDER) as "
+        "prepared by "
         "TensorFlow Datasets. A folder with train and val inside is split accordingly.",
         trajectory=False,  # the folder may move; its images are compared themselves
     )
     eval_dataset: str = setting(
         "",
-        "Held-out images for the kNN monitor, in the forms of --dataset (a folder needs one folder a class). The "
+        "Held-out images for the kNN monitor, in the forms of --dataset (a folder needs one folder "
+        "a class). The "
         "default '' takes the held-out part of --dataset, if there is one.",
         trajectory=False,
     )
     num_instances: int = setting(
         0,
-        "Expected number of training images, N; another number is refused. The default 0 takes the number found. With "
+        "Expected number of training images, N; another number is refused. The default 0 takes the "
+        "number found. With "
         "this flag --plan_only needs no data.",
         limit="x >= 0",
     )
     max_broken: float = setting(
         0.01,
-        "Largest share of broken images, 0 to 1; more of them end the run. Broken images are left out and listed in "
+        "Largest share of broken images, 0 to 1; more of them end the run. Broken images are left "
+        "out and listed in "
         "broken_images.csv.",
         limit=_SHARE,
         trajectory=False,
@@ -52,12 +57,14 @@ class Views:
     crops: str = setting(
         "",
         "Views of an image in a step, decoded once: COUNTxSIZE@LEAST-LARGEST of each kind, such as "
-        "1x160@0.14-1.0,3x96@0.08-0.14 (sides in pixels, areas as shares of the image). The default '' takes one view "
+        "1x160@0.14-1.0,3x96@0.08-0.14 (sides in pixels, areas as shares of the image). The "
+        "default '' takes one view "
         "of --image_size and --crop_scale.",
     )
     small_crops_move_rows: bool = setting(
         False,
-        "Let views of all kinds move the rows of their images. By default the views of the first kind alone do.",
+        "Let views of all kinds move the rows of their images. By default the views of the first "
+        "kind alone do.",
     )
     augmentation: str = setting(
         "simclr",
@@ -66,7 +73,8 @@ class Views:
     )
     crop_scale: tuple[float, ...] | None = setting(
         None,
-        "Least and largest area of a random crop, as shares of the image, 0 to 1. The default is that of "
+        "Least and largest area of a random crop, as shares of the image, 0 to 1. The default is "
+        "that of "
         "--augmentation.",
     )
     flip_probability: float | None = setting(
@@ -76,7 +84,8 @@ class Views:
     )
     jitter: tuple[float, ...] | None = setting(
         None,
-        "Strength of the change of brightness, contrast, saturation (each 0 to 1) and hue (0 to 0.5 turns). The "
+        "Strength of the change of brightness, contrast, saturation (each 0 to 1) and hue (0 to "
+        "0.5 turns). The "
         "default is that of --augmentation.",
     )
     jitter_probability: float | None = setting(
@@ -91,18 +100,21 @@ class Views:
     )
     grayscale_first: bool | None = setting(
         None,
-        "Drop the colours before they are changed, not after it. The default is that of --augmentation.",
+        "Drop the colours before they are changed, not after it. The default is that of "
+        "--augmentation.",
     )
     blur_probability: float | None = setting(
         None, "Probability of a blur. The default is that of --augmentation.", limit=_SHARE
     )
     blur_sigma: tuple[float, ...] | None = setting(
         None,
-        "Least and largest standard deviation of the blur in pixels. The default is that of --augmentation.",
+        "Least and largest standard deviation of the blur in pixels. The default is that of "
+        "--augmentation.",
     )
     augment_on: str = setting(
         "device",
-        "Place of the augmentation: the device; or the CPUs of the host, for machines whose accelerator has no time "
+        "Place of the augmentation: the device; or the CPUs of the host, for machines whose "
+        "accelerator has no time "
         "left (four times the bytes go to it).",
         choices=("device", "host"),
     )

@@ -26,7 +26,8 @@ class Order:
     )
     window_size: int | None = setting(
         None,
-        f"Images in a window, W, a multiple of --batch_size. The default is {PAPER_WINDOW}, or at most half of a "
+        f"Images in a window, W, a multiple of --batch_size. The default is {PAPER_WINDOW}, or at "
+        "most half of a "
         "smaller data set.",
         limit="x >= 1",
     )
@@ -37,12 +38,17 @@ class Order:
     )
     virtual_shards: int | None = setting(
         None,
-        "Virtual shards of the images, V, each in an order of its own: a window holds the same images for every number "
-        "of replicas that divides V, so a run with rows on disk can go on with another number. 0 means one shard a "
-        f"replica. The default is {VIRTUAL_SHARDS} where it divides W and S and the replicas divide it, else 0.",
+        "Virtual shards of the images, V, each in an order of its own: a window holds the same "
+        "images for every number "
+        "of replicas that divides V, so a run with rows on disk can go on with another number. 0 "
+        "means one shard a "
+        f"replica. The default is {VIRTUAL_SHARDS} where it divides W and S and the replicas "
+        "divide it, else 0.",
         limit="x >= 0",
     )
-    seed: int = setting(0, "Seed of the weights, the order, the crops and the augmentation, >= 0.", limit="x >= 0")
+    seed: int = setting(
+        0, "Seed of the weights, the order, the crops and the augmentation, >= 0.", limit="x >= 0"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +57,8 @@ class Negatives:
 
     num_negatives: int | None = setting(
         None,
-        "Most recent images in the denominator of the soft-max, K. 0 takes all of them (the full soft-max). The "
+        "Most recent images in the denominator of the soft-max, K. 0 takes all of them (the full "
+        "soft-max). The "
         f"default is {PAPER_NEGATIVES}, or W / 2 where that is less.",
         limit="x >= 0",
     )
@@ -67,20 +74,23 @@ class Negatives:
     )
     min_row_norm: float | None = setting(
         None,
-        "Norm floor: rows that return shorter are rescaled to it; 0 turns the floor off. The default is 0.01 sqrt(D), "
+        "Norm floor: rows that return shorter are rescaled to it; 0 turns the floor off. The "
+        "default is 0.01 sqrt(D), "
         "and 0 for dot products.",
         limit="0 <= x <= 1e6",
     )
     instance_store: str = setting(
         "device",
-        "Place of resting rows: all of them on the device; or there those of the window and two strides, and all "
+        "Place of resting rows: all of them on the device; or there those of the window and two "
+        "strides, and all "
         "others on disk.",
         choices=INSTANCE_STORES,
         trajectory=False,
     )
     rows_dir: str = setting(
         "",
-        "Folder for rows with --instance_store=disk, on each worker's own disk; a folder in memory such as /dev/shm "
+        "Folder for rows with --instance_store=disk, on each worker's own disk; a folder in memory "
+        "such as /dev/shm "
         "will do. The default '' takes the folder 'rows' in --output_dir.",
         trajectory=False,
     )
@@ -90,22 +100,31 @@ class Negatives:
 class Model:
     """Backbone and projection head."""
 
-    backbone: str = setting("resnet50", "Network to pretrain.", choices=tuple(f"resnet{depth}" for depth in DEPTHS))
+    backbone: str = setting(
+        "resnet50", "Network to pretrain.", choices=tuple(f"resnet{depth}" for depth in DEPTHS)
+    )
     stem: str = setting(
         "imagenet",
-        "First layers: imagenet (7 x 7 with stride 2, then pooling), or small (3 x 3, for images of 8 to 64 pixels).",
+        "First layers: imagenet (7 x 7 with stride 2, then pooling), or small (3 x 3, for images "
+        "of 8 to 64 pixels).",
         choices=("imagenet", "small"),
     )
-    width: int = setting(64, "Channels of the first stage, 1 to 65536. The published network has 64.", limit=_LENGTHS)
+    width: int = setting(
+        64, "Channels of the first stage, 1 to 65536. The published network has 64.", limit=_LENGTHS
+    )
     head: str = setting(
         "mlp",
-        "Projection head: the paper's mlp, linear or none; or mlp_bn, whose batch normalisation speeds up short runs.",
+        "Projection head: the paper's mlp, linear or none; or mlp_bn, whose batch normalisation "
+        "speeds up short runs.",
         choices=HEADS,
     )
-    hidden_dim: int = setting(2048, "Width of the hidden layer of an mlp head, 1 to 65536.", limit=_LENGTHS)
+    hidden_dim: int = setting(
+        2048, "Width of the hidden layer of an mlp head, 1 to 65536.", limit=_LENGTHS
+    )
     embedding_dim: int = setting(
         128,
-        "Size of an embedding and of an instance row, D, 1 to 65536. With --head=none it is the size of the features.",
+        "Size of an embedding and of an instance row, D, 1 to 65536. With --head=none it is the "
+        "size of the features.",
         limit=_LENGTHS,
     )
 
@@ -118,7 +137,8 @@ class Optimisation:
     batch_size: int = setting(512, "Images a step, over all replicas, B.", limit="x >= 1")
     optimizer: str = setting(
         "sgd",
-        "Optimizer of the backbone: the paper's sgd, or lars or lamb for large batches. Head and rows are always moved "
+        "Optimizer of the backbone: the paper's sgd, or lars or lamb for large batches. Head and "
+        "rows are always moved "
         "by sgd. lamb needs pip install 'pic_tf[addons]' (Python 3.10 or 3.11).",
         choices=OPTIMIZERS,
     )
@@ -127,13 +147,22 @@ class Optimisation:
         "Peak learning rate for a batch of 256 images; it grows in proportion to --batch_size.",
         limit=_RATE,
     )
-    warmup_epochs: float | None = setting(None, "Epochs of linear warm-up. The default is a fortieth of --epochs.")
-    final_learning_rate: float = setting(1e-6, "Learning rate at the end of the cosine.", limit="0 <= x <= 1e6")
+    warmup_epochs: float | None = setting(
+        None, "Epochs of linear warm-up. The default is a fortieth of --epochs."
+    )
+    final_learning_rate: float = setting(
+        1e-6, "Learning rate at the end of the cosine.", limit="0 <= x <= 1e6"
+    )
     momentum: float = setting(0.9, "Momentum of sgd, m, from 0 to less than 1.", limit="0 <= x < 1")
-    weight_decay: float = setting(1e-4, "Weight decay of every parameter and row, lambda.", limit="0 <= x <= 1e6")
+    weight_decay: float = setting(
+        1e-4, "Weight decay of every parameter and row, lambda.", limit="0 <= x <= 1e6"
+    )
     lars_trust_coefficient: float = setting(
         0.001,
-        "Length of an update of lars before the learning rate, as a share of the length of the tensor.",
+        "Length of an update of lars before the learning rate, as a share of the length of the "
+        "tensor.",
         limit=_RATE,
     )
-    lamb_learning_rate: float = setting(0.002, "Peak learning rate of lamb, for any batch size.", limit=_RATE)
+    lamb_learning_rate: float = setting(
+        0.002, "Peak learning rate of lamb, for any batch size.", limit=_RATE
+    )

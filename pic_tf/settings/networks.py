@@ -18,5 +18,9 @@ def plain_backbone(config: Config) -> keras.Model:
 def describe(config: Config, strategy: tf.distribute.Strategy) -> str:
     """Describe the plan of a resolved configuration; build its networks, but no rows."""
     backbone = plain_backbone(config)
-    head = projection_head(config.head, backbone.output_shape[-1], config.hidden_dim, config.embedding_dim)
-    return plan.describe(config, backbone, head, describe_devices(strategy), strategy.num_replicas_in_sync)
+    head = projection_head(
+        config.head, backbone.output_shape[-1], config.hidden_dim, config.embedding_dim
+    )
+    return plan.describe(
+        config, backbone, head, describe_devices(strategy), strategy.num_replicas_in_sync
+    )

@@ -22,7 +22,9 @@ from pic_tf.settings.quantities import (
 )
 
 
-def describe(config: Config, backbone: keras.Model, head: keras.Model, devices: str, num_replicas: int) -> str:
+def describe(
+    config: Config, backbone: keras.Model, head: keras.Model, devices: str, num_replicas: int
+) -> str:
     """Write the plan.
 
     Args:
@@ -44,7 +46,10 @@ def describe(config: Config, backbone: keras.Model, head: keras.Model, devices: 
         order = f"sliding window, W {w:,}, S {s:,} (majority ratio {1 - s / w:.1%})"
         order += f", {config.virtual_shards} virtual shards" if config.virtual_shards else ""
         rest = (n - w + s) / s * w
-        visits = f"an image comes {w / s:.3g} times, {w:,} views apart, then rests for about {rest:,.0f} views"
+        visits = (
+            f"an image comes {w / s:.3g} times, {w:,} views apart, then rests for about "
+            f"{rest:,.0f} views"
+        )
     negatives = "all (full soft-max)" if k == n else f"{k:,} most recent"
     parts = memory(config, backbone, head, num_replicas)
     kept = f"{config.keep_checkpoints:,} newest"
@@ -53,25 +58,47 @@ def describe(config: Config, backbone: keras.Model, head: keras.Model, devices: 
     rows = [
         ("images", f"{n:,} from {config.dataset}"),
         *[("views" if i == 0 else "", text) for i, text in enumerate(_views(config))],
-        ("length", f"{config.epochs:,} epochs x {per_epoch:,} steps of {b:,} images = {steps:,} steps"),
+        (
+            "length",
+            f"{config.epochs:,} epochs x {per_epoch:,} steps of {b:,} images = {steps:,} steps",
+        ),
         ("order", order),
         ("", visits),
         ("negatives K", f"{negatives}; temperature {config.temperature:g}, {config.similarity}"),
-        ("backbone", f"{config.backbone}, {config.stem} stem, width {config.width}: {_trainable(backbone)}"),
+        (
+            "backbone",
+            f"{config.backbone}, {config.stem} stem, width {config.width}: {_trainable(backbone)}",
+        ),
         ("head", f"{config.head} to D = {config.embedding_dim}: {_trainable(head)}"),
         (
             "learning rate",
-            f"{peak_learning_rate(config):g} after {config.warmup_epochs:g} epochs of warm-up, cosine to "
-            f"{config.final_learning_rate:g}; momentum {config.momentum:g}, weight decay {config.weight_decay:g}",
+            f"{peak_learning_rate(config):g} after {config.warmup_epochs:g} epochs of warm-up, "
+            "cosine to "
+            f"{config.final_learning_rate:g}; momentum {config.momentum:g}, weight decay "
+            f"{config.weight_decay:g}",
         ),
         *([("", _of_backbone(config))] if config.optimizer != "sgd" else []),
-        ("devices", f"{devices}, {config.precision}" + (", compiled by XLA" if config.jit_compile else "")),
+        (
+            "devices",
+            f"{devices}, {config.precision}" + (", compiled by XLA" if config.jit_compile else ""),
+        ),
         *[("norm floor" if i == 0 else "", text) for i, text in enumerate(_norm_floor(config))],
-        *[("memory" if i == 0 else "", f"{as_text(size):>9}  {part}") for i, (part, size) in enumerate(parts.items())],
-        ("", f"{as_text(sum(parts.values())):>9}  in all{' on each replica' if num_replicas > 1 else ''}"),
+        *[
+            ("memory" if i == 0 else "", f"{as_text(size):>9}  {part}")
+            for i, (part, size) in enumerate(parts.items())
+        ],
+        (
+            "",
+            f"{as_text(sum(parts.values())):>9}  in "
+            f"all{' on each replica' if num_replicas > 1 else ''}",
+        ),
         *[("rows" if i == 0 else "", line) for i, line in enumerate(_resting_rows(config))],
         ("output", config.output_dir),
-        ("", f"{kept} checkpoints of {as_text(checkpoint_size(config, backbone, head, num_replicas))}"),
+        (
+            "",
+            f"{kept} checkpoints of "
+            f"{as_text(checkpoint_size(config, backbone, head, num_replicas))}",
+        ),
     ]
     return "\n".join(f"{name:<14} {text}" for name, text in rows)
 
@@ -85,7 +112,8 @@ def _resting_rows(config: Config) -> list[str]:
     everything = rows_off_device(config)
     return [
         f"at most {as_text(rows_on_disk(config))} on disk, {as_text(everything)} for all of them",
-        f"every {steps:,} steps {as_text(block)} go there and as much comes back, {as_text(block / steps)} a step",
+        f"every {steps:,} steps {as_text(block)} go there and as much comes back, "
+        f"{as_text(block / steps)} a step",
     ]
 
 
@@ -97,7 +125,10 @@ def _views(config: Config) -> list[str]:
         for i, crop in enumerate(config.views())
     ]
     published = config.preset() == PRESETS[config.augmentation]()
-    lines.append(f"augmentation {config.augmentation}{'' if published else ', changed'}, on the {config.augment_on}")
+    lines.append(
+        f"augmentation {config.augmentation}{'' if published else ', changed'}, on the "
+        f"{config.augment_on}"
+    )
     return lines
 
 
@@ -111,19 +142,23 @@ def _norm_floor(config: Config) -> list[str]:
     """Describe the norm floor, the shrinking of resting rows, and the rows that the floor lifts."""
     floor, rest = config.min_row_norm, resting_steps(config)
     setting = f"{floor:.4g}" if floor and rest else "off"
-    if not (rest and config.weight_correction and config.weight_decay):  # none rests, or they return as they left
+    if not (
+        rest and config.weight_correction and config.weight_decay
+    ):  # none rests, or they return as they left
         return [setting]
     if rest > total_steps(config):
         return [f"{setting}; a row rests for about {rest:,.0f} steps, more than the run has"]
     least, mean = shrinking(config)
     lines = [
-        f"{setting}; a rest of about {rest:,.0f} steps leaves a row {least:.3g} of its norm at the peak rate, "
+        f"{setting}; a rest of about {rest:,.0f} steps leaves a row {least:.3g} of its norm at the "
+        "peak rate, "
         f"{mean:.3g} on average"
     ]
     if floor:
         new = default_floor(config.embedding_dim, "cosine")
         lines.append(
-            f"it lifts rows that left with less than {_ratio(floor, least)} at the peak rate, {_ratio(floor, mean)} on "
+            f"it lifts rows that left with less than {_ratio(floor, least)} at the peak rate, "
+            f"{_ratio(floor, mean)} on "
             f"average; a new row has {new:.4g}"
         )
     return lines

@@ -30,7 +30,9 @@ def peak_learning_rate(config: Config) -> float:
 
 
 def learning_rates(config: Config) -> WarmupCosine:
-    """Make the learning rate of head and rows, and of a backbone without an optimizer of its own."""
+    """Make the learning rate of head and rows, and of a backbone without an optimizer of its
+    own.
+    """
     steps = total_steps(config)
     warmup = min(round(config.warmup_epochs * steps_per_epoch(config)), steps - 1)
     return WarmupCosine(peak_learning_rate(config), steps, warmup, config.final_learning_rate)
@@ -41,9 +43,9 @@ def resting_steps(config: Config) -> float:
 
     ((N - W + S) / S W - K) / B
 
-    From its last visit in a window to its first after (N - W) / S windows without it pass as many windows and
-    another half at both ends; during the first K views of them it is still in the ring. With W = S = N it is the
-    rest between two epochs.
+    From its last visit in a window to its first after (N - W) / S windows without it pass as many
+    windows and another half at both ends; during the first K views of them it is still in the ring.
+    With W = S = N it is the rest between two epochs.
 
     Args:
       config: resolved configuration.
@@ -51,22 +53,28 @@ def resting_steps(config: Config) -> float:
     Returns:
       Steps; 0 where K = N, where no row ever leaves.
     """
-    n, w, s, k = config.num_instances, config.window_size, config.window_stride, config.num_negatives
+    n, w, s, k = (
+        config.num_instances,
+        config.window_size,
+        config.window_stride,
+        config.num_negatives,
+    )
     return 0.0 if k == n else max((n - w + s) / s * w - k, 0) / config.batch_size
 
 
 def shrinking(config: Config) -> tuple[float, float]:
     """Work out the shrinking of a row by its rest, |w_t| / |w_s|.
 
-    prod_{k=s}^{t-1} mu_k, with mu_k the larger eigenvalue of M_k: mu^2 - (1 + m - eta_k lambda) mu + m = 0; about
-    exp(-sum eta_k lambda / (1 - m)). Rates change so slowly that the eigenvectors of successive M_k are the same.
+    prod_{k=s}^{t-1} mu_k, with mu_k the larger eigenvalue of M_k: mu^2 - (1 + m - eta_k lambda) mu
+    + m = 0; about exp(-sum eta_k lambda / (1 - m)). Rates change so slowly that the eigenvectors of
+    successive M_k are the same.
 
     Args:
       config: resolved configuration.
 
     Returns:
-      The least, where the rates are highest, and the geometric mean over all rests within the run; (1, 1) where
-      the run is over before a row returns.
+      The least, where the rates are highest, and the geometric mean over all rests within the run;
+      (1, 1) where the run is over before a row returns.
     """
     steps, rest, m = total_steps(config), resting_steps(config), config.momentum
     stride = max(steps // _SAMPLES, 1)
@@ -87,7 +95,9 @@ def rows_on_device(config: Config, num_replicas: int = 1) -> int | None:
     return (
         None
         if config.instance_store == "device"
-        else WindowSchedule(config.sliding_windows(num_replicas)[0], config.num_negatives).rows_on_device
+        else WindowSchedule(
+            config.sliding_windows(num_replicas)[0], config.num_negatives
+        ).rows_on_device
     )
 
 
@@ -105,8 +115,8 @@ def kept_checkpoints(config: Config) -> int:
 def rows_on_disk(config: Config) -> int:
     """Add up the bytes of the most rows on disk at a time.
 
-    Those of all instances, and as many as have moved since the oldest checkpoint that is kept; never more than move in
-    the whole run.
+    Those of all instances, and as many as have moved since the oldest checkpoint that is kept;
+    never more than move in the whole run.
     """
     moved = config.window_stride / (config.window_size // config.batch_size)  # rows a step
     since_oldest = (config.keep_checkpoints + 1) * config.checkpoint_every * steps_per_epoch(config)
@@ -119,7 +129,9 @@ def _row_size(config: Config) -> int:
     return 2 * config.embedding_dim * _FLOAT + 8
 
 
-def memory(config: Config, backbone: keras.Model, head: keras.Model, num_replicas: int = 1) -> dict[str, int]:
+def memory(
+    config: Config, backbone: keras.Model, head: keras.Model, num_replicas: int = 1
+) -> dict[str, int]:
     """Add up the bytes on each device by part.
 
     Args:
@@ -134,13 +146,20 @@ def memory(config: Config, backbone: keras.Model, head: keras.Model, num_replica
     n, k, b, d = config.num_instances, config.num_negatives, config.batch_size, config.embedding_dim
     own_rows, own_slots, own_views = (-(-x // num_replicas) for x in (n, k, b))
     locations = rows_on_device(config, num_replicas)
-    resting = own_rows * (8 * d + 8) if locations is None else locations * (8 * d + 24)  # there with row and location
+    resting = (
+        own_rows * (8 * d + 8) if locations is None else locations * (8 * d + 24)
+    )  # there with row and location
     row = 2 * d * _FLOAT  # weights and momentum
     activation = _FLOAT if config.precision == "float32" else _FLOAT // 2
     return {
-        "network (weights, momentum, gradients)": 3 * _FLOAT * (backbone.count_params() + head.count_params()),
+        "network (weights, momentum, gradients)": 3
+        * _FLOAT
+        * (backbone.count_params() + head.count_params()),
         "activations (estimate)": activation
-        * sum(own_views * crop.count * _kept_activations(backbone, crop.size) for crop in config.views()),
+        * sum(
+            own_views * crop.count * _kept_activations(backbone, crop.size)
+            for crop in config.views()
+        ),
         "instance ring (weights, momentum, ids)": own_slots * (row + 8),
         "instance store (weights, momentum, stamps)": 0 if k == n else resting,
         "soft-max and gradients of the ring": b * total(config.views()) * own_slots * _FLOAT
@@ -149,8 +168,11 @@ def memory(config: Config, backbone: keras.Model, head: keras.Model, num_replica
     }
 
 
-def checkpoint_size(config: Config, backbone: keras.Model, head: keras.Model, num_replicas: int = 1) -> int:
-    """Add up the bytes of a checkpoint: network, rows (all, or those not on disk), momentum, ring, history.
+def checkpoint_size(
+    config: Config, backbone: keras.Model, head: keras.Model, num_replicas: int = 1
+) -> int:
+    """Add up the bytes of a checkpoint: network, rows (all, or those not on disk), momentum, ring,
+    history.
 
     Args:
       config: resolved configuration.
@@ -169,7 +191,9 @@ def checkpoint_size(config: Config, backbone: keras.Model, head: keras.Model, nu
 
 
 def _kept_activations(backbone: keras.Model, image_size: int) -> int:
-    """Count the numbers kept of an image for the backward pass: outputs of convolutions and of their followers."""
+    """Count the numbers kept of an image for the backward pass: outputs of convolutions and of
+    their followers.
+    """
     shapes: dict[str, tuple] = {}
     kept = 0
     for layer in backbone.layers:

@@ -15,23 +15,28 @@ class Devices:
 
     strategy: str = setting(
         "auto",
-        "Devices to train on: none (one device), mirrored (all GPUs of this machine), multi_worker (several machines, "
+        "Devices to train on: none (one device), mirrored (all GPUs of this machine), multi_worker "
+        "(several machines, "
         "from TF_CONFIG or Slurm), tpu, or auto (whatever there is).",
         choices=STRATEGIES,
         trajectory=False,
     )
     replicas: int = setting(
         0,
-        "GPUs to use with --strategy=mirrored; without GPUs, parts of the CPU. The default 0 takes all GPUs.",
+        "GPUs to use with --strategy=mirrored; without GPUs, parts of the CPU. The default 0 takes "
+        "all GPUs.",
         limit="x >= 0",
         trajectory=False,
     )
     precision: str = setting(
         "float32",
-        "Precision of backbone and head. Rows, logits and loss are always float32; float16 scales the loss.",
+        "Precision of backbone and head. Rows, logits and loss are always float32; float16 scales "
+        "the loss.",
         choices=PRECISIONS,
     )
-    jit_compile: bool = setting(False, "Compile the whole step with XLA, on one replica only. TPUs always do.")
+    jit_compile: bool = setting(
+        False, "Compile the whole step with XLA, on one replica only. TPUs always do."
+    )
     steps_per_execution: int = setting(
         1,
         "Steps between two returns to Python. More of them speed up tiny networks and TPUs.",
@@ -40,11 +45,13 @@ class Devices:
     )
     deterministic: bool = setting(
         True,
-        "Use only kernels whose results repeat bit for bit. Some GPU kernels of this kind are slower.",
+        "Use only kernels whose results repeat bit for bit. Some GPU kernels of this kind are "
+        "slower.",
     )
     intra_op_threads: int = setting(
         0,
-        "CPU threads of an operation, 0 to 1024; 1 suits tiny networks. The default 0 leaves the choice to TensorFlow.",
+        "CPU threads of an operation, 0 to 1024; 1 suits tiny networks. The default 0 leaves the "
+        "choice to TensorFlow.",
         limit="0 <= x <= 1024",
     )
 
@@ -59,7 +66,9 @@ class Monitors:
         limit="x >= 0",
         trajectory=False,
     )
-    knn_k: int = setting(20, "Nearest neighbours that vote on a class.", limit="x >= 1", trajectory=False)
+    knn_k: int = setting(
+        20, "Nearest neighbours that vote on a class.", limit="x >= 1", trajectory=False
+    )
     knn_temperature: float = setting(
         0.07, "Temperature of the neighbours' votes.", limit="1e-4 <= x <= 1e6", trajectory=False
     )
@@ -71,27 +80,32 @@ class Monitors:
     )
     labelled_dataset: str = setting(
         "",
-        "Labelled images for kNN to search and for the linear probe to learn from, in the forms of --eval_dataset. The "
-        "default '' takes the training images, if they have labels. The network never learns from labels.",
+        "Labelled images for kNN to search and for the linear probe to learn from, in the forms of "
+        "--eval_dataset. The "
+        "default '' takes the training images, if they have labels. The network never learns from "
+        "labels.",
         trajectory=False,
     )
     probe_batch_size: int = setting(
         0,
-        "Labelled images a step for a linear probe, which learns beside the network without changing it; 0 turns it "
+        "Labelled images a step for a linear probe, which learns beside the network without "
+        "changing it; 0 turns it "
         "off. Each image costs a third of a training view.",
         limit="x >= 0",
     )
     probe_learning_rate: float = setting(0.1, "Learning rate of the linear probe.", limit=_RATE)
     eval_crop: float = setting(
         0.875,
-        "Side of the central crop in evaluations, as a share of the short side, above 0 and up to 1 (0.875 = 224 / "
+        "Side of the central crop in evaluations, as a share of the short side, above 0 and up to "
+        "1 (0.875 = 224 / "
         "256).",
         limit="0 < x <= 1",
         trajectory=False,
     )
     on_nan: str = setting(
         "stop",
-        "Reaction to a loss or gradient that is not finite: stop with a report, or skip the step. In both cases no "
+        "Reaction to a loss or gradient that is not finite: stop with a report, or skip the step. "
+        "In both cases no "
         "weight is touched by it.",
         choices=("stop", "skip"),
         trajectory=False,
@@ -119,10 +133,13 @@ class Files:
         limit="x >= 1",
         trajectory=False,
     )
-    keep_checkpoints: int = setting(2, "Number of newest checkpoints to keep.", limit="x >= 1", trajectory=False)
+    keep_checkpoints: int = setting(
+        2, "Number of newest checkpoints to keep.", limit="x >= 1", trajectory=False
+    )
     keep_checkpoint_every: int = setting(
         0,
-        "Epochs between two checkpoints to keep for good, a multiple of --checkpoint_every; 0 keeps none.",
+        "Epochs between two checkpoints to keep for good, a multiple of --checkpoint_every; 0 "
+        "keeps none.",
         limit="x >= 0",
         trajectory=False,
     )

@@ -39,7 +39,8 @@ class Parts:
 
     Attributes:
       model: compiled model.
-      plain_backbone: its backbone once more, on one device and in float32, to be evaluated and exported.
+      plain_backbone: its backbone once more, on one device and in float32, to be evaluated and
+        exported.
       pager: mover of rows between device and disk; None where all of them are on the device.
       checkpoints: of the model.
       inputs: batches.
@@ -69,7 +70,8 @@ class Parts:
 
 
 def build_model(config: Config, strategy: tf.distribute.Strategy, probe_classes: int = 0) -> PIC:
-    """Build and compile the model of a resolved configuration; its initial weights follow from the seed.
+    """Build and compile the model of a resolved configuration; its initial weights follow from the
+    seed.
 
     Args:
       config: resolved configuration.
@@ -88,7 +90,9 @@ def build_model(config: Config, strategy: tf.distribute.Strategy, probe_classes:
         backbone = plain_backbone(config)
         probe = None
         if probe_classes:
-            probe = LinearProbe(backbone.output_shape[-1], probe_classes, config.probe_learning_rate)
+            probe = LinearProbe(
+                backbone.output_shape[-1], probe_classes, config.probe_learning_rate
+            )
         model = PIC(
             backbone,
             num_instances=config.num_instances,
@@ -100,7 +104,9 @@ def build_model(config: Config, strategy: tf.distribute.Strategy, probe_classes:
             similarity=config.similarity,
             weight_correction=config.weight_correction,
             min_row_norm=config.min_row_norm,
-            augment=(lambda groups: tuple(augmentation(*group) for group in groups)) if on_device else None,
+            augment=(lambda groups: tuple(augmentation(*group) for group in groups))
+            if on_device
+            else None,
             small_crops_move_rows=config.small_crops_move_rows,
             seed=config.seed,
             rows_on_device=quantities.rows_on_device(config, strategy.num_replicas_in_sync),
@@ -132,12 +138,16 @@ def lamb(rate: WarmupCosine, weight_decay: float) -> keras.optimizers.Optimizer:
 
     plain = ["bias", "gamma", "beta"]
     return tfa.optimizers.LAMB(
-        rate, weight_decay=weight_decay, exclude_from_weight_decay=plain, exclude_from_layer_adaptation=plain
+        rate,
+        weight_decay=weight_decay,
+        exclude_from_weight_decay=plain,
+        exclude_from_layer_adaptation=plain,
     )
 
 
 def build(config: Config, images: Images, strategy: tf.distribute.Strategy) -> Parts:
-    """Build all parts of a run from its configuration, and see that the disk has room for what they write.
+    """Build all parts of a run from its configuration, and see that the disk has room for what they
+    write.
 
     Args:
       config: resolved configuration.
@@ -156,7 +166,9 @@ def build(config: Config, images: Images, strategy: tf.distribute.Strategy) -> P
     rate = quantities.learning_rates(config)
     plain = plain_backbone(config)
     pager = _pager(config, model, strategy)
-    checkpoint_size = quantities.checkpoint_size(config, plain, model.projection, strategy.num_replicas_in_sync)
+    checkpoint_size = quantities.checkpoint_size(
+        config, plain, model.projection, strategy.num_replicas_in_sync
+    )
     check_room(config, checkpoint_size if chief else 0, pager, strategy)
     return Parts(
         model,
@@ -201,7 +213,9 @@ def _pager(config: Config, model: PIC, strategy: tf.distribute.Strategy) -> Page
     return Pager(model.classifier, schedules, stores, strategy)
 
 
-def _knn_monitor(config: Config, model: PIC, plain: keras.Model, chief: bool, images: Images) -> KnnMonitor | None:
+def _knn_monitor(
+    config: Config, model: PIC, plain: keras.Model, chief: bool, images: Images
+) -> KnnMonitor | None:
     """Make the monitor where there are labels for it; else say what is missing."""
     labelled, held_out = images.labelled, images.held_out
     if not config.knn_every:
@@ -210,7 +224,8 @@ def _knn_monitor(config: Config, model: PIC, plain: keras.Model, chief: bool, im
         if not chief:
             return None
         print(
-            "kNN monitor: off, it needs training images in one folder a class (or --labelled_dataset) and held-out "
+            "kNN monitor: off, it needs training images in one folder a class (or "
+            "--labelled_dataset) and held-out "
             "ones likewise (--eval_dataset, or train and val inside --dataset)",
             file=sys.stderr,
         )

@@ -25,7 +25,12 @@ from pic_tf.training.wire import wire
 
 _READ_AHEAD = 64  # more batches than the input pipeline prepares in advance
 # What the others see of a worker that is gone.
-_LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError)
+_LOST = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +48,12 @@ class Result:
     export: pathlib.Path | None
 
 
-def run(config: Config, images: Images, strategy: tf.distribute.Strategy, allow_changed_flags: bool = False) -> Result:
+def run(
+    config: Config,
+    images: Images,
+    strategy: tf.distribute.Strategy,
+    allow_changed_flags: bool = False,
+) -> Result:
     """Train, or go on with the run in the output folder, and export the backbone.
 
     Args:
@@ -77,7 +87,9 @@ def run(config: Config, images: Images, strategy: tf.distribute.Strategy, allow_
         return result
 
 
-def _fit(parts: Parts, callbacks: list[keras.callbacks.Callback], state: CheckpointCallback, start: int) -> Result:
+def _fit(
+    parts: Parts, callbacks: list[keras.callbacks.Callback], state: CheckpointCallback, start: int
+) -> Result:
     """Take all steps that are left, and save the last state."""
     total, per_epoch, checkpoints = parts.total_steps, parts.steps_per_epoch, parts.checkpoints
     strategy = parts.model.distribute_strategy
@@ -87,7 +99,10 @@ def _fit(parts: Parts, callbacks: list[keras.callbacks.Callback], state: Checkpo
             epoch, done = divmod(step, per_epoch)
             stop = (epoch + 1) * per_epoch if done else total
             parts.model.fit(
-                distribute(strategy, lambda replica, _, a=step, b=stop: parts.inputs.all_batches(replica, a, b)),
+                distribute(
+                    strategy,
+                    lambda replica, _, a=step, b=stop: parts.inputs.all_batches(replica, a, b),
+                ),
                 initial_epoch=epoch,
                 epochs=stop // per_epoch,
                 steps_per_epoch=per_epoch - done,
@@ -111,10 +126,16 @@ def _fit(parts: Parts, callbacks: list[keras.callbacks.Callback], state: Checkpo
     return Result(total, True, None)
 
 
-def _name_unreadable_image(parts: Parts, state: CheckpointCallback, error: tf.errors.OpError) -> None:
-    """Look for the image behind an error of the input; save the state and raise ValueError where there is one."""
+def _name_unreadable_image(
+    parts: Parts, state: CheckpointCallback, error: tf.errors.OpError
+) -> None:
+    """Look for the image behind an error of the input; save the state and raise ValueError where
+    there is one.
+    """
     first, orders = parts.checkpoints.step, parts.inputs.orders
-    steps = range(first, min(first + _READ_AHEAD, parts.total_steps))  # the batches that were read ahead
+    steps = range(
+        first, min(first + _READ_AHEAD, parts.total_steps)
+    )  # the batches that were read ahead
     ids = (i for t in steps for order in orders for i in order.instance_ids(t).numpy())
     unreadable = find_unreadable(parts.inputs.source, ids)
     if unreadable is None:
@@ -131,7 +152,9 @@ def _finish(config: Config, parts: Parts, output: pathlib.Path) -> None:
     knn = parts.knn
     references = {"raw pixels": knn.raw_pixels, "random init": knn.random_init} if knn else {}
     plot_training(output / METRICS_FILE, output / PICTURE, references)
-    export_trained(config, parts.plain_backbone, output / EXPORT, parts.total_steps, output / METRICS_FILE)
+    export_trained(
+        config, parts.plain_backbone, output / EXPORT, parts.total_steps, output / METRICS_FILE
+    )
 
 
 @contextlib.contextmanager
@@ -143,12 +166,15 @@ def _lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
         if not several_workers(strategy):
             raise
         raise ConnectionError(
-            "expected all workers to train together, lost one: start all again with the same command, and training "
+            "expected all workers to train together, lost one: start all again with the same "
+            "command, and training "
             "goes on from the newest checkpoint"
         ) from error
 
 
-def _alone_in(output: pathlib.Path, strategy: tf.distribute.Strategy) -> contextlib.AbstractContextManager:
+def _alone_in(
+    output: pathlib.Path, strategy: tf.distribute.Strategy
+) -> contextlib.AbstractContextManager:
     """Keep other runs out of the output folder."""
     return exclusive(output / LOCK_FILE) if is_chief(strategy) else contextlib.nullcontext()
 

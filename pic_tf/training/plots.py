@@ -8,7 +8,9 @@ from pic_tf.callbacks.metrics_files import read_metrics
 from pic_tf.files.replaced import replaced
 
 
-def plot_training(metrics: pathlib.Path, picture: pathlib.Path, references: dict[str, float]) -> None:
+def plot_training(
+    metrics: pathlib.Path, picture: pathlib.Path, references: dict[str, float]
+) -> None:
     """Draw the numbers of metrics.csv.
 
     Args:
@@ -26,14 +28,24 @@ def plot_training(metrics: pathlib.Path, picture: pathlib.Path, references: dict
         return [int(row["step"]) for row in known], [float(row[name]) for row in known]
 
     knn = series("knn")
-    panels = [("loss", "loss"), ("accuracy", "own instance first"), ("learning_rate", "learning rate")]
+    panels = [
+        ("loss", "loss"),
+        ("accuracy", "own instance first"),
+        ("learning_rate", "learning rate"),
+    ]
     if knn[0]:
         panels.insert(1, ("knn", "kNN accuracy, held-out images"))
-    figure, axes = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 3.4), layout="constrained")
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(4.2 * len(panels), 3.4), layout="constrained"
+    )
     for axis, (name, title) in zip(axes, panels):
-        axis.plot(*series(name), marker="o" if name == "knn" else None, markersize=4, color="tab:blue")
+        axis.plot(
+            *series(name), marker="o" if name == "knn" else None, markersize=4, color="tab:blue"
+        )
         if name == "knn" and series("probe")[0]:
-            axis.plot(*series("probe"), marker="s", markersize=4, color="tab:purple", label="linear probe")
+            axis.plot(
+                *series("probe"), marker="s", markersize=4, color="tab:purple", label="linear probe"
+            )
         axis.set_title(title)
         axis.set_xlabel("step")
         axis.grid(alpha=0.3)

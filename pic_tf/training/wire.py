@@ -61,7 +61,9 @@ def wire(
     callbacks = [
         ProgressBar(parts.total_steps, start, config.batch_size, chief),
         parts.pager
-        and PagingCallback(parts.pager, start),  # the rows of a window come before anything that keeps the state
+        and PagingCallback(
+            parts.pager, start
+        ),  # the rows of a window come before anything that keeps the state
         BrokenImageReport(parts.inputs.broken, config.max_broken, single_worker),
         non_finite,
         parts.knn,

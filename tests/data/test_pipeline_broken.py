@@ -10,7 +10,17 @@ from pic_tf.data import pipeline
 from pic_tf.data.decode.broken import BrokenImages
 from pic_tf.data.order import epoch_order
 from pic_tf.data.sources.folder import open_folder
-from tests.data.batches import COUNT, ORDER, SEVERAL, SIZE, SMALLEST, all_batches, assert_same_bits, mark, write_folder
+from tests.data.batches import (
+    COUNT,
+    ORDER,
+    SEVERAL,
+    SIZE,
+    SMALLEST,
+    all_batches,
+    assert_same_bits,
+    mark,
+    write_folder,
+)
 
 BREAK = {
     "jpg": [lambda x: x[: len(x) // 2], lambda x: x[:30], lambda _: b""],

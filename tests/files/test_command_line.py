@@ -7,7 +7,13 @@ import pytest
 import tensorflow as tf
 from absl import flags
 
-from pic_tf.files.command_line import INTERRUPTED, START_AGAIN, errors_as_sentences, only_flags, parse
+from pic_tf.files.command_line import (
+    INTERRUPTED,
+    START_AGAIN,
+    errors_as_sentences,
+    only_flags,
+    parse,
+)
 from tests.processes import commands_that_fork
 
 OUT_OF_MEMORY = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape[512,7,7,2048] and")

@@ -6,7 +6,12 @@ from PIL import Image
 from pic_tf.data.sources.array import ArraySource
 from pic_tf.look import contact_sheet
 from pic_tf.look.contact_sheet import SIDE, Cell, Group, save_contact_sheet
-from pic_tf.look.neighbour_tables import NeighbourTable, draw_neighbours, draw_pairs, write_neighbours
+from pic_tf.look.neighbour_tables import (
+    NeighbourTable,
+    draw_neighbours,
+    draw_pairs,
+    write_neighbours,
+)
 from tests.look.files import lines_of
 
 

@@ -5,7 +5,14 @@ import pytest
 import tensorflow as tf
 
 from pic_tf.models.resnet import resnet
-from pic_tf.models.torch_weights import backbone_of, head_of, load_state, parts_of, state_of, unnested
+from pic_tf.models.torch_weights import (
+    backbone_of,
+    head_of,
+    load_state,
+    parts_of,
+    state_of,
+    unnested,
+)
 from tests.models.torch_states import checkpoint, heads, random_state
 
 

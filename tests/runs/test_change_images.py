@@ -15,7 +15,14 @@ from pic_tf.data.sources.array import digits
 from pic_tf.instances.classifier import INITIAL_STDDEV
 from pic_tf.instances.first_weights import initial_rows
 from pic_tf.instances.rows import RowSnapshot
-from pic_tf.runs import change_images, checkpoint_files, collect_rows, new_run, open_data, run_folder
+from pic_tf.runs import (
+    change_images,
+    checkpoint_files,
+    collect_rows,
+    new_run,
+    open_data,
+    run_folder,
+)
 from pic_tf.settings import flag_files
 from tests.short_runs import SMALL, metrics_of, run, signals_after, variables_of
 from tests.test_stores import assert_same

@@ -1,15 +1,16 @@
 """Measure what training costs on this machine.
 
     python tools/benchmark head        # a step without the backbone: PIC against the full soft-max
-    python tools/benchmark replicas    # the same on several replicas, and a model of 8 to 1024 accelerators
+    python tools/benchmark replicas    # the same on R replicas, and a model of 8 to 1024 of them
     python tools/benchmark checkpoint  # how long training waits for a checkpoint, and what it takes
     python tools/benchmark store       # rows on disk, for 1e5 to 1e9 images
-    python tools/benchmark input --images=FOLDER  # an image on the host, against torchvision and albumentations
+    python tools/benchmark input --images=FOLDER  # the host, against torchvision, albumentations
 
 After `pip install pic_tf`, outside of a clone: python -m pic_tf.tools.benchmark head
 
-Variants that are compared take turns, one step each, in one process (`replicas`: one process for each number of them);
-medians over the rounds are reported. Peak memory is that of a process of its own for each variant.
+Variants that are compared take turns, one step each, in one process (`replicas`: one process for
+each number of them); medians over the rounds are reported. Peak memory is that of a process of its
+own for each variant.
 """
 
 import pathlib

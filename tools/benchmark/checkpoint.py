@@ -24,7 +24,10 @@ def checkpoint() -> None:
     values = flags.FLAGS
     if values.checkpoint_rounds < 1:
         fail(f"expected --checkpoint_rounds >= 1, got {values.checkpoint_rounds}")
-    print(f"{'N':>12}{'size MB':>10}{'waits ms':>10}{'written s':>11}{'checked s':>11}{'restored s':>12}  (medians)")
+    print(
+        f"{'N':>12}{'size MB':>10}{'waits ms':>10}{'written s':>11}{'checked s':>11}"
+        f"{'restored s':>12}  (medians)"
+    )
     for count in map(int, values.checkpoint_instances):
         print(_line(count, values.checkpoint_rounds), flush=True)
 
@@ -54,7 +57,10 @@ def _line(num_instances: int, rounds: int) -> str:
         shutil.rmtree(folder)
     # The first round traces the graphs that copy rows.
     waits, written, checked, restored = (statistics.median(values[1:]) for values in times.values())
-    return f"{num_instances:12,}{size / 1e6:10,.0f}{waits * 1e3:10,.0f}{written:11.2f}{checked:11.2f}{restored:12.2f}"
+    return (
+        f"{num_instances:12,}{size / 1e6:10,.0f}{waits * 1e3:10,.0f}"
+        f"{written:11.2f}{checked:11.2f}{restored:12.2f}"
+    )
 
 
 def define_flags() -> None:
@@ -62,9 +68,14 @@ def define_flags() -> None:
     flags.DEFINE_list(
         "checkpoint_instances",
         "100000,1281167",
-        "Numbers N of training images whose checkpoints are measured; each image takes 2 KiB of memory.",
+        "Numbers N of training images whose checkpoints are measured; each image takes 2 KiB of "
+        "memory.",
     )
-    flags.DEFINE_integer("checkpoint_rounds", 5, "Checkpoints written of each N, whose medians are reported.")
+    flags.DEFINE_integer(
+        "checkpoint_rounds", 5, "Checkpoints written of each N, whose medians are reported."
+    )
     flags.DEFINE_string(
-        "checkpoint_folder", "", "Folder to write checkpoints to; '' for the system's folder of temporary files."
+        "checkpoint_folder",
+        "",
+        "Folder to write checkpoints to; '' for the system's folder of temporary files.",
     )

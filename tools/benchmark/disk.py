@@ -23,7 +23,9 @@ def report(sizes: Sizes, folder: pathlib.Path) -> None:
     rows = {name: rng.normal(size=[stride, dim]).astype(np.float32) for name in TABLES[:2]} | {
         "stamp": np.ones(stride, np.int64)
     }
-    record = np.dtype([("weights", np.float32, dim), ("momentum", np.float32, dim), ("stamp", np.int64)])
+    record = np.dtype(
+        [("weights", np.float32, dim), ("momentum", np.float32, dim), ("stamp", np.int64)]
+    )
     table = np.empty(stride, record)
     for name in TABLES:
         table[name] = rows[name]
@@ -56,7 +58,11 @@ def report(sizes: Sizes, folder: pathlib.Path) -> None:
                 os.pread(file.fileno(), record.itemsize, int(place) * record.itemsize)
 
     ways = {
-        "block, .npz (ours)": (lambda i: blocks.write(i, rows), blocks.read, lambda i: blocks._path(i)),
+        "block, .npz (ours)": (
+            lambda i: blocks.write(i, rows),
+            blocks.read,
+            lambda i: blocks._path(i),
+        ),
         "block, plain file": (write_plain, read_plain, lambda i: folder / f"plain-{i}"),
         "block, numpy.memmap": (
             write_mapped,
@@ -78,7 +84,10 @@ def report(sizes: Sizes, folder: pathlib.Path) -> None:
             times["warm"].append(_milliseconds(read, i))
         write, cold, warm = (f"{np.median(x):.1f}" if x else "" for x in times.values())
         print(f"{name:24}{write:>10}{cold:>11}{warm:>11}")
-    print("written: on the disk (fsync). Random rows are those of one step: a block serves W / B steps")
+    print(
+        "written: on the disk (fsync). Random rows are those of one step: a block serves W / B "
+        "steps"
+    )
 
 
 def _tensorstore(folder: pathlib.Path, rows: dict[str, np.ndarray]) -> dict:
@@ -88,13 +97,20 @@ def _tensorstore(folder: pathlib.Path, rows: dict[str, np.ndarray]) -> dict:
     except ImportError:
         print("tensorstore is not installed, so not measured (pip install tensorstore)")
         return {}
-    values = np.concatenate([rows["weights"], rows["momentum"], rows["stamp"][:, None].view(np.float32)], axis=1)
+    values = np.concatenate(
+        [rows["weights"], rows["momentum"], rows["stamp"][:, None].view(np.float32)], axis=1
+    )
 
     def block(i: int, **options) -> tensorstore.TensorStore:
         spec = {
             "driver": "zarr",
             "kvstore": {"driver": "file", "path": str(folder / f"zarr-{i}")},
-            "metadata": {"dtype": "<f4", "shape": values.shape, "chunks": values.shape, "compressor": None},
+            "metadata": {
+                "dtype": "<f4",
+                "shape": values.shape,
+                "chunks": values.shape,
+                "compressor": None,
+            },
         }
         return tensorstore.open(spec, **options).result()
 

@@ -1,4 +1,6 @@
-"""A step without the backbone: PIC over the number of images, against its matrix products and the full soft-max."""
+"""A step without the backbone: PIC over the number of images, against its matrix products and
+the full soft-max.
+"""
 
 import dataclasses
 import os
@@ -63,7 +65,9 @@ def matrix_products(sizes: Sizes, num_instances: int, steps: int) -> Callable[[]
 
 
 def full_softmax(sizes: Sizes, num_instances: int, steps: int) -> Callable[[], tf.Tensor]:
-    """The authors' published way: logits of all N rows, automatic gradient, dense momentum and decay."""
+    """The authors' published way: logits of all N rows, automatic gradient, dense momentum and
+    decay.
+    """
     b, d = sizes.batch_size, sizes.embedding_dim
     embedding = tf.Variable(tf.random.stateless_normal([b, d], [0, 0]))
     weights = tf.Variable(lambda: 0.01 * tf.random.stateless_normal([num_instances, d], [0, 1]))
@@ -85,9 +89,15 @@ def full_softmax(sizes: Sizes, num_instances: int, steps: int) -> Callable[[], t
 
 
 def take_turns(variants: list[Variant], sizes: Sizes, rounds: int) -> list[Timing]:
-    """Time every variant once a round, the first of a round changing, after rounds that do not count."""
+    """Time every variant once a round, the first of a round changing, after rounds that do not
+    count.
+    """
     rounds += WARM_UP_ROUNDS
-    progress = tqdm(total=len(variants) * (1 + rounds), unit="step", bar_format="{l_bar}{bar:20}| {elapsed}{postfix}")
+    progress = tqdm(
+        total=len(variants) * (1 + rounds),
+        unit="step",
+        bar_format="{l_bar}{bar:20}| {elapsed}{postfix}",
+    )
     steps = []
     for variant in variants:
         progress.set_postfix_str(f"preparing {variant.name}")
@@ -109,16 +119,22 @@ def take_turns(variants: list[Variant], sizes: Sizes, rounds: int) -> list[Timin
 
 
 def peak_memory(variant: Variant | None, sizes: Sizes) -> int:
-    """Largest resident memory of this process in bytes after a few steps of a variant, or of none."""
+    """Largest resident memory of this process in bytes after a few steps of a variant, or of
+    none.
+    """
     if variant is not None:
         step = variant.build(sizes, variant.num_instances, WARM_UP_ROUNDS)
         for _ in range(WARM_UP_ROUNDS):
             step()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )
 
 
 def head() -> None:
-    """A PIC step without backbone: over N, against its matrix products, against the full soft-max."""
+    """A PIC step without backbone: over N, against its matrix products, against the full soft-
+    max.
+    """
     values = flags.FLAGS
     sizes = Sizes(values.batch_size, values.embedding_dim, values.num_negatives)
     counts, dense = checked_counts(sizes), values.dense_instances
@@ -134,29 +150,62 @@ def head() -> None:
     )
     timings = [in_own_process(take_turns, variants, sizes, rounds) for variants, rounds in groups]
     variants = dict.fromkeys(variant for group, _ in groups for variant in group)
-    peaks = {variant: in_own_process(peak_memory, variant, sizes) for variant in tqdm([None, *variants], "memory")}
+    peaks = {
+        variant: in_own_process(peak_memory, variant, sizes)
+        for variant in tqdm([None, *variants], "memory")
+    }
 
-    print(f"\n{'variant':30}{'median ms':>10}{'quartiles':>22}{'CPU ms':>9}{'/ products':>12}{'peak MiB':>10}")
+    print(
+        f"\n{'variant':30}{'median ms':>10}{'quartiles':>22}{'CPU ms':>9}{'/ products':>12}"
+        f"{'peak MiB':>10}"
+    )
     for (group, rounds), timing in zip(groups, timings):
         for variant, of_variant in zip(group, timing):
             low, middle, high = np.percentile(of_variant.wall, [25, 50, 75])
             ratio, peak = middle / np.median(timing[0].wall), (peaks[variant] - peaks[None]) / 2**20
             quartiles, cpu = f"{low:,.1f} .. {high:,.1f}", np.median(of_variant.cpu)
-            print(f"{variant.name:30}{middle:10,.1f}{quartiles:>22}{cpu:9,.1f}{ratio:12.2f}{peak:10,.0f}")
+            print(
+                f"{variant.name:30}{middle:10,.1f}{quartiles:>22}{cpu:9,.1f}{ratio:12.2f}"
+                f"{peak:10,.0f}"
+            )
         print(f"  ({rounds} rounds)")
-    print(f"peak MiB is resident memory beyond that of TensorFlow alone ({peaks[None] / 2**20:,.0f})")
-    verdicts = []  # by elapsed time, which counts, and by CPU time, which other programs disturb less
+    print(
+        f"peak MiB is resident memory beyond that of TensorFlow alone ({peaks[None] / 2**20:,.0f})"
+    )
+    # By elapsed time, which counts, and by CPU time, which other programs disturb less.
+    verdicts = []
     for clock in ("wall", "cpu"):
         base, *ours = (np.median(getattr(timing, clock)) for timing in timings[0])
         _, same_n, dense_n = (np.median(getattr(timing, clock)) for timing in timings[1])
         verdicts.append((max(ours) / min(ours) - 1, max(ours) / base, dense_n / same_n))
     (flat, ratio, gain), (cpu_flat, cpu_ratio, cpu_gain) = verdicts
     for what, value, target, met, by_cpu in (
-        ("PIC step, (max - min) / min over N", f"{flat:.1%}", f"<= {FLAT:.0%}", flat <= FLAT, f"{cpu_flat:.1%}"),
-        ("PIC step / matrix products", f"{ratio:.2f}", f"<= {PRODUCTS}", ratio <= PRODUCTS, f"{cpu_ratio:.2f}"),
-        ("full soft-max / PIC step", f"{gain:.1f}", f">= {GAIN:.0f}", gain >= GAIN, f"{cpu_gain:.1f}"),
+        (
+            "PIC step, (max - min) / min over N",
+            f"{flat:.1%}",
+            f"<= {FLAT:.0%}",
+            flat <= FLAT,
+            f"{cpu_flat:.1%}",
+        ),
+        (
+            "PIC step / matrix products",
+            f"{ratio:.2f}",
+            f"<= {PRODUCTS}",
+            ratio <= PRODUCTS,
+            f"{cpu_ratio:.2f}",
+        ),
+        (
+            "full soft-max / PIC step",
+            f"{gain:.1f}",
+            f">= {GAIN:.0f}",
+            gain >= GAIN,
+            f"{cpu_gain:.1f}",
+        ),
     ):
-        print(f"{what}: {value}, target {target}: {'met' if met else 'NOT met'} (by CPU time {by_cpu})")
+        print(
+            f"{what}: {value}, target {target}: {'met' if met else 'NOT met'} (by CPU time "
+            f"{by_cpu})"
+        )
 
 
 def checked_counts(sizes: Sizes) -> list[int]:
@@ -170,10 +219,19 @@ def checked_counts(sizes: Sizes) -> list[int]:
     except ValueError:
         counts = []
     if not counts:
-        fail(f"expected --instances to be whole numbers with commas between, got {','.join(values.instances)!r}")
+        fail(
+            "expected --instances to be whole numbers with commas between, got "
+            f"{','.join(values.instances)!r}"
+        )
     if not sizes.batch_size <= sizes.num_negatives:
-        fail(f"expected --num_negatives >= --batch_size ({sizes.batch_size}), got {sizes.num_negatives}")
-    for name, count in [*(("instances", count) for count in counts), ("dense_instances", values.dense_instances)]:
+        fail(
+            f"expected --num_negatives >= --batch_size ({sizes.batch_size}), got "
+            f"{sizes.num_negatives}"
+        )
+    for name, count in [
+        *(("instances", count) for count in counts),
+        ("dense_instances", values.dense_instances),
+    ]:
         if count < sizes.num_negatives:
             fail(f"expected --{name} >= --num_negatives ({sizes.num_negatives}), got {count}")
     return counts
@@ -183,13 +241,18 @@ def define_flags() -> None:
     """Flags of `head`, and the sizes that `replicas` and `store` have in common with it."""
     flags.DEFINE_integer("batch_size", 512, "Views a step, B. For head, replicas and store.")
     flags.DEFINE_integer(
-        "embedding_dim", 128, "Size of an embedding and of an instance row, D. For head, replicas and store."
+        "embedding_dim",
+        128,
+        "Size of an embedding and of an instance row, D. For head, replicas and store.",
     )
-    flags.DEFINE_integer("num_negatives", 65536, "Recent instances in the soft-max, K. For head, replicas and store.")
+    flags.DEFINE_integer(
+        "num_negatives", 65536, "Recent instances in the soft-max, K. For head, replicas and store."
+    )
     flags.DEFINE_list(
         "instances",
         "100000,1000000,4000000",
-        "Numbers N of training images whose PIC steps head compares; each image takes about 1 KiB of memory.",
+        "Numbers N of training images whose PIC steps head compares; each image takes about 1 KiB "
+        "of memory.",
     )
     flags.DEFINE_integer(
         "dense_instances",
@@ -197,6 +260,8 @@ def define_flags() -> None:
         "Training images N of the full soft-max in head; each takes about 5 KiB of memory.",
     )
     flags.DEFINE_integer(
-        "repeats", 25, "Rounds over the PIC steps, each one step of every variant; of head, and steps of store."
+        "repeats",
+        25,
+        "Rounds over the PIC steps, each one step of every variant; of head, and steps of store.",
     )
     flags.DEFINE_integer("dense_repeats", 3, "Rounds of head with the full soft-max.")

@@ -24,7 +24,9 @@ from pic_tf.data.sources.source import Source
 from .processes import fail
 
 ONE, SEVERAL = (Crop(224, (0.08, 1.0)),), (Crop(160, (0.14, 1.0)), Crop(96, (0.08, 0.14), 3))
-SKIPPED = 8  # batches, more than a pipeline reads ahead: its set-up takes some tenths of a second once
+SKIPPED = (
+    8  # batches, more than a pipeline reads ahead: its set-up takes some tenths of a second once
+)
 RECORDS = 512  # a batch of random reads
 # (ours, the other one, the least ratio of CPU time)
 TARGETS = (
@@ -61,7 +63,9 @@ def ours(source: Source, batch_size: int, crops: tuple[Crop, ...], on_host: bool
     order = epoch_order(len(source), batch_size)
     augment = Augmentation().of_one if on_host else None
     return of_dataset(
-        lambda n: pretraining_batches(source, order, crops=crops, seed=0, start_step=0, stop_step=n, augment=augment),
+        lambda n: pretraining_batches(
+            source, order, crops=crops, seed=0, start_step=0, stop_step=n, augment=augment
+        ),
         batch_size,
     )
 
@@ -73,7 +77,11 @@ def decoding_alone(source: Source, batch_size: int) -> Turn:
         return tf.shape(tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE"))
 
     def batches(count: int) -> tf.data.Dataset:
-        ids = tf.data.Dataset.range(count * batch_size).map(lambda i: i % len(source)).batch(batch_size)
+        ids = (
+            tf.data.Dataset.range(count * batch_size)
+            .map(lambda i: i % len(source))
+            .batch(batch_size)
+        )
         records = ids.map(source.read, num_parallel_calls=4).unbatch()
         return records.map(decode, num_parallel_calls=os.cpu_count()).batch(batch_size).prefetch(2)
 
@@ -101,7 +109,10 @@ class Others:
             print(f"{name}\t{images}", file=self._process.stdin, flush=True)
             answer = self._process.stdout.readline().split()
             if len(answer) != 2:
-                fail(f"expected the other libraries to read all images, got an end in {name!r}: remove broken images")
+                fail(
+                    f"expected the other libraries to read all images, got an end in {name!r}: "
+                    "remove broken images"
+                )
             return float(answer[0]), float(answer[1])
 
         return turn
@@ -145,7 +156,9 @@ def input_() -> None:
         root = pathlib.Path(folder)
         pack = [sys.executable, str(pathlib.Path(__file__).parents[1] / "pack.py")]
         done = subprocess.run(
-            [*pack, f"--source={values.images}", f"--output={root / 'packed'}"], capture_output=True, text=True
+            [*pack, f"--source={values.images}", f"--output={root / 'packed'}"],
+            capture_output=True,
+            text=True,
         )
         if done.returncode:
             fail(done.stderr.removeprefix("error: ").strip().splitlines()[-1])
@@ -166,21 +179,26 @@ def input_() -> None:
             "TensorFlow, decoding alone, packed": decoding_alone(packed, b),
         }
         others = Others(values.torch_python, pathlib.Path(values.images), root / "files")
-        missing = [library for library in ("torchvision", "albumentations") if library not in others.names]
+        missing = [
+            library for library in ("torchvision", "albumentations") if library not in others.names
+        ]
         if missing:
             print(
-                f"{' and '.join(missing)} left out: pip install torch torchvision albumentations, here or in "
+                f"{' and '.join(missing)} left out: pip install torch torchvision albumentations, "
+                "here or in "
                 "an environment that --torch_python names"
             )
         turns |= {name: others.turn(name) for name in others.names}
         print(
-            f"input: {len(originals):,} images of {values.images}, B {b}, {os.cpu_count()} CPU cores, "
-            + ", ".join(filter(None, (f"TensorFlow {tf.__version__}", others.versions))),
+            f"input: {len(originals):,} images of {values.images}, B {b}, {os.cpu_count()} CPU "
+            "cores, " + ", ".join(filter(None, (f"TensorFlow {tf.__version__}", others.versions))),
             flush=True,
         )
         timings = {name: [] for name in turns}
         rounds = values.input_repeats
-        with tqdm(total=(1 + rounds) * len(turns), bar_format="{l_bar}{bar:20}| {elapsed}{postfix}") as bar:
+        with tqdm(
+            total=(1 + rounds) * len(turns), bar_format="{l_bar}{bar:20}| {elapsed}{postfix}"
+        ) as bar:
             for turn, name in itertools.product(range(1 + rounds), turns):
                 bar.set_postfix_str(name)
                 timing = turns[name](values.input_images if turn else b)
@@ -193,28 +211,43 @@ def input_() -> None:
 
 
 def report(timings: dict[str, list], images: int, rates: list[tuple[float, float]]) -> None:
-    cpu = {name: 1e3 * statistics.median(c for c, _ in timing) / images for name, timing in timings.items()}
+    cpu = {
+        name: 1e3 * statistics.median(c for c, _ in timing) / images
+        for name, timing in timings.items()
+    }
     print(f"\n{'variant':38}{'CPU ms an image':>16}{'images/s':>10}")
     for name, timing in timings.items():
-        print(f"{name:38}{cpu[name]:16.2f}{images / statistics.median(w for _, w in timing):10,.0f}")
+        print(
+            f"{name:38}{cpu[name]:16.2f}{images / statistics.median(w for _, w in timing):10,.0f}"
+        )
     for name, other, target in TARGETS:
         if other in cpu:
             ratio = cpu[other] / cpu[name]
             met = "met" if ratio >= target else "NOT met"
             print(f"{other} / {name}: {ratio:.2f}, target >= {target:g}: {met}")
-    for what, values, target in zip(("ids of the order", "random records"), zip(*rates), (1_000_000, 20_000)):
+    for what, values, target in zip(
+        ("ids of the order", "random records"), zip(*rates), (1_000_000, 20_000)
+    ):
         rate = statistics.median(values)
-        print(f"{what}: {rate:,.0f} a second, target >= {target:,}: {'met' if rate >= target else 'NOT met'}")
+        print(
+            f"{what}: {rate:,.0f} a second, target >= {target:,}: "
+            f"{'met' if rate >= target else 'NOT met'}"
+        )
 
 
 def define_flags() -> None:
     """Flags of `input`."""
-    flags.DEFINE_string("images", "", "Folder of JPEG photographs for input to measure with; it has to be given.")
+    flags.DEFINE_string(
+        "images", "", "Folder of JPEG photographs for input to measure with; it has to be given."
+    )
     flags.DEFINE_integer("input_batch_size", 50, "Images a batch of input.", lower_bound=1)
-    flags.DEFINE_integer("input_images", 1200, "Images that each variant of input reads in a turn.", lower_bound=1)
+    flags.DEFINE_integer(
+        "input_images", 1200, "Images that each variant of input reads in a turn.", lower_bound=1
+    )
     flags.DEFINE_integer("input_repeats", 5, "Turns of each variant of input.", lower_bound=1)
     flags.DEFINE_string(
         "torch_python",
         sys.executable,
-        "Python for input that has torch, torchvision and albumentations installed; default the one that runs this.",
+        "Python for input that has torch, torchvision and albumentations installed; default the "
+        "one that runs this.",
     )

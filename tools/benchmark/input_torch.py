@@ -1,4 +1,5 @@
-"""The other side of the benchmark `input`: torchvision, albumentations and Pillow, in a process without TensorFlow.
+"""The other side of the benchmark `input`: torchvision, albumentations and Pillow, in a process
+without TensorFlow.
 
 Reads lines "VARIANT<tab>IMAGES" and answers each with "CPU_SECONDS ELAPSED_SECONDS".
 """
@@ -16,8 +17,8 @@ from PIL import Image, ImageFilter
 try:
     import torchvision
 except RuntimeError:
-    # Built for another torch, it lacks these two operators, without which it does not even load. Where it has them,
-    # defining them before it does would end the process.
+    # Built for another torch, it lacks these two operators, without which it does not even load.
+    # Where it has them, defining them before it does would end the process.
     operators = torch.library.Library("torchvision", "DEF")
     for name in ("nms", "qnms"):
         operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
@@ -92,7 +93,9 @@ def through(*pipelines: transforms.Compose):
 
 def with_albumentations(file: str):
     image = cv2.cvtColor(cv2.imread(file), cv2.COLOR_BGR2RGB)
-    return torch.from_numpy(np.ascontiguousarray(albumentations_chain.made(image=image)["image"].transpose(2, 0, 1)))
+    return torch.from_numpy(
+        np.ascontiguousarray(albumentations_chain.made(image=image)["image"].transpose(2, 0, 1))
+    )
 
 
 def decode_alone(file: str) -> int:

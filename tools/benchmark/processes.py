@@ -20,7 +20,10 @@ def in_own_process(function: Callable, *arguments: Any) -> Any:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
             return process.submit(function, *arguments).result()
     except (BrokenProcessPool, tf.errors.ResourceExhaustedError):
-        fail("expected enough memory for all tables, got stopped by the system: use smaller --instances")
+        fail(
+            "expected enough memory for all tables, got stopped by the system: use smaller "
+            "--instances"
+        )
 
 
 def fail(sentence: str) -> NoReturn:

@@ -34,13 +34,19 @@ class Steps:
 
 
 def replicas() -> None:
-    """A PIC step without backbone over R replicas, then a model of step time over many accelerators."""
+    """A PIC step without backbone over R replicas, then a model of step time over many
+    accelerators.
+    """
     values = flags.FLAGS
     training, accelerator = accelerators.checked_model()
     if not values.model_only:
         counts = checked_counts()
         sizes = Sizes(values.batch_size, values.embedding_dim, values.num_negatives)
-        print_measured(counts, sizes, take_turns(counts, sizes, values.replica_instances, values.replica_rounds))
+        print_measured(
+            counts,
+            sizes,
+            take_turns(counts, sizes, values.replica_instances, values.replica_rounds),
+        )
         print()
     accelerators.print_model(training, accelerator)
 
@@ -48,8 +54,9 @@ def replicas() -> None:
 def take_turns(counts: list[int], sizes: Sizes, num_instances: int, rounds: int) -> list[Steps]:
     """Time a step of every number of replicas once a round, the first of a round changing.
 
-    Each has a process of its own, because strategies of different sizes do not work together in one. All live
-    at the same time and only one is told to take a step, so that what else the machine does disturbs all alike.
+    Each has a process of its own, because strategies of different sizes do not work together in
+    one. All live at the same time and only one is told to take a step, so that what else the
+    machine does disturbs all alike.
 
     Args:
       counts: the R to compare.
@@ -61,7 +68,11 @@ def take_turns(counts: list[int], sizes: Sizes, num_instances: int, rounds: int)
       What was measured for each of `counts`.
     """
     rounds += WARM_UP_ROUNDS
-    progress = tqdm(total=len(counts) * (1 + rounds), unit="step", bar_format="{l_bar}{bar:20}| {elapsed}{postfix}")
+    progress = tqdm(
+        total=len(counts) * (1 + rounds),
+        unit="step",
+        bar_format="{l_bar}{bar:20}| {elapsed}{postfix}",
+    )
     context = multiprocessing.get_context("spawn")
     connections, steps = [], [Steps([], []) for _ in counts]
     for count in counts:
@@ -94,27 +105,34 @@ def receive(connection: Connection, count: int) -> tuple[float, float]:
         return connection.recv()
     except (EOFError, ConnectionResetError):
         fail(
-            f"expected a process with {count} replicas to live until it is stopped, got its end: see above, or, if "
-            "nothing is said there, the system had too little memory: use smaller --replica_instances"
+            f"expected a process with {count} replicas to live until it is stopped, got its end: "
+            "see above, or, if "
+            "nothing is said there, the system had too little memory: use smaller "
+            "--replica_instances"
         )
 
 
-def serve_steps(connection: Connection, count: int, sizes: Sizes, num_instances: int, steps: int) -> None:
+def serve_steps(
+    connection: Connection, count: int, sizes: Sizes, num_instances: int, steps: int
+) -> None:
     """Prepare `count` replicas in this process, then take a step whenever one is asked for.
 
     Args:
-      connection: where an empty message says that all is ready, and each step is asked for and answered with its
-        (elapsed, CPU) milliseconds; its end ends the process.
+      connection: where an empty message says that all is ready, and each step is asked for and
+        answered with its (elapsed, CPU) milliseconds; its end ends the process.
       count: R.
       sizes: B, D and K over all replicas.
       num_instances: N.
       steps: how many will be asked for.
     """
-    # A replica is one core: each operation runs on one, and as many operations at once as there are replicas.
+    # A replica is one core: each operation runs on one, and as many operations at once as there are
+    # replicas.
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(count)
     cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
+    tf.config.set_logical_device_configuration(
+        cpu, [tf.config.LogicalDeviceConfiguration()] * count
+    )
     with tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(count)]).scope():
         step = pic_step(sizes, num_instances, steps)
     connection.send(None)
@@ -129,24 +147,32 @@ def serve_steps(connection: Connection, count: int, sizes: Sizes, num_instances:
 def print_measured(counts: list[int], sizes: Sizes, measured: list[Steps]) -> None:
     """The table of what was measured, and whether the cost of a replica falls as 1 / R."""
     values = flags.FLAGS
-    training = step_time.Training(0, sizes.embedding_dim, sizes.num_negatives, values.replica_instances, 0)
+    training = step_time.Training(
+        0, sizes.embedding_dim, sizes.num_negatives, values.replica_instances, 0
+    )
     print(
-        f"replicas: B {sizes.batch_size:,}, D {sizes.embedding_dim}, K {sizes.num_negatives:,} over all replicas, "
-        f"N {values.replica_instances:,}; TensorFlow {tf.__version__}, a replica is one core, cores here: "
+        f"replicas: B {sizes.batch_size:,}, D {sizes.embedding_dim}, K {sizes.num_negatives:,} "
+        "over all replicas, "
+        f"N {values.replica_instances:,}; TensorFlow {tf.__version__}, a replica is one core, "
+        "cores here: "
         f"{os.cpu_count()}\n"
     )
     print(
-        f"{'R':>4}{'elapsed ms':>12}{'quartiles':>18}{'CPU ms':>10}{'CPU ms / R':>12}{'to R = 1':>10}"
+        f"{'R':>4}{'elapsed ms':>12}{'quartiles':>18}{'CPU ms':>10}{'CPU ms / R':>12}"
+        f"{'to R = 1':>10}"
         f"{'rows MiB / R':>14}"
     )
-    wall, cpu = ([float(np.median(getattr(steps, clock))) for steps in measured] for clock in ("wall", "cpu"))
+    wall, cpu = (
+        [float(np.median(getattr(steps, clock))) for steps in measured] for clock in ("wall", "cpu")
+    )
     base = counts.index(1)
     for i, count in enumerate(counts):
         low, high = np.percentile(measured[i].wall, [25, 75])
         each, rows = cpu[i] / count, step_time.row_memory(training, count) / 2**20
         quartiles = f"{low:,.1f} .. {high:,.1f}"
         print(
-            f"{count:4}{wall[i]:12,.1f}{quartiles:>18}{cpu[i]:10,.1f}{each:12,.1f}{each / cpu[base]:10.3f}{rows:14,.0f}"
+            f"{count:4}{wall[i]:12,.1f}{quartiles:>18}{cpu[i]:10,.1f}{each:12,.1f}"
+            f"{each / cpu[base]:10.3f}{rows:14,.0f}"
         )
     print(f"  (medians of {values.replica_rounds} rounds; CPU ms: of all replicas together)\n")
     for i, count in enumerate(counts):
@@ -156,8 +182,10 @@ def print_measured(counts: list[int], sizes: Sizes, measured: list[Steps]) -> No
         verdict = "met" if product <= 1 + OVERHEAD else "NOT met"
         cores = f" ({os.cpu_count()} cores for {count} replicas)" if count > os.cpu_count() else ""
         print(
-            f"R = {count}: CPU per replica x R / CPU at R = 1: {product:.2f} (1.0 is perfect, target <= "
-            f"{1 + OVERHEAD:.1f}): {verdict}; elapsed speed-up {wall[base] / wall[i]:.2f} of {count}, by the "
+            f"R = {count}: CPU per replica x R / CPU at R = 1: {product:.2f} (1.0 is perfect, "
+            "target <= "
+            f"{1 + OVERHEAD:.1f}): {verdict}; elapsed speed-up {wall[base] / wall[i]:.2f} of "
+            f"{count}, by the "
             f"fastest steps {min(measured[base].wall) / min(measured[i].wall):.2f}{cores}"
         )
 
@@ -173,18 +201,23 @@ def checked_counts() -> list[int]:
         counts = []
     if 1 not in counts or min(counts) < 1:
         fail(
-            f"expected --replicas to be whole numbers from 1 with commas between, 1 among them, got "
+            "expected --replicas to be whole numbers from 1 with commas between, 1 among them, "
+            "got "
             f"{','.join(values.replicas)!r}: use for example 1,2,4"
         )
     multiple = math.lcm(*counts)
     for name, size in (("batch_size", b), ("num_negatives", k)):
         if size % multiple:
             fail(
-                f"expected --{name} to be a multiple of all --replicas ({','.join(values.replicas)}), got {size}: use "
+                f"expected --{name} to be a multiple of all --replicas "
+                f"({','.join(values.replicas)}), got {size}: use "
                 f"{-(-size // multiple) * multiple}, or other --replicas"
             )
     if k < b:
-        fail(f"expected --num_negatives >= --batch_size ({b}), got {k}: use more negatives or smaller batches")
+        fail(
+            f"expected --num_negatives >= --batch_size ({b}), got {k}: use more negatives or "
+            "smaller batches"
+        )
     if n < k:
         fail(f"expected --replica_instances >= --num_negatives ({k}), got {n}: use fewer negatives")
     return counts
@@ -193,7 +226,9 @@ def checked_counts() -> list[int]:
 def define_flags() -> None:
     """Flags of the measurement of `replicas`."""
     flags.DEFINE_list(
-        "replicas", "1,2,4", "Numbers of replicas R that replicas compares, 1 among them; each replica takes a core."
+        "replicas",
+        "1,2,4",
+        "Numbers of replicas R that replicas compares, 1 among them; each replica takes a core.",
     )
     flags.DEFINE_integer(
         "replica_instances",
@@ -201,4 +236,6 @@ def define_flags() -> None:
         "Training images N of replicas; each takes about 1 KiB of memory for every R.",
     )
     flags.DEFINE_integer("replica_rounds", 15, "Rounds of replicas, each one step of every R.")
-    flags.DEFINE_bool("model_only", False, "Let replicas print the model of step time and measure nothing.")
+    flags.DEFINE_bool(
+        "model_only", False, "Let replicas print the model of step time and measure nothing."
+    )

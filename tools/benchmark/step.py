@@ -28,17 +28,22 @@ class Sizes:
 
 
 class GivenEmbedding(keras.layers.Layer):
-    """Stands for backbone and projection head: a trainable [B / R, D] that the loss differentiates."""
+    """Stands for backbone and projection head: a trainable [B / R, D] that the loss
+    differentiates.
+    """
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        self.embedding = self.add_weight("embedding", input_shape, initializer=keras.initializers.RandomNormal(seed=0))
+        self.embedding = self.add_weight(
+            "embedding", input_shape, initializer=keras.initializers.RandomNormal(seed=0)
+        )
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return inputs + self.embedding
 
 
 def pic_step(sizes: Sizes, num_instances: int, steps: int) -> Callable[[], tf.Tensor]:
-    """`PIC.train_step` whole, but for the backbone, on visits in sliding-window order, on all replicas in scope.
+    """`PIC.train_step` whole, but for the backbone, on visits in sliding-window order, on all
+    replicas in scope.
 
     Before it the visits of two windows pass through the ring, so that it is full, and hits, misses
     and returning rows come as often as in the middle of a training run.
@@ -49,21 +54,26 @@ def pic_step(sizes: Sizes, num_instances: int, steps: int) -> Callable[[], tf.Te
       steps: how many steps will be taken.
 
     Returns:
-      A function that takes one step and returns the first replica's loss, which is there once all have finished.
+      A function that takes one step and returns the first replica's loss, which is there once all
+      have finished.
     """
     strategy = tf.distribute.get_strategy()
     replicas = strategy.num_replicas_in_sync
     b, d, k = sizes.batch_size, sizes.embedding_dim, sizes.num_negatives
     window = min(131072, num_instances) // b * b
     stride = max(window // 8 // replicas, 1) * replicas
-    orders = [SlidingWindow(num_instances, b, window, stride, 0, r, replicas) for r in range(replicas)]
+    orders = [
+        SlidingWindow(num_instances, b, window, stride, 0, r, replicas) for r in range(replicas)
+    ]
     passed = 2 * max(orders[0].steps_per_window, -(-k // b))
     ids_of = [tf.function(order.instance_ids) for order in orders]
 
     def visits(step: int):
         """int64 [B / R] ids for each replica."""
         own = [ids(tf.constant(step, tf.int64)) for ids in ids_of]
-        return strategy.experimental_distribute_values_from_function(lambda it: own[it.replica_id_in_sync_group])
+        return strategy.experimental_distribute_values_from_function(
+            lambda it: own[it.replica_id_in_sync_group]
+        )
 
     all_visits = [visits(step) for step in range(passed + steps)]
 
@@ -77,13 +87,17 @@ def pic_step(sizes: Sizes, num_instances: int, steps: int) -> Callable[[], tf.Te
         """A step without loss: the ring and the optimizer's history move."""
         model.classifier.admit(ids, model.optimizer)
         variables = model.trainable_variables
-        model.optimizer.apply_gradients([(tf.zeros_like(variable), variable) for variable in variables])
+        model.optimizer.apply_gradients(
+            [(tf.zeros_like(variable), variable) for variable in variables]
+        )
 
     def train(ids: tf.Tensor) -> tf.Tensor:
         return model.train_step((tf.zeros([b // replicas, d]), ids))["loss"]
 
     pass_through = tf.function(lambda ids: strategy.run(visit, (ids,)))
-    train_step = tf.function(lambda ids: strategy.experimental_local_results(strategy.run(train, (ids,)))[0])
+    train_step = tf.function(
+        lambda ids: strategy.experimental_local_results(strategy.run(train, (ids,)))[0]
+    )
     for ids in all_visits[:passed]:
         pass_through(ids)
     upcoming = iter(all_visits[passed:])

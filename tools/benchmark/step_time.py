@@ -1,11 +1,16 @@
-"""A model of a training step's time on R accelerators: plain arithmetic, B = R b views, no TensorFlow."""
+"""A model of a training step's time on R accelerators: plain arithmetic, B = R b views, no
+TensorFlow.
+"""
 
 import dataclasses
 import math
 
-FLOAT = 4  # bytes of a number, gradients too: the variables are float32 whatever the precision of the backbone
+# Bytes of a number, gradients too: the variables are float32 whatever the precision of the
+# backbone.
+FLOAT = 4
 STAMP = 8  # bytes of an id or a time stamp
-# What PIC calls in a step, forward and backward. TensorFlow gathers the shapes before it gathers anything.
+# What PIC calls in a step, forward and backward. TensorFlow gathers the shapes before it gathers
+# anything.
 ALL_GATHERS, ALL_REDUCES = 4, 2
 
 
@@ -68,7 +73,9 @@ class StepTime:
 
     @property
     def pic_share(self) -> float:
-        """The part of a step that a plain data-parallel training of the network would not have, in [0, 1]."""
+        """The part of a step that a plain data-parallel training of the network would not have,
+        in [0, 1].
+        """
         return (self.products + self.collectives) / self.total
 
 
@@ -88,7 +95,8 @@ def all_gather_bytes(size: float, replicas: int) -> float:
 
 
 def all_reduce_bytes(size: float, replicas: int) -> float:
-    """What a ring all_reduce moves through each accelerator, once to sum and once to hand the sums out.
+    """What a ring all_reduce moves through each accelerator, once to sum and once to hand the sums
+    out.
 
     2 (R - 1) / R size
 
@@ -103,7 +111,8 @@ def all_reduce_bytes(size: float, replicas: int) -> float:
 
 
 def product_flops(batch_size: int, num_negatives: int, embedding_dim: int, replicas: int) -> float:
-    """The soft-max's work on each accelerator: logits, gradient of the embeddings, gradient of the rows.
+    """The soft-max's work on each accelerator: logits, gradient of the embeddings, gradient of the
+    rows.
 
     3 * 2 B (K / R) D
 
@@ -122,10 +131,11 @@ def product_flops(batch_size: int, num_negatives: int, embedding_dim: int, repli
 def pic_bytes(batch_size: int, embedding_dim: int, replicas: int) -> float:
     """What PIC moves through each accelerator in a step; neither K nor N is in it.
 
-    all_gather(4 B (D + 1)) + all_reduce(4 * 2 B) forward, all_gather(4 B) + all_reduce(4 B D) backward
+    all_gather(4 B (D + 1)) + all_reduce(4 * 2 B) forward, all_gather(4 B) + all_reduce(4 B D)
+    backward
 
-    Embeddings with their own logits, sums of exponentials with who was beaten; gradients of the losses, of the
-    embeddings. The shapes that TensorFlow gathers too, a few numbers, are left out.
+    Embeddings with their own logits, sums of exponentials with who was beaten; gradients of the
+    losses, of the embeddings. The shapes that TensorFlow gathers too, a few numbers, are left out.
 
     Args:
       batch_size: B.
@@ -136,12 +146,19 @@ def pic_bytes(batch_size: int, embedding_dim: int, replicas: int) -> float:
       Bytes.
     """
     b, d = batch_size, embedding_dim
-    gathered = all_gather_bytes(FLOAT * b * (d + 1), replicas) + all_gather_bytes(FLOAT * b, replicas)
-    return gathered + all_reduce_bytes(FLOAT * 2 * b, replicas) + all_reduce_bytes(FLOAT * b * d, replicas)
+    gathered = all_gather_bytes(FLOAT * b * (d + 1), replicas) + all_gather_bytes(
+        FLOAT * b, replicas
+    )
+    return (
+        gathered
+        + all_reduce_bytes(FLOAT * 2 * b, replicas)
+        + all_reduce_bytes(FLOAT * b * d, replicas)
+    )
 
 
 def hops(all_gathers: int, all_reduces: int, replicas: int) -> int:
-    """Hops whose latencies a number of collectives add up to; an all_reduce goes up a binary tree and down again.
+    """Hops whose latencies a number of collectives add up to; an all_reduce goes up a binary tree
+    and down again.
 
     (all_gathers + 2 all_reduces) ceil(log2 R)
 
@@ -159,7 +176,8 @@ def hops(all_gathers: int, all_reduces: int, replicas: int) -> int:
 def row_memory(training: Training, replicas: int) -> int:
     """The instance rows on each accelerator: ring and store, weights w and momentum u.
 
-    (K / R + ceil(N / R) + 1) (2 * 4 D + 8), one row of the store being spare; without store where K = N
+    (K / R + ceil(N / R) + 1) (2 * 4 D + 8), one row of the store being spare; without store where K
+    = N
 
     Args:
       training: what is trained.
@@ -212,7 +230,12 @@ def images_per_second(training: Training, accelerator: Accelerator, replicas: in
     Returns:
       Images/s.
     """
-    return 1e3 * replicas * training.per_replica_batch / step_time(training, accelerator, replicas).total
+    return (
+        1e3
+        * replicas
+        * training.per_replica_batch
+        / step_time(training, accelerator, replicas).total
+    )
 
 
 def efficiency(training: Training, accelerator: Accelerator, replicas: int) -> float:

@@ -32,14 +32,17 @@ _TURNS = 5  # of the window, that are timed
 def prepared(
     sizes: Sizes, count: int, store: str, folder: pathlib.Path, rounds: int
 ) -> tuple[Callable, Pager | None, int]:
-    """A model in its second sweep over N images: the blocks that it will read are there, rows have been visited.
+    """A model in its second sweep over N images: the blocks that it will read are there, rows have
+    been visited.
 
     Returns:
       (a function that takes a step and returns its milliseconds, the pager or None, W).
     """
     b, d, k = sizes.batch_size, sizes.embedding_dim, sizes.num_negatives
     window, stride = default_window(count, b)
-    order = SlidingWindow(count, b, window, stride, virtual_shards=default_shards(count, window, stride))
+    order = SlidingWindow(
+        count, b, window, stride, virtual_shards=default_shards(count, window, stride)
+    )
     schedule = None if store == "device" else WindowSchedule(order, k)
     inputs = keras.Input([d], batch_size=b)
     backbone = keras.Model(inputs, GivenEmbedding()(inputs))
@@ -49,17 +52,24 @@ def prepared(
     model.compile(LazySGD(rate, max_updates=TRAINING_STEPS))
     model.optimizer.build(model.trainable_variables)
     model.optimizer.iterations.assign(1)
-    begin = (-(-count // stride) + 2 * window // stride) * order.steps_per_window  # behind it lies a whole sweep
+    begin = (
+        -(-count // stride) + 2 * window // stride
+    ) * order.steps_per_window  # behind it lies a whole sweep
     pager = None
     if schedule:
         blocks = BlockStore(order, folder)
         first = schedule.window_of(begin)
         blocks.begin(begin, range(0, 0), [])
-        rows = {name: np.random.default_rng(0).normal(size=[stride, d]).astype(np.float32) / 100 for name in TABLES[:2]}
+        rows = {
+            name: np.random.default_rng(0).normal(size=[stride, d]).astype(np.float32) / 100
+            for name in TABLES[:2]
+        }
         rows["stamp"] = np.ones(stride, np.int64)
         windows = _TURNS + 4 + (k // b + rounds) // order.steps_per_window
         stops = [schedule.here(first + turn).stop for turn in range(windows)]
-        for number in {number for stop in stops for number, *_ in schedule.earlier(range(stop, stop + stride))}:
+        for number in {
+            number for stop in stops for number, *_ in schedule.earlier(range(stop, stop + stride))
+        }:
             blocks.write(number, rows)
         pager = Pager(model.classifier, [schedule], [blocks], tf.distribute.get_strategy())
         pager.open(begin, blocks.segments)
@@ -123,12 +133,15 @@ def store() -> None:
     kinds = [("disk", int(n)) for n in values.store_instances]
     kinds += [("device", n) for _, n in kinds if n <= values.store_most_in_memory]
     print(
-        f"store: B {sizes.batch_size}, D {sizes.embedding_dim}, K {sizes.num_negatives}; TensorFlow {tf.__version__}, "
+        f"store: B {sizes.batch_size}, D {sizes.embedding_dim}, K {sizes.num_negatives}; "
+        f"TensorFlow {tf.__version__}, "
         f"{os.cpu_count()} CPU cores"
     )
     try:
         merged: dict[tuple, Costs] = {}
-        turns = [kind for _ in range(values.store_turns) for kind in kinds]  # so that a slow minute meets all of them
+        turns = [
+            kind for _ in range(values.store_turns) for kind in kinds
+        ]  # so that a slow minute meets all of them
         for number, (kind, count) in enumerate(tqdm(turns, "variants", unit="variant")):
             here = folder / f"{number}"
             name = f"{kind}, N = {count:,}"
@@ -137,7 +150,8 @@ def store() -> None:
             before = merged.get((kind, count))
             if before:
                 lists = {
-                    field: getattr(before, field) + getattr(found, field) for field in ("step", "turn", "turn_cpu")
+                    field: getattr(before, field) + getattr(found, field)
+                    for field in ("step", "turn", "turn_cpu")
                 }
                 found = dataclasses.replace(found, **lists)
             merged[kind, count] = found
@@ -156,12 +170,23 @@ def define_flags() -> None:
         "100000,1000000,10000000,100000000,1000000000",
         "Numbers N of training images that store measures with rows on disk.",
     )
-    flags.DEFINE_integer("store_most_in_memory", 1_000_000, "Largest N that store also measures on the device.")
-    flags.DEFINE_integer("store_turns", 3, "Processes of each variant of store, one after the other.", 1)
+    flags.DEFINE_integer(
+        "store_most_in_memory", 1_000_000, "Largest N that store also measures on the device."
+    )
+    flags.DEFINE_integer(
+        "store_turns", 3, "Processes of each variant of store, one after the other.", 1
+    )
     flags.DEFINE_float(
-        "backbone_ms", 500.0, "Milliseconds of a step's backbone, beside which store lets rows move.", 0.0
+        "backbone_ms",
+        500.0,
+        "Milliseconds of a step's backbone, beside which store lets rows move.",
+        0.0,
     )
     flags.DEFINE_string(
-        "store_folder", "", "Folder where store puts rows; '' for the system's folder of temporary files."
+        "store_folder",
+        "",
+        "Folder where store puts rows; '' for the system's folder of temporary files.",
     )
-    flags.DEFINE_string("store_output", "", "PNG file of time and memory against N that store draws; '' for none.")
+    flags.DEFINE_string(
+        "store_output", "", "PNG file of time and memory against N that store draws; '' for none."
+    )

@@ -45,37 +45,52 @@ class Costs:
 
     def mean_step(self, batch_size: int) -> float:
         """Milliseconds a step with its share of a turn."""
-        return float(np.median(self.step) + np.median(self.turn or [0.0]) / self.steps_per_turn(batch_size))
+        return float(
+            np.median(self.step) + np.median(self.turn or [0.0]) / self.steps_per_turn(batch_size)
+        )
 
 
 def print_table(found: dict[tuple, Costs], sizes: Sizes, backbone_ms: float) -> None:
     b = sizes.batch_size
-    columns = f"{'W':>9}{'step ms':>9}{'quartiles':>18}{'turn ms':>9}{'CPU':>7}{'a step':>9}{'moved':>10}{'MiB':>8}"
+    columns = f"{'W':>9}{'step ms':>9}{'quartiles':>18}{'turn ms':>9}"
+    columns += f"{'CPU':>7}{'a step':>9}{'moved':>10}{'MiB':>8}"
     print(f"\n{'variant':26}{columns}")
     for of in found.values():
         low, middle, high = np.percentile(of.step, [25, 50, 75])
         turn, cpu = (np.median(x) if x else 0.0 for x in (of.turn, of.turn_cpu))
         print(
-            f"{of.name:26}{of.window:9,}{middle:9.1f}{f'{low:.1f} .. {high:.1f}':>18}{turn:9.1f}{cpu:7.0f}"
+            f"{of.name:26}{of.window:9,}{middle:9.1f}{f'{low:.1f} .. {high:.1f}':>18}{turn:9.1f}"
+            f"{cpu:7.0f}"
             f"{of.mean_step(b):9.1f}{as_text(of.moved):>10}{of.resident / 2**20:8,.0f}"
         )
-    print("turn: what training waits where the window moves on, once in W / B steps; CPU: of all threads for it")
+    print(
+        "turn: what training waits where the window moves on, once in W / B steps; CPU: of all "
+        "threads for it"
+    )
     print("moved: written a step, and as much read; MiB: resident memory of the whole process")
     disk = [of for (kind, _), of in found.items() if kind == "disk"]
     widest = [of for of in disk if of.window == max(x.window for x in disk)]
     for what, values, target in (
         ("step on disk, (max - min) / min over N", [of.mean_step(b) for of in disk], FLAT),
-        ("resident memory, the same over N of one window", [of.resident for of in widest], RESIDENT_FLAT),
+        (
+            "resident memory, the same over N of one window",
+            [of.resident for of in widest],
+            RESIDENT_FLAT,
+        ),
     ):
         spread = max(values) / min(values) - 1
-        print(f"{what}: {spread:.1%}, target <= {target:.0%}: {'met' if spread <= target else 'NOT met'}")
+        print(
+            f"{what}: {spread:.1%}, target <= {target:.0%}: "
+            f"{'met' if spread <= target else 'NOT met'}"
+        )
     for (kind, count), of in found.items():
         beside = found.get(("disk", count))
         if kind == "device" and beside:
             alone = beside.mean_step(b) / of.mean_step(b)
             hidden = (backbone_ms + beside.mean_step(b)) / (backbone_ms + of.mean_step(b))
             print(
-                f"disk / device, N = {count:,}: {alone:.3f}, with a backbone of {backbone_ms:g} ms {hidden:.3f}, "
+                f"disk / device, N = {count:,}: {alone:.3f}, with a backbone of {backbone_ms:g} ms "
+                f"{hidden:.3f}, "
                 f"target <= {OVERHEAD}: {'met' if hidden <= OVERHEAD else 'NOT met'}"
             )
 
@@ -93,7 +108,9 @@ def plot(found: dict[tuple, Costs], sizes: Sizes, path: str) -> None:
             (axes[1], [of.resident / 2**20 for of in of_kind]),
         ):
             axis.loglog(counts, values, marker=marker, color=colour, label=f"rows: {kind}")
-    for axis, title, unit in zip(axes, ("time of a step without backbone", "resident memory"), ("ms", "MiB")):
+    for axis, title, unit in zip(
+        axes, ("time of a step without backbone", "resident memory"), ("ms", "MiB")
+    ):
         axis.set_title(title, fontsize=11)
         axis.set_xlabel("images N")
         axis.set_ylabel(unit)

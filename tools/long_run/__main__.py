@@ -1,15 +1,18 @@
-"""Train a toy for many sweeps of the window, with and without the norm floor, and see what becomes of the rows.
+"""Train a toy for many sweeps of the window, with and without the norm floor, and see what becomes
+of the rows.
 
     python tools/long_run                   # rows shrink at rest as they do among 1e8 images
     python tools/long_run --shrink=0.34     # as in the ImageNet recipe at the peak rate
 
 After `pip install pic_tf`, outside of a clone: python -m pic_tf.tools.long_run
 
-A row that rests keeps `--shrink` of its norm, and its cosine gradient grows as 1 / |w|. The toy keeps what matters
-then: the recipe's angle by which a view turns a new row (B and learning rate in proportion, tau, m) and W / S visits
-a sweep; what a row loses in the long rests of many images is put into few steps by a larger weight decay of the rows
-alone. An image is a random vector, a view adds noise to it, the encoder is a small MLP. Each arm trains the same
-encoder on the same views in the same order, with another norm floor.
+A row that rests keeps `--shrink` of its norm, and its cosine gradient grows as 1 / |w|. The toy
+keeps what matters
+then: the recipe's angle by which a view turns a new row (B and learning rate in proportion, tau, m)
+and W / S visits a sweep; what a row loses in the long rests of many images is put into few steps by
+a larger weight decay of the rows alone. An image is a random vector, a view adds noise to it, the
+encoder is a small MLP. Each arm trains the same encoder on the same views in the same order, with
+another norm floor.
 """
 
 import pathlib
@@ -53,23 +56,30 @@ def define_flags() -> None:
     flags.DEFINE_integer("embedding_dim", 32, "Size of an embedding and of a row, D.")
     flags.DEFINE_float("temperature", 0.2, "Temperature of the soft-max, tau.")
     flags.DEFINE_float(
-        "learning_rate", 0.03, "Constant learning rate for 256 views a step; it grows in proportion to --batch_size."
+        "learning_rate",
+        0.03,
+        "Constant learning rate for 256 views a step; it grows in proportion to --batch_size.",
     )
     flags.DEFINE_float("momentum", 0.9, "Momentum of SGD, m.")
-    flags.DEFINE_float("noise", 0.8, "Standard deviation of a view about its image, whose own is 1.")
+    flags.DEFINE_float(
+        "noise", 0.8, "Standard deviation of a view about its image, whose own is 1."
+    )
     flags.DEFINE_integer("sweeps", 8, "Sweeps of the window over all images.", lower_bound=1)
     flags.DEFINE_float(
         "shrink",
         4e-21,
-        "Share of its norm that a row has left after its rest, which --plan_only of a training run prints: at the "
-        "paper's settings 0.58 on average and 0.34 at the peak rate for 1.28e6 images, 4e-21 and 2e-41 for 1e8.",
+        "Share of its norm that a row has left after its rest, which --plan_only of a training run "
+        "prints: at the "
+        "paper's settings 0.58 on average and 0.34 at the peak rate for 1.28e6 images, 4e-21 and "
+        "2e-41 for 1e8.",
         lower_bound=5e-324,
         upper_bound=0.999,
     )
     flags.DEFINE_list(
         "floors",
         ["default", "0", "1e-18"],
-        "Norm floors to compare: 0 for none, 'default' for that of training, 1e-18 for the shortest row that float32 "
+        "Norm floors to compare: 0 for none, 'default' for that of training, 1e-18 for the "
+        "shortest row that float32 "
         "can normalise.",
     )
     flags.DEFINE_integer("seed", 0, "Seed of images, views, order and weights.", lower_bound=0)
@@ -78,21 +88,30 @@ def define_flags() -> None:
 
 def main() -> None:
     values, picture = flags.FLAGS, pathlib.Path(flags.FLAGS.output)
-    names = "batch_size window_size window_stride num_negatives embedding_dim temperature learning_rate momentum seed"
+    names = (
+        "batch_size window_size window_stride num_negatives embedding_dim temperature "
+        "learning_rate momentum seed"
+    )
     if not picture.parent.is_dir():
         raise ValueError(f"expected a folder to write --output to, got {str(picture.parent)!r}")
     floors = [floor_of(text) for text in values.floors]
-    config = resolve(Config(**{name: values[name].value for name in names.split()}), values.num_instances)
+    config = resolve(
+        Config(**{name: values[name].value for name in names.split()}), values.num_instances
+    )
     problem = Problem(config, values.sweeps, values.shrink, values.noise)
     print(
-        f"N {config.num_instances:,}, W {config.window_size}, S {config.window_stride}, B {config.batch_size}, "
+        f"N {config.num_instances:,}, W {config.window_size}, S {config.window_stride}, B "
+        f"{config.batch_size}, "
         f"K {config.num_negatives}, D {config.embedding_dim}; {problem.sweeps} sweeps of "
-        f"{problem.steps_per_sweep:,} steps; a rest of {resting_steps(config):,.0f} steps leaves a row "
+        f"{problem.steps_per_sweep:,} steps; a rest of {resting_steps(config):,.0f} steps leaves a "
+        "row "
         f"{problem.shrink:g} of its norm (weight decay {problem.row_decay:.3g})",
         flush=True,
     )
     total = len(floors) * problem.sweeps * problem.steps_per_sweep
-    with tqdm(total=total, unit="step", bar_format="{l_bar}{bar:20}| {elapsed}, {remaining} left{postfix}") as progress:
+    with tqdm(
+        total=total, unit="step", bar_format="{l_bar}{bar:20}| {elapsed}, {remaining} left{postfix}"
+    ) as progress:
         arms = dict(run(problem, floor, progress) for floor in floors)
     report.print_table(arms, problem.sweeps)
     report.plot(arms, problem, picture)

@@ -13,17 +13,25 @@ COLORS = ["tab:blue", "tab:red", "black", "tab:green", "tab:purple"]
 
 
 def in_sweep(measurements: list[Measurement], sweep: int) -> Measurement:
-    """All measurements of a sweep (0, 1, ...) as one: means, but the sum of `floored` and the norms of all."""
+    """All measurements of a sweep (0, 1, ...) as one: means, but the sum of `floored` and the
+    norms of all.
+    """
     part = measurements[sweep * MEASUREMENTS : (sweep + 1) * MEASUREMENTS]
-    means = {name: float(np.mean([getattr(m, name) for m in part])) for name in ("own_row", "own_image", "loss")}
+    means = {
+        name: float(np.mean([getattr(m, name) for m in part]))
+        for name in ("own_row", "own_image", "loss")
+    }
     norms, floored = np.concatenate([m.norms for m in part]), sum(m.floored for m in part)
-    return Measurement(part[-1].step, norms, floored=floored, broken=max(m.broken for m in part), **means)
+    return Measurement(
+        part[-1].step, norms, floored=floored, broken=max(m.broken for m in part), **means
+    )
 
 
 def print_table(arms: dict[str, list[Measurement]], sweeps: int) -> None:
     """Every arm after every sweep."""
     print(
-        f"{'sweep':>5} {'arm':16}{'median norm':>12}{'99th perc.':>11}{'own row':>9}{'own image':>11}{'loss':>7}"
+        f"{'sweep':>5} "
+        f"{'arm':16}{'median norm':>12}{'99th perc.':>11}{'own row':>9}{'own image':>11}{'loss':>7}"
         f"{'floored':>9}{'not finite':>12}"
     )
     for sweep in range(sweeps):
@@ -31,7 +39,8 @@ def print_table(arms: dict[str, list[Measurement]], sweeps: int) -> None:
             m = in_sweep(measurements, sweep)
             median, high = np.percentile(m.norms, [50, 99])
             print(
-                f"{'' if i else sweep + 1:>5} {name:16}{median:12.3g}{high:11.3g}{m.own_row:9.3f}{m.own_image:11.3f}"
+                f"{'' if i else sweep + 1:>5} "
+                f"{name:16}{median:12.3g}{high:11.3g}{m.own_row:9.3f}{m.own_image:11.3f}"
                 f"{m.loss:7.3f}{m.floored:9,}{m.broken:12,}"
             )
 
@@ -42,7 +51,8 @@ def conclusion(arms: dict[str, list[Measurement]], problem: Problem) -> str:
     for name, measurements in arms.items():
         m = in_sweep(measurements, problem.sweeps - 1)
         parts.append(
-            f"with {name} {m.own_row:.1%} find their own row and {m.own_image:.1%} their own image, 99 % of norms are "
+            f"with {name} {m.own_row:.1%} find their own row and {m.own_image:.1%} their own "
+            "image, 99 % of norms are "
             f"below {np.percentile(m.norms, 99):.3g}"
         )
     broken = max(m.broken for measurements in arms.values() for m in measurements)
@@ -68,11 +78,19 @@ def plot(arms: dict[str, list[Measurement]], problem: Problem, picture: pathlib.
         # The third arm and those after it are drawn thinly over what they may coincide with.
         look = {"color": COLORS[i % len(COLORS)], "linewidth": 1.5 if i < 2 else 0.8}
         steps = [m.step for m in measurements]
-        low, median, high = np.transpose([np.percentile(m.norms, [1, 50, 99]) for m in measurements])
+        low, median, high = np.transpose(
+            [np.percentile(m.norms, [1, 50, 99]) for m in measurements]
+        )
         norms.plot(steps, median, label=name, **look)
         norms.fill_between(steps, low, high, color=look["color"], alpha=0.2, linewidth=0)
         accuracy.plot(steps, [m.own_row for m in measurements], label=f"{name}: own row", **look)
-        accuracy.plot(steps, [m.own_image for m in measurements], linestyle=":", label=f"{name}: own image", **look)
+        accuracy.plot(
+            steps,
+            [m.own_image for m in measurements],
+            linestyle=":",
+            label=f"{name}: own image",
+            **look,
+        )
     norms.set_yscale("log")
     norms.set_title("norms of rows in use: median, 1st to 99th percentile")
     accuracy.set_ylim(0, 1)

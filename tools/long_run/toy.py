@@ -1,4 +1,6 @@
-"""A toy of pretraining: views of random vectors, a small encoder, and the product's rows, optimizer and order."""
+"""A toy of pretraining: views of random vectors, a small encoder, and the product's rows,
+optimizer and order.
+"""
 
 import dataclasses
 import itertools
@@ -45,11 +47,14 @@ class Problem:
     @property
     def steps_per_sweep(self) -> int:
         """N / S windows of W / B steps."""
-        return round(self.config.num_instances / self.config.window_stride * self.order.steps_per_window)
+        return round(
+            self.config.num_instances / self.config.window_stride * self.order.steps_per_window
+        )
 
     @property
     def row_decay(self) -> float:
-        """lambda of the rows: eta lambda = (1 - mu) (1 - m / mu), mu^rest = shrink, mu the larger eigenvalue of M.
+        """lambda of the rows: eta lambda = (1 - mu) (1 - m / mu), mu^rest = shrink, mu the larger
+        eigenvalue of M.
 
         Raises:
           ValueError: where the rest is too short to shrink so much.
@@ -58,7 +63,8 @@ class Problem:
         mu = self.shrink ** (1 / rest) if rest else 0.0
         if mu <= math.sqrt(m):
             raise ValueError(
-                f"expected rests long enough to leave {self.shrink:g} of a row, got {rest:,.0f} steps: use more "
+                f"expected rests long enough to leave {self.shrink:g} of a row, got {rest:,.0f} "
+                "steps: use more "
                 "--num_instances, fewer --num_negatives or a smaller --window_stride"
             )
         return (1 - mu) * (1 - m / mu) / peak_learning_rate(self.config)
@@ -71,8 +77,10 @@ class Measurement:
     Attributes:
       step: updates applied.
       norms: float64 [K], of the rows in the ring.
-      own_row: share of views whose embedding is nearest to its own row among all N, caught up to now.
-      own_image: share of views whose embedding is nearest to that of its own image without noise: the encoder alone.
+      own_row: share of views whose embedding is nearest to its own row among all N, caught up to
+        now.
+      own_image: share of views whose embedding is nearest to that of its own image without noise:
+        the encoder alone.
       loss: mean since the last measurement.
       floored: returning rows that the floor lifted since then.
       broken: rows that hold a number which is not finite.
@@ -112,9 +120,13 @@ class Arm:
             min_row_norm=min_row_norm, seed=config.seed,
         )  # fmt: skip
         self.row_sgd = LazySGD(rate, config.momentum, problem.row_decay, max_updates=steps)
-        self.nothing = tf.Variable(0.0)  # an optimizer counts the steps in which it moves a variable
+        self.nothing = tf.Variable(
+            0.0
+        )  # an optimizer counts the steps in which it moves a variable
         self.row_sgd.build([self.nothing])
-        self.probes = tf.constant(np.random.default_rng(config.seed).choice(n, min(PROBES, n), replace=False))
+        self.probes = tf.constant(
+            np.random.default_rng(config.seed).choice(n, min(PROBES, n), replace=False)
+        )
 
     def views(self, instance_ids: tf.Tensor, stream: int, step: tf.Tensor) -> tf.Tensor:
         """Their images and noise, float [b, 64]; seed (seed, 0) is that of the images."""
@@ -124,7 +136,9 @@ class Arm:
 
     @tf.function
     def train(self, first: tf.Tensor, steps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Steps first ... first + steps - 1; their mean loss, and how many returning rows the floor lifted."""
+        """Steps first ... first + steps - 1; their mean loss, and how many returning rows the
+        floor lifted.
+        """
         total_loss, floored = tf.constant(0.0), tf.constant(0)
         for step in tf.range(first, first + steps):
             ids = self.order.instance_ids(step)
@@ -150,13 +164,19 @@ class Arm:
         rows, _ = self.row_sgd.caught_up_rows(*self.classifier.store.read(everyone))
         live = tf.where(self.classifier.ids >= 0)[:, 0]
         recent = tf.cast(tf.gather(self.classifier.weights_ring, live), tf.float64)
-        return tf.tensor_scatter_nd_update(rows, tf.gather(self.classifier.ids, live)[:, None], recent)
+        return tf.tensor_scatter_nd_update(
+            rows, tf.gather(self.classifier.ids, live)[:, None], recent
+        )
 
     def measure(self, step: int, loss: tf.Tensor, floored: tf.Tensor) -> Measurement:
         """Look at all rows and at the encoder."""
         rows = self.all_rows()
-        directions = rows / tf.maximum(tf.norm(rows, axis=1, keepdims=True), 1e-300)  # float32 could not square some
-        embedding = unit(self.encoder(self.views(self.probes, PROBE_VIEWS, tf.constant(step, tf.int64))))
+        directions = rows / tf.maximum(
+            tf.norm(rows, axis=1, keepdims=True), 1e-300
+        )  # float32 could not square some
+        embedding = unit(
+            self.encoder(self.views(self.probes, PROBE_VIEWS, tf.constant(step, tf.int64)))
+        )
         ring = tf.gather(self.classifier.weights_ring, tf.where(self.classifier.ids >= 0)[:, 0])
         return Measurement(
             step,
@@ -179,7 +199,9 @@ def unit(x: tf.Tensor) -> tf.Tensor:
     return tf.math.l2_normalize(x, axis=1)
 
 
-def run(problem: Problem, min_row_norm: float | None, progress: tqdm) -> tuple[str, list[Measurement]]:
+def run(
+    problem: Problem, min_row_norm: float | None, progress: tqdm
+) -> tuple[str, list[Measurement]]:
     """Train one arm.
 
     Args:
@@ -193,9 +215,13 @@ def run(problem: Problem, min_row_norm: float | None, progress: tqdm) -> tuple[s
     arm, measurements = Arm(problem, min_row_norm), []
     floor = arm.classifier.min_row_norm
     name = f"floor {floor:.3g}" if floor else "no floor"
-    ends = np.linspace(0, problem.sweeps * problem.steps_per_sweep, problem.sweeps * MEASUREMENTS + 1).astype(np.int64)
+    ends = np.linspace(
+        0, problem.sweeps * problem.steps_per_sweep, problem.sweeps * MEASUREMENTS + 1
+    ).astype(np.int64)
     for first, end in itertools.pairwise(ends):
-        measurements.append(arm.measure(int(end), *arm.train(tf.constant(first), tf.constant(end - first))))
+        measurements.append(
+            arm.measure(int(end), *arm.train(tf.constant(first), tf.constant(end - first)))
+        )
         progress.set_postfix_str(f"{name}, loss {measurements[-1].loss:.3f}", refresh=False)
         progress.update(int(end - first))
     return name, measurements

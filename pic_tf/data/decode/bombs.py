@@ -1,7 +1,8 @@
 """Refuse images that need far more memory than their files let expect, before a pixel is decoded.
 
-A few bytes can declare 50,000 x 50,000 pixels, or hide gigabytes of text. An image that passes takes at most 1.6 GB
-while it is decoded (measured: the largest progressive JPEG, 9 bytes a pixel; a PNG takes less).
+A few bytes can declare 50,000 x 50,000 pixels, or hide gigabytes of text. An image that passes
+takes at most 1.6 GB while it is decoded (measured: the largest progressive JPEG, 9 bytes a pixel; a
+PNG takes less).
 """
 
 import math
@@ -16,11 +17,14 @@ from pic_tf.data.sources.formats import JPEG_START
 # Where PIL raises DecompressionBombError: 2 * PIL.Image.MAX_IMAGE_PIXELS.
 # https://pillow.readthedocs.io/en/stable/reference/Image.html#PIL.Image.open
 MAX_PIXELS = 178_956_970
-# The first 24 bytes of a PNG that is surely small enough, as integers: their least and their largest values.
-_SMALL_PNG = [(*struct.unpack(">4i", PNG_HEADER), side, side) for side in (1, math.isqrt(MAX_PIXELS))]
+# The first 24 bytes of a PNG that is surely small enough, as integers: their least and their
+# largest values.
+_SMALL_PNG = [
+    (*struct.unpack(">4i", PNG_HEADER), side, side) for side in (1, math.isqrt(MAX_PIXELS))
+]
 _PNG_TEXTS = (b"zTXt", b"iTXt")  # chunks of compressed text
-# Deflate grows at most 1032-fold (https://zlib.net/zlib_tech.html): the texts in a shorter PNG cannot take more memory
-# than the pixels of the largest image.
+# Deflate grows at most 1032-fold (https://zlib.net/zlib_tech.html): the texts in a shorter PNG
+# cannot take more memory than the pixels of the largest image.
 _SHORT_PNG = 3 * MAX_PIXELS // 1032  # bytes
 _MOST_CHUNKS = 1000  # that are looked at in the graph
 
@@ -44,7 +48,8 @@ def check_size(shape: tf.Tensor) -> tf.Operation:
 def harmless(encoded: tf.Tensor) -> tf.Tensor:
     """Check that PNGs are small enough, and leave out their parts that only take memory.
 
-    A decoder would keep the compressed texts of a PNG, up to 8 GB. JPEGs pass as they are: `check_size` is for them.
+    A decoder would keep the compressed texts of a PNG, up to 8 GB. JPEGs pass as they are:
+    `check_size` is for them.
 
     Args:
       encoded: string [b], the bytes of JPEGs and PNGs.
@@ -53,25 +58,32 @@ def harmless(encoded: tf.Tensor) -> tf.Tensor:
       string [b], the bytes of the same pictures.
 
     Raises:
-      tf.errors.InvalidArgumentError: at run time, for more than MAX_PIXELS, or anything else than these formats.
+      tf.errors.InvalidArgumentError: at run time, for more than MAX_PIXELS, or anything else than
+      these formats.
     """
     jpeg = starts_with(encoded, JPEG_START)
     header = tf.io.decode_raw(encoded, tf.int32, little_endian=False, fixed_length=24)
     png = tf.reduce_all((header >= _SMALL_PNG[0]) & (header <= _SMALL_PNG[1]), axis=1)
     long_png = png & (tf.strings.length(encoded) > _SHORT_PNG)
-    texts = tf.cond(tf.reduce_any(long_png), lambda: _holds_texts(encoded, long_png), lambda: long_png)
+    texts = tf.cond(
+        tf.reduce_any(long_png), lambda: _holds_texts(encoded, long_png), lambda: long_png
+    )
     ordinary = jpeg | (png & ~texts)
 
     def look_closer() -> tf.Tensor:  # in Python, which holds up other threads: only what is rare
         rare = tf.where(~ordinary)
-        checked = tf.numpy_function(_harmless, [tf.gather_nd(encoded, rare)], tf.string, stateful=False)
+        checked = tf.numpy_function(
+            _harmless, [tf.gather_nd(encoded, rare)], tf.string, stateful=False
+        )
         return tf.tensor_scatter_nd_update(encoded, rare, checked)
 
     return tf.cond(tf.reduce_all(ordinary), lambda: encoded, look_closer)
 
 
 def _holds_texts(encoded: tf.Tensor, png: tf.Tensor) -> tf.Tensor:
-    """bool [b], true for images of `png` [b] with compressed texts, or with too many chunks to look at them all."""
+    """bool [b], true for images of `png` [b] with compressed texts, or with too many chunks to
+    look at them all.
+    """
     end = tf.cast(tf.strings.length(encoded), tf.int64)
     texts = [int.from_bytes(kind, "big") for kind in _PNG_TEXTS]
 
@@ -79,7 +91,9 @@ def _holds_texts(encoded: tf.Tensor, png: tf.Tensor) -> tf.Tensor:
         start = tf.strings.substr(encoded, at, tf.fill(tf.shape(at), tf.constant(8, tf.int64)))
         start = tf.io.decode_raw(start, tf.int32, little_endian=False, fixed_length=8)
         length = tf.cast(tf.bitcast(start[:, 0], tf.uint32), tf.int64)
-        return tf.minimum(at + 12 + length, end), found | tf.reduce_any(start[:, 1:] == texts, axis=1)
+        return tf.minimum(at + 12 + length, end), found | tf.reduce_any(
+            start[:, 1:] == texts, axis=1
+        )
 
     at, found = tf.while_loop(
         lambda at, _: tf.reduce_any(at < end),
@@ -95,7 +109,9 @@ def _harmless(images: np.ndarray) -> np.ndarray:
     for image in images:
         width, height = png_size(image)
         if width * height > MAX_PIXELS:
-            raise ValueError(f"expected an image of at most {MAX_PIXELS:,} pixels, got {width} x {height}")
+            raise ValueError(
+                f"expected an image of at most {MAX_PIXELS:,} pixels, got {width} x {height}"
+            )
     return np.array([_without_texts(image) for image in images], object)
 
 

@@ -32,8 +32,9 @@ class BrokenImages:
 
     def __init__(self, source: Source, path: pathlib.Path | None = None):
         self._source, self.path, self._lock = source, path, threading.Lock()
-        # Found by this process, since a file may have been mended since the last one. Without JPEGs that are cut off:
-        # some of their windows can be decoded, and a run must not depend on the windows it saw before.
+        # Found by this process, since a file may have been mended since the last one. Without JPEGs
+        # that are cut off: some of their windows can be decoded, and a run must not depend on the
+        # windows it saw before.
         self._hopeless: set[int] = set()
         self.reasons: dict[int, str] = {}
         if path is not None and path.exists():
@@ -45,7 +46,9 @@ class BrokenImages:
         return len(self.reasons)
 
     def known(self, instance_ids: np.ndarray) -> np.ndarray:
-        """bool [b], true for int64 [b] ids of images of which no window can be decoded, whoever tries."""
+        """bool [b], true for int64 [b] ids of images of which no window can be decoded, whoever
+        tries.
+        """
         return np.array([int(i) in self._hopeless for i in instance_ids], bool)
 
     def add(self, instance_ids: np.ndarray, encoded: np.ndarray) -> None:
@@ -62,7 +65,8 @@ class BrokenImages:
         return ~np.isin(instance_ids, list(self.reasons))
 
     def report(self, max_fraction: float, prefix: str = "") -> None:
-        """Write a line for each image found since the last call, and check that there are not too many.
+        """Write a line for each image found since the last call, and check that there are not too
+        many.
 
         Args:
           max_fraction: share of the images that may be broken, in [0, 1].
@@ -87,10 +91,17 @@ class BrokenImages:
         """
         count = len(self) if count is None else count
         if count > max_fraction * len(self._source):
-            first = next((f", the first {self._source.path(i)!r} ({why})" for i, why in self.reasons.items()), "")
+            first = next(
+                (
+                    f", the first {self._source.path(i)!r} ({why})"
+                    for i, why in self.reasons.items()
+                ),
+                "",
+            )
             see = f"see {self.path}, " if self.path else ""
             raise ValueError(
-                f"expected at most {max_fraction:.3%} of the {len(self._source):,} images to be broken (--max_broken), "
+                f"expected at most {max_fraction:.3%} of the {len(self._source):,} images to be "
+                "broken (--max_broken), "
                 f"got {count:,}{first}: {see}remove or replace them, or allow more"
             )
 

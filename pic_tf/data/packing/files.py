@@ -1,4 +1,6 @@
-"""List files to pack: a folder, a zip file with a list of labels, or a prepared data set of TensorFlow Datasets."""
+"""List files to pack: a folder, a zip file with a list of labels, or a prepared data set of
+TensorFlow Datasets.
+"""
 
 import functools
 import io
@@ -26,7 +28,8 @@ class Files(NamedTuple):
 
     Attributes:
       named: (name, key) of each file, in the order of their ids.
-      fetch: from a key to the file's bytes and the name of its class or ""; other processes can call it.
+      fetch: from a key to the file's bytes and the name of its class or ""; other processes can
+        call it.
       class_names: all possible classes, in the order of their numbers.
     """
 
@@ -39,12 +42,14 @@ def list_files(source: str, label_map: str = "") -> dict[str, Files]:
     """List the files to pack.
 
     Args:
-      source: a folder of images; one with `train` and `val`, `validation` or `test` inside; one with train.zip,
-        train_map.txt, val.zip and val_map.txt; a zip file; or tfds:NAME or tfds:NAME:SPLIT.
+      source: a folder of images; one with `train` and `val`, `validation` or `test` inside; one
+        with train.zip, train_map.txt, val.zip and val_map.txt; a zip file; or tfds:NAME or
+        tfds:NAME:SPLIT.
       label_map: for a zip file, the text file with a line NAME<tab>LABEL for each image.
 
     Returns:
-      The files, by the sub-folder of the packed data set that they belong to: "train" and "val", or "".
+      The files, by the sub-folder of the packed data set that they belong to: "train" and "val", or
+      "".
 
     Raises:
       ValueError: where it is none of these, or nothing is in it.
@@ -59,23 +64,33 @@ def list_files(source: str, label_map: str = "") -> dict[str, Files]:
         parts = {part: _zip(path / f"{part}.zip", path / f"{part}_map.txt") for part in found}
     elif (path / "train").is_dir():
         parts = {"train": _folder(path / "train")}
-        held_out = next((path / name for name in _EVALUATION_FOLDERS if (path / name).is_dir()), None)
+        held_out = next(
+            (path / name for name in _EVALUATION_FOLDERS if (path / name).is_dir()), None
+        )
         if held_out:
             parts["val"] = _folder(held_out)
     else:
         parts = {"": _folder(path)}
     for part, files in parts.items():
         if not files.named:
-            raise ValueError(f"expected images in {source!r}, got no files{part and ' in ' + part}: check the path")
+            raise ValueError(
+                f"expected images in {source!r}, got no files{part and ' in ' + part}: check the "
+                "path"
+            )
     return parts
 
 
 def _folder(root: pathlib.Path) -> Files:
     if not root.is_dir():
-        raise ValueError(f"expected a folder, a zip file or tfds:NAME, got nothing at {str(root)!r}: check the path")
+        raise ValueError(
+            f"expected a folder, a zip file or tfds:NAME, got nothing at {str(root)!r}: check the "
+            "path"
+        )
     names = files_below(root)
     class_names = sorted({_first_folder(name) for name in names} - {""})
-    return Files([(name, name) for name in names], functools.partial(_fetch_file, root), tuple(class_names))
+    return Files(
+        [(name, name) for name in names], functools.partial(_fetch_file, root), tuple(class_names)
+    )
 
 
 def _first_folder(name: str) -> str:
@@ -91,7 +106,9 @@ def _fetch_file(root: pathlib.Path, name: str) -> tuple[BinaryIO, str]:
 
 
 class _Member(NamedTuple):
-    """A file in a zip file, as the directory of the archive has it: the workers need not read the directory again."""
+    """A file in a zip file, as the directory of the archive has it: the workers need not read
+    the directory again.
+    """
 
     offset: int
     compressed: int
@@ -107,7 +124,9 @@ def _zip(path: pathlib.Path, label_map: pathlib.Path) -> Files:
         with zipfile.ZipFile(path) as archive:
             infos = {info.filename: info for info in archive.infolist() if not info.is_dir()}
     except (OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"expected a zip file at {str(path)!r}, got {error}: check the path") from error
+        raise ValueError(
+            f"expected a zip file at {str(path)!r}, got {error}: check the path"
+        ) from error
     named = []
     for name in sorted(infos.keys() | labels.keys()):
         if any(part.startswith(".") for part in name.split("/")):
@@ -118,14 +137,18 @@ def _zip(path: pathlib.Path, label_map: pathlib.Path) -> Files:
             key = f"in {path.name}, but not in {label_map.name}"
         else:
             x = infos[name]
-            key = _Member(x.header_offset, x.compress_size, x.file_size, x.compress_type, x.CRC, labels[name])
+            key = _Member(
+                x.header_offset, x.compress_size, x.file_size, x.compress_type, x.CRC, labels[name]
+            )
         named.append((name, key))
     class_names = sorted(set(labels.values()), key=int)
     return Files(named, functools.partial(_fetch_member, path), tuple(class_names))
 
 
 def _without_labels(path: pathlib.Path) -> Files:
-    raise ValueError(f"expected --map with the zip file {str(path)!r}, got none: name its list of labels")
+    raise ValueError(
+        f"expected --map with the zip file {str(path)!r}, got none: name its list of labels"
+    )
 
 
 def _labels(path: pathlib.Path) -> dict[str, str]:
@@ -134,14 +157,17 @@ def _labels(path: pathlib.Path) -> dict[str, str]:
     try:
         lines = path.read_text("utf-8", "surrogateescape").split("\n")
     except OSError as error:
-        raise ValueError(f"expected a list of labels at {str(path)!r}, got {error.strerror}: check the path") from error
+        raise ValueError(
+            f"expected a list of labels at {str(path)!r}, got {error.strerror}: check the path"
+        ) from error
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         name, _, label = line.rstrip("\r").rpartition("\t")
         if not (name and label.isascii() and label.isdigit()) or labels.get(name, label) != label:
             raise ValueError(
-                f"expected NAME<tab>NUMBER in line {number} of {str(path)!r}, each name once, got {line[:80]!r}: "
+                f"expected NAME<tab>NUMBER in line {number} of {str(path)!r}, each name once, got "
+                f"{line[:80]!r}: "
                 "correct the list"
             )
         labels[name] = label
@@ -154,13 +180,17 @@ def _fetch_member(path: pathlib.Path, key: _Member | str) -> tuple[BinaryIO, str
     _check_size(max(key.size, key.compressed))
     with open(path, "rb") as file:
         file.seek(key.offset)
-        name, extra = struct.unpack_from("<HH", file.read(30), 26)  # lengths in the header before the file
+        name, extra = struct.unpack_from(
+            "<HH", file.read(30), 26
+        )  # lengths in the header before the file
         file.seek(name + extra, os.SEEK_CUR)
         content = file.read(key.compressed)
     if key.method == zipfile.ZIP_DEFLATED:
         content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, key.size + 1)
     if len(content) != key.size or zlib.crc32(content) != key.checksum:
-        raise ValueError(f"damaged in {path.name}, or packed in a way that is not read (method {key.method})")
+        raise ValueError(
+            f"damaged in {path.name}, or packed in a way that is not read (method {key.method})"
+        )
     return io.BytesIO(content), key.label
 
 

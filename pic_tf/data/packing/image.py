@@ -13,7 +13,9 @@ from pic_tf.data import crops
 from pic_tf.data.decode import bombs, headers
 
 Image.init()
-_FORMATS = [name for name in Image.OPEN if name != "EPS"]  # for that, Pillow would start another program
+_FORMATS = [
+    name for name in Image.OPEN if name != "EPS"
+]  # for that, Pillow would start another program
 _EIGHT_BITS = (b"\x08\x00", b"\x08\x02")  # depth and colour type in the header of a PNG: gray, RGB
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of what Pillow reads all the same
 
@@ -21,11 +23,12 @@ warnings.filterwarnings("ignore", module=r"PIL\.")  # of what Pillow reads all t
 def packed_image(file: BinaryIO, short_side: int, quality: int) -> tuple[bytes, int, int]:
     """Decode an image to its last pixel, and make its record.
 
-    That is the file itself, if it is a JPEG (gray or colour) or a PNG (gray or RGB of 8 bits, not animated) whose short
-    side is `short_side` at most, and the decoder of training reads it. Otherwise it is a JPEG of the picture in RGB,
-    shrunk to `short_side` as torchvision's Resize does; of a GIF that is not shrunk, a PNG. The picture is the first
-    frame of an animation, the upper 8 of 16 bits, without alpha. The orientation that a camera noted is passed over,
-    as in training from a folder.
+    That is the file itself, if it is a JPEG (gray or colour) or a PNG (gray or RGB of 8 bits, not
+    animated) whose short side is `short_side` at most, and the decoder of training reads it.
+    Otherwise it is a JPEG of the picture in RGB, shrunk to `short_side` as torchvision's Resize
+    does; of a GIF that is not shrunk, a PNG. The picture is the first frame of an animation, the
+    upper 8 of 16 bits, without alpha. The orientation that a camera noted is passed over, as in
+    training from a folder.
 
     Args:
       file: an image in a format that Pillow reads.
@@ -36,7 +39,8 @@ def packed_image(file: BinaryIO, short_side: int, quality: int) -> tuple[bytes, 
       (bytes, width, height).
 
     Raises:
-      Exception: of any kind, for a file that is damaged, no image, or larger than `bombs.MAX_PIXELS`.
+      Exception: of any kind, for a file that is damaged, no image, or larger than
+        `bombs.MAX_PIXELS`.
     """
     file.seek(0)
     with Image.open(file, formats=_FORMATS) as image:
@@ -49,17 +53,23 @@ def packed_image(file: BinaryIO, short_side: int, quality: int) -> tuple[bytes, 
     short = min(width, height)
     shrinks = bool(short_side) and short > short_side
     if shrinks:
-        width, height = (short_side if side == short else int(short_side * side / short) for side in picture.size)
+        width, height = (
+            short_side if side == short else int(short_side * side / short) for side in picture.size
+        )
         picture = picture.resize((width, height), Image.Resampling.BILINEAR)
     picture.info.clear()  # Pillow would store a comment
     buffer = io.BytesIO()
     # GIFs are drawings as a rule: small as a PNG, which has no ripples.
-    picture.save(buffer, "PNG" if image.format == "GIF" and not shrinks else "JPEG", quality=quality)
+    picture.save(
+        buffer, "PNG" if image.format == "GIF" and not shrinks else "JPEG", quality=quality
+    )
     return buffer.getvalue(), width, height
 
 
 def trace_decoder() -> None:
-    """Prepare the check that the decoder of training reads an image, which takes seconds the first time."""
+    """Prepare the check that the decoder of training reads an image, which takes seconds the
+    first time.
+    """
     _decode.get_concrete_function()
 
 
@@ -88,7 +98,9 @@ def _trains(encoded: bytes) -> bool:
 def _decode(encoded: tf.Tensor) -> tf.Tensor:
     encoded = bombs.harmless(encoded)
     size = headers.sizes(encoded)[0]
-    return crops.crop_encoded(encoded[0], size, tf.concat([[0, 0], size], axis=0)[None], [crops.Crop(size=1)])[0]
+    return crops.crop_encoded(
+        encoded[0], size, tf.concat([[0, 0], size], axis=0)[None], [crops.Crop(size=1)]
+    )[0]
 
 
 def _rgb(image: Image.Image) -> Image.Image:

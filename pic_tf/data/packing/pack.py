@@ -26,7 +26,9 @@ from pic_tf.data.sources.packed_format import (
 from pic_tf.files.replaced import replaced
 
 LEFT_OUT = "left_out.csv"
-_UNFINISHED = re.compile(r"images-\d{5,}\.(arrayrecord|arrayrecord\.partial|csv|partial)|(dataset|left_out)\.partial")
+_UNFINISHED = re.compile(
+    r"images-\d{5,}\.(arrayrecord|arrayrecord\.partial|csv|partial)|(dataset|left_out)\.partial"
+)
 
 
 class Packed(NamedTuple):
@@ -54,7 +56,8 @@ class Packed(NamedTuple):
 
     def __str__(self) -> str:
         return (
-            f"packed {self.images:,} images in {self.shards:,} shards, {self.images / self.seconds:,.0f} images/s: "
+            f"packed {self.images:,} images in {self.shards:,} shards, "
+            f"{self.images / self.seconds:,.0f} images/s: "
             f"{self.packed_bytes / 1e6:,.1f} MB of {self.source_bytes / 1e6:,.1f} MB\n"
             f"left out {self.left_out:,}, see {self.folder / LEFT_OUT}\n"
             f"{self.folder} holds {self.total:,} images"
@@ -70,10 +73,11 @@ def pack(
     executor: Executor,
     progress: Progress,
 ) -> Packed:
-    """Pack the files that are not packed yet. At any moment the folder holds a whole data set, or none.
+    """Pack the files that are not packed yet. At any moment the folder holds a whole data set, or
+    none.
 
-    Shards are made in parallel and taken into the data set one by one in their order, so that images get their ids in
-    the order of the files, however many processes there are.
+    Shards are made in parallel and taken into the data set one by one in their order, so that
+    images get their ids in the order of the files, however many processes there are.
 
     Args:
       files: files to pack, and those that are packed.
@@ -88,7 +92,8 @@ def pack(
       The outcome.
 
     Raises:
-      ValueError: for a data set that is damaged or was packed with other settings, or if no file is an image.
+      ValueError: for a data set that is damaged or was packed with other settings, or if no file is
+        an image.
       OSError: if the data set cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -99,10 +104,14 @@ def pack(
     done, left_out, begin = Counter(), {}, time.monotonic()
     with _bar(folder, len(todo), progress) as bar:
         futures = {}
-        first = max((int(re.search(r"\d+", shard.file)[0]) + 1 for shard in description.shards), default=0)
+        first = max(
+            (int(re.search(r"\d+", shard.file)[0]) + 1 for shard in description.shards), default=0
+        )
         for number, start in enumerate(range(0, len(todo), images_per_shard), first):
             file, some = f"images-{number:05d}.arrayrecord", todo[start : start + images_per_shard]
-            futures[file] = executor.submit(make_shard, folder / file, some, files.fetch, short_side, quality)
+            futures[file] = executor.submit(
+                make_shard, folder / file, some, files.fetch, short_side, quality
+            )
         for file in list(futures):
             made = _result(futures.pop(file), bar, progress)
             if made.rows:
@@ -114,7 +123,10 @@ def pack(
             left_out |= made.left_out
             _write_left_out(folder, left_out)
     if not description.shards:
-        raise ValueError(f"expected images to pack, got none in {len(todo):,} files: {folder / LEFT_OUT} says why")
+        raise ValueError(
+            f"expected images to pack, got none in {len(todo):,} files: {folder / LEFT_OUT} says "
+            "why"
+        )
     _drop_unused_classes(folder, description)
     return Packed(
         folder,
@@ -129,18 +141,24 @@ def pack(
 
 
 def _so_far(folder: pathlib.Path, short_side: int, quality: int) -> tuple[Description, set[str]]:
-    """Read the data set in a folder and the names in it; remove what a packing that was stopped left besides."""
+    """Read the data set in a folder and the names in it; remove what a packing that was stopped
+    left besides.
+    """
     description, packed = Description((), short_side, quality, ()), set()
     if is_packed(folder):
         description, packed = read_description(folder), set(open_packed(folder).names)
         if (description.short_side, description.quality) != (short_side, quality):
             raise ValueError(
-                f"expected --short_side={description.short_side} --quality={description.quality}, by which "
-                f"{str(folder)!r} was packed, got {short_side} and {quality}: name those, or another --output"
+                f"expected --short_side={description.short_side} --quality={description.quality}, "
+                "by which "
+                f"{str(folder)!r} was packed, got {short_side} and {quality}: name those, or "
+                "another --output"
             )
     known = {pathlib.Path(shard.file).stem for shard in description.shards}
     for path in folder.iterdir():
-        if _UNFINISHED.fullmatch(path.name) and not (path.stem in known and path.suffix != ".partial"):
+        if _UNFINISHED.fullmatch(path.name) and not (
+            path.stem in known and path.suffix != ".partial"
+        ):
             path.unlink()
     return description, packed
 
@@ -149,7 +167,10 @@ def _so_far(folder: pathlib.Path, short_side: int, quality: int) -> tuple[Descri
 def _bar(folder: pathlib.Path, total: int, progress: Progress) -> Iterator[tqdm]:
     """Show a bar that counts from zero; after an error, tell all processes to stop."""
     progress.tried.value = progress.left_out.value = 0
-    bar_format = "{desc}: {n_fmt}/{total_fmt} images|{bar:20}| {elapsed}, {remaining} left, {rate_fmt}{postfix}"
+    bar_format = (
+        "{desc}: {n_fmt}/{total_fmt} images|{bar:20}| {elapsed}, {remaining} left, "
+        "{rate_fmt}{postfix}"
+    )
     with tqdm(total=total, unit=" images", desc=folder.name, bar_format=bar_format) as bar:
         try:
             yield bar
@@ -168,7 +189,9 @@ def _result(future: Future, bar: tqdm, progress: Progress) -> Made:
 
 
 def _write_left_out(folder: pathlib.Path, left_out: dict[str, str]) -> None:
-    with replaced(folder / LEFT_OUT, newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with replaced(
+        folder / LEFT_OUT, newline="", encoding="utf-8", errors="surrogateescape"
+    ) as file:
         csv.writer(file, lineterminator="\n").writerows([("name", "reason"), *left_out.items()])
 
 

@@ -45,7 +45,9 @@ def pack_source(
     """
     parts = list_files(source, label_map)
     if output.resolve().is_relative_to(pathlib.Path(source).resolve()):
-        raise ValueError(f"expected --output outside of --source, got {str(output)!r}: it would be packed too")
+        raise ValueError(
+            f"expected --output outside of --source, got {str(output)!r}: it would be packed too"
+        )
     output.mkdir(parents=True, exist_ok=True)
     largest = max(len(files.named) for files in parts.values())
     workers = min(workers, -(-largest // min(_FEWEST, images_per_shard)))
@@ -59,8 +61,15 @@ def pack_source(
 
 @contextlib.contextmanager
 def _processes(count: int, progress: Progress) -> Iterator[Executor]:
-    """Start processes of one thread and without a GPU. They ignore Ctrl-C: this process tells them to stop."""
-    os.environ |= {"CUDA_VISIBLE_DEVICES": "-1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+    """Start processes of one thread and without a GPU.
+
+    They ignore Ctrl-C: this process tells them to stop.
+    """
+    os.environ |= {
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "TF_NUM_INTRAOP_THREADS": "1",
+        "TF_NUM_INTEROP_THREADS": "1",
+    }
     context = multiprocessing.get_context("spawn")
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # they inherit it
     executor = ProcessPoolExecutor(count, context, start_worker, (progress,))

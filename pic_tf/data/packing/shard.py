@@ -94,7 +94,16 @@ def make_shard(
                 _count(_progress.left_out)
             else:
                 writer.write(encoded)
-                rows.append(Row(name, label, width, height, len(encoded), hashlib.sha256(encoded).hexdigest()))
+                rows.append(
+                    Row(
+                        name,
+                        label,
+                        width,
+                        height,
+                        len(encoded),
+                        hashlib.sha256(encoded).hexdigest(),
+                    )
+                )
                 source_bytes += size
             _count(_progress.tried)
         writer.close()

@@ -10,14 +10,16 @@ from pic_tf.data.sources.packed import damaged_records, is_packed, open_packed
 
 
 def verify(output: pathlib.Path, workers: int) -> None:
-    """Read all records of a packed data set, or of those in `train` and `val`, and name the damaged ones.
+    """Read all records of a packed data set, or of those in `train` and `val`, and name the damaged
+    ones.
 
     Args:
       output: the folder.
       workers: threads that read.
 
     Raises:
-      ValueError: for a folder without a packed data set, one that cannot be opened, or damaged records.
+      ValueError: for a folder without a packed data set, one that cannot be opened, or damaged
+        records.
     """
     folders = [folder for folder in (output, output / "train", output / "val") if is_packed(folder)]
     if not folders:
@@ -26,11 +28,16 @@ def verify(output: pathlib.Path, workers: int) -> None:
     for folder in folders:
         source = open_packed(folder)
         with ThreadPoolExecutor(workers) as executor:
-            results = executor.map(functools.partial(damaged_records, source), range(len(source.shards)))
+            results = executor.map(
+                functools.partial(damaged_records, source), range(len(source.shards))
+            )
             for ids in tqdm(results, folder.name, len(source.shards), unit=" shards"):
                 damaged += len(ids)
                 for instance_id in ids:
                     tqdm.write(f"damaged: {source.path(instance_id)!r}")
         print(f"{len(source):,} images read from {folder}")
     if damaged:
-        raise ValueError(f"expected all records as they were packed, got {damaged:,} that differ: restore the data set")
+        raise ValueError(
+            f"expected all records as they were packed, got {damaged:,} that differ: restore the "
+            "data set"
+        )

@@ -23,7 +23,8 @@ def class_numbers(found: Iterable[str], class_names: Sequence[str], images: str)
     for name in found:
         if name not in numbers:
             raise ValueError(
-                f"expected the classes in {images!r} to be among the training set's {len(class_names)}, got {name!r} "
+                f"expected the classes in {images!r} to be among the training set's "
+                f"{len(class_names)}, got {name!r} "
                 "besides: name the classes alike"
             )
     return numbers
@@ -32,13 +33,14 @@ def class_numbers(found: Iterable[str], class_names: Sequence[str], images: str)
 def labels_of(
     classes: Sequence[str], own_names: Sequence[str], class_names: Sequence[str], images: str
 ) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """Label images by their classes, where every image has a class and there is a choice of classes.
+    """Label images by their classes, where every image has a class and there is a choice of
+    classes.
 
     Args:
       classes: the class of each image, "" for none.
       own_names: these classes, in the order of their numbers.
-      class_names: classes of the training set, to number by instead; () for `own_names`. One class alone is a choice
-        among them.
+      class_names: classes of the training set, to number by instead; () for `own_names`. One class
+        alone is a choice among them.
       images: name of the images in messages.
 
     Returns:

@@ -60,17 +60,22 @@ class FolderSource:
 
 
 def open_folder(
-    folder: str | os.PathLike, class_names: tuple[str, ...] = (), seed: int = 0, max_broken: float = 0.01
+    folder: str | os.PathLike,
+    class_names: tuple[str, ...] = (),
+    seed: int = 0,
+    max_broken: float = 0.01,
 ) -> FolderSource:
     """List a folder of images and check that they are images.
 
-    The first bytes of the files (of 10,000 drawn by `seed` where there are more) must be those of a JPEG or PNG, but
-    for a few: those turn out to be broken when their turn comes. GIFs are left out, and their number is written to
-    stderr; hidden files and files with other extensions are passed over.
+    The first bytes of the files (of 10,000 drawn by `seed` where there are more) must be those of a
+    JPEG or PNG, but for a few: those turn out to be broken when their turn comes. GIFs are left
+    out, and their number is written to stderr; hidden files and files with other extensions are
+    passed over.
 
     Args:
       folder: path of the folder.
-      class_names: classes that its class folders must be among, to number the labels by; () for its own.
+      class_names: classes that its class folders must be among, to number the labels by; () for its
+        own.
       seed: seed of the draw of files to check.
       max_broken: share of the checked files that may begin otherwise, in [0, 1].
 
@@ -78,13 +83,15 @@ def open_folder(
       The source.
 
     Raises:
-      ValueError: a missing or empty folder, files that are not what their names say, or a class that
-        is not among `class_names`.
+      ValueError: a missing or empty folder, files that are not what their names say, or a class
+        that is not among `class_names`.
     """
     root = pathlib.Path(folder)
     if not root.is_dir():
         what = "a file" if root.exists() else "nothing"
-        raise ValueError(f"expected a folder of images at {str(root)!r}, got {what} there: check the path")
+        raise ValueError(
+            f"expected a folder of images at {str(root)!r}, got {what} there: check the path"
+        )
     files = files_below(root)
     paths = [path for path in files if path.lower().endswith(EXTENSIONS)]
     left_out = sum(path.lower().endswith(CONVERTED) for path in files)
@@ -101,7 +108,9 @@ def open_folder(
 
 
 def _check_first_bytes(root: pathlib.Path, paths: list[str], seed: int, max_broken: float) -> None:
-    """Raise ValueError for a file that cannot be read, or if a larger share than `max_broken` begin as no images."""
+    """Raise ValueError for a file that cannot be read, or if a larger share than `max_broken`
+    begin as no images.
+    """
     checked = range(len(paths))
     if len(paths) > _MAX_CHECKED:
         checked = np.random.default_rng(seed).choice(len(paths), _MAX_CHECKED, replace=False)
@@ -112,21 +121,25 @@ def _check_first_bytes(root: pathlib.Path, paths: list[str], seed: int, max_brok
                 head = file.read(8)
         except OSError as error:
             raise ValueError(
-                f"expected a readable image at {str(root / paths[i])!r}, got {error.strerror}: remove or replace it"
+                f"expected a readable image at {str(root / paths[i])!r}, got {error.strerror}: "
+                "remove or replace it"
             ) from error
         if not head.startswith(STARTS):
             others.append((paths[i], head))
     if len(others) > max_broken * len(checked):
         path, head = others[0]
         raise ValueError(
-            f"expected a JPEG or PNG image in {str(root / path)!r}, got a file that starts with {head!r}, as "
-            f"{len(others):,} of {len(checked):,} do not begin as images: remove or replace them, or allow more "
+            f"expected a JPEG or PNG image in {str(root / path)!r}, got a file that starts with "
+            f"{head!r}, as "
+            f"{len(others):,} of {len(checked):,} do not begin as images: remove or replace them, "
+            "or allow more "
             "(--max_broken)"
         )
 
 
 def files_below(root: pathlib.Path) -> list[str]:
-    """List the relative paths of all files that are not hidden, sorted; a folder reached by links too is read once.
+    """List the relative paths of all files that are not hidden, sorted; a folder reached by links
+    too is read once.
 
     Raises:
       ValueError: for a folder that cannot be read.
@@ -135,7 +148,8 @@ def files_below(root: pathlib.Path) -> list[str]:
 
     def refuse(error: OSError) -> None:
         raise ValueError(
-            f"expected a readable folder at {error.filename!r}, got {error.strerror}: change its mode or remove it"
+            f"expected a readable folder at {error.filename!r}, got {error.strerror}: change its "
+            "mode or remove it"
         ) from error
 
     for directory, folders, files in os.walk(root, onerror=refuse, followlinks=True):

@@ -1,4 +1,6 @@
-"""Open the images that a flag names: digits, a folder, a packed data set, or one of TensorFlow Datasets."""
+"""Open the images that a flag names: digits, a folder, a packed data set, or one of TensorFlow
+Datasets.
+"""
 
 import pathlib
 
@@ -13,7 +15,8 @@ _EVALUATION_FOLDERS = ("val", "validation", "test")
 
 
 def open_source(name: str, class_names: tuple[str, ...] = (), max_broken: float = 0.01) -> Source:
-    """Open images by name: "tfds:NAME[:SPLIT]", a packed data set (tools/pack.py), or a folder of images.
+    """Open images by name: "tfds:NAME[:SPLIT]", a packed data set (tools/pack.py), or a folder of
+    images.
 
     Args:
       name: the value of a flag.
@@ -33,12 +36,14 @@ def open_source(name: str, class_names: tuple[str, ...] = (), max_broken: float 
     return open_folder(name, class_names, max_broken=max_broken)
 
 
-def open_dataset(dataset: str, eval_dataset: str = "", max_broken: float = 0.01) -> tuple[Source, Source | None]:
+def open_dataset(
+    dataset: str, eval_dataset: str = "", max_broken: float = 0.01
+) -> tuple[Source, Source | None]:
     """Open the training images and the held-out ones that flags name.
 
-    `dataset` is "digits" or a name for `open_source`. Of a folder with a `train` folder inside that is taken, and its
-    `val`, `validation` or `test` becomes the held-out set unless `eval_dataset` names another; of a TFDS data set
-    without a split, likewise.
+    `dataset` is "digits" or a name for `open_source`. Of a folder with a `train` folder inside that
+    is taken, and its `val`, `validation` or `test` becomes the held-out set unless `eval_dataset`
+    names another; of a TFDS data set without a split, likewise.
 
     Args:
       dataset: "digits" or a name.
@@ -49,8 +54,8 @@ def open_dataset(dataset: str, eval_dataset: str = "", max_broken: float = 0.01)
       (training source, held-out source or None).
 
     Raises:
-      ValueError: for a folder that is missing, empty or holds something else, or a held-out set with a
-        class that the training set has not.
+      ValueError: for a folder that is missing, empty or holds something else, or a held-out set
+        with a class that the training set has not.
     """
     if dataset == "digits":
         train, held_out = digits("train"), digits("held_out")
@@ -72,4 +77,6 @@ def _splits(dataset: str) -> tuple[str, str]:
     root = pathlib.Path(dataset)
     if not (root / "train").is_dir():
         return dataset, ""
-    return str(root / "train"), next((str(root / n) for n in _EVALUATION_FOLDERS if (root / n).is_dir()), "")
+    return str(root / "train"), next(
+        (str(root / n) for n in _EVALUATION_FOLDERS if (root / n).is_dir()), ""
+    )

@@ -1,4 +1,6 @@
-"""Read packed data sets: images in a few large files, in the format of packed_format.py, at random by id."""
+"""Read packed data sets: images in a few large files, in the format of packed_format.py, at
+random by id.
+"""
 
 import dataclasses
 import hashlib
@@ -9,7 +11,13 @@ import numpy as np
 import tensorflow as tf
 
 from pic_tf.data.sources.classes import labels_of
-from pic_tf.data.sources.packed_format import DESCRIPTION, Shard, damaged, read_description, read_manifest
+from pic_tf.data.sources.packed_format import (
+    DESCRIPTION,
+    Shard,
+    damaged,
+    read_description,
+    read_manifest,
+)
 from pic_tf.data.sources.records import RecordFile, Records, UnreadableFile, in_graph
 
 
@@ -48,14 +56,17 @@ class PackedSource:
         return f"{self.names[instance_id]} (record {number} of {file.path})"
 
     def fingerprint(self) -> str:
-        """Hash of the records' checksums, so the folder may move and its shards may be cut elsewhere."""
+        """Hash of the records' checksums, so the folder may move and its shards may be cut
+        elsewhere.
+        """
         return self.records_sha256
 
     def read(self, instance_ids: tf.Tensor) -> tf.Tensor:
         """The encoded images, string [b], of int64 [b] ids.
 
         Raises:
-          tf.errors.InvalidArgumentError: at run time (eagerly ValueError), for a shard that cannot be read, a record
+          tf.errors.InvalidArgumentError: at run time (eagerly ValueError), for a shard that cannot
+          be read, a record
             that is not the one of the manifest, or an id outside of [0, N).
         """
         return in_graph(self._read, instance_ids)
@@ -68,11 +79,15 @@ class PackedSource:
         lengths = np.fromiter(map(len, records), np.int64, len(ids))
         if (lengths != self.sizes[ids]).any():
             wrong = np.flatnonzero(lengths != self.sizes[ids])[0]
-            raise self._damaged(self.records.locate(ids[wrong])[0], f"{lengths[wrong]} bytes as record {ids[wrong]}")
+            raise self._damaged(
+                self.records.locate(ids[wrong])[0], f"{lengths[wrong]} bytes as record {ids[wrong]}"
+            )
         return records
 
     def _damaged(self, shard: RecordFile, got: str) -> ValueError:
-        return damaged(self.folder, f"the records of its manifest in {os.path.basename(shard.path)}", got)
+        return damaged(
+            self.folder, f"the records of its manifest in {os.path.basename(shard.path)}", got
+        )
 
 
 def is_packed(folder: str | os.PathLike) -> bool:
@@ -81,7 +96,8 @@ def is_packed(folder: str | os.PathLike) -> bool:
 
 
 def open_packed(folder: str | os.PathLike, class_names: tuple[str, ...] = ()) -> PackedSource:
-    """Open a packed data set. Its manifests are read, none of its images: 1.28 million images take a few seconds.
+    """Open a packed data set. Its manifests are read, none of its images: 1.28 million images take
+    a few seconds.
 
     Where all images have a class and there are at least two classes, they are the labels.
 
@@ -93,8 +109,8 @@ def open_packed(folder: str | os.PathLike, class_names: tuple[str, ...] = ()) ->
       The source.
 
     Raises:
-      ValueError: for a data set of another format or with damage that shows without reading the images, or a class
-        that is not among `class_names`.
+      ValueError: for a data set of another format or with damage that shows without reading the
+        images, or a class that is not among `class_names`.
     """
     root = pathlib.Path(folder)
     description = read_description(root)

@@ -2,13 +2,14 @@
 
 The data set is a folder, which tools/pack.py writes:
 
-    dataset.json              version of the format, number of images, classes, and the shards in their order
+    dataset.json              version of the format, number of images, classes, and the shards
     images-00000.arrayrecord  a shard: encoded images (JPEG or PNG), one a record
-    images-00000.csv          its manifest: id, name, label, width, height, bytes and sha256 of each record
+    images-00000.csv          its manifest: id, name, label, width, height, bytes and sha256
     left_out.csv              name of each file that could not be packed, and why
 
-The id of an image is its position over all shards in their order. Shards are appended and never rewritten, so an id
-stands for the same image for ever. dataset.json is replaced last: what it does not name is not part of the data set.
+The id of an image is its position over all shards in their order. Shards are appended and never
+rewritten, so an id stands for the same image for ever. dataset.json is replaced last: what it does
+not name is not part of the data set.
 """
 
 import csv
@@ -28,7 +29,9 @@ import numpy as np
 from pic_tf.files.replaced import replaced
 
 DESCRIPTION = "dataset.json"
-WRITER_OPTIONS = "group_size:1,uncompressed"  # ArrayRecord: each image for itself; they are compressed already
+WRITER_OPTIONS = (
+    "group_size:1,uncompressed"  # ArrayRecord: each image for itself; they are compressed already
+)
 _FORMAT = 1
 _SHARD = re.compile(r"images-\d{5,}\.arrayrecord")
 _COLUMNS = ("id", "name", "label", "width", "height", "bytes", "sha256")
@@ -117,9 +120,12 @@ def read_description(folder: pathlib.Path) -> Description:
     except OSError as error:
         raise damaged(folder, f"a readable {DESCRIPTION}", str(error.strerror)) from error
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise damaged(folder, f"a {DESCRIPTION} as packing writes it", f"{type(error).__name__}: {error}") from error
+        raise damaged(
+            folder, f"a {DESCRIPTION} as packing writes it", f"{type(error).__name__}: {error}"
+        ) from error
     raise ValueError(
-        f"expected format {_FORMAT} in {str(path)!r}, got {found!r}: read it with the release of pic_tf that packed "
+        f"expected format {_FORMAT} in {str(path)!r}, got {found!r}: read it with the release of "
+        "pic_tf that packed "
         "it, or pack again into another folder"
     )
 
@@ -127,8 +133,13 @@ def read_description(folder: pathlib.Path) -> Description:
 def _checked(values: dict) -> Description:
     shards = tuple(Shard(**shard) for shard in values["shards"])
     records = [shard.records for shard in shards]
-    description = Description(tuple(values["class_names"]), values["short_side"], values["quality"], shards)
-    if not all(type(x) is int for x in (description.short_side, description.quality, values["images"], *records)):
+    description = Description(
+        tuple(values["class_names"]), values["short_side"], values["quality"], shards
+    )
+    if not all(
+        type(x) is int
+        for x in (description.short_side, description.quality, values["images"], *records)
+    ):
         raise TypeError("numbers that are not whole")
     if min(records, default=0) < 1 or sum(records) != values["images"]:
         raise ValueError("another number of images than in its shards")
@@ -169,12 +180,19 @@ def read_manifest(folder: pathlib.Path, shard: Shard) -> Manifest:
         raise damaged(folder, f"a readable {path.name}", str(error.strerror)) from error
     if hashlib.sha256(content).hexdigest() != shard.manifest_sha256:
         raise damaged(folder, f"{path.name} as packing wrote it", "another content")
-    # One flat list: a list for each of a million rows would have Python look for cycles among them again and again.
-    fields = itertools.chain.from_iterable(csv.reader(io.StringIO(content.decode("utf-8", "surrogateescape"), "")))
+    # One flat list: a list for each of a million rows would have Python look for cycles among them
+    # again and again.
+    fields = itertools.chain.from_iterable(
+        csv.reader(io.StringIO(content.decode("utf-8", "surrogateescape"), ""))
+    )
     fields = list(fields)[len(_COLUMNS) :]
     if len(fields) != shard.records * len(_COLUMNS):
-        raise damaged(folder, f"{shard.records} images in {path.name}", f"{len(fields) / len(_COLUMNS):g}")
-    names, labels, sizes, sha256 = (fields[_COLUMNS.index(c) :: len(_COLUMNS)] for c in _COLUMNS_READ)
+        raise damaged(
+            folder, f"{shard.records} images in {path.name}", f"{len(fields) / len(_COLUMNS):g}"
+        )
+    names, labels, sizes, sha256 = (
+        fields[_COLUMNS.index(c) :: len(_COLUMNS)] for c in _COLUMNS_READ
+    )
     return Manifest(names, labels, np.array(sizes, np.int64), sha256)
 
 
@@ -205,7 +223,8 @@ def write_manifest(folder: pathlib.Path, file: str, first_id: int, rows: Sequenc
 def damaged(folder: str | os.PathLike, expected: str, got: str) -> ValueError:
     """The error for a data set that is not as it was packed."""
     return ValueError(
-        f"expected {expected} in the packed data set {str(folder)!r}, got {got}: restore it, or pack again into "
+        f"expected {expected} in the packed data set {str(folder)!r}, got {got}: restore it, or "
+        "pack again into "
         "another folder"
     )
 

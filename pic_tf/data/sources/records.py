@@ -45,8 +45,8 @@ class UnreadableFile(Exception):
 class Records:
     """Records of several files, whose ids count through the files in their order.
 
-    Any number of threads may read at once. With 1,024 files this is 4 times as fast as the source of TensorFlow
-    Datasets, which starts threads for each batch.
+    Any number of threads may read at once. With 1,024 files this is 4 times as fast as the source
+    of TensorFlow Datasets, which starts threads for each batch.
 
     Args:
       files: the files, and the records of each that count.
@@ -60,7 +60,9 @@ class Records:
         self.files = tuple(files)
         _allow_open_files(len(self.files))
         self._readers = [_open(file) for file in self.files]
-        first, count = (np.array([getattr(file, name) for file in self.files]) for name in ("first", "count"))
+        first, count = (
+            np.array([getattr(file, name) for file in self.files]) for name in ("first", "count")
+        )
         self._ends = np.cumsum(count)
         self._shift = first + count - self._ends  # from an id to a number in the file
 
@@ -91,7 +93,9 @@ class Records:
         """
         if ids.size and not 0 <= ids.min() <= ids.max() < len(self):
             raise ValueError(f"expected ids in [0, {len(self)}), got {ids.min()} to {ids.max()}")
-        records = np.full(len(ids), b"", object)  # objects: NumPy's own strings would lose zeros at the end
+        records = np.full(
+            len(ids), b"", object
+        )  # objects: NumPy's own strings would lose zeros at the end
         file_of = np.searchsorted(self._ends, ids, side="right")
         for file in np.unique(file_of):
             here = np.flatnonzero(file_of == file)
@@ -103,7 +107,8 @@ class Records:
 
 
 def in_graph(read: Callable[[np.ndarray], np.ndarray], ids: tf.Tensor) -> tf.Tensor:
-    """Make an op of a function that reads records, without state, so that batches are read in parallel.
+    """Make an op of a function that reads records, without state, so that batches are read in
+    parallel.
 
     Args:
       read: from integer [n] ids to bytes [n].
@@ -122,7 +127,9 @@ def _open(file: RecordFile) -> ArrayRecordReader:
     except OSError as error:
         raise UnreadableFile(file, str(error.strerror)) from error
     if reader.num_records() != file.total:
-        raise UnreadableFile(file, f"{reader.num_records()} of them" if reader.ok() else "a damaged file")
+        raise UnreadableFile(
+            file, f"{reader.num_records()} of them" if reader.ok() else "a damaged file"
+        )
     return reader
 
 
@@ -131,7 +138,8 @@ def _allow_open_files(count: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < count + _OTHER_FILES:
         raise ValueError(
-            f"expected to be allowed {count + _OTHER_FILES} open files for a data set in {count}, got a limit of "
+            f"expected to be allowed {count + _OTHER_FILES} open files for a data set in {count}, "
+            "got a limit of "
             f"{hard}: raise it with `ulimit -n {count + _OTHER_FILES}`"
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft + count, hard), hard))

@@ -30,4 +30,6 @@ class Source(Protocol):
         """A text that changes if, and only if, an id comes to stand for another image."""
 
     def read(self, instance_ids: tf.Tensor) -> tf.Tensor:
-        """Images of `instance_ids` (int64 [b]) as a graph op: string [b] (encoded) or uint8 [b, H, W, 3]."""
+        """Images of `instance_ids` (int64 [b]) as a graph op: string [b] (encoded) or uint8 [b,
+        H, W, 3].
+        """

@@ -1,7 +1,7 @@
 """Find data sets that TensorFlow Datasets has prepared on this machine, and what is in them.
 
-Nothing is downloaded: where something is missing, the error says which command makes it. TensorFlow Datasets is
-imported when a data set is looked for, not before.
+Nothing is downloaded: where something is missing, the error says which command makes it. TensorFlow
+Datasets is imported when a data set is looked for, not before.
 """
 
 import difflib
@@ -18,7 +18,9 @@ _VERSION = r":(?:\d+|\*)(?:\.(?:\d+|\*)){2}"
 
 
 def parse(text: str) -> tuple[str, str | None]:
-    """Split NAME or NAME:SPLIT, such as "cifar10:3.0.2:train[:90%]" with a version, into (name, split or None)."""
+    """Split NAME or NAME:SPLIT, such as "cifar10:3.0.2:train[:90%]" with a version, into (name,
+    split or None).
+    """
     return re.fullmatch(rf"([^:]*(?:{_VERSION})?)(?::(.*))?", text, re.DOTALL).groups()
 
 
@@ -33,7 +35,9 @@ def held_out_split(name: str) -> str | None:
 
 
 def _builder(name: str) -> Any:
-    """Find the tfds.core.DatasetBuilder of a data set that is prepared here, without the network."""
+    """Find the tfds.core.DatasetBuilder of a data set that is prepared here, without the
+    network.
+    """
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core import naming, read_only_builder
     from tensorflow_datasets.core.utils import file_utils
@@ -44,30 +48,39 @@ def _builder(name: str) -> Any:
     places = ", ".join(str(place) for place in file_utils.list_data_dirs())
     if naming.is_valid_dataset_name(name):
         try:
-            return read_only_builder.builder_from_files(name)  # of whatever version; tfds.builder insists on its own
+            return read_only_builder.builder_from_files(
+                name
+            )  # of whatever version; tfds.builder insists on its own
         except tfds.core.DatasetNotFoundError:
             pass
         except ValueError as error:
             raise ValueError(
-                f"expected {name!r} in one place, got it in several of {places}: name one of the folders instead"
+                f"expected {name!r} in one place, got it in several of {places}: name one of the "
+                "folders instead"
             ) from error
     known = tfds.list_builders(with_community_datasets=False)
     plain = re.split("[/:]", name)[0]
     if plain in known:
         raise ValueError(
-            f"expected {name!r} prepared in {places}, got nothing there: set TFDS_DATA_DIR to where it is, or "
-            'prepare it with `pip install importlib_resources` and `python -c "import tensorflow_datasets as tfds; '
+            f"expected {name!r} prepared in {places}, got nothing there: set TFDS_DATA_DIR to "
+            "where it is, or "
+            'prepare it with `pip install importlib_resources` and `python -c "import '
+            "tensorflow_datasets as tfds; "
             f"tfds.builder({name!r}, file_format='array_record').download_and_prepare()\"`"
         )
-    close = difflib.get_close_matches(plain, known) or ["https://www.tensorflow.org/datasets/catalog"]
+    close = difflib.get_close_matches(plain, known) or [
+        "https://www.tensorflow.org/datasets/catalog"
+    ]
     raise ValueError(
-        f"expected a data set that TensorFlow Datasets knows, one prepared in {places}, or a folder with a "
+        f"expected a data set that TensorFlow Datasets knows, one prepared in {places}, or a "
+        "folder with a "
         f"dataset_info.json, such as /data/cifar10/3.0.2, got {name!r}: see {', '.join(close)}"
     )
 
 
 def array_record_builder(name: str) -> Any:
-    """Find the tfds.core.DatasetBuilder of a data set in ArrayRecord files, the only ones that are read at random.
+    """Find the tfds.core.DatasetBuilder of a data set in ArrayRecord files, the only ones that are
+    read at random.
 
     Args:
       name: as of `tfds_source.open_tfds`.
@@ -78,10 +91,14 @@ def array_record_builder(name: str) -> Any:
     builder = _builder(name)
     folder, info = str(builder.data_dir), builder.info
     formats = {file_format.value for file_format in info.available_file_formats()}
-    if "array_record" not in formats:  # tfds 4.9.10 imports what pip brings here and below, but does not require it
+    if (
+        "array_record" not in formats
+    ):  # tfds 4.9.10 imports what pip brings here and below, but does not require it
         raise ValueError(
-            f"expected {name!r} in ArrayRecord files, got {', '.join(sorted(formats))} in {folder!r}: convert it with "
-            f"`pip install apache-beam mlcroissant` and `tfds convert_format --dataset_version_dir={folder} "
+            f"expected {name!r} in ArrayRecord files, got {', '.join(sorted(formats))} in "
+            f"{folder!r}: convert it with "
+            "`pip install apache-beam mlcroissant` and `tfds convert_format "
+            f"--dataset_version_dir={folder} "
             "--out_file_format=array_record`"
         )
     info.set_file_format("array_record", override=True, override_if_initialized=True)
@@ -103,9 +120,12 @@ def record_files(splits: Any, name: str, split: str) -> list[RecordFile]:
         found = splits[split].file_instructions
         files = [RecordFile(str(x.filename), x.skip, x.take, x.examples_in_shard) for x in found]
     except (ValueError, KeyError, AssertionError) as error:
-        known = ", ".join(f"{key} ({value.num_examples:,} records)" for key, value in splits.items())
+        known = ", ".join(
+            f"{key} ({value.num_examples:,} records)" for key, value in splits.items()
+        )
         raise ValueError(
-            f"expected a split of {name!r}, got {split!r}: name one of {known}, or a part such as 'train[:90%]'"
+            f"expected a split of {name!r}, got {split!r}: name one of {known}, or a part such as "
+            "'train[:90%]'"
         ) from error
     if not files:
         raise ValueError(f"expected images in {split!r} of {name!r}, got none: name a larger part")
@@ -127,28 +147,37 @@ def image_feature(features: Mapping[str, Any], name: str) -> str:
     images = {key: x for key, x in features.items() if isinstance(x, tfds.features.Image)}
     image = _only(images, "image")
     if image is None:
-        got = ", ".join(f"{key!r} ({type(x).__name__})" for key, x in sorted((images or features).items()))
+        got = ", ".join(
+            f"{key!r} ({type(x).__name__})" for key, x in sorted((images or features).items())
+        )
         raise ValueError(
-            f"expected one Image in the records of {name!r}, or one that is called 'image', got {got}: choose another "
+            f"expected one Image in the records of {name!r}, or one that is called 'image', got "
+            f"{got}: choose another "
             "data set, or another configuration of it"
         )
     dtype = np.dtype(features[image].np_dtype)
-    if not np.issubdtype(dtype, np.integer):  # the bytes of floats are hidden in the colours of a PNG
+    if not np.issubdtype(
+        dtype, np.integer
+    ):  # the bytes of floats are hidden in the colours of a PNG
         raise ValueError(
-            f"expected JPEG or PNG images in {image!r} of {name!r}, got pixels of {dtype.name}: choose another data set"
+            f"expected JPEG or PNG images in {image!r} of {name!r}, got pixels of {dtype.name}: "
+            "choose another data set"
         )
     return image
 
 
 def label_feature(features: Mapping[str, Any]) -> str | None:
-    """Find the one label in the records of a data set, or the one with the name "label"; None for none.
+    """Find the one label in the records of a data set, or the one with the name "label"; None for
+    none.
 
     Args:
       features: tfds.features.FeaturesDict.
     """
     import tensorflow_datasets as tfds
 
-    return _only({key: x for key, x in features.items() if isinstance(x, tfds.features.ClassLabel)}, "label")
+    return _only(
+        {key: x for key, x in features.items() if isinstance(x, tfds.features.ClassLabel)}, "label"
+    )
 
 
 def _only(found: dict[str, Any], preferred: str) -> str | None:

@@ -20,12 +20,14 @@ _READ_AT_ONCE = 512  # records, images and all, that are in memory while labels 
 class RecordLabels:
     """Labels that are read on demand: a label is in the record of its image, which is read with it.
 
-    Index it as an array: `labels[ids]` is int64 [n] for integer ids [n]. `np.asarray(labels)` reads the whole split.
+    Index it as an array: `labels[ids]` is int64 [n] for integer ids [n]. `np.asarray(labels)` reads
+    the whole split.
 
     Attributes:
       records: by id.
       feature: name of the label in the records.
-      numbers: int64 [classes + 1], the class of each stored label; the last is for -1, which stands for none.
+      numbers: int64 [classes + 1], the class of each stored label; the last is for -1, which stands
+        for none.
     """
 
     records: Records
@@ -38,7 +40,9 @@ class RecordLabels:
     def __getitem__(self, ids) -> np.ndarray:
         ids = np.arange(len(self))[ids]
         parts = np.split(ids.ravel(), range(_READ_AT_ONCE, ids.size, _READ_AT_ONCE))
-        stored = np.concatenate([_read(self.records, part, self.feature, tf.int64) for part in parts])
+        stored = np.concatenate(
+            [_read(self.records, part, self.feature, tf.int64) for part in parts]
+        )
         return self.numbers[stored].reshape(ids.shape)
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
@@ -73,8 +77,13 @@ class TfdsSource:
         return f"{file.path}[{number}]"
 
     def fingerprint(self) -> str:
-        """Hash of the data set's version and of the split's files, their names and lengths; the folder may move."""
-        files = [(os.path.basename(x.path), os.path.getsize(x.path), x.first, x.count) for x in self.records.files]
+        """Hash of the data set's version and of the split's files, their names and lengths; the
+        folder may move.
+        """
+        files = [
+            (os.path.basename(x.path), os.path.getsize(x.path), x.first, x.count)
+            for x in self.records.files
+        ]
         return hashlib.sha256(repr((self.version, files)).encode()).hexdigest()
 
     def read(self, instance_ids: tf.Tensor) -> tf.Tensor:
@@ -101,20 +110,27 @@ def open_tfds(name: str, split: str | None = None, class_names: tuple[str, ...] 
     if not head.startswith(STARTS):
         gif = head.startswith(GIF_START)
         got = "a GIF" if gif else f"one that starts with {head!r}"
-        pack = f"pack it with `python tools/pack.py --source={shlex.quote(source.name)} --output=PACKED`"
+        pack = (
+            f"pack it with `python tools/pack.py --source={shlex.quote(source.name)} "
+            "--output=PACKED`"
+        )
         raise ValueError(
-            f"expected JPEG or PNG images in {source.feature!r} of {name!r}, got {got} in {source.path(0)!r}: "
+            f"expected JPEG or PNG images in {source.feature!r} of {name!r}, got {got} in "
+            f"{source.path(0)!r}: "
             f"{pack if gif else 'choose another data set'}"
         )
     return source
 
 
-def open_split(name: str, split: str | None = None, class_names: tuple[str, ...] = ()) -> TfdsSource:
+def open_split(
+    name: str, split: str | None = None, class_names: tuple[str, ...] = ()
+) -> TfdsSource:
     """Open one split of a prepared data set, whatever the format of its images.
 
     Args:
-      name: its name in TensorFlow Datasets ("cifar10", "imagenet2012:5.1.0", "ds/config"), prepared in the usual
-        place or in TFDS_DATA_DIR, or the folder that holds its files ("/data/cifar10/3.0.2").
+      name: its name in TensorFlow Datasets ("cifar10", "imagenet2012:5.1.0", "ds/config"), prepared
+        in the usual place or in TFDS_DATA_DIR, or the folder that holds its files
+        ("/data/cifar10/3.0.2").
       split: such as "train", "train[:90%]" or "train+test"; None for "train".
       class_names: classes that its classes must be among, to number the labels by; () for its own.
 
@@ -122,15 +138,19 @@ def open_split(name: str, split: str | None = None, class_names: tuple[str, ...]
       The source.
 
     Raises:
-      ValueError: an unknown data set or split, one that is not prepared or not in ArrayRecord files, one without
-        images or with several, images that are not encoded, or a class that is not among `class_names`.
+      ValueError: an unknown data set or split, one that is not prepared or not in ArrayRecord
+        files, one without images or with several, images that are not encoded, or a class that is
+        not among `class_names`.
 
     Source: https://www.tensorflow.org/datasets/splits.
     """
     split = "train" if split is None else split
     builder = tfds_builder.array_record_builder(name)
     folder, info = str(builder.data_dir), builder.info
-    image, label = tfds_builder.image_feature(info.features, name), tfds_builder.label_feature(info.features)
+    image, label = (
+        tfds_builder.image_feature(info.features, name),
+        tfds_builder.label_feature(info.features),
+    )
     own_names = tuple(info.features[label].names) if label else ()
     names = (class_names or own_names) if label else ()
     numbers = class_numbers(own_names, names, name)
@@ -145,7 +165,8 @@ def _open_records(files: list[RecordFile]) -> Records:
         return Records(files)
     except UnreadableFile as error:
         raise ValueError(
-            f"expected {error.file.total} records in {error.file.path!r}, got {error}: prepare the data set again"
+            f"expected {error.file.total} records in {error.file.path!r}, got {error}: prepare the "
+            "data set again"
         ) from error
 
 

@@ -15,15 +15,20 @@ _NAME = re.compile(r"block-(\d{12}|-\d{11})\.npz")
 
 def table_types(dim: int) -> dict[str, tuple[list[int], type]]:
     """(shape of a row, dtype) by table, for embeddings of size `dim`."""
-    return {"weights": ([dim], np.float32), "momentum": ([dim], np.float32), "stamp": ([], np.int64)}
+    return {
+        "weights": ([dim], np.float32),
+        "momentum": ([dim], np.float32),
+        "stamp": ([], np.int64),
+    }
 
 
 class Blocks:
     """Blocks of rows by number, files of a folder.
 
-    A block holds the rows that left the device together, in visiting order. Block j is written when the window leaves
-    it and never changes; one sweep over all instances later its rows are read once and are then of no use. A file is
-    there as a whole or not at all, and Python's zip format checks its checksum as it is read.
+    A block holds the rows that left the device together, in visiting order. Block j is written when
+    the window leaves it and never changes; one sweep over all instances later its rows are read
+    once and are then of no use. A file is there as a whole or not at all, and Python's zip format
+    checks its checksum as it is read.
 
     Args:
       folder: of the files, also an attribute.
@@ -64,7 +69,8 @@ class Blocks:
             return rows
         except Exception as error:  # what zipfile and numpy make of a damaged file has many names
             raise ValueError(
-                f"expected a block of rows in {str(path)!r}, got none that can be read ({error}): bring it back from a "
+                f"expected a block of rows in {str(path)!r}, got none that can be read ({error}): "
+                "bring it back from a "
                 "copy, or begin anew with another --output_dir"
             ) from error
 

@@ -16,7 +16,8 @@ _PART = 65536  # rows that are looked at, or drawn, at once
 
 
 def trained_later(schedules: list[WindowSchedule], step: int, stamp: np.ndarray) -> bool:
-    """Tell whether rows were trained that an order of visits comes to for the first time after a step.
+    """Tell whether rows were trained that an order of visits comes to for the first time after a
+    step.
 
     They come from another order; this one then counts as if it had visited all rows once before
     (`WindowSchedule.visited_before`).
@@ -37,7 +38,9 @@ def trained_later(schedules: list[WindowSchedule], step: int, stamp: np.ndarray)
     return False
 
 
-def fill_blocks(rows: RowSnapshot, step: int, schedules: list[WindowSchedule], stores: list[BlockStore]) -> None:
+def fill_blocks(
+    rows: RowSnapshot, step: int, schedules: list[WindowSchedule], stores: list[BlockStore]
+) -> None:
     """Write the blocks that a run at a step needs.
 
     Args:
@@ -79,7 +82,13 @@ def fill_tables(
       ValueError: for a block that cannot be read.
     """
     total = sum(len(schedule.needed(window)) for schedule in schedules)
-    with tqdm(total=total, desc=progress, unit="block", disable=not progress, mininterval=drawing_interval()) as bar:
+    with tqdm(
+        total=total,
+        desc=progress,
+        unit="block",
+        disable=not progress,
+        mininterval=drawing_interval(),
+    ) as bar:
         for schedule, store in zip(schedules, stores):
             for number in schedule.needed(window):  # in this order: what comes later is newer
                 block, ids = store.read(number), schedule.of_block(number)
@@ -91,7 +100,9 @@ def fill_tables(
     fill_untouched(tables, first_weights)
 
 
-def fill_untouched(tables: dict[str, np.ndarray], first_weights: Callable[[tf.Tensor], tf.Tensor]) -> None:
+def fill_untouched(
+    tables: dict[str, np.ndarray], first_weights: Callable[[tf.Tensor], tf.Tensor]
+) -> None:
     """Give the rows of stamp 0 their first weights.
 
     Args:

@@ -6,9 +6,11 @@ from typing import Any
 
 
 class IOThread:
-    """One thread that does what it is told, in this order: a block that is to be read later has been written by then.
+    """One thread that does what it is told, in this order: a block that is to be read later has
+    been written by then.
 
-    A write that failed is reported by every `check` and `flush` from then on, a read that failed by `result`.
+    A write that failed is reported by every `check` and `flush` from then on, a read that failed by
+    `result`.
     """
 
     def __init__(self):

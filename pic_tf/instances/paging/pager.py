@@ -1,4 +1,6 @@
-"""Bring the rows that the sliding window needs to the device, and take away those that it has left."""
+"""Bring the rows that the sliding window needs to the device, and take away those that it has
+left.
+"""
 
 import dataclasses
 import sys
@@ -19,10 +21,11 @@ from pic_tf.replicas import collectives
 class Pager:
     """Moves rows between the device and blocks on disk, a stride at a time.
 
-    When the window has moved on, the block behind it is copied to the host and the one that the next window will need
-    takes its place. A thread of its own writes the one and has read the other before, in the order in which they
-    were asked for, so that what is read has been written. Nothing is ever changed in place: a checkpoint needs no copy
-    of the blocks (`release` deletes those that no checkpoint needs).
+    When the window has moved on, the block behind it is copied to the host and the one that the
+    next window will need takes its place. A thread of its own writes the one and has read the other
+    before, in the order in which they were asked for, so that what is read has been written.
+    Nothing is ever changed in place: a checkpoint needs no copy of the blocks (`release` deletes
+    those that no checkpoint needs).
 
     Args:
       classifier: whose store is paged; made in the strategy's scope.
@@ -48,11 +51,19 @@ class Pager:
         strategy: tf.distribute.Strategy,
     ):
         if classifier.rows_on_device != schedules[0].rows_on_device:
-            raise ValueError(f"expected rows_on_device={schedules[0].rows_on_device}, got {classifier.rows_on_device}")
+            raise ValueError(
+                f"expected rows_on_device={schedules[0].rows_on_device}, got "
+                f"{classifier.rows_on_device}"
+            )
         self.schedules, self.stores = schedules, stores
         self._local = collectives.local_indices(strategy)
         names = (*TABLES, "rows", "locations")
-        of_replicas = zip(*(strategy.experimental_local_results(getattr(classifier.store, name)) for name in names))
+        of_replicas = zip(
+            *(
+                strategy.experimental_local_results(getattr(classifier.store, name))
+                for name in names
+            )
+        )
         self._variables = [dict(zip(names, variables)) for variables in of_replicas]
         self.row_size = 2 * 4 * classifier.embedding_dim + 8
         self._thread = IOThread()
@@ -73,7 +84,9 @@ class Pager:
         """Segments of the blocks that are there, and of those to come."""
         return self.stores[0].segments
 
-    def open(self, step: int, segments: Sequence[RunSegment] = (), visited_before: bool = False) -> None:
+    def open(
+        self, step: int, segments: Sequence[RunSegment] = (), visited_before: bool = False
+    ) -> None:
         """Begin at a step: nothing but untouched rows is on the device.
 
         Args:
@@ -84,7 +97,10 @@ class Pager:
         Raises:
           OSError: where there cannot be a folder for blocks.
         """
-        self.schedules = [dataclasses.replace(schedule, visited_before=visited_before) for schedule in self.schedules]
+        self.schedules = [
+            dataclasses.replace(schedule, visited_before=visited_before)
+            for schedule in self.schedules
+        ]
         self.window = self.schedules[0].window_of(step)
         for schedule, store in zip(self.own_schedules, self.stores):
             store.begin(step, schedule.needed(self.window), list(segments))
@@ -104,9 +120,13 @@ class Pager:
             store.forget(schedule.needed(self.window).stop)
 
     def missing(self) -> list[tuple[int, str]]:
-        """(number, folder) of blocks that a run needs from here on and that are not there; after `open`."""
+        """(number, folder) of blocks that a run needs from here on and that are not there; after
+        `open`.
+        """
         both = zip(self.own_schedules, self.stores)
-        return sorted(set().union(*(store.missing(schedule.needed(self.window)) for schedule, store in both)))
+        return sorted(
+            set().union(*(store.missing(schedule.needed(self.window)) for schedule, store in both))
+        )
 
     def follow(self, step: int) -> None:
         """Bring the rows that a step needs.
@@ -122,7 +142,8 @@ class Pager:
             self.turn()
 
     def turn(self) -> None:
-        """Move on by one window; to be called between its last step and the last step of the next one.
+        """Move on by one window; to be called between its last step and the last step of the next
+        one.
 
         Raises:
           OSError: where a block could not be written.
@@ -134,9 +155,14 @@ class Pager:
             self.own_schedules, self.stores, self._variables, coming
         ):
             leaving = schedule.leaving(self.window)
-            locations = tf.range(leaving.start, leaving.stop, dtype=tf.int64) % schedule.rows_on_device
+            locations = (
+                tf.range(leaving.start, leaving.stop, dtype=tf.int64) % schedule.rows_on_device
+            )
             if leaving.start in schedule.here(self.window):
-                left = {name: collectives.gather_rows(variables[name], locations).numpy() for name in TABLES}
+                left = {
+                    name: collectives.gather_rows(variables[name], locations).numpy()
+                    for name in TABLES
+                }
                 self._thread.write(store.write, leaving.start // schedule.stride, left)
             for name in TABLES:
                 collectives.scatter_rows(variables[name], locations, tf.constant(arrived[name]))
@@ -179,21 +205,32 @@ class Pager:
         return [schedule.rows_here(self.window) for schedule in self.schedules]
 
     def stay(self, step: int) -> list[np.ndarray]:
-        """int64 [m] of each of all replicas, after how many of its views, from a step on, the rows `here` leave."""
+        """int64 [m] of each of all replicas, after how many of its views, from a step on, the
+        rows `here` leave.
+        """
         return [schedule.views_until_leaving(step) for schedule in self.schedules]
 
-    def _read(self, window: int) -> list[tuple[dict[str, np.ndarray], tuple[np.ndarray, np.ndarray]]]:
-        """Read the block of each replica that comes to the device after a window, and list the rows there then."""
+    def _read(
+        self, window: int
+    ) -> list[tuple[dict[str, np.ndarray], tuple[np.ndarray, np.ndarray]]]:
+        """Read the block of each replica that comes to the device after a window, and list the
+        rows there then.
+        """
         found = []
         for schedule, store, variables in zip(self.own_schedules, self.stores, self._variables):
             stop = schedule.here(window).stop
-            arriving = read_block(schedule, store, range(stop, stop + schedule.stride), variables["weights"].shape[1])
+            arriving = read_block(
+                schedule, store, range(stop, stop + schedule.stride), variables["weights"].shape[1]
+            )
             found.append((arriving, _sorted_rows(schedule, window + 1)))
         return found
 
 
-def read_block(schedule: WindowSchedule, store: BlockStore, block: range, dim: int) -> dict[str, np.ndarray]:
-    """Read rows as they were left one sweep ago; zeros, with stamp 0, where they were never visited.
+def read_block(
+    schedule: WindowSchedule, store: BlockStore, block: range, dim: int
+) -> dict[str, np.ndarray]:
+    """Read rows as they were left one sweep ago; zeros, with stamp 0, where they were never
+    visited.
 
     Args:
       schedule: of the replica.
@@ -204,7 +241,10 @@ def read_block(schedule: WindowSchedule, store: BlockStore, block: range, dim: i
     Returns:
       weights float32 [n, D], momentum float32 [n, D], stamp int64 [n].
     """
-    rows = {name: np.zeros([len(block), *shape], dtype) for name, (shape, dtype) in table_types(dim).items()}
+    rows = {
+        name: np.zeros([len(block), *shape], dtype)
+        for name, (shape, dtype) in table_types(dim).items()
+    }
     for number, of_block, of_rows in schedule.earlier(block):
         earlier = store.read(number)
         for name in TABLES:
@@ -213,7 +253,9 @@ def read_block(schedule: WindowSchedule, store: BlockStore, block: range, dim: i
 
 
 def _sorted_rows(schedule: WindowSchedule, window: int) -> tuple[np.ndarray, np.ndarray]:
-    """int64 [n] rows that are on the device in a window, in ascending order, and int64 [n] their locations."""
+    """int64 [n] rows that are on the device in a window, in ascending order, and int64 [n] their
+    locations.
+    """
     here = schedule.here(window)
     rows = np.full(schedule.rows_on_device, np.iinfo(np.int64).max)
     rows[np.arange(here.start, here.stop) % schedule.rows_on_device] = schedule.rows(here)
@@ -221,6 +263,8 @@ def _sorted_rows(schedule: WindowSchedule, window: int) -> tuple[np.ndarray, np.
     return rows[locations], locations
 
 
-def _assign(variables: dict[str, tf.Variable], rows_and_locations: tuple[np.ndarray, np.ndarray]) -> None:
+def _assign(
+    variables: dict[str, tf.Variable], rows_and_locations: tuple[np.ndarray, np.ndarray]
+) -> None:
     for name, value in zip(("rows", "locations"), rows_and_locations):
         variables[name].assign(value)

@@ -1,4 +1,6 @@
-"""Schedule of the rows that the sliding window needs on the device, and of the blocks that the future reads."""
+"""Schedule of the rows that the sliding window needs on the device, and of the blocks that the
+future reads.
+"""
 
 import dataclasses
 
@@ -13,17 +15,18 @@ from pic_tf.instances.store import EMPTY
 class WindowSchedule:
     """Rows of one replica in visiting order, in blocks of a stride.
 
-    The window of step t, n = floor(t / (W / B)), holds the positions nS to nS + W - 1 of the order's endless sequence.
-    On the device are the window, the stride that comes next, and the strides behind it whose rows may still leave the
-    ring for the store:
+    The window of step t, n = floor(t / (W / B)), holds the positions nS to nS + W - 1 of the
+    order's endless sequence. On the device are the window, the stride that comes next, and the
+    strides behind it whose rows may still leave the ring for the store:
 
         (n - q) S to (n + 1) S + W - 1,    q = ceil(K / W)
 
-    so W + 2S rows where K <= W (all sizes are the replica's own). Position p has location p mod that
-    number in the device's tables.
+    so W + 2S rows where K <= W (all sizes are the replica's own). Position p has location p mod
+    that number in the device's tables.
 
-    At the beginning no row was visited: there is nothing at the positions before 0. But where rows come from another
-    order of visits, those before 0 count as visited by this one too, in the sweep that it would have made before.
+    At the beginning no row was visited: there is nothing at the positions before 0. But where rows
+    come from another order of visits, those before 0 count as visited by this one too, in the sweep
+    that it would have made before.
 
     Attributes:
       order: of the replica.
@@ -43,8 +46,10 @@ class WindowSchedule:
         if self.rows_on_device + order.own_stride > len(order.shards) * order.shard_sizes.min():
             needed = (self.rows_on_device + order.own_stride) * order.num_replicas
             raise ValueError(
-                f"expected at least {needed:,} instances for rows on disk (window, {self.behind + 2} "
-                f"strides), got {order.num_instances:,}: use --instance_store=device, or smaller windows"
+                f"expected at least {needed:,} instances for rows on disk (window, "
+                f"{self.behind + 2} "
+                f"strides), got {order.num_instances:,}: use --instance_store=device, or smaller "
+                "windows"
             )
 
     @property
@@ -79,13 +84,19 @@ class WindowSchedule:
         return np.pad(rows, (self.rows_on_device - len(rows), 0), constant_values=EMPTY)
 
     def views_until_leaving(self, step: int) -> np.ndarray:
-        """int64 [rows_on_device], views of this replica, from a step on, after which `rows_here` leave."""
+        """int64 [rows_on_device], views of this replica, from a step on, after which `rows_here`
+        leave.
+        """
         order, stop = self.order, self.here(self.window_of(step)).stop
         last_windows = np.arange(stop - self.rows_on_device, stop) // self.stride + self.behind
-        return ((last_windows + 1) * order.steps_per_window - step) * (order.batch_size // order.num_replicas)
+        return ((last_windows + 1) * order.steps_per_window - step) * (
+            order.batch_size // order.num_replicas
+        )
 
     def leaving(self, window: int) -> range:
-        """Positions of the stride that goes after a window; where the sequence has not begun, nothing is."""
+        """Positions of the stride that goes after a window; where the sequence has not begun,
+        nothing is.
+        """
         first = (window - self.behind) * self.stride
         return range(first, first + self.stride)
 
@@ -95,18 +106,24 @@ class WindowSchedule:
 
     def instance_ids(self, sequence: range) -> np.ndarray:
         """int64 [n], the instances at positions of the endless sequence."""
-        return self.order.instances_at(tf.range(sequence.start, sequence.stop, dtype=tf.int64)).numpy()
+        return self.order.instances_at(
+            tf.range(sequence.start, sequence.stop, dtype=tf.int64)
+        ).numpy()
 
     def of_block(self, number: int) -> np.ndarray:
         """int64 [S], the instances whose rows a block holds."""
         return self.instance_ids(range(number * self.stride, (number + 1) * self.stride))
 
     def to_come(self, window: int) -> range:
-        """Places at which rows come to the device for the first time, and some that come again; at most a sweep."""
+        """Places at which rows come to the device for the first time, and some that come again;
+        at most a sweep.
+        """
         return range(self.here(window).stop, self._sweep)
 
     def first_time(self, sequence: range) -> np.ndarray:
-        """int64 [n], the instances that are visited at these positions, and were never before from position 0 on."""
+        """int64 [n], the instances that are visited at these positions, and were never before
+        from position 0 on.
+        """
         shards, positions = len(self.order.shards), np.arange(sequence.start, sequence.stop)
         first = positions // shards < self.order.shard_sizes[positions % shards]
         return self.order.instances_at(tf.constant(positions[first])).numpy()
@@ -123,8 +140,8 @@ class WindowSchedule:
           block: positions of the endless sequence.
 
         Returns:
-          (number of the block that holds them, int64 [n] which of its rows, int64 [n] which rows of `block` these are),
-          of those that were visited at all.
+          (number of the block that holds them, int64 [n] which of its rows, int64 [n] which rows of
+          `block` these are), of those that were visited at all.
         """
         order, positions = self.order, np.arange(block.start, block.stop)
         before = positions - len(order.shards) * order.shard_sizes[positions % len(order.shards)]
@@ -138,7 +155,9 @@ class WindowSchedule:
 
     @property
     def _sweep(self) -> int:
-        """Places after which all rows have come again: those of the largest shards of any replica."""
+        """Places after which all rows have come again: those of the largest shards of any
+        replica.
+        """
         return len(self.order.shards) * -(-self.order.num_instances // self.order.num_shards)
 
     def _begun(self, position: int) -> int:

@@ -1,4 +1,6 @@
-"""Find the folder of each block of a run: one for every start of the run, with its number of replicas."""
+"""Find the folder of each block of a run: one for every start of the run, with its number of
+replicas.
+"""
 
 import contextlib
 import dataclasses
@@ -33,13 +35,15 @@ class RunSegment:
 class BlockStore:
     """The blocks of one replica on disk.
 
-    A run that goes on from a checkpoint writes its blocks beside those that are there, and the checkpoints that follow
-    know from which start on, and with how many replicas, each was written (`segments`). So a block that was written
-    after the checkpoint is not taken for the one that is written in its stead, whoever left it there.
+    A run that goes on from a checkpoint writes its blocks beside those that are there, and the
+    checkpoints that follow know from which start on, and with how many replicas, each was written
+    (`segments`). So a block that was written after the checkpoint is not taken for the one that is
+    written in its stead, whoever left it there.
 
     Another number of replicas is no obstacle. Position p of a replica belongs to its shard p mod m
-    (`data.order.SlidingWindow`), so row k m + j of a block is the k-th of shard j. With the same virtual shards, the
-    blocks of a number hold the same instances for all numbers of replicas; only who has which shards changes.
+    (`data.order.SlidingWindow`), so row k m + j of a block is the k-th of shard j. With the same
+    virtual shards, the blocks of a number hold the same instances for all numbers of replicas; only
+    who has which shards changes.
 
     Args:
       order: of the replica.
@@ -65,12 +69,17 @@ class BlockStore:
           OSError: where there cannot be a folder for the blocks.
         """
         ends = [segment.first for segment in segments[1:]] + [needed.stop]
-        before = [segment for segment, end in zip(segments, ends) if segment.first < needed.stop and end > needed.start]
+        before = [
+            segment
+            for segment, end in zip(segments, ends)
+            if segment.first < needed.stop and end > needed.start
+        ]
         self.segments = [*before, RunSegment(needed.stop, step, self._order.num_replicas)]
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def begin_anew(self, step: int, first: int) -> None:
-        """Begin at a step with no blocks at all, not even those that an earlier try from this step has written.
+        """Begin at a step with no blocks at all, not even those that an earlier try from this step
+        has written.
 
         Args:
           step: of a checkpoint that holds all rows.
@@ -95,7 +104,10 @@ class BlockStore:
         """The arrays of a block, [S / R, ...] by name; raises ValueError as `Blocks.read` does."""
         order, count, found = self._order, self._segment_of(number).replicas, {}
         for replica, blocks in self._parts(number):
-            theirs, mine = np.arange(replica, order.num_shards, count), order.shards % count == replica
+            theirs, mine = (
+                np.arange(replica, order.num_shards, count),
+                order.shards % count == replica,
+            )
             for name, table in blocks.read(number).items():
                 if name not in found:
                     found[name] = np.empty([order.own_stride, *table.shape[1:]], table.dtype)
@@ -129,7 +141,9 @@ class BlockStore:
         sync_folder(self._rows)
 
     def forget(self, stop: int) -> None:
-        """Delete the blocks from a number on of other starts of the run: this one writes its own."""
+        """Delete the blocks from a number on of other starts of the run: this one writes its
+        own.
+        """
         for replica, count, blocks in self._all():
             if not self._is_of_this_start(replica, count, blocks):
                 blocks.remove(lambda number: number >= stop)
@@ -155,10 +169,15 @@ class BlockStore:
         return self._blocks(self.segments[-1].step, self._order.replica, self._order.num_replicas)
 
     def _blocks(self, step: int, replica: int, count: int) -> Blocks:
-        return Blocks(self._rows / f"from-step-{step:012d}" / f"replica-{replica:05d}-of-{count:05d}")
+        return Blocks(
+            self._rows / f"from-step-{step:012d}" / f"replica-{replica:05d}-of-{count:05d}"
+        )
 
     def _segment_of(self, number: int) -> RunSegment:
-        return next((segment for segment in reversed(self.segments) if segment.first <= number), self.segments[0])
+        return next(
+            (segment for segment in reversed(self.segments) if segment.first <= number),
+            self.segments[0],
+        )
 
     def _parts(self, number: int) -> list[tuple[int, Blocks]]:
         """The replicas that wrote the shards of this one, and the blocks of each."""

@@ -12,7 +12,15 @@ from pic_tf.data.packing.processes import pack_source
 from pic_tf.data.packing.verify import verify
 from pic_tf.data.sources import packed
 from pic_tf.files.lock import exclusive
-from tests.data.packing.pictures import SIDE, decoded, left_out, records, save, smooth, write_classes
+from tests.data.packing.pictures import (
+    SIDE,
+    decoded,
+    left_out,
+    records,
+    save,
+    smooth,
+    write_classes,
+)
 from tests.data.sources.test_sources import assert_one_sentence
 from tests.data.sources.tfds_sets import PICTURE, prepare_features
 

@@ -15,7 +15,14 @@ import tensorflow_datasets as tfds
 from pic_tf.data.sources.tfds_builder import held_out_split, parse
 from pic_tf.data.sources.tfds_source import open_tfds
 from tests.data.sources.test_sources import assert_one_sentence
-from tests.data.sources.tfds_sets import PICTURE, SPLITS, TinyPictures, encoded, prepare, prepare_features
+from tests.data.sources.tfds_sets import (
+    PICTURE,
+    SPLITS,
+    TinyPictures,
+    encoded,
+    prepare,
+    prepare_features,
+)
 
 
 @pytest.mark.parametrize("name", ["tiny_pictures", "tiny_pictures:1.2.0", "tiny_pictures:1.*.*"])

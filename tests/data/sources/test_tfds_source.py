@@ -15,7 +15,14 @@ from array_record.python.array_record_module import ArrayRecordReader
 from pic_tf.data.sources import tfds_source
 from pic_tf.data.sources.tfds_source import open_tfds
 from tests.data.sources.test_sources import assert_one_sentence
-from tests.data.sources.tfds_sets import CLASSES, PICTURE, SPLITS, encoded, prepare_features, written
+from tests.data.sources.tfds_sets import (
+    CLASSES,
+    PICTURE,
+    SPLITS,
+    encoded,
+    prepare_features,
+    written,
+)
 
 
 def test_holds_what_was_written(root):

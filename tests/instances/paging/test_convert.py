@@ -10,7 +10,16 @@ from pic_tf.callbacks.paging import PagingCallback
 from pic_tf.data.order import SlidingWindow
 from pic_tf.instances.rows import RowSnapshot, restore
 from pic_tf.runs.rows_on_disk import move_to_blocks
-from tests.instances.paging.paged import ENCODER, SCHEDULE, WINDOWS, assert_same_rows, ids_of, paged, rates, rows_of
+from tests.instances.paging.paged import (
+    ENCODER,
+    SCHEDULE,
+    WINDOWS,
+    assert_same_rows,
+    ids_of,
+    paged,
+    rates,
+    rows_of,
+)
 from tests.instances.paging.test_segments import write
 from tests.instances.test_ring import B, N, make, train_both
 
