@@ -64,8 +64,7 @@ def define_flags() -> None:
         "prefix",
         None,
         "What the names of the backbone's weights begin with in a checkpoint of several networks. "
-        "By default the only "
-        "network is found.",
+        "By default the only network is found.",
     )
     flags.DEFINE_integer(
         "image_size",

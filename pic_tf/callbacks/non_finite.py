@@ -77,11 +77,9 @@ class NonFiniteReport(keras.callbacks.Callback):
             rate = float(self._learning_rate(step))
             raise FloatingPointError(
                 f"expected a finite loss and gradient, got another at step {step:,}, learning rate "
-                f"{rate:g} (skipped "
-                f"steps so far: {skipped}; they leave no trace in weights and rows): see {report}; "
-                "lower the rate with "
-                "--allow_changed_flags, or let such steps pass with --on_nan=skip and "
-                "--max_skipped_steps"
+                f"{rate:g} (skipped steps so far: {skipped}; they leave no trace in weights and "
+                f"rows): see {report}; lower the rate with --allow_changed_flags, or let such "
+                "steps pass with --on_nan=skip and --max_skipped_steps"
             )
         print(
             f"step {step:,} skipped, its loss or gradient is not finite ({skipped} so far): "

@@ -55,8 +55,7 @@ def parse_crops(text: str) -> tuple[Crop, ...]:
         if not (count >= 1 and size >= 1 and 0 < least <= largest <= 1):
             raise ValueError(
                 "expected crops as COUNTxSIZE@LEAST-LARGEST with 0 < LEAST <= LARGEST <= 1, like "
-                "1x160@0.14-1.0,3x96"
-                f"@0.08-0.14, got {part!r}"
+                f"1x160@0.14-1.0,3x96@0.08-0.14, got {part!r}"
             )
         crops.append(Crop(size, (least, largest), count))
     return tuple(crops)

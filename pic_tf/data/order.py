@@ -97,8 +97,7 @@ class SlidingWindow:
         if v and (v < 0 or v % r or w % v or s % v):
             raise ValueError(
                 f"expected virtual_shards to be a multiple of num_replicas ({r}) that divides "
-                f"window_size ({w}) and "
-                f"window_stride ({s}), got {v}: use 0 for one shard a replica"
+                f"window_size ({w}) and window_stride ({s}), got {v}: use 0 for one shard a replica"
             )
 
     @property

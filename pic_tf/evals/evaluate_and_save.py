@@ -74,8 +74,7 @@ class EvaluateAndSave(keras.callbacks.Callback):
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(
                 f"expected the state of an interrupted evaluation in {str(self._path)!r}, got a "
-                "file that cannot be "
-                f"read ({type(error).__name__}): remove it to begin anew"
+                f"file that cannot be read ({type(error).__name__}): remove it to begin anew"
             ) from error
         for i, variable in enumerate(_variables(model)):
             variable.assign(arrays[f"array{i}"])
@@ -112,8 +111,7 @@ class EvaluateAndSave(keras.callbacks.Callback):
         self.accuracies[self.done] = float(right.mean())
         tqdm.write(
             f"epoch {self.done}: loss {float(logs['loss']):.3f}, accuracy "
-            f"{float(logs['accuracy']):.4f}, "
-            f"held out {self.accuracies[self.done]:.4f}",
+            f"{float(logs['accuracy']):.4f}, held out {self.accuracies[self.done]:.4f}",
             file=sys.stderr,
         )
 

@@ -62,14 +62,12 @@ def open_labelled(settings: EvaluationSettings) -> tuple[Source, Source]:
     if train.labels is None:
         raise ValueError(
             f"expected labelled images for --protocol={settings.protocol}, got none in "
-            f"{settings.dataset!r}: put them "
-            "into one folder a class"
+            f"{settings.dataset!r}: put them into one folder a class"
         )
     if held_out is None or held_out.labels is None:
         raise ValueError(
             f"expected labelled held-out images, got none for {settings.dataset!r}: put train and "
-            "val inside it, or "
-            "name --eval_dataset"
+            "val inside it, or name --eval_dataset"
         )
     return train, held_out
 

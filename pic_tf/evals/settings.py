@@ -27,21 +27,18 @@ class _Images:
     protocol: str = setting(
         "knn",
         "Judge of the backbone: its nearest neighbours (knn), a classifier on fixed features "
-        "(linear), or a classifier "
-        "that is trained together with the backbone (finetune).",
+        "(linear), or a classifier that is trained together with the backbone (finetune).",
         choices=PROTOCOLS,
     )
     model: str = setting(
         "runs/pic",
         "Backbone to evaluate: a SavedModel that pic_tf exported, the folder of a finished run, or "
-        "'pixels' for raw "
-        "pixels (with --protocol=knn, and with --protocol=linear --solver=lbfgs).",
+        "'pixels' for raw pixels (with --protocol=knn, and with --protocol=linear --solver=lbfgs).",
     )
     dataset: str = setting(
         "digits",
         "Labelled images: 'digits', a folder of classes, a folder with train and val inside (one "
-        "folder a class in "
-        "each), a folder that tools/pack.py made, or tfds:NAME[:SPLIT].",
+        "folder a class in each), a folder that tools/pack.py made, or tfds:NAME[:SPLIT].",
     )
     eval_dataset: str = setting(
         "",
@@ -51,8 +48,7 @@ class _Images:
     output_dir: str = setting(
         "",
         "Folder to write results, pictures and cached features to. The default '' takes "
-        "'evaluation' beside the "
-        "SavedModel, and runs/pixels for raw pixels.",
+        "'evaluation' beside the SavedModel, and runs/pixels for raw pixels.",
     )
     image_size: int | None = setting(
         None,
@@ -63,8 +59,7 @@ class _Images:
     eval_crop: float | None = setting(
         None,
         "Side of the central crop as a share of the image's short side, above 0 and at most 1. The "
-        "default None takes "
-        "that of pretraining.",
+        "default None takes that of pretraining.",
         limit="0 < x <= 1",
     )
     label_fraction: float = setting(
@@ -75,8 +70,7 @@ class _Images:
     label_ids: str = setting(
         "",
         "Text file of the training images to use, a file name in each line, like SimCLR's "
-        "published lists. The default "
-        "'' takes all.",
+        "published lists. The default '' takes all.",
     )
     max_broken: float = setting(
         0.01,
@@ -107,8 +101,7 @@ class _Classifier:
     solver: str = setting(
         "sgd",
         "Solver of --protocol=linear: sgd on randomly cropped images, the published protocol; or "
-        "lbfgs, a logistic "
-        "regression on features of central crops, fast for small data.",
+        "lbfgs, a logistic regression on features of central crops, fast for small data.",
         choices=("sgd", "lbfgs"),
     )
     epochs: int | None = setting(
@@ -125,8 +118,8 @@ class _Classifier:
     learning_rate: float | None = setting(
         None,
         "Peak learning rate of the classifier for 256 images a step, above 0 and at most 1e6; it "
-        "falls to 0 along half "
-        "a cosine. The default None takes 30 for linear and 0.05 for finetune.",
+        "falls to 0 along half a cosine. The default None takes 30 for linear and 0.05 for "
+        "finetune.",
         limit="0 < x <= 1e6",
     )
     backbone_rate: float = setting(
@@ -176,8 +169,7 @@ class _Devices:
     replicas: int = setting(
         0,
         "Number of GPUs with --strategy=mirrored, >= 0; without GPUs the number of parts of the "
-        "CPU. The default 0 "
-        "takes all GPUs.",
+        "CPU. The default 0 takes all GPUs.",
         limit="x >= 0",
     )
     intra_op_threads: int = setting(
@@ -215,8 +207,8 @@ def resolve(settings: EvaluationSettings, exported: Exported | None) -> Evaluati
     if exported is None and not without_network:
         raise ValueError(
             "expected --protocol=knn, or linear with --solver=lbfgs, for raw pixels "
-            f"(--model={PIXELS}), got "
-            f"{settings.protocol} with {settings.solver}: there is no network to train"
+            f"(--model={PIXELS}), got {settings.protocol} with {settings.solver}: there is no "
+            "network to train"
         )
     if settings.label_ids and settings.label_fraction < 1:
         raise ValueError("expected --label_ids or --label_fraction, got both: leave one out")
@@ -232,8 +224,7 @@ def resolve(settings: EvaluationSettings, exported: Exported | None) -> Evaluati
     if chosen.get("image_size", 0) is None:
         raise ValueError(
             f"expected --image_size, got none, and the model card of {exported.path!r} names none: "
-            "give the side in "
-            "pixels of the views it was trained on"
+            "give the side in pixels of the views it was trained on"
         )
     takes, size = card.get("input_size"), chosen.get("image_size", settings.image_size)
     if takes not in (None, size):

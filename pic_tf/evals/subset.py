@@ -103,8 +103,8 @@ def listed(path: str | os.PathLike, source: Source) -> np.ndarray:
         if len(found) != 1:
             raise ValueError(
                 f"expected each name in {str(path)!r} to be that of one image of {source.name}, "
-                f"got {name!r}, which is "
-                f"that of {len(found)}: use the list of this data set, or --label_fraction"
+                f"got {name!r}, which is that of {len(found)}: use the list of this data set, or "
+                "--label_fraction"
             )
     if not names:
         raise ValueError(f"expected names of images in {str(path)!r}, got an empty file")

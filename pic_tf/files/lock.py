@@ -32,8 +32,7 @@ def exclusive(path: pathlib.Path) -> Iterator[None]:
             file.seek(0)
             raise ValueError(
                 f"expected {str(path.parent)!r} for this run alone, got another run in it "
-                f"({file.read().strip()}): "
-                "wait for its end, or use another folder"
+                f"({file.read().strip()}): wait for its end, or use another folder"
             ) from None
         except OSError as error:  # not every file system can lock
             print(

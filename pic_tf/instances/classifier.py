@@ -86,8 +86,7 @@ class InstanceClassifier(keras.layers.Layer):
         if not 1 <= num_negatives <= num_instances:
             raise ValueError(
                 f"expected 1 <= num_negatives <= num_instances ({num_instances}), got "
-                f"{num_negatives}: "
-                f"{num_instances} is the full soft-max"
+                f"{num_negatives}: {num_instances} is the full soft-max"
             )
         if not temperature > 0:
             raise ValueError(f"expected temperature > 0, got {temperature}")
@@ -111,8 +110,8 @@ class InstanceClassifier(keras.layers.Layer):
         if num_negatives % self.num_replicas and num_negatives != num_instances:
             raise ValueError(
                 f"expected num_negatives to be a multiple of the {self.num_replicas} replicas, got "
-                f"{num_negatives}: "
-                f"use {max(num_negatives // self.num_replicas, 1) * self.num_replicas}"
+                f"{num_negatives}: use "
+                f"{max(num_negatives // self.num_replicas, 1) * self.num_replicas}"
             )
         full = num_negatives == num_instances
         if full and rows_on_device is not None:

@@ -61,9 +61,7 @@ def find_duplicates_and_outliers(settings: RetrievalSettings) -> str:
     left_out = f" ({unvisited:,} not visited so far left out)" if unvisited else ""
     return (
         f"{len(rows):,} instances at step {rows.step:,}{left_out}: {len(pairs)} pairs of cosine "
-        f"{alike[-1]:.4f} to "
-        f"{alike[0]:.4f} in {settings.output}_duplicates.png and .csv, {len(lonely)} images with "
-        "no other nearer than "
-        f"{best[lonely[0]]:.4f} to {best[lonely[-1]]:.4f} in {settings.output}_outliers.png and "
-        ".csv"
+        f"{alike[-1]:.4f} to {alike[0]:.4f} in {settings.output}_duplicates.png and .csv, "
+        f"{len(lonely)} images with no other nearer than {best[lonely[0]]:.4f} to "
+        f"{best[lonely[-1]]:.4f} in {settings.output}_outliers.png and .csv"
     )

@@ -81,8 +81,7 @@ def open_rows(run_dir: str) -> tuple[InstanceRows, Config, pathlib.Path]:
         got = f"{len(damaged)} damaged ones" if damaged else "none"
         raise ValueError(
             f"expected a training run with checkpoints at {run_dir!r}, got {got}: name the output "
-            "folder of a run that "
-            "has reached --checkpoint_every"
+            "folder of a run that has reached --checkpoint_every"
         )
     for bad, reason in damaged.items():
         print(f"damaged checkpoint {bad} passed over: {reason}", file=sys.stderr)
@@ -90,8 +89,7 @@ def open_rows(run_dir: str) -> tuple[InstanceRows, Config, pathlib.Path]:
     if checkpoint_files.has_table(path, checkpoint.INSTANCES):
         raise ValueError(
             f"expected rows of all images in {str(path)!r}, got those of a window: with "
-            "--instance_store=disk the "
-            "others are not in the checkpoint"
+            "--instance_store=disk the others are not in the checkpoint"
         )
     weights, momentum, stamp, ring = (
         checkpoint_files.read_table(path, name) for name in ("weights", "momentum", "stamp", "ring")
@@ -131,8 +129,8 @@ def check_images(path: pathlib.Path, train: Source) -> None:
     if images != open_data.identity(train):
         raise ValueError(
             f"expected the {images['count']:,} images whose rows are in {str(path)!r}, got "
-            f"{len(train):,} of which "
-            "some have other names or places: name the run's own with --dataset"
+            f"{len(train):,} of which some have other names or places: name the run's own with "
+            "--dataset"
         )
 
 

@@ -101,8 +101,7 @@ def choose_queries(source: Source, queries: str, count: int, seed: int) -> np.nd
     if not len(ids):
         raise ValueError(
             f"expected ids or a pattern of names of {source.name} in --queries, got {queries!r}, "
-            "which fits none of "
-            f"{len(source):,}, such as {source.path(0)!r}"
+            f"which fits none of {len(source):,}, such as {source.path(0)!r}"
         )
     return np.sort(np.random.default_rng(seed).choice(ids, min(count, len(ids)), replace=False))
 

@@ -105,8 +105,7 @@ def open_session(settings: RetrievalSettings | FeatureMapSettings) -> Session:
         if not flagfile.is_file():
             raise ValueError(
                 f"expected images in --dataset, got '', and {settings.model!r} is no run whose "
-                "images could be taken: "
-                "name them"
+                "images could be taken: name them"
             )
         of_run = flag_files.from_flagfile(str(flagfile))
         dataset = of_run.dataset

@@ -18,14 +18,12 @@ class RetrievalSettings:
     model: str = setting(
         "runs/pic",
         "Backbone to look at: a SavedModel that pic_tf exported, the folder of a finished run, or "
-        "'pixels' for raw "
-        "pixels.",
+        "'pixels' for raw pixels.",
     )
     dataset: str = setting(
         "",
         "Training images, in the forms of pic_tf.train; a folder may hold train and val. The "
-        "default '' takes those of "
-        "the run.",
+        "default '' takes those of the run.",
     )
     eval_dataset: str = setting(
         "",
@@ -40,8 +38,7 @@ class RetrievalSettings:
     queries: str = setting(
         "",
         "Images to search for: ids separated by commas, or a pattern of file names such as "
-        "'cat/*', from whose images "
-        "--count are drawn. The default '' draws --count of all images.",
+        "'cat/*', from whose images --count are drawn. The default '' draws --count of all images.",
     )
     count: int = setting(
         8, "Number of queries, or of pairs and of outliers with --instances; >= 1.", limit="x >= 1"
@@ -58,8 +55,7 @@ class RetrievalSettings:
     eval_crop: float | None = setting(
         None,
         "Side of the central crop as a share of the image's short side, above 0 and at most 1. The "
-        "default None takes "
-        "that of pretraining.",
+        "default None takes that of pretraining.",
         limit="0 < x <= 1",
     )
     max_broken: float = setting(
@@ -81,14 +77,12 @@ class FeatureMapSettings:
     model: str = setting(
         "runs/pic",
         "Backbone to look at: a SavedModel that pic_tf exported, the folder of a finished run, or "
-        "'pixels' for raw "
-        "pixels.",
+        "'pixels' for raw pixels.",
     )
     dataset: str = setting(
         "",
         "Training images, in the forms of pic_tf.train; a folder may hold train and val. The "
-        "default '' takes those of "
-        "the run.",
+        "default '' takes those of the run.",
     )
     eval_dataset: str = setting(
         "",
@@ -118,8 +112,7 @@ class FeatureMapSettings:
     eval_crop: float | None = setting(
         None,
         "Side of the central crop as a share of the image's short side, above 0 and at most 1. The "
-        "default None takes "
-        "that of pretraining.",
+        "default None takes that of pretraining.",
         limit="0 < x <= 1",
     )
     max_broken: float = setting(
@@ -154,8 +147,7 @@ def check_retrieval(settings: RetrievalSettings) -> None:
     if not folder.is_dir() or settings.output.endswith("/") or not settings.output:
         raise ValueError(
             "expected the beginning of file names in a folder that is there, got "
-            f"--output={settings.output!r}: name "
-            "another"
+            f"--output={settings.output!r}: name another"
         )
 
 

@@ -64,8 +64,7 @@ def feature_dim(backbone: keras.Model) -> int:
     if not isinstance(shape, tuple) or len(shape) not in (2, 4) or shape[-1] is None:
         raise ValueError(
             f"expected a backbone with one output [B, C] or [B, h, w, C] of known C, got {shape}: "
-            "build it with "
-            "keras.Input, or wrap it in a keras.Sequential with an input shape"
+            "build it with keras.Input, or wrap it in a keras.Sequential with an input shape"
         )
     return shape[-1]
 

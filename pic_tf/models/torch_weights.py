@@ -82,8 +82,7 @@ def unnested(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
         if not (isinstance(name, str) and hasattr(array, "shape")):
             raise ValueError(
                 f"expected arrays by name, on top or under state_dict or model, got {name!r} of "
-                "type "
-                f"{type(array).__name__}: save the state_dict of the network alone"
+                f"type {type(array).__name__}: save the state_dict of the network alone"
             )
     return state
 
@@ -107,8 +106,7 @@ def parts_of(state: Mapping[str, np.ndarray], prefix: str | None = None) -> Part
     found = sorted({match[1] for name in state if (match := _FIRST_BLOCK.match(name))})
     if not found:
         raise ValueError(
-            "expected the weights of a ResNet (conv1.weight, layer1.0.conv1.weight and so on), "
-            "got "
+            "expected the weights of a ResNet (conv1.weight, layer1.0.conv1.weight and so on), got "
             f"{len(state):,} arrays such as {next(iter(state), 'none')!r}: {_ADVICE}"
         )
     if prefix not in found and (prefix is not None or len(found) > 1):

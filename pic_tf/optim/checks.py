@@ -25,8 +25,7 @@ def check_lazy_sgd(
     if not isinstance(optimizer, LazySGD):
         raise TypeError(
             f"expected a pic_tf.LazySGD, got {type(optimizer).__name__}: other optimizers cannot "
-            "update rows that "
-            "rest between visits"
+            "update rows that rest between visits"
         )
     if not strategy.extended.variable_created_in_scope(optimizer.history.products):
         raise ValueError(
@@ -35,8 +34,7 @@ def check_lazy_sgd(
     if jit_compile and strategy.num_replicas_in_sync > 1:
         raise ValueError(
             f"expected jit_compile=False with {strategy.num_replicas_in_sync} replicas, got True: "
-            "XLA does not compile "
-            "what crosses between them (on TPUs the step is always compiled)"
+            "XLA does not compile what crosses between them (on TPUs the step is always compiled)"
         )
 
 
@@ -58,6 +56,5 @@ def check_loss_scaling(
     ):
         raise ValueError(
             "expected no backbone_optimizer with mixed_float16, or LARS beside a head that trains, "
-            "got "
-            f"{type(backbone_optimizer).__name__}: use mixed_bfloat16"
+            f"got {type(backbone_optimizer).__name__}: use mixed_bfloat16"
         )

@@ -80,8 +80,7 @@ def open_strategy(name: str, replicas: int = 0) -> tf.distribute.Strategy:
         except (ValueError, tf.errors.UnknownError) as error:
             raise ValueError(
                 f"expected this worker to open its port in the cluster, got ({_reason(error)}): "
-                "check TF_CONFIG, and "
-                "that nothing else uses the port"
+                "check TF_CONFIG, and that nothing else uses the port"
             ) from error
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(

@@ -69,8 +69,7 @@ def change(run: str, dataset: str, output: str, old_dataset: str = "", epochs: i
     if checkpoint_files.has_table(found, checkpoint.INSTANCES):
         raise ValueError(
             f"expected a checkpoint with the rows of all images in {run!r}, got one whose other "
-            "rows are on disk: "
-            "bring them together first, with tools/collect_rows.py"
+            "rows are on disk: bring them together first, with tools/collect_rows.py"
         )
     old, step = (
         flag_files.from_flagfile(str(found / run_folder.FLAGS_FILE)),
@@ -85,9 +84,8 @@ def change(run: str, dataset: str, output: str, old_dataset: str = "", epochs: i
     ):
         raise ValueError(
             f"expected the images that the run was trained on in {before.name!r}, got others: keep "
-            "them as they "
-            "were and make the new folder beside them (cp -al takes no space), or name them with "
-            "--old_dataset"
+            "them as they were and make the new folder beside them (cp -al takes no space), or "
+            "name them with --old_dataset"
         )
     number = {name: i for i, name in enumerate(names_before)}
     old_ids = np.array([number.get(name, -1) for name in names_after], np.int64)
@@ -100,8 +98,7 @@ def change(run: str, dataset: str, output: str, old_dataset: str = "", epochs: i
     if step >= quantities.total_steps(config):
         raise ValueError(
             f"expected --epochs of more than {step // quantities.steps_per_epoch(config)}, for "
-            "that many of the new "
-            f"images lie behind step {step:,}, got {config.epochs}"
+            f"that many of the new images lie behind step {step:,}, got {config.epochs}"
         )
     full = old.num_negatives == old.num_instances
     if full != (config.num_negatives == len(after)):
@@ -116,8 +113,7 @@ def change(run: str, dataset: str, output: str, old_dataset: str = "", epochs: i
     ):
         raise ValueError(
             f"expected the {len(before.class_names)} classes of the run, to which its linear probe "
-            "belongs, got others "
-            f"in {after.name!r}: give all images one of these"
+            f"belongs, got others in {after.name!r}: give all images one of these"
         )
     variables = checkpoint_files.read_variables(found)
     rows = checkpoint.read_rows(found, int(variables[checkpoint.HEAD]))
@@ -225,7 +221,6 @@ def _names(source: Source) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise ValueError(
             f"expected different names in {source.name!r}, got {len(names) - len(set(names)):,} "
-            "that come again: pack "
-            "it from a folder"
+            "that come again: pack it from a folder"
         )
     return names

@@ -262,8 +262,7 @@ def of_this_model(path: pathlib.Path) -> Iterator[None]:
         reason = f"no {error.args[0]}" if isinstance(error, KeyError) else error
         raise ValueError(
             f"expected a checkpoint of this model in {str(path)!r}, got one that does not fit "
-            f"({reason}): use "
-            "another --output_dir"
+            f"({reason}): use another --output_dir"
         ) from error
 
 

@@ -32,8 +32,7 @@ def collect(run: str, output: str, rows_dir: str = "") -> pathlib.Path:
     if found is None or not checkpoint_files.has_table(found, checkpoint.INSTANCES):
         raise ValueError(
             f"expected a run with --instance_store=disk and a checkpoint at {run!r}, got none: "
-            "checkpoints of other "
-            "runs hold all rows already"
+            "checkpoints of other runs hold all rows already"
         )
     config = flag_files.from_flagfile(str(found / run_folder.FLAGS_FILE))
     check.check(config)
@@ -55,9 +54,8 @@ def collect(run: str, output: str, rows_dir: str = "") -> pathlib.Path:
         number, where = min(missing)
         raise ValueError(
             f"expected the blocks that step {step:,} needs, of all replicas, in {str(folder)!r}, "
-            f"got {len(missing):,} "
-            f"too few, such as number {number} in {where!r}: name the folder of the rows with "
-            "--rows_dir"
+            f"got {len(missing):,} too few, such as number {number} in {where!r}: name the folder "
+            "of the rows with --rows_dir"
         )
     variables = {
         name: v

@@ -88,8 +88,7 @@ def open_images(config: Config, num_replicas: int = 1) -> Images:
         ):
             raise ValueError(
                 f"expected --output_dir outside the folder of images {source.folder!r}, got "
-                f"{config.output_dir!r}: its "
-                "pictures would be taken for images"
+                f"{config.output_dir!r}: its pictures would be taken for images"
             )
     return Images(train, labelled, held_out)
 
@@ -106,14 +105,12 @@ def _check_probe(
     ):
         raise ValueError(
             "expected labelled images, held-out ones and --knn_every for the linear probe "
-            "(--probe_batch_size), got "
-            "not all of them: name --labelled_dataset and --eval_dataset"
+            "(--probe_batch_size), got not all of them: name --labelled_dataset and --eval_dataset"
         )
     if size > len(labelled) or size % num_replicas:
         raise ValueError(
             f"expected --probe_batch_size of at most the {len(labelled)} labelled images, a "
-            "multiple of the "
-            f"{num_replicas} replicas, got {size}"
+            f"multiple of the {num_replicas} replicas, got {size}"
         )
 
 

@@ -49,15 +49,13 @@ def find_checkpoint(
     if path is None:
         raise ValueError(
             f"expected --output_dir {config.output_dir!r} to be one folder for all workers, got "
-            "none of its "
-            f"checkpoint of step {step:,} here: use a disk that all share"
+            f"none of its checkpoint of step {step:,} here: use a disk that all share"
         )
     changed = _compare(config, train, path)
     if changed and not allow_changed_flags:
         raise ValueError(
             f"expected the flags of the run in {config.output_dir!r}, got {', '.join(changed)}: "
-            "use another "
-            "--output_dir, or --allow_changed_flags to go on with these"
+            "use another --output_dir, or --allow_changed_flags to go on with these"
         )
     if chief:
         print(f"resuming from step {step:,} of {quantities.total_steps(config):,} ({path})")
@@ -73,9 +71,8 @@ def _newest(directory: pathlib.Path) -> pathlib.Path | None:
     if damaged and path is None:
         raise ValueError(
             f"expected a good checkpoint in {str(directory)!r}, got {len(damaged)} damaged ones "
-            "(the newest: "
-            f"{next(iter(damaged.values()))}): bring one back, or move the folder away to begin "
-            "anew"
+            f"(the newest: {next(iter(damaged.values()))}): bring one back, or move the folder "
+            "away to begin anew"
         )
     for bad, reason in damaged.items():
         print(
@@ -91,10 +88,8 @@ def _compare(config: Config, train: Source, path: pathlib.Path) -> list[str]:
     if images != identity(train):
         raise ValueError(
             f"expected the {images['count']:,} images of the run in {config.output_dir!r}, got "
-            f"{len(train):,} of which "
-            "some have other names or places: their rows would go to the wrong images; bring the "
-            "old ones back, or "
-            "use another --output_dir"
+            f"{len(train):,} of which some have other names or places: their rows would go to the "
+            "wrong images; bring the old ones back, or use another --output_dir"
         )
     return flag_files.changed(flag_files.from_flagfile(str(path / FLAGS_FILE)), config)
 

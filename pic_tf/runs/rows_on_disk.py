@@ -77,10 +77,8 @@ def _check_blocks(pager: Pager, step: int) -> None:
         number, folder = missing[0]
         raise ValueError(
             f"expected {len(missing):,} more blocks of rows, the first of them number {number}, "
-            "that the checkpoint "
-            f"of step {step:,} needs, got none in {folder!r}: bring them back, or name the folder "
-            "of the rows with "
-            "--rows_dir"
+            f"that the checkpoint of step {step:,} needs, got none in {folder!r}: bring them back, "
+            "or name the folder of the rows with --rows_dir"
         )
 
 
@@ -94,6 +92,5 @@ def _check_windows(pager: Pager, state: State, visited_before: bool) -> None:
         if not np.array_equal(ids_here(here), state.rows.instance_ids):
             raise ValueError(
                 f"its rows are those of other windows than {len(here)} replicas and these flags "
-                "have: "
-                "tools/collect_rows.py brings all rows into one checkpoint"
+                "have: tools/collect_rows.py brings all rows into one checkpoint"
             )

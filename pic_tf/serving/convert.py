@@ -78,8 +78,7 @@ def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
     ) as error:  # its own errors are of many types, some of them of modules that load code
         raise ValueError(
             f"expected tensors in {str(path)!r}, got a file that torch.load refuses "
-            f"({str(error).splitlines()[0]}): "
-            "where it was made, save the state_dict alone"
+            f"({str(error).splitlines()[0]}): where it was made, save the state_dict alone"
         ) from error
     state = unnested(checkpoint)
     tensors = {name: tensor.detach() for name, tensor in state.items()}
@@ -219,8 +218,7 @@ def _check_outputs(
     elif output.suffix not in ("", ".safetensors"):
         raise ValueError(
             "expected --output to end in .safetensors, .pth or .keras, or a folder without an "
-            "ending, got "
-            f"{str(output)!r}: rename it"
+            f"ending, got {str(output)!r}: rename it"
         )
     if output.suffix and output.is_dir():
         raise ValueError(

@@ -85,15 +85,14 @@ def open_exported(path: str | os.PathLike) -> Exported:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"expected {JSON_FILE} in the export {str(folder)!r}, got none that can be read "
-            f"({type(error).__name__}): "
-            "export it again with this version (python -m pic_tf.export), or convert it "
-            "(tools/convert_weights.py)"
+            f"({type(error).__name__}): export it again with this version (python -m "
+            "pic_tf.export), or convert it (tools/convert_weights.py)"
         ) from error
     if version != FORMAT_VERSION:
         raise ValueError(
             f"expected an export of format {FORMAT_VERSION} in {str(folder)!r}, got format "
-            f"{version}, written by "
-            f"pic_tf {card.get('pic_tf_version')}: export it again with this version"
+            f"{version}, written by pic_tf {card.get('pic_tf_version')}: export it again with this "
+            "version"
         )
     if card["channels"] != 3:
         raise ValueError(

@@ -88,8 +88,7 @@ def check(config: Config) -> None:
     if config.keep_checkpoint_every % config.checkpoint_every:
         raise ValueError(
             "expected --keep_checkpoint_every to be a multiple of --checkpoint_every "
-            f"({config.checkpoint_every}), got "
-            f"{config.keep_checkpoint_every}"
+            f"({config.checkpoint_every}), got {config.keep_checkpoint_every}"
         )
     if config.optimizer == "lamb" and config.precision == "float16":
         raise ValueError(
@@ -103,9 +102,8 @@ def check(config: Config) -> None:
         except ImportError as error:
             raise ValueError(
                 "expected tensorflow-addons for --optimizer=lamb, got none installed that loads "
-                f"({error}): pip "
-                "install 'pic_tf[addons]' (Python 3.10 or 3.11; it pins TensorFlow 2.15.1), or use "
-                "lars"
+                f"({error}): pip install 'pic_tf[addons]' (Python 3.10 or 3.11; it pins TensorFlow "
+                "2.15.1), or use lars"
             ) from error
     _check_views(config)
 

@@ -45,8 +45,7 @@ def _check_number(config: Config, num_instances: int) -> None:
     if config.batch_size > num_instances:
         raise ValueError(
             f"expected --batch_size to be at most the number of training images ({num_instances}), "
-            "got "
-            f"{config.batch_size}"
+            f"got {config.batch_size}"
         )
 
 
@@ -54,14 +53,12 @@ def _check_replicas(config: Config, num_replicas: int) -> None:
     if config.batch_size % num_replicas:
         raise ValueError(
             f"expected --batch_size to be a multiple of the {num_replicas} replicas, got "
-            f"{config.batch_size}: use "
-            f"{_nearest(config.batch_size, num_replicas)}"
+            f"{config.batch_size}: use {_nearest(config.batch_size, num_replicas)}"
         )
     if config.jit_compile and num_replicas > 1:
         raise ValueError(
             f"expected --jit_compile=false with {num_replicas} replicas, got true: XLA does not "
-            "compile what crosses "
-            "between them"
+            "compile what crosses between them"
         )
 
 
@@ -111,8 +108,7 @@ def _with_negatives(config: Config, num_replicas: int) -> Config:
     if not config.batch_size <= negatives <= n:
         raise ValueError(
             f"expected --num_negatives between --batch_size ({config.batch_size}) and the number "
-            "of training images "
-            f"({n}), got {negatives}: 0 stands for all"
+            f"of training images ({n}), got {negatives}: 0 stands for all"
         )
     if negatives < 2:
         raise ValueError(
@@ -122,8 +118,7 @@ def _with_negatives(config: Config, num_replicas: int) -> Config:
     if negatives % num_replicas and negatives != n:
         raise ValueError(
             f"expected --num_negatives to be a multiple of the {num_replicas} replicas, got "
-            f"{negatives}: use "
-            f"{_nearest(negatives, num_replicas)}, or 0 for all"
+            f"{negatives}: use {_nearest(negatives, num_replicas)}, or 0 for all"
         )
     return dataclasses.replace(config, num_negatives=negatives)
 
@@ -135,22 +130,20 @@ def _check_store(config: Config, num_replicas: int) -> None:
     if config.num_negatives == config.num_instances:
         raise ValueError(
             "expected --instance_store=device with all images in the soft-max (--num_negatives), "
-            "where no row rests, "
-            f"got {config.instance_store}"
+            f"where no row rests, got {config.instance_store}"
         )
     fewest = config.sliding_windows(num_replicas)[-1]  # the last replica has the fewest rows
     WindowSchedule(fewest, config.num_negatives)  # raises where the window needs all of them
     if config.steps_per_execution > fewest.steps_per_window:
         raise ValueError(
             f"expected --steps_per_execution of at most the {fewest.steps_per_window} steps of a "
-            "window with "
-            f"--instance_store={config.instance_store}, got {config.steps_per_execution}"
+            f"window with --instance_store={config.instance_store}, got "
+            f"{config.steps_per_execution}"
         )
     if config.instance_store == "disk" and config.keep_checkpoint_every:
         raise ValueError(
             "expected --keep_checkpoint_every=0 with --instance_store=disk, got "
-            f"{config.keep_checkpoint_every}: rows "
-            "on disk are kept for the newest checkpoints only"
+            f"{config.keep_checkpoint_every}: rows on disk are kept for the newest checkpoints only"
         )
 
 

@@ -15,31 +15,27 @@ class Data:
     dataset: str = setting(
         "digits",
         "Images to train on: 'digits' (1,500 scans of 8 x 8 pixels that come with scikit-learn), a "
-        "folder of images "
-        "of any nesting, a folder made by tools/pack.py, or tfds:NAME[:SPLIT] (or tfds:FOLDER) as "
-        "prepared by "
-        "TensorFlow Datasets. A folder with train and val inside is split accordingly.",
+        "folder of images of any nesting, a folder made by tools/pack.py, or tfds:NAME[:SPLIT] (or "
+        "tfds:FOLDER) as prepared by TensorFlow Datasets. A folder with train and val inside is "
+        "split accordingly.",
         trajectory=False,  # the folder may move; its images are compared themselves
     )
     eval_dataset: str = setting(
         "",
         "Held-out images for the kNN monitor, in the forms of --dataset (a folder needs one folder "
-        "a class). The "
-        "default '' takes the held-out part of --dataset, if there is one.",
+        "a class). The default '' takes the held-out part of --dataset, if there is one.",
         trajectory=False,
     )
     num_instances: int = setting(
         0,
         "Expected number of training images, N; another number is refused. The default 0 takes the "
-        "number found. With "
-        "this flag --plan_only needs no data.",
+        "number found. With this flag --plan_only needs no data.",
         limit="x >= 0",
     )
     max_broken: float = setting(
         0.01,
         "Largest share of broken images, 0 to 1; more of them end the run. Broken images are left "
-        "out and listed in "
-        "broken_images.csv.",
+        "out and listed in broken_images.csv.",
         limit=_SHARE,
         trajectory=False,
     )
@@ -58,8 +54,7 @@ class Views:
         "",
         "Views of an image in a step, decoded once: COUNTxSIZE@LEAST-LARGEST of each kind, such as "
         "1x160@0.14-1.0,3x96@0.08-0.14 (sides in pixels, areas as shares of the image). The "
-        "default '' takes one view "
-        "of --image_size and --crop_scale.",
+        "default '' takes one view of --image_size and --crop_scale.",
     )
     small_crops_move_rows: bool = setting(
         False,
@@ -74,8 +69,7 @@ class Views:
     crop_scale: tuple[float, ...] | None = setting(
         None,
         "Least and largest area of a random crop, as shares of the image, 0 to 1. The default is "
-        "that of "
-        "--augmentation.",
+        "that of --augmentation.",
     )
     flip_probability: float | None = setting(
         None,
@@ -85,8 +79,7 @@ class Views:
     jitter: tuple[float, ...] | None = setting(
         None,
         "Strength of the change of brightness, contrast, saturation (each 0 to 1) and hue (0 to "
-        "0.5 turns). The "
-        "default is that of --augmentation.",
+        "0.5 turns). The default is that of --augmentation.",
     )
     jitter_probability: float | None = setting(
         None,
@@ -114,7 +107,6 @@ class Views:
     augment_on: str = setting(
         "device",
         "Place of the augmentation: the device; or the CPUs of the host, for machines whose "
-        "accelerator has no time "
-        "left (four times the bytes go to it).",
+        "accelerator has no time left (four times the bytes go to it).",
         choices=("device", "host"),
     )

@@ -27,8 +27,7 @@ class Order:
     window_size: int | None = setting(
         None,
         f"Images in a window, W, a multiple of --batch_size. The default is {PAPER_WINDOW}, or at "
-        "most half of a "
-        "smaller data set.",
+        "most half of a smaller data set.",
         limit="x >= 1",
     )
     window_stride: int | None = setting(
@@ -39,11 +38,9 @@ class Order:
     virtual_shards: int | None = setting(
         None,
         "Virtual shards of the images, V, each in an order of its own: a window holds the same "
-        "images for every number "
-        "of replicas that divides V, so a run with rows on disk can go on with another number. 0 "
-        "means one shard a "
-        f"replica. The default is {VIRTUAL_SHARDS} where it divides W and S and the replicas "
-        "divide it, else 0.",
+        "images for every number of replicas that divides V, so a run with rows on disk can go on "
+        f"with another number. 0 means one shard a replica. The default is {VIRTUAL_SHARDS} where "
+        "it divides W and S and the replicas divide it, else 0.",
         limit="x >= 0",
     )
     seed: int = setting(
@@ -58,8 +55,7 @@ class Negatives:
     num_negatives: int | None = setting(
         None,
         "Most recent images in the denominator of the soft-max, K. 0 takes all of them (the full "
-        "soft-max). The "
-        f"default is {PAPER_NEGATIVES}, or W / 2 where that is less.",
+        f"soft-max). The default is {PAPER_NEGATIVES}, or W / 2 where that is less.",
         limit="x >= 0",
     )
     temperature: float = setting(0.2, "Temperature of the soft-max, tau.", limit="1e-4 <= x <= 1e6")
@@ -75,23 +71,20 @@ class Negatives:
     min_row_norm: float | None = setting(
         None,
         "Norm floor: rows that return shorter are rescaled to it; 0 turns the floor off. The "
-        "default is 0.01 sqrt(D), "
-        "and 0 for dot products.",
+        "default is 0.01 sqrt(D), and 0 for dot products.",
         limit="0 <= x <= 1e6",
     )
     instance_store: str = setting(
         "device",
         "Place of resting rows: all of them on the device; or there those of the window and two "
-        "strides, and all "
-        "others on disk.",
+        "strides, and all others on disk.",
         choices=INSTANCE_STORES,
         trajectory=False,
     )
     rows_dir: str = setting(
         "",
         "Folder for rows with --instance_store=disk, on each worker's own disk; a folder in memory "
-        "such as /dev/shm "
-        "will do. The default '' takes the folder 'rows' in --output_dir.",
+        "such as /dev/shm will do. The default '' takes the folder 'rows' in --output_dir.",
         trajectory=False,
     )
 
@@ -138,8 +131,8 @@ class Optimisation:
     optimizer: str = setting(
         "sgd",
         "Optimizer of the backbone: the paper's sgd, or lars or lamb for large batches. Head and "
-        "rows are always moved "
-        "by sgd. lamb needs pip install 'pic_tf[addons]' (Python 3.10 or 3.11).",
+        "rows are always moved by sgd. lamb needs pip install 'pic_tf[addons]' (Python 3.10 or "
+        "3.11).",
         choices=OPTIMIZERS,
     )
     learning_rate: float = setting(

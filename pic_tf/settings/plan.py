@@ -73,8 +73,7 @@ def describe(
         (
             "learning rate",
             f"{peak_learning_rate(config):g} after {config.warmup_epochs:g} epochs of warm-up, "
-            "cosine to "
-            f"{config.final_learning_rate:g}; momentum {config.momentum:g}, weight decay "
+            f"cosine to {config.final_learning_rate:g}; momentum {config.momentum:g}, weight decay "
             f"{config.weight_decay:g}",
         ),
         *([("", _of_backbone(config))] if config.optimizer != "sgd" else []),
@@ -151,15 +150,13 @@ def _norm_floor(config: Config) -> list[str]:
     least, mean = shrinking(config)
     lines = [
         f"{setting}; a rest of about {rest:,.0f} steps leaves a row {least:.3g} of its norm at the "
-        "peak rate, "
-        f"{mean:.3g} on average"
+        f"peak rate, {mean:.3g} on average"
     ]
     if floor:
         new = default_floor(config.embedding_dim, "cosine")
         lines.append(
             f"it lifts rows that left with less than {_ratio(floor, least)} at the peak rate, "
-            f"{_ratio(floor, mean)} on "
-            f"average; a new row has {new:.4g}"
+            f"{_ratio(floor, mean)} on average; a new row has {new:.4g}"
         )
     return lines
 

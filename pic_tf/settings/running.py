@@ -16,8 +16,7 @@ class Devices:
     strategy: str = setting(
         "auto",
         "Devices to train on: none (one device), mirrored (all GPUs of this machine), multi_worker "
-        "(several machines, "
-        "from TF_CONFIG or Slurm), tpu, or auto (whatever there is).",
+        "(several machines, from TF_CONFIG or Slurm), tpu, or auto (whatever there is).",
         choices=STRATEGIES,
         trajectory=False,
     )
@@ -81,32 +80,28 @@ class Monitors:
     labelled_dataset: str = setting(
         "",
         "Labelled images for kNN to search and for the linear probe to learn from, in the forms of "
-        "--eval_dataset. The "
-        "default '' takes the training images, if they have labels. The network never learns from "
-        "labels.",
+        "--eval_dataset. The default '' takes the training images, if they have labels. The "
+        "network never learns from labels.",
         trajectory=False,
     )
     probe_batch_size: int = setting(
         0,
         "Labelled images a step for a linear probe, which learns beside the network without "
-        "changing it; 0 turns it "
-        "off. Each image costs a third of a training view.",
+        "changing it; 0 turns it off. Each image costs a third of a training view.",
         limit="x >= 0",
     )
     probe_learning_rate: float = setting(0.1, "Learning rate of the linear probe.", limit=_RATE)
     eval_crop: float = setting(
         0.875,
         "Side of the central crop in evaluations, as a share of the short side, above 0 and up to "
-        "1 (0.875 = 224 / "
-        "256).",
+        "1 (0.875 = 224 / 256).",
         limit="0 < x <= 1",
         trajectory=False,
     )
     on_nan: str = setting(
         "stop",
         "Reaction to a loss or gradient that is not finite: stop with a report, or skip the step. "
-        "In both cases no "
-        "weight is touched by it.",
+        "In both cases no weight is touched by it.",
         choices=("stop", "skip"),
         trajectory=False,
     )

@@ -225,8 +225,8 @@ def _knn_monitor(
             return None
         print(
             "kNN monitor: off, it needs training images in one folder a class (or "
-            "--labelled_dataset) and held-out "
-            "ones likewise (--eval_dataset, or train and val inside --dataset)",
+            "--labelled_dataset) and held-out ones likewise (--eval_dataset, or train and val "
+            "inside --dataset)",
             file=sys.stderr,
         )
         return None

@@ -167,8 +167,7 @@ def _lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
             raise
         raise ConnectionError(
             "expected all workers to train together, lost one: start all again with the same "
-            "command, and training "
-            "goes on from the newest checkpoint"
+            "command, and training goes on from the newest checkpoint"
         ) from error
 
 

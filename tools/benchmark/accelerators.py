@@ -50,12 +50,10 @@ def print_model(training: step_time.Training, accelerator: step_time.Accelerator
         moved = step_time.pic_bytes(count * b, training.embedding_dim, count) / 1e6
         print(
             f"{count:5}{count * b:9,}{time_ms.backbone:10.2f}{time_ms.products:10.2f}"
-            f"{time_ms.collectives:10.2f}"
-            f"{time_ms.gradients:11.2f}{time_ms.total:9.2f}"
+            f"{time_ms.collectives:10.2f}{time_ms.gradients:11.2f}{time_ms.total:9.2f}"
             f"{step_time.images_per_second(training, accelerator, count):12,.0f}"
             f"{step_time.efficiency(training, accelerator, count):12.1%}{time_ms.pic_share:7.1%}"
-            f"{moved:9.1f}"
-            f"{step_time.row_memory(training, count) / 1e6:9,.1f}"
+            f"{moved:9.1f}{step_time.row_memory(training, count) / 1e6:9,.1f}"
         )
     if fits != ACCELERATORS:
         print(f"  other R: K must be a multiple of R and at least B = {b} R")
@@ -73,8 +71,7 @@ def checked_model() -> tuple[step_time.Training, step_time.Accelerator]:
     if values.model_instances < values.num_negatives:
         fail(
             f"expected --model_instances >= --num_negatives ({values.num_negatives}), got "
-            f"{values.model_instances}: "
-            "use fewer negatives"
+            f"{values.model_instances}: use fewer negatives"
         )
     training = step_time.Training(
         values.per_replica_batch,

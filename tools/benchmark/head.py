@@ -144,8 +144,8 @@ def head() -> None:
     full = Variant(f"full soft-max, N = {dense:,}", full_softmax, dense)
     groups = [([products, *ours], values.repeats), ([products, same, full], values.dense_repeats)]
     print(
-        f"head: B {sizes.batch_size}, D {sizes.embedding_dim}, K {sizes.num_negatives}; "
-        f"TensorFlow {tf.__version__}, {os.cpu_count()} CPU cores",
+        f"head: B {sizes.batch_size}, D {sizes.embedding_dim}, K {sizes.num_negatives}; TensorFlow "
+        f"{tf.__version__}, {os.cpu_count()} CPU cores",
         flush=True,
     )
     timings = [in_own_process(take_turns, variants, sizes, rounds) for variants, rounds in groups]

@@ -185,8 +185,7 @@ def input_() -> None:
         if missing:
             print(
                 f"{' and '.join(missing)} left out: pip install torch torchvision albumentations, "
-                "here or in "
-                "an environment that --torch_python names"
+                "here or in an environment that --torch_python names"
             )
         turns |= {name: others.turn(name) for name in others.names}
         print(

@@ -106,9 +106,8 @@ def receive(connection: Connection, count: int) -> tuple[float, float]:
     except (EOFError, ConnectionResetError):
         fail(
             f"expected a process with {count} replicas to live until it is stopped, got its end: "
-            "see above, or, if "
-            "nothing is said there, the system had too little memory: use smaller "
-            "--replica_instances"
+            "see above, or, if nothing is said there, the system had too little memory: use "
+            "smaller --replica_instances"
         )
 
 
@@ -159,8 +158,7 @@ def print_measured(counts: list[int], sizes: Sizes, measured: list[Steps]) -> No
     )
     print(
         f"{'R':>4}{'elapsed ms':>12}{'quartiles':>18}{'CPU ms':>10}{'CPU ms / R':>12}"
-        f"{'to R = 1':>10}"
-        f"{'rows MiB / R':>14}"
+        f"{'to R = 1':>10}{'rows MiB / R':>14}"
     )
     wall, cpu = (
         [float(np.median(getattr(steps, clock))) for steps in measured] for clock in ("wall", "cpu")
@@ -183,10 +181,9 @@ def print_measured(counts: list[int], sizes: Sizes, measured: list[Steps]) -> No
         cores = f" ({os.cpu_count()} cores for {count} replicas)" if count > os.cpu_count() else ""
         print(
             f"R = {count}: CPU per replica x R / CPU at R = 1: {product:.2f} (1.0 is perfect, "
-            "target <= "
-            f"{1 + OVERHEAD:.1f}): {verdict}; elapsed speed-up {wall[base] / wall[i]:.2f} of "
-            f"{count}, by the "
-            f"fastest steps {min(measured[base].wall) / min(measured[i].wall):.2f}{cores}"
+            f"target <= {1 + OVERHEAD:.1f}): {verdict}; elapsed speed-up "
+            f"{wall[base] / wall[i]:.2f} of {count}, by the fastest steps "
+            f"{min(measured[base].wall) / min(measured[i].wall):.2f}{cores}"
         )
 
 
@@ -201,8 +198,7 @@ def checked_counts() -> list[int]:
         counts = []
     if 1 not in counts or min(counts) < 1:
         fail(
-            "expected --replicas to be whole numbers from 1 with commas between, 1 among them, "
-            "got "
+            "expected --replicas to be whole numbers from 1 with commas between, 1 among them, got "
             f"{','.join(values.replicas)!r}: use for example 1,2,4"
         )
     multiple = math.lcm(*counts)

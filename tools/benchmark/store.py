@@ -134,8 +134,7 @@ def store() -> None:
     kinds += [("device", n) for _, n in kinds if n <= values.store_most_in_memory]
     print(
         f"store: B {sizes.batch_size}, D {sizes.embedding_dim}, K {sizes.num_negatives}; "
-        f"TensorFlow {tf.__version__}, "
-        f"{os.cpu_count()} CPU cores"
+        f"TensorFlow {tf.__version__}, {os.cpu_count()} CPU cores"
     )
     try:
         merged: dict[tuple, Costs] = {}

@@ -60,8 +60,7 @@ def print_table(found: dict[tuple, Costs], sizes: Sizes, backbone_ms: float) -> 
         turn, cpu = (np.median(x) if x else 0.0 for x in (of.turn, of.turn_cpu))
         print(
             f"{of.name:26}{of.window:9,}{middle:9.1f}{f'{low:.1f} .. {high:.1f}':>18}{turn:9.1f}"
-            f"{cpu:7.0f}"
-            f"{of.mean_step(b):9.1f}{as_text(of.moved):>10}{of.resident / 2**20:8,.0f}"
+            f"{cpu:7.0f}{of.mean_step(b):9.1f}{as_text(of.moved):>10}{of.resident / 2**20:8,.0f}"
         )
     print(
         "turn: what training waits where the window moves on, once in W / B steps; CPU: of all "
@@ -90,8 +89,7 @@ def print_table(found: dict[tuple, Costs], sizes: Sizes, backbone_ms: float) -> 
             hidden = (backbone_ms + beside.mean_step(b)) / (backbone_ms + of.mean_step(b))
             print(
                 f"disk / device, N = {count:,}: {alone:.3f}, with a backbone of {backbone_ms:g} ms "
-                f"{hidden:.3f}, "
-                f"target <= {OVERHEAD}: {'met' if hidden <= OVERHEAD else 'NOT met'}"
+                f"{hidden:.3f}, target <= {OVERHEAD}: {'met' if hidden <= OVERHEAD else 'NOT met'}"
             )
 
 

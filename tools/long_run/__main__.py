@@ -69,9 +69,8 @@ def define_flags() -> None:
         "shrink",
         4e-21,
         "Share of its norm that a row has left after its rest, which --plan_only of a training run "
-        "prints: at the "
-        "paper's settings 0.58 on average and 0.34 at the peak rate for 1.28e6 images, 4e-21 and "
-        "2e-41 for 1e8.",
+        "prints: at the paper's settings 0.58 on average and 0.34 at the peak rate for 1.28e6 "
+        "images, 4e-21 and 2e-41 for 1e8.",
         lower_bound=5e-324,
         upper_bound=0.999,
     )
@@ -79,8 +78,7 @@ def define_flags() -> None:
         "floors",
         ["default", "0", "1e-18"],
         "Norm floors to compare: 0 for none, 'default' for that of training, 1e-18 for the "
-        "shortest row that float32 "
-        "can normalise.",
+        "shortest row that float32 can normalise.",
     )
     flags.DEFINE_integer("seed", 0, "Seed of images, views, order and weights.", lower_bound=0)
     flags.DEFINE_string("output", "row_norms.png", "PNG file to draw the norms and accuracies in.")
@@ -101,11 +99,10 @@ def main() -> None:
     problem = Problem(config, values.sweeps, values.shrink, values.noise)
     print(
         f"N {config.num_instances:,}, W {config.window_size}, S {config.window_stride}, B "
-        f"{config.batch_size}, "
-        f"K {config.num_negatives}, D {config.embedding_dim}; {problem.sweeps} sweeps of "
-        f"{problem.steps_per_sweep:,} steps; a rest of {resting_steps(config):,.0f} steps leaves a "
-        "row "
-        f"{problem.shrink:g} of its norm (weight decay {problem.row_decay:.3g})",
+        f"{config.batch_size}, K {config.num_negatives}, D {config.embedding_dim}; "
+        f"{problem.sweeps} sweeps of {problem.steps_per_sweep:,} steps; a rest of "
+        f"{resting_steps(config):,.0f} steps leaves a row {problem.shrink:g} of its norm (weight "
+        f"decay {problem.row_decay:.3g})",
         flush=True,
     )
     total = len(floors) * problem.sweeps * problem.steps_per_sweep

@@ -52,8 +52,7 @@ def conclusion(arms: dict[str, list[Measurement]], problem: Problem) -> str:
         m = in_sweep(measurements, problem.sweeps - 1)
         parts.append(
             f"with {name} {m.own_row:.1%} find their own row and {m.own_image:.1%} their own "
-            "image, 99 % of norms are "
-            f"below {np.percentile(m.norms, 99):.3g}"
+            f"image, 99 % of norms are below {np.percentile(m.norms, 99):.3g}"
         )
     broken = max(m.broken for measurements in arms.values() for m in measurements)
     return (

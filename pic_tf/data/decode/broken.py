@@ -101,8 +101,8 @@ class BrokenImages:
             see = f"see {self.path}, " if self.path else ""
             raise ValueError(
                 f"expected at most {max_fraction:.3%} of the {len(self._source):,} images to be "
-                "broken (--max_broken), "
-                f"got {count:,}{first}: {see}remove or replace them, or allow more"
+                f"broken (--max_broken), got {count:,}{first}: {see}remove or replace them, or "
+                "allow more"
             )
 
     def new(self) -> list[str]:

@@ -167,8 +167,7 @@ def _labels(path: pathlib.Path) -> dict[str, str]:
         if not (name and label.isascii() and label.isdigit()) or labels.get(name, label) != label:
             raise ValueError(
                 f"expected NAME<tab>NUMBER in line {number} of {str(path)!r}, each name once, got "
-                f"{line[:80]!r}: "
-                "correct the list"
+                f"{line[:80]!r}: correct the list"
             )
         labels[name] = label
     return {name: str(int(label)) for name, label in labels.items()}

@@ -150,9 +150,8 @@ def _so_far(folder: pathlib.Path, short_side: int, quality: int) -> tuple[Descri
         if (description.short_side, description.quality) != (short_side, quality):
             raise ValueError(
                 f"expected --short_side={description.short_side} --quality={description.quality}, "
-                "by which "
-                f"{str(folder)!r} was packed, got {short_side} and {quality}: name those, or "
-                "another --output"
+                f"by which {str(folder)!r} was packed, got {short_side} and {quality}: name those, "
+                "or another --output"
             )
     known = {pathlib.Path(shard.file).stem for shard in description.shards}
     for path in folder.iterdir():

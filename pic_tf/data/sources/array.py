@@ -33,8 +33,7 @@ class ArraySource:
         if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8 or not len(images):
             raise ValueError(
                 f"expected images uint8 [N, H, W, 3] with N >= 1, got {images.dtype} "
-                f"{list(images.shape)}: "
-                "repeat a gray channel three times and scale to 0..255"
+                f"{list(images.shape)}: repeat a gray channel three times and scale to 0..255"
             )
         if self.labels is not None and np.shape(self.labels) != (len(images),):
             raise ValueError(

@@ -24,8 +24,7 @@ def class_numbers(found: Iterable[str], class_names: Sequence[str], images: str)
         if name not in numbers:
             raise ValueError(
                 f"expected the classes in {images!r} to be among the training set's "
-                f"{len(class_names)}, got {name!r} "
-                "besides: name the classes alike"
+                f"{len(class_names)}, got {name!r} besides: name the classes alike"
             )
     return numbers
 

@@ -130,10 +130,8 @@ def _check_first_bytes(root: pathlib.Path, paths: list[str], seed: int, max_brok
         path, head = others[0]
         raise ValueError(
             f"expected a JPEG or PNG image in {str(root / path)!r}, got a file that starts with "
-            f"{head!r}, as "
-            f"{len(others):,} of {len(checked):,} do not begin as images: remove or replace them, "
-            "or allow more "
-            "(--max_broken)"
+            f"{head!r}, as {len(others):,} of {len(checked):,} do not begin as images: remove or "
+            "replace them, or allow more (--max_broken)"
         )
 
 

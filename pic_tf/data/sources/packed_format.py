@@ -125,8 +125,7 @@ def read_description(folder: pathlib.Path) -> Description:
         ) from error
     raise ValueError(
         f"expected format {_FORMAT} in {str(path)!r}, got {found!r}: read it with the release of "
-        "pic_tf that packed "
-        "it, or pack again into another folder"
+        "pic_tf that packed it, or pack again into another folder"
     )
 
 
@@ -224,8 +223,7 @@ def damaged(folder: str | os.PathLike, expected: str, got: str) -> ValueError:
     """The error for a data set that is not as it was packed."""
     return ValueError(
         f"expected {expected} in the packed data set {str(folder)!r}, got {got}: restore it, or "
-        "pack again into "
-        "another folder"
+        "pack again into another folder"
     )
 
 

@@ -139,7 +139,6 @@ def _allow_open_files(count: int) -> None:
     if hard < count + _OTHER_FILES:
         raise ValueError(
             f"expected to be allowed {count + _OTHER_FILES} open files for a data set in {count}, "
-            "got a limit of "
-            f"{hard}: raise it with `ulimit -n {count + _OTHER_FILES}`"
+            f"got a limit of {hard}: raise it with `ulimit -n {count + _OTHER_FILES}`"
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft + count, hard), hard))

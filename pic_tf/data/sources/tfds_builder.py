@@ -65,16 +65,16 @@ def _builder(name: str) -> Any:
             f"expected {name!r} prepared in {places}, got nothing there: set TFDS_DATA_DIR to "
             "where it is, or "
             'prepare it with `pip install importlib_resources` and `python -c "import '
-            "tensorflow_datasets as tfds; "
-            f"tfds.builder({name!r}, file_format='array_record').download_and_prepare()\"`"
+            f"tensorflow_datasets as tfds; tfds.builder({name!r}, "
+            "file_format='array_record').download_and_prepare()\"`"
         )
     close = difflib.get_close_matches(plain, known) or [
         "https://www.tensorflow.org/datasets/catalog"
     ]
     raise ValueError(
         f"expected a data set that TensorFlow Datasets knows, one prepared in {places}, or a "
-        "folder with a "
-        f"dataset_info.json, such as /data/cifar10/3.0.2, got {name!r}: see {', '.join(close)}"
+        f"folder with a dataset_info.json, such as /data/cifar10/3.0.2, got {name!r}: see "
+        f"{', '.join(close)}"
     )
 
 
@@ -96,10 +96,8 @@ def array_record_builder(name: str) -> Any:
     ):  # tfds 4.9.10 imports what pip brings here and below, but does not require it
         raise ValueError(
             f"expected {name!r} in ArrayRecord files, got {', '.join(sorted(formats))} in "
-            f"{folder!r}: convert it with "
-            "`pip install apache-beam mlcroissant` and `tfds convert_format "
-            f"--dataset_version_dir={folder} "
-            "--out_file_format=array_record`"
+            f"{folder!r}: convert it with `pip install apache-beam mlcroissant` and `tfds "
+            f"convert_format --dataset_version_dir={folder} --out_file_format=array_record`"
         )
     info.set_file_format("array_record", override=True, override_if_initialized=True)
     return builder
@@ -152,8 +150,7 @@ def image_feature(features: Mapping[str, Any], name: str) -> str:
         )
         raise ValueError(
             f"expected one Image in the records of {name!r}, or one that is called 'image', got "
-            f"{got}: choose another "
-            "data set, or another configuration of it"
+            f"{got}: choose another data set, or another configuration of it"
         )
     dtype = np.dtype(features[image].np_dtype)
     if not np.issubdtype(

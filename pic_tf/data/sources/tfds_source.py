@@ -116,8 +116,7 @@ def open_tfds(name: str, split: str | None = None, class_names: tuple[str, ...] 
         )
         raise ValueError(
             f"expected JPEG or PNG images in {source.feature!r} of {name!r}, got {got} in "
-            f"{source.path(0)!r}: "
-            f"{pack if gif else 'choose another data set'}"
+            f"{source.path(0)!r}: {pack if gif else 'choose another data set'}"
         )
     return source
 

@@ -70,8 +70,7 @@ class Blocks:
         except Exception as error:  # what zipfile and numpy make of a damaged file has many names
             raise ValueError(
                 f"expected a block of rows in {str(path)!r}, got none that can be read ({error}): "
-                "bring it back from a "
-                "copy, or begin anew with another --output_dir"
+                "bring it back from a copy, or begin anew with another --output_dir"
             ) from error
 
     def sync(self) -> None:

@@ -47,9 +47,8 @@ class WindowSchedule:
             needed = (self.rows_on_device + order.own_stride) * order.num_replicas
             raise ValueError(
                 f"expected at least {needed:,} instances for rows on disk (window, "
-                f"{self.behind + 2} "
-                f"strides), got {order.num_instances:,}: use --instance_store=device, or smaller "
-                "windows"
+                f"{self.behind + 2} strides), got {order.num_instances:,}: use "
+                "--instance_store=device, or smaller windows"
             )
 
     @property
