@@ -1,6 +1,7 @@
 """Whole runs: plan, interruption and resuming, export."""
 
 import dataclasses
+import functools
 import pathlib
 import re
 import shutil
@@ -28,6 +29,7 @@ from tests.short_runs import (
 )
 
 pytestmark = pytest.mark.usefixtures("shallow_networks")
+built_once = functools.cache(networks.resnet)
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 
 
@@ -119,7 +121,8 @@ def test_export_needs_neither_rows_nor_room_for_them(uninterrupted, tmp_path, mo
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("in1k_*.flags")), ids=lambda path: path.stem)
-def test_imagenet_recipes_print_their_plan_without_data(path):
+def test_imagenet_recipes_print_their_plan_without_data(path, monkeypatch):
+    monkeypatch.setattr(networks, "resnet", built_once)  # they all have the same
     settings, images = open_data.open_data(flag_files.from_flagfile(str(path)), plan_only=True)
     assert images is None
     text = networks.describe(settings, ONE)

@@ -1,6 +1,5 @@
 """The first command of a newcomer: it trains, learns and leaves what it promises."""
 
-import os
 import pathlib
 import re
 import signal
@@ -74,35 +73,6 @@ def test_interrupted_by_the_keyboard_it_says_how_to_go_on(tmp_path):
     ended = command(*arguments)
     assert ended.returncode == 0 and "resuming from step" in ended.stdout
     assert [row["step"] for row in read_metrics(tmp_path / "metrics.csv")] == ["23", "46", "69", "92"]
-
-
-@pytest.mark.parametrize(
-    "make, sentence",
-    [
-        (lambda path: path.mkdir(), r"error: expected images \(.jpg, .*\) in '.*', got none: check the path"),
-        (lambda path: None, "error: expected a folder of images at '.*', got nothing there: check the path"),
-        (
-            lambda path: text_named_jpg(path),
-            "error: expected a JPEG or PNG image in '.*a.jpg', got a file that",
-        ),
-    ],
-)
-def test_wrong_folders_end_with_one_sentence(tmp_path, make, sentence):
-    make(tmp_path / "images")
-    ended = command(
-        "pic_tf.train",
-        f"--flagfile={CONFIGS / 'quickstart.flags'}",
-        f"--dataset={tmp_path / 'images'}",
-        f"--output_dir={tmp_path / 'run'}",
-    )
-    assert ended.returncode == 1
-    assert re.fullmatch(sentence + r"[^\n]*\n", ended.stderr), ended.stderr
-    assert not os.path.exists(tmp_path / "run")
-
-
-def text_named_jpg(folder):
-    folder.mkdir()
-    (folder / "a.jpg").write_text("this is no picture")
 
 
 def test_help_explains_every_flag():

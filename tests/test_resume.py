@@ -70,26 +70,22 @@ def test_what_is_left_open_stays_as_it_was(uninterrupted):
     assert resumed == open_data.open_data(uninterrupted)[0]
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda path: (path / "weights.npy").unlink(),
-        lambda path: (path / "SHA256SUMS").unlink(),
-        lambda path: os.truncate(path / "momentum.npy", 1000),
-        lambda path: flip_a_bit(path / "variables.npz"),
-    ],
-    ids="missing unfinished truncated flipped".split(),
-)
-def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_used(uninterrupted, tmp_path, capsys, damage):
-    shutil.copytree(uninterrupted.output_dir, tmp_path / "run")
-    settings = dataclasses.replace(uninterrupted, output_dir=str(tmp_path / "run"))
-    good, newest = checkpoint_files.states(tmp_path / "run" / "checkpoints").values()
-    damage(newest)
+def test_damaged_checkpoints_are_set_aside_and_the_one_before_them_used(uninterrupted, tmp_path, capsys):
+    """A file missing, an unfinished one, one cut, a bit flipped: one after another, the newest last."""
+    settings = dataclasses.replace(uninterrupted, epochs=5, knn_every=5, checkpoint_every=1, keep_checkpoints=5)
+    settings = dataclasses.replace(settings, output_dir=str(tmp_path / "whole"))
     assert run(settings).finished
+    shutil.copytree(tmp_path / "whole", tmp_path / "run")
+    good, missing, unfinished, cut, flipped = checkpoint_files.states(tmp_path / "run" / "checkpoints").values()
+    (missing / "weights.npy").unlink()
+    (unfinished / "SHA256SUMS").unlink()
+    os.truncate(cut / "momentum.npy", 1000)
+    flip_a_bit(flipped / "variables.npz")
+    assert run(dataclasses.replace(settings, output_dir=str(tmp_path / "run"))).finished
     said = capsys.readouterr()
-    assert "damaged checkpoint: " in said.err and f"resuming from step 46 of 69 ({good})" in said.out
-    assert newest.with_suffix(".damaged").is_dir()
-    assert_same_run(tmp_path / "run", uninterrupted.output_dir)
+    assert said.err.count("damaged checkpoint: ") == 4 and f"resuming from step 23 of 115 ({good})" in said.out
+    assert all(path.with_suffix(".damaged").is_dir() for path in (missing, unfinished, cut, flipped))
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 
 def test_no_good_checkpoint_left(uninterrupted, tmp_path):

@@ -105,10 +105,9 @@ def test_blocks_that_no_state_needs_are_deleted(on_device, tmp_path):
     assert first > 1 and names == [f"block-{number:012d}.npz" for number in range(first, 92 // 4 - 1)]
 
 
-def test_out_of_the_blocks_into_one_checkpoint(on_device, stopped_on_disk, tmp_path, monkeypatch):
+def test_out_of_the_blocks_into_one_checkpoint(on_device, stopped_on_disk, tmp_path):
     collect_rows.collect(stopped_on_disk.output_dir, str(tmp_path / "new"))
     assert {path.name for path in (tmp_path / "new").iterdir()} == {"checkpoints", "flags.txt"}
-    monkeypatch.undo()  # no more signals
     assert run(dataclasses.replace(stopped_on_disk, instance_store="device", output_dir=str(tmp_path / "new"))).finished
     assert_same(tmp_path / "new", on_device[1])
     with pytest.raises(ValueError, match=r"^expected a new folder as --output, got '.*new', in which something is"):
@@ -117,21 +116,32 @@ def test_out_of_the_blocks_into_one_checkpoint(on_device, stopped_on_disk, tmp_p
         ValueError, match=r"^expected a run with --instance_store=disk and a checkpoint at '.*', got none"
     ):
         collect_rows.collect(on_device[0].output_dir, str(tmp_path / "other"))
-    shutil.rmtree(pathlib.Path(stopped_on_disk.output_dir) / "rows")
+    rows = pathlib.Path(stopped_on_disk.output_dir) / "rows"
+    shutil.rmtree(rows)
     with pytest.raises(
         ValueError,
         match=r"^expected the blocks that step 85 needs, of all replicas, in .*, got 8 too few, such as number 12 in",
     ):
-        collect_rows.collect(stopped_on_disk.output_dir, str(tmp_path / "other"))
+        collect_rows.collect(stopped_on_disk.output_dir, str(tmp_path / "other"), str(rows))
+
+
+@pytest.fixture(scope="module")
+def stopped_once(on_device, tmp_path_factory):
+    """Settings of a run with rows on disk that was stopped; its folder stays as it is."""
+    settings = dataclasses.replace(
+        on_device[0], instance_store="disk", output_dir=str(tmp_path_factory.mktemp("stopped") / "run")
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        signals_after(patch, 85)
+        assert not run(settings).finished
+    return settings
 
 
 @pytest.fixture
-def stopped_on_disk(on_device, tmp_path, monkeypatch):
-    """Settings of a run with rows on disk that was stopped."""
-    settings = dataclasses.replace(on_device[0], instance_store="disk", output_dir=str(tmp_path / "run"))
-    signals_after(monkeypatch, 85)
-    assert not run(settings).finished
-    return settings
+def stopped_on_disk(stopped_once, tmp_path):
+    """The same in a folder of the test's own."""
+    shutil.copytree(stopped_once.output_dir, tmp_path / "run")
+    return dataclasses.replace(stopped_once, output_dir=str(tmp_path / "run"))
 
 
 def test_a_state_without_its_blocks_is_one_sentence(stopped_on_disk):
