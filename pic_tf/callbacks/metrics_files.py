@@ -17,8 +17,9 @@ COLUMNS += "learning_rate images_per_second knn probe".split()
 
 
 class MetricsFile(keras.callbacks.Callback):
-    """Write metrics.csv, one row an epoch. The file is replaced as a whole, so it is never
-    half-written.
+    """Write metrics.csv, one row an epoch.
+
+    The file is replaced as a whole, so it is never half-written.
 
     Args:
       path: the file; rows that are there already stay.
@@ -52,8 +53,9 @@ def last_figures(path: pathlib.Path, names: Sequence[str]) -> dict[str, float]:
 
 
 class RowHealth(keras.callbacks.Callback):
-    """Add `row_norms` and `row_gaps` to the logs: [m, 3] of (from, to, count), over the epoch and
-    all replicas.
+    """Add histograms `row_norms` and `row_gaps` to the logs: [m, 3] of (from, to, count).
+
+    They are those of the epoch and of all replicas.
 
     With several workers each needs it, since all take part in the sum.
     """
@@ -64,8 +66,7 @@ class RowHealth(keras.callbacks.Callback):
 
 
 class EventFiles(keras.callbacks.Callback):
-    """Write TensorBoard event files: every number of metrics.csv against the step, and histograms
-    of `RowHealth`.
+    """Write TensorBoard event files: numbers of metrics.csv, histograms of `RowHealth`.
 
     Args:
       directory: folder to write to.

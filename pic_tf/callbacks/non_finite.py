@@ -88,9 +88,7 @@ class NonFiniteReport(keras.callbacks.Callback):
         )
 
     def _report(self, step: int, skipped: int) -> pathlib.Path:
-        """Write the batch, its images and row norms of a skipped step; every worker has to call
-        it.
-        """
+        """Write batch, images and row norms of a skipped step; every worker has to call it."""
         strategy = self.model.distribute_strategy
         count = strategy.num_replicas_in_sync
         parts = [next(iter(self._batches(replica, step, step + 1))) for replica in range(count)]

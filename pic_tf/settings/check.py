@@ -11,9 +11,9 @@ from pic_tf.settings.config import Config
 from pic_tf.settings.setting import kind_of, within
 
 _LARGEST_VIEW, _MOST_VIEWS = 8192, 64  # pixels, views of an image in a step
-# What a flag file would not give back (a line break would even begin another flag), or no terminal
-# should be sent: control characters, separators of lines, bytes that are not UTF-8; blanks at the
-# end.
+# No flag file would give these characters back (a line break would even begin another flag), and no
+# terminal should get them: control characters, separators of lines, bytes that are not UTF-8;
+# blanks at the end.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]|\\s$")
 _LARGEST = 2**32 - 1  # of any whole number: NumPy takes no larger seed
 
@@ -28,11 +28,8 @@ def check_ranges(settings: Any) -> None:
       ValueError: for a setting out of its range.
     """
     for field in dataclasses.fields(settings):
-        value, limit, choices = (
-            getattr(settings, field.name),
-            field.metadata["limit"],
-            field.metadata["choices"],
-        )
+        value = getattr(settings, field.name)
+        limit, choices = field.metadata["limit"], field.metadata["choices"]
         if value is not None and not within(limit, value):
             raise ValueError(
                 "expected "

@@ -13,8 +13,9 @@ from pic_tf.settings.running import Devices, Files, Monitors
 
 @dataclasses.dataclass(frozen=True)
 class Config(Files, Monitors, Devices, Optimisation, Views, Model, Negatives, Order, Data):
-    """Settings of one run. The defaults are the paper's ImageNet recipe; None means "chosen for
-    the data set".
+    """Settings of one run.
+
+    The defaults are the paper's ImageNet recipe; None means "chosen for the data set".
     """
 
     # A newcomer's flags.
@@ -34,16 +35,23 @@ class Config(Files, Monitors, Devices, Optimisation, Views, Model, Negatives, Or
 
     def sliding_windows(self, num_replicas: int = 1) -> list[SlidingWindow]:
         """Make the order of visits of each replica; of a resolved configuration."""
-        n, b, w, s = self.num_instances, self.batch_size, self.window_size, self.window_stride
         return [
-            SlidingWindow(n, b, w, s, self.seed, replica, num_replicas, self.virtual_shards)
+            SlidingWindow(
+                self.num_instances,
+                self.batch_size,
+                self.window_size,
+                self.window_stride,
+                self.seed,
+                replica,
+                num_replicas,
+                self.virtual_shards,
+            )
             for replica in range(num_replicas)
         ]
 
     def preset(self) -> Preset:
         """Fill the numbers of --augmentation in where no flag gives others."""
         published = dataclasses.asdict(PRESETS[self.augmentation]())
-        given = {name: getattr(self, name) for name in published}
-        return Preset(
-            **(published | {name: value for name, value in given.items() if value is not None})
-        )
+        flags = {name: getattr(self, name) for name in published}
+        given = {name: value for name, value in flags.items() if value is not None}
+        return Preset(**(published | given))

@@ -14,8 +14,7 @@ def resolve(config: Config, num_instances: int, num_replicas: int = 1) -> Config
 
     Args:
       config: the configuration.
-      num_instances: N, number of training images found, or expected where there are none to look
-        at.
+      num_instances: N, number of training images, found or expected.
       num_replicas: R.
 
     Returns:
@@ -152,18 +151,16 @@ def _with_embedding(config: Config) -> Config:
     dim = config.embedding_dim
     if config.head == "none":
         dim = config.width * (32 if config.depth >= 50 else 8)
+    floor, warmup = config.min_row_norm, config.warmup_epochs
     return dataclasses.replace(
         config,
         embedding_dim=dim,
-        min_row_norm=default_floor(dim, config.similarity)
-        if config.min_row_norm is None
-        else config.min_row_norm,
-        warmup_epochs=config.epochs / 40 if config.warmup_epochs is None else config.warmup_epochs,
+        min_row_norm=default_floor(dim, config.similarity) if floor is None else floor,
+        warmup_epochs=config.epochs / 40 if warmup is None else warmup,
     )
 
 
 def _nearest(value: int, divisor: int) -> str:
     """Name the multiples of `divisor` on both sides of `value`."""
-    return " or ".join(
-        str(x) for x in (value // divisor * divisor, (value // divisor + 1) * divisor) if x
-    )
+    below = value // divisor * divisor
+    return " or ".join(str(x) for x in (below, below + divisor) if x)

@@ -16,9 +16,7 @@ flags.disclaim_key_flags()
 
 
 def define_flags(values: flags.FlagValues = flags.FLAGS, settings: type = Config) -> None:
-    """Define one absl flag in `values` for every field of `Config`, or of another dataclass of
-    settings.
-    """
+    """Define one absl flag in `values` for every field of a dataclass of settings."""
     define = {
         int: flags.DEFINE_integer,
         float: flags.DEFINE_float,

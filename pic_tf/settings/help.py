@@ -27,20 +27,13 @@ def help_text(settings: type, values: flags.FlagValues = flags.FLAGS) -> str:
     of_settings = {field.name for field in dataclasses.fields(settings)}
     sections.append(("This command.", [*sorted(own - of_settings), "flagfile"]))
     document = (sys.modules["__main__"].__doc__ or "").strip()
-    return (
-        "\n\n".join(
-            [document, *(_section(title, names, values) for title, names in sections if names)]
-        )
-        + "\n"
-    )
+    texts = [_section(title, names, values) for title, names in sections if names]
+    return "\n\n".join([document, *texts]) + "\n"
 
 
 def _own_fields(topic: type, without: tuple[str, ...]) -> list[str]:
-    return [
-        name
-        for name in inspect.get_annotations(topic)
-        if name not in without and not name.isupper()
-    ]
+    names = inspect.get_annotations(topic)
+    return [name for name in names if name not in without and not name.isupper()]
 
 
 def _section(title: str, names: list[str], values: flags.FlagValues) -> str:

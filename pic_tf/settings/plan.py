@@ -37,69 +37,81 @@ def describe(
     Returns:
       Lines to print.
     """
-    n, w, s, b = config.num_instances, config.window_size, config.window_stride, config.batch_size
-    k = config.num_negatives
+    sections = {
+        "images": [f"{config.num_instances:,} from {config.dataset}"],
+        "views": _views(config),
+        "length": [_length(config)],
+        "order": _order(config),
+        "negatives K": [_negatives(config)],
+        "backbone": [
+            f"{config.backbone}, {config.stem} stem, width {config.width}: {_trainable(backbone)}"
+        ],
+        "head": [f"{config.head} to D = {config.embedding_dim}: {_trainable(head)}"],
+        "learning rate": _learning_rate(config),
+        "devices": [f"{devices}, {config.precision}{', compiled by XLA' * config.jit_compile}"],
+        "norm floor": _norm_floor(config),
+        "memory": _memory(memory(config, backbone, head, num_replicas), num_replicas),
+        "rows": _resting_rows(config),
+        "output": [
+            config.output_dir,
+            _checkpoints(config, checkpoint_size(config, backbone, head, num_replicas)),
+        ],
+    }
+    return "\n".join(
+        f"{name if i == 0 else '':<14} {line}"
+        for name, lines in sections.items()
+        for i, line in enumerate(lines)
+    )
+
+
+def _length(config: Config) -> str:
+    """Describe the length of a run."""
     steps, per_epoch = total_steps(config), steps_per_epoch(config)
+    batch = f"{config.batch_size:,} images"
+    return f"{config.epochs:,} epochs x {per_epoch:,} steps of {batch} = {steps:,} steps"
+
+
+def _order(config: Config) -> list[str]:
+    """Describe the order of visits, and the visits of an image."""
+    n, w, s = config.num_instances, config.window_size, config.window_stride
     if w == n and s == n:
-        order, visits = "epochs", f"every image comes once in {n:,} views"
-    else:
-        order = f"sliding window, W {w:,}, S {s:,} (majority ratio {1 - s / w:.1%})"
-        order += f", {config.virtual_shards} virtual shards" if config.virtual_shards else ""
-        rest = (n - w + s) / s * w
-        visits = (
-            f"an image comes {w / s:.3g} times, {w:,} views apart, then rests for about "
-            f"{rest:,.0f} views"
-        )
-    negatives = "all (full soft-max)" if k == n else f"{k:,} most recent"
-    parts = memory(config, backbone, head, num_replicas)
+        return ["epochs", f"every image comes once in {n:,} views"]
+    order = f"sliding window, W {w:,}, S {s:,} (majority ratio {1 - s / w:.1%})"
+    if config.virtual_shards:
+        order += f", {config.virtual_shards} virtual shards"
+    times, rest = f"{w / s:.3g} times, {w:,} views apart", f"about {(n - w + s) / s * w:,.0f} views"
+    return [order, f"an image comes {times}, then rests for {rest}"]
+
+
+def _negatives(config: Config) -> str:
+    """Describe the denominator of the soft-max."""
+    k = config.num_negatives
+    negatives = "all (full soft-max)" if k == config.num_instances else f"{k:,} most recent"
+    return f"{negatives}; temperature {config.temperature:g}, {config.similarity}"
+
+
+def _learning_rate(config: Config) -> list[str]:
+    """Describe the learning rate, and an optimizer for the backbone alone."""
+    warmup = f"{config.warmup_epochs:g} epochs of warm-up"
+    schedule = f"{peak_learning_rate(config):g} after {warmup}"
+    schedule += f", cosine to {config.final_learning_rate:g}"
+    sgd = f"momentum {config.momentum:g}, weight decay {config.weight_decay:g}"
+    return [f"{schedule}; {sgd}", *([_of_backbone(config)] if config.optimizer != "sgd" else [])]
+
+
+def _memory(parts: dict[str, int], num_replicas: int) -> list[str]:
+    """Describe the memory of a device."""
+    where = " on each replica" if num_replicas > 1 else ""
+    lines = [f"{as_text(size):>9}  {part}" for part, size in parts.items()]
+    return [*lines, f"{as_text(sum(parts.values())):>9}  in all{where}"]
+
+
+def _checkpoints(config: Config, size: int) -> str:
+    """Describe the checkpoints of a run, each of `size` bytes."""
     kept = f"{config.keep_checkpoints:,} newest"
     if config.keep_checkpoint_every:
         kept += f" and {config.epochs // config.keep_checkpoint_every:,} more"
-    rows = [
-        ("images", f"{n:,} from {config.dataset}"),
-        *[("views" if i == 0 else "", text) for i, text in enumerate(_views(config))],
-        (
-            "length",
-            f"{config.epochs:,} epochs x {per_epoch:,} steps of {b:,} images = {steps:,} steps",
-        ),
-        ("order", order),
-        ("", visits),
-        ("negatives K", f"{negatives}; temperature {config.temperature:g}, {config.similarity}"),
-        (
-            "backbone",
-            f"{config.backbone}, {config.stem} stem, width {config.width}: {_trainable(backbone)}",
-        ),
-        ("head", f"{config.head} to D = {config.embedding_dim}: {_trainable(head)}"),
-        (
-            "learning rate",
-            f"{peak_learning_rate(config):g} after {config.warmup_epochs:g} epochs of warm-up, "
-            f"cosine to {config.final_learning_rate:g}; momentum {config.momentum:g}, weight decay "
-            f"{config.weight_decay:g}",
-        ),
-        *([("", _of_backbone(config))] if config.optimizer != "sgd" else []),
-        (
-            "devices",
-            f"{devices}, {config.precision}" + (", compiled by XLA" if config.jit_compile else ""),
-        ),
-        *[("norm floor" if i == 0 else "", text) for i, text in enumerate(_norm_floor(config))],
-        *[
-            ("memory" if i == 0 else "", f"{as_text(size):>9}  {part}")
-            for i, (part, size) in enumerate(parts.items())
-        ],
-        (
-            "",
-            f"{as_text(sum(parts.values())):>9}  in "
-            f"all{' on each replica' if num_replicas > 1 else ''}",
-        ),
-        *[("rows" if i == 0 else "", line) for i, line in enumerate(_resting_rows(config))],
-        ("output", config.output_dir),
-        (
-            "",
-            f"{kept} checkpoints of "
-            f"{as_text(checkpoint_size(config, backbone, head, num_replicas))}",
-        ),
-    ]
-    return "\n".join(f"{name:<14} {text}" for name, text in rows)
+    return f"{kept} checkpoints of {as_text(size)}"
 
 
 def _resting_rows(config: Config) -> list[str]:

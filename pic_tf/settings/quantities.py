@@ -30,9 +30,7 @@ def peak_learning_rate(config: Config) -> float:
 
 
 def learning_rates(config: Config) -> WarmupCosine:
-    """Make the learning rate of head and rows, and of a backbone without an optimizer of its
-    own.
-    """
+    """Make the learning rate of all that has no optimizer of its own."""
     steps = total_steps(config)
     warmup = min(round(config.warmup_epochs * steps_per_epoch(config)), steps - 1)
     return WarmupCosine(peak_learning_rate(config), steps, warmup, config.final_learning_rate)
@@ -53,12 +51,8 @@ def resting_steps(config: Config) -> float:
     Returns:
       Steps; 0 where K = N, where no row ever leaves.
     """
-    n, w, s, k = (
-        config.num_instances,
-        config.window_size,
-        config.window_stride,
-        config.num_negatives,
-    )
+    n, k = config.num_instances, config.num_negatives
+    w, s = config.window_size, config.window_stride
     return 0.0 if k == n else max((n - w + s) / s * w - k, 0) / config.batch_size
 
 
@@ -143,27 +137,23 @@ def memory(
     Returns:
       Bytes of each part; "activations" is an estimate.
     """
-    n, k, b, d = config.num_instances, config.num_negatives, config.batch_size, config.embedding_dim
+    n, k = config.num_instances, config.num_negatives
+    b, d = config.batch_size, config.embedding_dim
     own_rows, own_slots, own_views = (-(-x // num_replicas) for x in (n, k, b))
     locations = rows_on_device(config, num_replicas)
-    resting = (
-        own_rows * (8 * d + 8) if locations is None else locations * (8 * d + 24)
-    )  # there with row and location
-    row = 2 * d * _FLOAT  # weights and momentum
+    resting = own_rows * (8 * d + 8)
+    if locations is not None:
+        resting = locations * (8 * d + 24)  # with row number and location
+    network = backbone.count_params() + head.count_params()
     activation = _FLOAT if config.precision == "float32" else _FLOAT // 2
+    kept = sum(crop.count * _kept_activations(backbone, crop.size) for crop in config.views())
+    logits = b * total(config.views()) * own_slots
     return {
-        "network (weights, momentum, gradients)": 3
-        * _FLOAT
-        * (backbone.count_params() + head.count_params()),
-        "activations (estimate)": activation
-        * sum(
-            own_views * crop.count * _kept_activations(backbone, crop.size)
-            for crop in config.views()
-        ),
-        "instance ring (weights, momentum, ids)": own_slots * (row + 8),
+        "network (weights, momentum, gradients)": 3 * _FLOAT * network,
+        "activations (estimate)": activation * own_views * kept,
+        "instance ring (weights, momentum, ids)": own_slots * (2 * _FLOAT * d + 8),
         "instance store (weights, momentum, stamps)": 0 if k == n else resting,
-        "soft-max and gradients of the ring": b * total(config.views()) * own_slots * _FLOAT
-        + 3 * own_slots * d * _FLOAT,
+        "soft-max and gradients of the ring": (logits + 3 * own_slots * d) * _FLOAT,
         "product history": 64 * total_steps(config),
     }
 
@@ -171,8 +161,9 @@ def memory(
 def checkpoint_size(
     config: Config, backbone: keras.Model, head: keras.Model, num_replicas: int = 1
 ) -> int:
-    """Add up the bytes of a checkpoint: network, rows (all, or those not on disk), momentum, ring,
-    history.
+    """Add up the bytes of a checkpoint.
+
+    It holds network, rows (all, or those not on disk), momentum, ring and history.
 
     Args:
       config: resolved configuration.
@@ -191,9 +182,7 @@ def checkpoint_size(
 
 
 def _kept_activations(backbone: keras.Model, image_size: int) -> int:
-    """Count the numbers kept of an image for the backward pass: outputs of convolutions and of
-    their followers.
-    """
+    """Count the numbers kept for the backward pass: outputs of convolutions and their followers."""
     shapes: dict[str, tuple] = {}
     kept = 0
     for layer in backbone.layers:

@@ -3,10 +3,12 @@
 import dataclasses
 import pathlib
 import sys
+from collections.abc import Callable
 
 import tensorflow as tf
 import tf_keras as keras
 
+from pic_tf.data.augment import Augmentation
 from pic_tf.data.crops import Crop
 from pic_tf.data.decode.broken import BrokenImages
 from pic_tf.data.presets import augmentation_of
@@ -39,8 +41,7 @@ class Parts:
 
     Attributes:
       model: compiled model.
-      plain_backbone: its backbone once more, on one device and in float32, to be evaluated and
-        exported.
+      plain_backbone: copy of the backbone for evaluation and export, on one device, in float32.
       pager: mover of rows between device and disk; None where all of them are on the device.
       checkpoints: of the model.
       inputs: batches.
@@ -70,8 +71,7 @@ class Parts:
 
 
 def build_model(config: Config, strategy: tf.distribute.Strategy, probe_classes: int = 0) -> PIC:
-    """Build and compile the model of a resolved configuration; its initial weights follow from the
-    seed.
+    """Build and compile the model; its initial weights follow from the seed.
 
     Args:
       config: resolved configuration.
@@ -84,15 +84,13 @@ def build_model(config: Config, strategy: tf.distribute.Strategy, probe_classes:
     keras.utils.set_random_seed(config.seed)
     keras.mixed_precision.set_global_policy(_POLICIES[config.precision])
     augmentation = augmentation_of(config.preset())
-    on_device = config.augment_on == "device"
     rate = quantities.learning_rates(config)
     with strategy.scope():
         backbone = plain_backbone(config)
         probe = None
         if probe_classes:
-            probe = LinearProbe(
-                backbone.output_shape[-1], probe_classes, config.probe_learning_rate
-            )
+            features = backbone.output_shape[-1]
+            probe = LinearProbe(features, probe_classes, config.probe_learning_rate)
         model = PIC(
             backbone,
             num_instances=config.num_instances,
@@ -104,9 +102,7 @@ def build_model(config: Config, strategy: tf.distribute.Strategy, probe_classes:
             similarity=config.similarity,
             weight_correction=config.weight_correction,
             min_row_norm=config.min_row_norm,
-            augment=(lambda groups: tuple(augmentation(*group) for group in groups))
-            if on_device
-            else None,
+            augment=_of_groups(augmentation) if config.augment_on == "device" else None,
             small_crops_move_rows=config.small_crops_move_rows,
             seed=config.seed,
             rows_on_device=quantities.rows_on_device(config, strategy.num_replicas_in_sync),
@@ -120,6 +116,11 @@ def build_model(config: Config, strategy: tf.distribute.Strategy, probe_classes:
         )
     keras.mixed_precision.set_global_policy("float32")
     return model
+
+
+def _of_groups(augmentation: Augmentation) -> Callable[[tuple], tuple[tf.Tensor, ...]]:
+    """Augment groups of (views, random numbers)."""
+    return lambda groups: tuple(augmentation(*group) for group in groups)
 
 
 def _backbone_optimizer(config: Config, rate: WarmupCosine) -> keras.optimizers.Optimizer | None:
@@ -146,8 +147,7 @@ def lamb(rate: WarmupCosine, weight_decay: float) -> keras.optimizers.Optimizer:
 
 
 def build(config: Config, images: Images, strategy: tf.distribute.Strategy) -> Parts:
-    """Build all parts of a run from its configuration, and see that the disk has room for what they
-    write.
+    """Build all parts of a run, and see that the disk has room for their files.
 
     Args:
       config: resolved configuration.
@@ -166,9 +166,8 @@ def build(config: Config, images: Images, strategy: tf.distribute.Strategy) -> P
     rate = quantities.learning_rates(config)
     plain = plain_backbone(config)
     pager = _pager(config, model, strategy)
-    checkpoint_size = quantities.checkpoint_size(
-        config, plain, model.projection, strategy.num_replicas_in_sync
-    )
+    replicas = strategy.num_replicas_in_sync
+    checkpoint_size = quantities.checkpoint_size(config, plain, model.projection, replicas)
     check_room(config, checkpoint_size if chief else 0, pager, strategy)
     return Parts(
         model,

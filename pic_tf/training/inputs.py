@@ -50,15 +50,28 @@ class Inputs:
             augment=self.augment,
         )
 
-    def all_batches(self, replica: int, start_step: int, stop_step: int) -> tf.data.Dataset:
-        """Give the same, each with the batch of the linear probe behind it, if there is a probe."""
+    def of_replica(
+        self, start_step: int, stop_step: int, replica: int, num_replicas: int
+    ) -> tf.data.Dataset:
+        """Give the batches of training, each with the batch of the linear probe, if there is one.
+
+        Args:
+          start_step: first step.
+          stop_step: one past the last step.
+          replica: r.
+          num_replicas: R.
+
+        Returns:
+          Dataset of (groups, instance_ids, weights) or, with a probe, (groups, instance_ids,
+          weights, labelled).
+        """
         batches = self.batches(replica, start_step, stop_step)
         if self.labelled is None:
             return batches
         n, seed = len(self.labelled), self.seed + 1  # other crops than those of training
         of_probe = labelled_batches(
             self.labelled,
-            SlidingWindow(n, self.probe_batch_size, n, n, seed, replica, len(self.orders)),
+            SlidingWindow(n, self.probe_batch_size, n, n, seed, replica, num_replicas),
             crop=self.probe_crop,
             seed=seed,
             start_step=start_step,

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Iterator
 
@@ -99,10 +100,7 @@ def _fit(
             epoch, done = divmod(step, per_epoch)
             stop = (epoch + 1) * per_epoch if done else total
             parts.model.fit(
-                distribute(
-                    strategy,
-                    lambda replica, _, a=step, b=stop: parts.inputs.all_batches(replica, a, b),
-                ),
+                distribute(strategy, functools.partial(parts.inputs.of_replica, step, stop)),
                 initial_epoch=epoch,
                 epochs=stop // per_epoch,
                 steps_per_epoch=per_epoch - done,
@@ -129,13 +127,14 @@ def _fit(
 def _name_unreadable_image(
     parts: Parts, state: CheckpointCallback, error: tf.errors.OpError
 ) -> None:
-    """Look for the image behind an error of the input; save the state and raise ValueError where
-    there is one.
+    """Look for the image behind an error of the input; save the state and name the image.
+
+    Raises:
+      ValueError: where there is such an image.
     """
     first, orders = parts.checkpoints.step, parts.inputs.orders
-    steps = range(
-        first, min(first + _READ_AHEAD, parts.total_steps)
-    )  # the batches that were read ahead
+    # The batches that were read ahead.
+    steps = range(first, min(first + _READ_AHEAD, parts.total_steps))
     ids = (i for t in steps for order in orders for i in order.instance_ids(t).numpy())
     unreadable = find_unreadable(parts.inputs.source, ids)
     if unreadable is None:
@@ -152,9 +151,8 @@ def _finish(config: Config, parts: Parts, output: pathlib.Path) -> None:
     knn = parts.knn
     references = {"raw pixels": knn.raw_pixels, "random init": knn.random_init} if knn else {}
     plot_training(output / METRICS_FILE, output / PICTURE, references)
-    export_trained(
-        config, parts.plain_backbone, output / EXPORT, parts.total_steps, output / METRICS_FILE
-    )
+    metrics = output / METRICS_FILE
+    export_trained(config, parts.plain_backbone, output / EXPORT, parts.total_steps, metrics)
 
 
 @contextlib.contextmanager

@@ -60,10 +60,7 @@ def wire(
         files += [RowHealth(), *([EventFiles(output / TENSORBOARD)] if chief else [])]
     callbacks = [
         ProgressBar(parts.total_steps, start, config.batch_size, chief),
-        parts.pager
-        and PagingCallback(
-            parts.pager, start
-        ),  # the rows of a window come before anything that keeps the state
+        parts.pager and PagingCallback(parts.pager, start),
         BrokenImageReport(parts.inputs.broken, config.max_broken, single_worker),
         non_finite,
         parts.knn,
