@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 import tf_keras as keras
+from tf_keras.optimizers import Optimizer
 
 from pic_tf.instances.batch import unpack
 from pic_tf.instances.classifier import PAPER_NEGATIVES, InstanceClassifier
@@ -15,27 +16,23 @@ from pic_tf.models.probe import LinearProbe
 from pic_tf.models.projection import feature_dim, projection_head
 from pic_tf.optim.checks import check_lazy_sgd, check_loss_scaling
 from pic_tf.optim.lazy_sgd import LazySGD
+from pic_tf.optim.momentum import create_momentum
 from pic_tf.replicas import collectives
-
-Optimizer = keras.optimizers.Optimizer
 
 
 class PIC(keras.Model):
     """Parametric instance classification around any Keras backbone.
 
     One view an image and step, every image its own class: the embedding z of a view must find the
-    weight row of its own instance among the K most recently visited ones (Eq. 1).
+    weight row of its own instance among the K most recently visited ones (Eq. 1). Of several views
+    an image, in groups of different sizes too (multi-crop), the loss is the mean over all views.
 
         model = PIC(backbone, num_instances=len(images))
         model.compile(LazySGD(WarmupCosine(0.06, total_steps)))
         model.fit(batches_of_images_and_instance_ids)
 
-    Several views of an image may come in a step, in groups of different sizes too (multi-crop); the
-    loss is then the mean over all views.
-
     Args:
-      backbone: Keras model, images -> features [B, C], or feature maps [B, h, w, C], which are
-        averaged over h and w.
+      backbone: Keras model, images -> features [B, C], or [B, h, w, C] to average over h and w.
       num_instances: N, number of training images; ids are 0 ... N - 1.
       num_negatives: K; None for min(65536, N). K = N is the full soft-max.
       head: "mlp", "mlp_bn", "linear" or "none", see `projection_head`.
@@ -45,27 +42,21 @@ class PIC(keras.Model):
       similarity: "cosine" or "dot".
       weight_correction: catch up rows that return to the ring (Eq. 3).
       min_row_norm: norm floor of returning rows; None for 0.01 sqrt(D), 0 for off.
-      augment: maps the data set's images to the backbone's input or a tuple of inputs of different
-        sizes, e.g. `lambda batch: Augmentation()(*batch)` for batches of (views, random); None for
-        no change.
-      small_crops_move_rows: whether all groups of views move the instance weights, or the first
-        alone.
+      augment: function from images to the backbone's input or a tuple of inputs of different
+        sizes, as `lambda batch: Augmentation()(*batch)` of (views, random); None for no change.
+      small_crops_move_rows: whether all groups of views move rows, or the first alone.
       seed: of the initial instance weights.
-      rows_on_device: resting rows of a replica on its device, where a `Pager` keeps the others;
-        None for all.
-      probe: learns from labelled images which the batches bring along; it changes nothing else.
+      rows_on_device: resting rows of a replica on its device, others with a `Pager`; None for all.
+      probe: learns from labelled images which the batches bring along, and changes nothing else.
 
     Attributes:
-      row_norms, row_gaps: `LogHistogram` of norms and absences of returning rows, see
-        `StepMetrics`.
-      skipped, last_skipped: int64 variables, how many steps were skipped and the last of them, -1
-        for none. A loss or gradient that is not finite reaches no weight, row, momentum or batch
-        statistic, see `StepGuard`.
+      row_norms, row_gaps: `LogHistogram` of norms and absences of returning rows (`StepMetrics`).
+      skipped, last_skipped: int64 variables, number of skipped steps and the last one, -1 for none.
+        What is not finite reaches no weight, row, momentum or batch statistic (`StepGuard`).
 
-    Several replicas: build and compile it in the strategy's scope. Batch B and K are those of all
-    replicas together, replica r gets the instances with `id % R == r` (`pic_tf.distribute`) and
-    keeps their rows. Batch normalisation uses the statistics of a replica's own views; PIC has no
-    second branch that could leak through them, so it needs no synchronised one.
+    Several replicas: build and compile it in the strategy's scope. B and K are those of all;
+    replica r gets the instances with `id % R == r` and keeps their rows. Batch normalisation sees a
+    replica's own views only: no second branch could leak through its statistics.
 
     Raises:
       ValueError: for a backbone with an unknown number of features, or values out of range.
@@ -95,16 +86,19 @@ class PIC(keras.Model):
         super().__init__(name=name)
         self.backbone, self.probe = backbone, probe
         c = feature_dim(backbone)
-        d = c if head == "none" else embedding_dim
         k = min(PAPER_NEGATIVES, num_instances) if num_negatives is None else num_negatives
-        rule = {
-            "temperature": temperature,
-            "similarity": similarity,
-            "weight_correction": weight_correction,
-        }
-        rule |= {"min_row_norm": min_row_norm, "seed": seed, "rows_on_device": rows_on_device}
-        self.projection = projection_head(head, c, hidden_dim, d)
-        self.classifier = InstanceClassifier(num_instances, d, k, **rule)
+        self.projection = projection_head(head, c, hidden_dim, embedding_dim)
+        self.classifier = InstanceClassifier(
+            num_instances,
+            embedding_dim=c if head == "none" else embedding_dim,
+            num_negatives=k,
+            temperature=temperature,
+            similarity=similarity,
+            weight_correction=weight_correction,
+            min_row_norm=min_row_norm,
+            seed=seed,
+            rows_on_device=rows_on_device,
+        )
         self.augment, self.small_crops_move_rows = augment, small_crops_move_rows
         self.step_metrics = StepMetrics()
         self.row_norms, self.row_gaps = self.step_metrics.row_norms, self.step_metrics.row_gaps
@@ -112,54 +106,39 @@ class PIC(keras.Model):
     def compile(
         self, optimizer: LazySGD, backbone_optimizer: Optimizer | None = None, **kwargs
     ) -> None:
-        """Take the one optimizer that can catch resting rows up, and settings as Keras' own
-        `compile`.
+        """Take the optimizers, and settings as Keras' own `compile`.
 
-        Under the policy mixed_float16 the loss is scaled; a step whose gradients overflow is
-        skipped and the scale halved.
+        Under mixed_float16 the loss is scaled; a step that overflows is skipped, the scale halved.
 
         Args:
-          optimizer: a `LazySGD`, for rows and head, and for the backbone too unless that has its
-            own.
-          backbone_optimizer: another Keras optimizer, with a learning rate of its own, for the
-            backbone. It is told of steps to skip where it has a method `skip_unless`, as `LARS`
-            has; otherwise it gets zeros as gradients.
-          **kwargs: `run_eagerly`, `steps_per_execution` and `jit_compile`, as in Keras.
-            `jit_compile` compiles the whole step with XLA, but for the check of the ids.
+          optimizer: of rows and head, and of a backbone without its own; catches resting rows up.
+          backbone_optimizer: another Keras optimizer, with its own rate. It is told of steps to
+            skip if it has a method `skip_unless`, as `LARS` has; else it gets gradients of zero.
+          **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile` (all but the ids' checks).
 
         Raises:
           TypeError: for another optimizer.
-          ValueError: for an optimizer made outside the strategy's scope, or settings that exclude
-            each other.
+          ValueError: for an optimizer of another scope, or settings that exclude each other.
         """
         jit_compile = kwargs.pop("jit_compile", None)
         check_lazy_sgd(optimizer, self.distribute_strategy, jit_compile)
         super().compile(optimizer=optimizer, **kwargs)
-        # What a step returns is already the same in all replicas; Keras would add it up.
-        self.distribute_reduction_method = "first"
+        self.distribute_reduction_method = "first"  # what a step returns is the same in all
         # Keras wraps the optimizer where the policy is mixed_float16.
-        self.loss_scaling = None if self.optimizer is optimizer else self.optimizer
-        if self.loss_scaling:
-            check_loss_scaling(backbone_optimizer, self.projection.trainable_variables)
+        scaling = None if self.optimizer is optimizer else self.optimizer
+        check_loss_scaling(scaling, backbone_optimizer, self.projection.trainable_variables)
         self.lazy_sgd, self.backbone_optimizer = optimizer, backbone_optimizer
+        statistics = self.backbone.non_trainable_weights + self.projection.non_trainable_weights
         with self.distribute_strategy.scope():
-            statistics = [
-                *self.backbone.non_trainable_weights,
-                *self.projection.non_trainable_weights,
-            ]
-            self.guard = StepGuard(statistics, [optimizer, backbone_optimizer], self.loss_scaling)
+            self.guard = StepGuard(statistics, [optimizer, backbone_optimizer], scaling)
         self.skipped, self.last_skipped = self.guard.skipped, self.guard.last_skipped
-        self._update_function = (
-            tf.function(self._update, jit_compile=True) if jit_compile else self._update
-        )
+        update = self._update
+        self._update_function = tf.function(update, jit_compile=True) if jit_compile else update
 
     def build_optimizers(self) -> None:
         """Create the momentum of backbone and head now, so that a checkpoint can bring it back."""
         for optimizer, variables in self._optimizers():
-            if hasattr(optimizer, "build"):
-                optimizer.build(variables)
-            else:  # of the old kind, as tensorflow-addons' are; they have no public way to it
-                optimizer._create_all_weights(variables)
+            create_momentum(optimizer, variables)
 
     def features(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """[B, C] features of the backbone's input."""
@@ -174,26 +153,20 @@ class PIC(keras.Model):
         """Update backbone, head and the ring's rows once.
 
         Args:
-          data: this replica's share of a batch: (images, instance_ids), (images, instance_ids,
-            weights) or, with a probe, (images, instance_ids, weights, labelled), see
-            `pic_tf.instances.batch.Batch`.
+          data: this replica's share of a batch, as `pic_tf.instances.batch.unpack` takes it.
 
         Returns:
           The numbers of `StepMetrics` over the epoch so far; skipped, steps skipped so far;
           learning_rate of this step; probe_accuracy on the probe's own batches.
         """
         images, instance_ids, weights, labelled = unpack(data, self.probe is not None)
-        # Every change of state waits for the batch: where a finite data set ends, or an image
-        # cannot be read, ops that need no batch (step counter, history) would otherwise run once
-        # more. XLA would drop the checks.
+        # Every change of state waits for the batch: without one (the data end, an image is broken)
+        # step counter and history, which need none, would go on. XLA would drop the checks.
         with tf.control_dependencies([instance_ids, *self.classifier.checks(instance_ids)]):
-            return self._update_function(
-                images, tf.identity(instance_ids), tf.identity(weights), labelled
-            )
+            instance_ids, weights = tf.identity(instance_ids), tf.identity(weights)
+            return self._update_function(images, instance_ids, weights, labelled)
 
-    def _update(
-        self, images, instance_ids: tf.Tensor, weights: tf.Tensor, labelled
-    ) -> dict[str, tf.Tensor]:
+    def _update(self, images, instance_ids, weights, labelled) -> dict[str, tf.Tensor]:
         """The step itself; reads as in the paper."""
         views = images if self.augment is None else self.augment(images)
         visited = tf.where(weights > 0, instance_ids, tf.constant(-1, tf.int64))
@@ -203,10 +176,8 @@ class PIC(keras.Model):
 
         with tf.GradientTape() as tape:  # Eq. 1
             tape.watch(rows)
-            embed = functools.partial(self, training=True)
-            seen = losses_of_views(
-                views, embed, self.classifier, rows, slots, weights, self.small_crops_move_rows
-            )
+            embed, all_move = functools.partial(self, training=True), self.small_crops_move_rows
+            seen = losses_of_views(views, embed, self.classifier, rows, slots, weights, all_move)
             # This replica's share: the optimizers add the gradients of all.
             loss = tf.reduce_mean(seen.weights * seen.losses) / collectives.count()
             if self.losses:  # regularisation of the user's backbone
@@ -220,23 +191,18 @@ class PIC(keras.Model):
             self.guard.apply(optimizer, gradients[: len(variables)], variables, finite)
             gradients = gradients[len(variables) :]
         self.classifier.apply_gradient(gradients[-1], rows, self.lazy_sgd)
-
         if self.probe:
-            probe_images, labels, probe_weights = labelled
-            self.probe.learn(self.features(probe_images), labels, probe_weights)
+            self.probe.learn(self.features(labelled[0]), *labelled[1:])
         self.step_metrics.update_views(*seen, finite)
         self.step_metrics.update_rows(moved, self.classifier.ids >= 0, weights == 0)
         logs = {metric.name: metric.result() for metric in self._shown_metrics()}
-        return logs | {
-            "skipped": tf.identity(self.skipped),
-            "learning_rate": tf.identity(self.lazy_sgd.learning_rate),
-        }
+        rate = tf.identity(self.lazy_sgd.learning_rate)
+        return logs | {"skipped": tf.identity(self.skipped), "learning_rate": rate}
 
     def test_step(self, data: tuple) -> dict[str, tf.Tensor]:
         """Refuse to evaluate: a held-out image has no row of its own, so there is no loss."""
-        raise NotImplementedError(
-            "expected fit without validation data, got evaluate: use pic_tf.evaluate"
-        )
+        refusal = "expected fit without validation data, got evaluate: use pic_tf.evaluate"
+        raise NotImplementedError(refusal)
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -247,13 +213,8 @@ class PIC(keras.Model):
         return [*self.step_metrics.numbers, *([self.probe.accuracy] if self.probe else [])]
 
     def _optimizers(self) -> list[tuple[Optimizer, list[tf.Variable]]]:
-        """Each optimizer and the variables that it moves: those of the backbone, then those of
-        the head.
-        """
-        of_backbone, of_head = (
-            self.backbone.trainable_variables,
-            self.projection.trainable_variables,
-        )
+        """Pair each optimizer with its variables: those of the backbone, then those of the head."""
+        backbone, head = self.backbone.trainable_variables, self.projection.trainable_variables
         if self.backbone_optimizer is None:
-            return [(self.optimizer, [*of_backbone, *of_head])]
-        return [(self.backbone_optimizer, of_backbone), (self.optimizer, of_head)]
+            return [(self.optimizer, [*backbone, *head])]
+        return [(self.backbone_optimizer, backbone), (self.optimizer, head)]

@@ -13,7 +13,8 @@ from PIL import Image
 
 import pic_tf
 from pic_tf.callbacks.progress import ProgressBar
-from pic_tf.instances.rows import RowSnapshot, norms, restore, snapshot
+from pic_tf.instances.restore_rows import restore
+from pic_tf.instances.rows import RowSnapshot, norms, snapshot
 from pic_tf.optim.lars import LARS
 from pic_tf.runs import run_folder
 from pic_tf.runs.variables import named_variables

@@ -14,7 +14,7 @@ from PIL import Image
 
 from pic_tf.callbacks import metrics_files
 from pic_tf.runs import checkpoint_files, open_data, run_folder
-from pic_tf.runs.checkpoint import restore_backbone
+from pic_tf.runs.state import restore_backbone
 from pic_tf.serving import of_run
 from pic_tf.settings import defaults, flag_files, networks
 from pic_tf.training import build
@@ -108,7 +108,7 @@ def test_export_needs_neither_rows_nor_room_for_them(uninterrupted, tmp_path, mo
     began_with = build.build_model(open_data.open_data(uninterrupted)[0], ONE).backbone.get_weights()
     shutil.copytree(uninterrupted.output_dir, tmp_path / "run")
     monkeypatch.setattr(build, "build_model", lambda *_: 1 / 0)
-    monkeypatch.setattr("pic_tf.runs.checkpoint.read_rows", lambda *_: 1 / 0)
+    monkeypatch.setattr("pic_tf.runs.state.read_rows", lambda *_: 1 / 0)
     assert of_run.export_run(str(tmp_path / "run"), str(tmp_path / "after")) == 69
     assert of_run.export_run(str(tmp_path / "run"), str(tmp_path / "before"), untrained=True) == 0
     exported = [tf.saved_model.load(str(tmp_path / name)) for name in ("before", "after")]

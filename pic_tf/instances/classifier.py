@@ -1,25 +1,24 @@
 """The instance classifier: a ring of the K most recent instances before a store of all of them."""
 
-import math
-
 import tensorflow as tf
 import tf_keras as keras
 
-from pic_tf.instances.first_weights import initialise
+from pic_tf.instances.first_weights import INITIAL_STDDEV, initialise
 from pic_tf.instances.loss import SIMILARITIES, instance_softmax
+from pic_tf.instances.norm_floor import default_floor, lift
 from pic_tf.instances.store import EMPTY, Store
 from pic_tf.optim.lazy_sgd import LazySGD
 from pic_tf.replicas import collectives
 
-INITIAL_STDDEV = 0.01
 PAPER_NEGATIVES = 65536  # K for ImageNet
-
-
-def default_floor(embedding_dim: int, similarity: str) -> float:
-    """The norm floor of rows where none is asked for: 0.01 sqrt(D), or none (0) where norms
-    matter.
-    """
-    return INITIAL_STDDEV * math.sqrt(embedding_dim) if similarity == "cosine" else 0.0
+# What `admit` says of rows.
+_MOVED = {
+    "fetched": tf.bool,
+    "returning": tf.bool,
+    "norm": tf.float32,
+    "gap": tf.int64,
+    "floored": tf.bool,
+}
 
 
 @keras.utils.register_keras_serializable("pic_tf")
@@ -53,8 +52,8 @@ class InstanceClassifier(keras.layers.Layer):
         cosine gradient grows as 1 / |w| and would throw it to a norm where it freezes. Cosine
         logits do not change.
       seed: of the initial weights.
-      rows_on_device: resting rows of a replica that are on its device at a time, where a `Pager`
-        brings those that the sliding window needs; None for all of them.
+      rows_on_device: resting rows of a replica that are on its device at a time; a `Pager` brings
+        those that the sliding window needs. None for all of them.
 
     Attributes, one of each in every replica:
       weights_ring: float32 [K / R, D], w.
@@ -85,8 +84,8 @@ class InstanceClassifier(keras.layers.Layer):
         super().__init__(name=name, dtype="float32")  # whatever the precision of the backbone
         if not 1 <= num_negatives <= num_instances:
             raise ValueError(
-                f"expected 1 <= num_negatives <= num_instances ({num_instances}), got "
-                f"{num_negatives}: {num_instances} is the full soft-max"
+                f"expected 1 <= num_negatives <= num_instances ({num_instances}), "
+                f"got {num_negatives}: {num_instances} is the full soft-max"
             )
         if not temperature > 0:
             raise ValueError(f"expected temperature > 0, got {temperature}")
@@ -94,30 +93,29 @@ class InstanceClassifier(keras.layers.Layer):
             raise ValueError(f"expected similarity to be cosine or dot, got {similarity!r}")
         if min_row_norm is not None and min_row_norm < 0:
             raise ValueError(f"expected min_row_norm >= 0, got {min_row_norm}")
-        self.num_instances, self.embedding_dim, self.num_negatives = (
-            num_instances,
-            embedding_dim,
-            num_negatives,
-        )
-        self.temperature, self.similarity = temperature, similarity
+        self.num_instances = num_instances
+        self.embedding_dim = embedding_dim
+        self.num_negatives = num_negatives
+        self.temperature = temperature
+        self.similarity = similarity
         self.weight_correction = weight_correction
-        self.min_row_norm = (
-            default_floor(embedding_dim, similarity) if min_row_norm is None else min_row_norm
-        )
-        self.seed, self.rows_on_device = seed, rows_on_device
+        floor = default_floor(embedding_dim, similarity) if min_row_norm is None else min_row_norm
+        self.min_row_norm = floor
+        self.seed = seed
+        self.rows_on_device = rows_on_device
 
         self.num_replicas = collectives.count()
         if num_negatives % self.num_replicas and num_negatives != num_instances:
+            multiple = max(num_negatives // self.num_replicas, 1) * self.num_replicas
             raise ValueError(
-                f"expected num_negatives to be a multiple of the {self.num_replicas} replicas, got "
-                f"{num_negatives}: use "
-                f"{max(num_negatives // self.num_replicas, 1) * self.num_replicas}"
+                f"expected num_negatives to be a multiple of the {self.num_replicas} replicas, "
+                f"got {num_negatives}: use {multiple}"
             )
         full = num_negatives == num_instances
         if full and rows_on_device is not None:
             raise ValueError(
-                "expected num_negatives < num_instances with rows_on_device, got all: no row rests "
-                "then"
+                "expected num_negatives < num_instances with rows_on_device, got all: "
+                "no row rests then"
             )
         own = -(-num_instances // self.num_replicas)  # instances of a replica; one less in some
         self.slots = own if full else num_negatives // self.num_replicas
@@ -154,20 +152,12 @@ class InstanceClassifier(keras.layers.Layer):
         Source: paper, Section 2.3 and Eq. 3.
         """
         if self.store is None:
-            types = {
-                "fetched": tf.bool,
-                "returning": tf.bool,
-                "norm": tf.float32,
-                "gap": tf.int64,
-                "floored": tf.bool,
-            }
-            nothing = {name: tf.zeros([0], dtype) for name, dtype in types.items()}
+            nothing = {name: tf.zeros([0], dtype) for name, dtype in _MOVED.items()}
             return tf.maximum(instance_ids, 0) // self.num_replicas, nothing
         size = tf.shape(instance_ids, out_type=tf.int64)[0]
         batch = tf.sort(instance_ids)
-        first = tf.concat([[True], batch[1:] != batch[:-1]], axis=0) & (
-            batch >= 0
-        )  # not a repetition
+        new = tf.concat([[True], batch[1:] != batch[:-1]], axis=0)
+        first = new & (batch >= 0)  # no repetition, nor an empty place
         slots = (self.head + tf.range(size)) % self.slots  # the oldest; batch[i] moves to slots[i]
 
         # Where the ring has the batch's ids: each slot looks itself up among the b sorted ids.
@@ -178,10 +168,8 @@ class InstanceClassifier(keras.layers.Layer):
         found = tf.math.unsorted_segment_max(tf.where(revisited, slot_numbers, EMPTY), rank, size)
         hit = found >= 0
         found = tf.maximum(found, 0)
-        hit_weights, hit_momentum = (
-            collectives.gather_rows(self.weights_ring, found),
-            collectives.gather_rows(self.momentum_ring, found),
-        )
+        hit_weights = collectives.gather_rows(self.weights_ring, found)
+        hit_momentum = collectives.gather_rows(self.momentum_ring, found)
 
         leaving = tf.where(tf.gather(revisited, slots), EMPTY, tf.gather(ids, slots))
         self.store.write(
@@ -195,23 +183,21 @@ class InstanceClassifier(keras.layers.Layer):
             weights, momentum = optimizer.caught_up_rows(weights, momentum, since)
         fetched = first & ~hit
         returning = fetched & (since > 0)
-        weights, momentum, norm, lifted = self._lift(weights, momentum)
+        lifted = lift(weights, momentum, self.min_row_norm)
 
         self.ids.assign(tf.where(revisited, EMPTY, ids))
         collectives.scatter_rows(self.ids, slots, tf.where(first, batch, EMPTY))
-        collectives.scatter_rows(
-            self.weights_ring, slots, tf.where(hit[:, None], hit_weights, weights)
-        )
-        collectives.scatter_rows(
-            self.momentum_ring, slots, tf.where(hit[:, None], hit_momentum, momentum)
-        )
+        weights = tf.where(hit[:, None], hit_weights, lifted.weights)
+        momentum = tf.where(hit[:, None], hit_momentum, lifted.momentum)
+        collectives.scatter_rows(self.weights_ring, slots, weights)
+        collectives.scatter_rows(self.momentum_ring, slots, momentum)
         self.head.assign((self.head + size) % self.slots)
         happened = {
             "fetched": fetched,
             "returning": returning,
-            "norm": norm,
+            "norm": lifted.norm,
             "gap": optimizer.iterations - since,
-            "floored": returning & lifted,
+            "floored": returning & lifted.short,
         }
         return tf.gather(slots, tf.searchsorted(batch, instance_ids)), happened
 
@@ -244,61 +230,32 @@ class InstanceClassifier(keras.layers.Layer):
         optimizer.update(gradient, weights, self.weights_ring, self.momentum_ring)
 
     def get_config(self) -> dict:
-        names = (
-            "num_instances embedding_dim num_negatives temperature similarity weight_correction "
-            "min_row_norm seed "
-        )
-        names += "rows_on_device"
+        names = "num_instances embedding_dim num_negatives temperature similarity "
+        names += "weight_correction min_row_norm seed rows_on_device"
         return {"name": self.name} | {name: getattr(self, name) for name in names.split()}
 
     def checks(self, instance_ids: tf.Tensor) -> list[tf.Operation]:
         """Assertions on a batch of ids: a wrong one would spoil another instance's row."""
         n, count = self.num_instances, self.num_replicas
         in_range = tf.reduce_all((instance_ids >= 0) & (instance_ids < n))
+        expected = f"expected instance ids from 0 to {n - 1}, got"
+        too_many = f"expected at most {self.slots} images a batch and replica, got more"
         checks = [
-            tf.debugging.Assert(
-                in_range, [f"expected instance ids from 0 to {n - 1}, got", instance_ids]
-            ),
-            tf.debugging.assert_less_equal(
-                tf.size(instance_ids),
-                self.slots,
-                f"expected at most {self.slots} images a batch and replica, got more",
-            ),
+            tf.debugging.Assert(in_range, [expected, instance_ids]),
+            tf.debugging.assert_less_equal(tf.size(instance_ids), self.slots, too_many),
         ]
         if self.rows_on_device is not None:
             here = tf.reduce_all(self.store.has(instance_ids // count))
             expected = "expected ids of the window whose rows the pager has brought, got"
             checks.append(tf.debugging.Assert(here, [expected, instance_ids]))
         if count > 1:
-            expected = (
-                f"expected ids with id % {count} == r in replica r (see pic_tf.distribute); got, "
-                "in replica"
-            )
+            expected = f"expected ids with id % {count} == r in replica r (see pic_tf.distribute); "
+            expected += "got, in replica"
             own = tf.reduce_all(instance_ids % count == collectives.index())
             checks.append(tf.debugging.Assert(own, [expected, collectives.index(), instance_ids]))
         return checks
 
     def _fill_slots(self) -> None:
-        """K = N: slot l is instance l R + r for good; where R does not divide N the last one may
-        be empty.
-        """
+        """Fill slot l with instance l R + r for good, where K = N; the last may stay empty."""
         ids = tf.range(self.slots, dtype=tf.int64) * self.num_replicas + collectives.index()
         self.ids.assign(tf.where(ids < self.num_instances, ids, EMPTY))
-
-    def _lift(
-        self, weights: tf.Tensor, momentum: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Rescale rows that are shorter than `min_row_norm` to it; also their norms before and
-        which were lifted.
-        """
-        weights, momentum = tf.cast(weights, tf.float64), tf.cast(momentum, tf.float64)
-        # Through the largest number of a row: the squares of a row shorter than 1e-154 are 0 in
-        # float64 too.
-        largest = tf.reduce_max(tf.abs(weights), axis=1)
-        norm = largest * tf.norm(tf.math.divide_no_nan(weights, largest[:, None]), axis=1)
-        short = (norm < self.min_row_norm) & (norm > 0)
-        factor = tf.where(
-            short, tf.math.divide_no_nan(tf.constant(self.min_row_norm, tf.float64), norm), 1.0
-        )[:, None]
-        lifted = tf.cast(weights * factor, tf.float32), tf.cast(momentum * factor, tf.float32)
-        return *lifted, tf.cast(norm, tf.float32), short

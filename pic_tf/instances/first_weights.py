@@ -6,15 +6,16 @@ import tensorflow as tf
 
 from pic_tf.replicas import collectives
 
+INITIAL_STDDEV = 0.01
 _BLOCK = 65536  # rows that are drawn together
 
 
 def initial_rows(instance_ids: tf.Tensor, dim: int, stddev: float, seed: int) -> tf.Tensor:
-    """First weights of any instances, from N(0, stddev^2): a function of (seed, instance) alone.
+    """Draw first weights of instances from N(0, stddev^2), by (seed, instance) alone.
 
-    Number j of instance i is Box and Muller's sqrt(-2 log v) cos(2 pi v') with v, v' from output i
-    D + j of SplitMix64. TensorFlow's own generators draw whole tensors; a row of one would cost an
-    operation.
+    Number j of instance i is Box and Muller's sqrt(-2 log v) cos(2 pi v') with v, v' from output
+    i D + j of SplitMix64. TensorFlow's own generators draw whole tensors; a row of one would cost
+    an operation.
 
     Args:
       instance_ids: int64 [b].
@@ -49,8 +50,8 @@ def initialise(variable: tf.Variable, num_rows: int, stddev: float, seed: int) -
     """Give each replica the first weights of its own instances.
 
     Args:
-      variable: float32 [at least num_rows, D], one a replica; row l of replica r is instance l R +
-        r.
+      variable: float32 [at least num_rows, D], one a replica; row l of replica r is that of
+        instance l R + r.
       num_rows: rows to set.
       stddev: standard deviation of the weights.
       seed: any integer.
@@ -60,9 +61,9 @@ def initialise(variable: tf.Variable, num_rows: int, stddev: float, seed: int) -
     @tf.function(reduce_retracing=True)
     def fill(rows: tf.Tensor) -> None:
         def on_replica() -> None:
-            collectives.scatter_rows(
-                variable, rows, initial_rows(rows * count + collectives.index(), dim, stddev, seed)
-            )
+            instance_ids = rows * count + collectives.index()
+            values = initial_rows(instance_ids, dim, stddev, seed)
+            collectives.scatter_rows(variable, rows, values)
 
         strategy.run(on_replica)
 

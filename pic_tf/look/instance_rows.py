@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from pic_tf.data.sources.source import Source
 from pic_tf.files.progress import drawing_interval
-from pic_tf.runs import checkpoint, checkpoint_files, open_data, run_folder
+from pic_tf.runs import checkpoint_files, open_data, run_folder, state
 from pic_tf.runs.run_folder import CHECKPOINTS
 from pic_tf.settings import flag_files
 from pic_tf.settings.config import Config
@@ -86,7 +86,7 @@ def open_rows(run_dir: str) -> tuple[InstanceRows, Config, pathlib.Path]:
     for bad, reason in damaged.items():
         print(f"damaged checkpoint {bad} passed over: {reason}", file=sys.stderr)
     config = flag_files.from_flagfile(str(path / run_folder.FLAGS_FILE))
-    if checkpoint_files.has_table(path, checkpoint.INSTANCES):
+    if checkpoint_files.has_table(path, state.INSTANCES):
         raise ValueError(
             f"expected rows of all images in {str(path)!r}, got those of a window: with "
             "--instance_store=disk the others are not in the checkpoint"
@@ -110,7 +110,7 @@ def open_rows(run_dir: str) -> tuple[InstanceRows, Config, pathlib.Path]:
 
 def _factors(path: pathlib.Path, since: np.ndarray, step: int) -> np.ndarray:
     """float64 [n, 2], the first row of M_{step-1} ... M_since, of int64 [n] stamps."""
-    history = checkpoint.history_of(path)
+    history = state.history_of(path)
     stamps, which = np.unique(since, return_inverse=True)
     return history.between(tf.constant(stamps), tf.constant(step, tf.int64)).numpy()[which, 0]
 

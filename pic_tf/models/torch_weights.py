@@ -1,6 +1,6 @@
 """Weights of ResNets under the names and in the shapes of torchvision and timm, in NumPy alone.
 
-    parts = parts_of(unnested(checkpoint))
+    parts = torch_checkpoints.parts_of(torch_checkpoints.unnested(checkpoint))
     backbone = backbone_of(parts.backbone)
 
 The networks agree to the letter where `resnet` says v1.5: stride in the 3 x 3 convolution, batch
@@ -12,7 +12,7 @@ or those of timm called resnet18, resnet34 and so on.
 import re
 from collections.abc import Iterable, Mapping
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tf_keras
@@ -25,119 +25,8 @@ _VARIABLE = re.compile(
 )
 _PART = {"kernel": "weight", "gamma": "weight", "beta": "bias"}
 _PART |= {"moving_mean": "running_mean", "moving_variance": "running_var"}
-_COUNTER = "num_batches_tracked"  # PyTorch alone keeps it, and reads it only where momentum is None
-_FIRST_BLOCK = re.compile(r"(|.*?\.)layer1\.0\.")
-# What checkpoints keep beside the backbone under its prefix: heads, and weights or memories of
-# instances.
-_BESIDE = {
-    "fc",
-    "fc1",
-    "fc2",
-    "head",
-    "classifier",
-    "projector",
-    "projection_head",
-    "predictor",
-    "prototypes",
-}
-_BESIDE |= {"sim_matrix", "memory", "queue", "queue_ptr"}
-# Heads of fully connected layers alone, as PIC's authors, MoCo v2 and classifiers name them, and
-# our names of them.
-_HEADS = ({"fc1": "fc1", "fc2": "fc2"}, {"fc.0": "fc1", "fc.2": "fc2"}, {"fc": "fc"})
-_ADVICE = "only plain ResNets of depth 18 to 152 can be converted"
-
-
-class Parts(NamedTuple):
-    """The arrays of a checkpoint, by purpose.
-
-    Attributes:
-      backbone: torchvision's names without any prefix -> arrays, counters left out.
-      head: `fc1.weight` [H, C], `fc1.bias` [H], `fc2.weight` [D, H], `fc2.bias` [D]; or `fc.weight`
-        [D, C], `fc.bias` [D], which may as well be a classifier; or nothing.
-      passed_over: names of all other arrays, as in the checkpoint.
-    """
-
-    backbone: dict[str, np.ndarray]
-    head: dict[str, np.ndarray]
-    passed_over: tuple[str, ...]
-
-
-def unnested(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Take the arrays out of a checkpoint that keeps them under `state_dict` or `model`, beside
-    optimizer and settings.
-
-    Raises:
-      ValueError: where something else than arrays is in it.
-    """
-    state = checkpoint
-    for key in ("state_dict", "model"):
-        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
-            state = state[key]
-    if not isinstance(state, Mapping):
-        raise ValueError(
-            f"expected a checkpoint with arrays by name, got {type(state).__name__}: save a "
-            "state_dict"
-        )
-    for name, array in state.items():
-        if not (isinstance(name, str) and hasattr(array, "shape")):
-            raise ValueError(
-                f"expected arrays by name, on top or under state_dict or model, got {name!r} of "
-                f"type {type(array).__name__}: save the state_dict of the network alone"
-            )
-    return state
-
-
-def parts_of(state: Mapping[str, np.ndarray], prefix: str | None = None) -> Parts:
-    """Find the backbone in a state.
-
-    The authors' checkpoints of PIC keep it under `module.encoder.`, its head as `fc1` and `fc2` (or
-    a single `fc`) beside it, and the instance weights as `module.sim_matrix` [N, D]. The instance
-    weights are passed over: row i belongs to the i-th image of that run, so they are of use only
-    with the same images in the same order.
-
-    Args:
-      state: name -> array.
-      prefix: what the backbone's names begin with, as `module.encoder_q.`; None to find it.
-
-    Raises:
-      ValueError: for a state without a ResNet, or with several of them and no prefix that says
-        which.
-    """
-    found = sorted({match[1] for name in state if (match := _FIRST_BLOCK.match(name))})
-    if not found:
-        raise ValueError(
-            "expected the weights of a ResNet (conv1.weight, layer1.0.conv1.weight and so on), got "
-            f"{len(state):,} arrays such as {next(iter(state), 'none')!r}: {_ADVICE}"
-        )
-    if prefix not in found and (prefix is not None or len(found) > 1):
-        names = " or ".join(map(repr, found))
-        raise ValueError(
-            f"expected a prefix that names one ResNet, {names}, got {prefix!r}: name one of them"
-        )
-    prefix = found[0] if prefix is None else prefix
-    inner = {
-        name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)
-    }
-    beside = {name: array for name, array in inner.items() if name.split(".")[0] in _BESIDE}
-    counters = {name for name in inner if name.endswith(f".{_COUNTER}")}
-    backbone = {
-        name: array for name, array in inner.items() if name not in beside.keys() | counters
-    }
-    head = _head({name: array for name, array in beside.items() if name.startswith("fc")})
-    of_head = {name for name in beside if head and name.startswith("fc")}
-    used = {prefix + name for name in backbone.keys() | counters | of_head}
-    return Parts(backbone, head, tuple(name for name in state if name not in used))
-
-
-def _head(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The head under our names; nothing where it has other layers than those of ours."""
-    for modules in _HEADS:
-        parts = [
-            (theirs, ours, part) for theirs, ours in modules.items() for part in ("weight", "bias")
-        ]
-        if arrays.keys() == {f"{theirs}.{part}" for theirs, _, part in parts}:
-            return {f"{ours}.{part}": arrays[f"{theirs}.{part}"] for theirs, ours, part in parts}
-    return {}
+COUNTER = "num_batches_tracked"  # of PyTorch alone, which reads it only where momentum is None
+ADVICE = "only plain ResNets of depth 18 to 152 can be converted"
 
 
 def architecture_of(state: Mapping[str, np.ndarray]) -> tuple[int, str, int]:
@@ -150,30 +39,30 @@ def architecture_of(state: Mapping[str, np.ndarray]) -> tuple[int, str, int]:
       ValueError: where they are not those of a ResNet.
     """
     if "conv1.weight" not in state:
-        raise ValueError(f"expected conv1.weight, got none: {_ADVICE}")
+        raise ValueError(f"expected conv1.weight, got none: {ADVICE}")
     shape = list(state["conv1.weight"].shape)
     if shape[1:] not in ([3, 7, 7], [3, 3, 3]):
         raise ValueError(
-            f"expected conv1.weight [C, 3, 7, 7] or [C, 3, 3, 3], got {shape}: {_ADVICE}"
+            f"expected conv1.weight [C, 3, 7, 7] or [C, 3, 3, 3], got {shape}: {ADVICE}"
         )
     blocks = {match[0] for name in state if (match := re.match(r"layer(\d+)\.\d+\.", name))}
-    counts = tuple(
-        sum(block.startswith(f"layer{stage}.") for block in blocks) for stage in range(1, 5)
-    )
+    layers = [f"layer{stage}." for stage in range(1, 5)]
+    counts = tuple(sum(block.startswith(layer) for block in blocks) for layer in layers)
     bottleneck = "layer1.0.conv3.weight" in state
     for depth, stages in STAGES.items():
         if stages == (counts, bottleneck):
             return depth, "imagenet" if shape[2] == 7 else "small", shape[0]
+    kind = "bottleneck" if bottleneck else "basic"
     raise ValueError(
         f"expected the blocks of one of the depths {', '.join(map(str, STAGES))}, got "
-        f"{'-'.join(map(str, counts))} {'bottleneck' if bottleneck else 'basic'} blocks in layer1 "
-        f"to layer4: {_ADVICE}"
+        f"{'-'.join(map(str, counts))} {kind} blocks in layer1 to layer4: {ADVICE}"
     )
 
 
 def torch_name(variable: str) -> str:
-    """Translate a variable's name: `stage2_block1_shortcut_bn/gamma:0` ->
-    `layer2.0.downsample.1.weight`.
+    """Translate a variable's name into torchvision's.
+
+    `stage2_block1_shortcut_bn/gamma:0` -> `layer2.0.downsample.1.weight`.
 
     Raises:
       ValueError: for a variable that no ResNet of this package has.
@@ -181,7 +70,7 @@ def torch_name(variable: str) -> str:
     match = _VARIABLE.fullmatch(variable)
     if not match:
         raise ValueError(
-            f"expected the variables of a ResNet of pic_tf, got {variable!r}: {_ADVICE}"
+            f"expected the variables of a ResNet of pic_tf, got {variable!r}: {ADVICE}"
         )
     stage, block, which, kind, part = match.groups()
     if stage is None:
@@ -209,15 +98,12 @@ def state_of(variables: Iterable[Any]) -> dict[str, np.ndarray]:
     """
     state = {}
     for variable in variables:
-        name, array = torch_name(_name(variable)), np.asarray(variable.numpy(), np.float32)
-        state[name] = (
-            np.ascontiguousarray(array.transpose(3, 2, 0, 1)) if array.ndim == 4 else array
-        )
-    counters = [
-        name.removesuffix("running_var") + _COUNTER
-        for name in state
-        if name.endswith("running_var")
-    ]
+        array = np.asarray(variable.numpy(), np.float32)
+        if array.ndim == 4:
+            array = np.ascontiguousarray(array.transpose(3, 2, 0, 1))
+        state[torch_name(_name(variable))] = array
+    of_norms = [name for name in state if name.endswith("running_var")]
+    counters = [name.removesuffix("running_var") + COUNTER for name in of_norms]
     return state | dict.fromkeys(counters, np.zeros((), np.int64))
 
 
@@ -233,17 +119,15 @@ def load_state(variables: Iterable[Any], state: Mapping[str, np.ndarray]) -> Non
     """
     wanted = {torch_name(_name(variable)): variable for variable in variables}
     if missing := sorted(wanted.keys() - state.keys()):
-        raise ValueError(f"expected {missing[0]}, got none{_more(missing)}: {_ADVICE}")
-    names = {name for name in state if not name.endswith(f".{_COUNTER}")}
+        raise ValueError(f"expected {missing[0]}, got none{_more(missing)}: {ADVICE}")
+    names = {name for name in state if not name.endswith(f".{COUNTER}")}
     if unexpected := sorted(names - wanted.keys()):
         raise ValueError(
-            f"expected a ResNet's arrays only, got {unexpected[0]}{_more(unexpected)}: {_ADVICE}"
+            f"expected a ResNet's arrays only, got {unexpected[0]}{_more(unexpected)}: {ADVICE}"
         )
-    arrays = {
-        name: _checked(name, state[name], variable.shape) for name, variable in wanted.items()
-    }
-    for name, variable in wanted.items():
-        variable.assign(arrays[name])
+    arrays = [_checked(name, state[name], variable.shape) for name, variable in wanted.items()]
+    for variable, array in zip(wanted.values(), arrays):
+        variable.assign(array)
 
 
 def backbone_of(state: Mapping[str, np.ndarray], keras: ModuleType = tf_keras) -> tf_keras.Model:
@@ -267,7 +151,7 @@ def head_of(head: Mapping[str, np.ndarray]) -> tf_keras.Model:
         pic.projection.set_weights(head_of(head).get_weights())  # to train on with it
 
     Args:
-      head: as of `Parts`.
+      head: as of `pic_tf.models.torch_checkpoints.Parts`.
 
     Raises:
       ValueError: for other names, or arrays whose shapes do not fit together.
@@ -275,13 +159,10 @@ def head_of(head: Mapping[str, np.ndarray]) -> tf_keras.Model:
     modules = ["fc1", "fc2"] if "fc1.weight" in head else ["fc"]
     expected = {f"{module}.{part}" for module in modules for part in ("weight", "bias")}
     if head.keys() != expected:
-        raise ValueError(
-            f"expected a head of {', '.join(sorted(expected))}, got "
-            f"{', '.join(sorted(head)) or 'none'}"
-        )
-    kernels, biases = (
-        [head[f"{module}.{part}"] for module in modules] for part in ("weight", "bias")
-    )
+        got = ", ".join(sorted(head)) or "none"
+        raise ValueError(f"expected a head of {', '.join(sorted(expected))}, got {got}")
+    kernels = [head[f"{module}.weight"] for module in modules]
+    biases = [head[f"{module}.bias"] for module in modules]
     if any(kernel.ndim != 2 for kernel in kernels):
         raise ValueError(
             f"expected {modules[0]}.weight [H, C], got {list(kernels[0].shape)}: leave the head out"
@@ -297,9 +178,8 @@ def head_of(head: Mapping[str, np.ndarray]) -> tf_keras.Model:
 
 
 def _name(variable: Any) -> str:
-    return getattr(
-        variable, "path", variable.name
-    )  # Keras 3 has the layer's name in the path alone
+    # Keras 3 has the layer's name in the path alone.
+    return getattr(variable, "path", variable.name)
 
 
 def _more(names: list[str]) -> str:
@@ -307,11 +187,11 @@ def _more(names: list[str]) -> str:
 
 
 def _checked(name: str, array: np.ndarray, shape: Iterable[int]) -> np.ndarray:
-    """The array in float32 and TensorFlow's order of axes; `shape` is the variable's own."""
+    """Give an array in float32 and TensorFlow's order of axes; `shape` is the variable's own."""
     shape = tuple(shape)
     theirs = (shape[3], shape[2], shape[0], shape[1]) if len(shape) == 4 else shape
     if tuple(array.shape) != theirs:
-        raise ValueError(f"expected {name} {list(theirs)}, got {list(array.shape)}: {_ADVICE}")
+        raise ValueError(f"expected {name} {list(theirs)}, got {list(array.shape)}: {ADVICE}")
     if array.dtype.kind in "biuOSU":
         raise ValueError(
             f"expected {name} of floats, got {array.dtype}: quantised weights cannot be converted"

@@ -24,8 +24,8 @@ def check_lazy_sgd(
     """
     if not isinstance(optimizer, LazySGD):
         raise TypeError(
-            f"expected a pic_tf.LazySGD, got {type(optimizer).__name__}: other optimizers cannot "
-            "update rows that rest between visits"
+            f"expected a pic_tf.LazySGD, got {type(optimizer).__name__}: "
+            "other optimizers cannot update rows that rest between visits"
         )
     if not strategy.extended.variable_created_in_scope(optimizer.history.products):
         raise ValueError(
@@ -39,21 +39,23 @@ def check_lazy_sgd(
 
 
 def check_loss_scaling(
-    backbone_optimizer: keras.optimizers.Optimizer | None, variables_of_head: list[tf.Variable]
+    loss_scaling: keras.mixed_precision.LossScaleOptimizer | None,
+    backbone_optimizer: keras.optimizers.Optimizer | None,
+    variables_of_head: list[tf.Variable],
 ) -> None:
-    """Check that a backbone's own optimizer can skip a step that overflows in float16, and the head
-    tells of it.
+    """Check that a backbone's own optimizer can skip a step that overflows in float16.
 
     Args:
+      loss_scaling: the optimizer that scales the loss; None where it is not scaled.
       backbone_optimizer: None where one optimizer moves backbone and head.
       variables_of_head: those that train; the scale of the loss follows their gradients.
 
     Raises:
-      ValueError: where it cannot.
+      ValueError: where it cannot, or no gradient of the head tells of the overflow.
     """
-    if backbone_optimizer and not (
-        hasattr(backbone_optimizer, "skip_unless") and variables_of_head
-    ):
+    if loss_scaling is None or backbone_optimizer is None:
+        return
+    if not (hasattr(backbone_optimizer, "skip_unless") and variables_of_head):
         raise ValueError(
             "expected no backbone_optimizer with mixed_float16, or LARS beside a head that trains, "
             f"got {type(backbone_optimizer).__name__}: use mixed_bfloat16"

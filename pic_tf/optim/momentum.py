@@ -1,6 +1,20 @@
 """Momentum outside the learning rate, as the paper has it."""
 
 import tensorflow as tf
+import tf_keras as keras
+
+
+def create_momentum(optimizer: keras.optimizers.Optimizer, variables: list[tf.Variable]) -> None:
+    """Create the state of an optimizer for variables before its first step.
+
+    Args:
+      optimizer: of Keras, or of the old kind, as tensorflow-addons' are.
+      variables: all that the optimizer moves.
+    """
+    if hasattr(optimizer, "build"):
+        optimizer.build(variables)
+    else:  # optimizers of the old kind have no public way to it
+        optimizer._create_all_weights(variables)
 
 
 def move(

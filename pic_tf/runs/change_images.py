@@ -12,11 +12,10 @@ from pic_tf.data.sources.named import open_dataset
 from pic_tf.data.sources.packed import PackedSource
 from pic_tf.data.sources.source import Source
 from pic_tf.files.progress import drawing_interval
-from pic_tf.instances.classifier import INITIAL_STDDEV
-from pic_tf.instances.first_weights import initial_rows
+from pic_tf.instances.first_weights import INITIAL_STDDEV, initial_rows
 from pic_tf.instances.paging.convert import fill_untouched
 from pic_tf.instances.rows import RowSnapshot
-from pic_tf.runs import checkpoint, checkpoint_files, new_run, open_data, run_folder
+from pic_tf.runs import checkpoint_files, new_run, open_data, run_folder, state
 from pic_tf.settings import check, defaults, flag_files, quantities
 from pic_tf.settings.config import Config
 
@@ -66,7 +65,7 @@ def change(run: str, dataset: str, output: str, old_dataset: str = "", epochs: i
     found, _ = checkpoint_files.newest(pathlib.Path(run) / run_folder.CHECKPOINTS)
     if found is None:
         raise ValueError(f"expected a run with a checkpoint at {run!r}, got none")
-    if checkpoint_files.has_table(found, checkpoint.INSTANCES):
+    if checkpoint_files.has_table(found, state.INSTANCES):
         raise ValueError(
             f"expected a checkpoint with the rows of all images in {run!r}, got one whose other "
             "rows are on disk: bring them together first, with tools/collect_rows.py"
@@ -116,9 +115,9 @@ def change(run: str, dataset: str, output: str, old_dataset: str = "", epochs: i
             f"belongs, got others in {after.name!r}: give all images one of these"
         )
     variables = checkpoint_files.read_variables(found)
-    rows = checkpoint.read_rows(found, int(variables[checkpoint.HEAD]))
+    rows = state.read_rows(found, int(variables[state.HEAD]))
     if full:
-        variables[checkpoint.HEAD] = np.array(0)
+        variables[state.HEAD] = np.array(0)
     for name, value in variables.items():
         if name.startswith(_METRICS):
             variables[name] = np.zeros_like(value)

@@ -1,61 +1,47 @@
 """Save and restore all that decides the future of a run."""
 
-import contextlib
 import dataclasses
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import tensorflow as tf
-import tf_keras as keras
 from tqdm import tqdm
 
 from pic_tf.instances.paging.pager import Pager
-from pic_tf.instances.paging.segments import RunSegment
-from pic_tf.instances.rows import RowSnapshot, check_sizes, restore, snapshot
-from pic_tf.optim.history import ProductHistory, resized
+from pic_tf.instances.restore_rows import restore
+from pic_tf.instances.rows import check_sizes, snapshot
+from pic_tf.optim.history import resized
 from pic_tf.pic import PIC
 from pic_tf.replicas import collectives
 from pic_tf.replicas.devices import is_chief
 from pic_tf.runs import checkpoint_files
-from pic_tf.runs.variables import _variables_of, named_variables
+from pic_tf.runs.state import (
+    CAPACITY,
+    HEAD,
+    INSTANCES,
+    PRODUCTS,
+    SEGMENTS,
+    STEP,
+    TABLES,
+    VISITED_BEFORE,
+    State,
+    assign,
+    check_shapes,
+    of_this_model,
+    read_rows,
+)
+from pic_tf.runs.variables import named_variables
 
-_TABLES = ("weights", "momentum", "stamp", "ring")  # of `RowSnapshot`
-INSTANCES = "instance_ids"  # whose rows they are, where that is not all
-VISITED_BEFORE, SEGMENTS = "pager/visited_before", "pager/writers"  # there with blocks on disk
-HEAD, _CAPACITY = "ring/head", "optimizer/history/capacity"
-_STEP, _PRODUCTS = "optimizer/_iterations", "optimizer/history/products"
 _REPLICAS = "replicas/"  # values [R, ...], one a replica
-_LOCAL = (
-    "backbone/",
-    "projection/",
-    "metrics/",
-)  # where a replica's own value may differ from the others'
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class State:
-    """A checkpoint as it was read, in a form for any number of replicas.
-
-    Attributes:
-      path: its folder.
-      step: updates applied by then.
-      variables: all variables but the rows, and what the ring and the blocks need, by name.
-      rows: those of all instances, or those that were on the devices; mapped from the files.
-    """
-
-    path: pathlib.Path
-    step: int
-    variables: dict[str, np.ndarray]
-    rows: RowSnapshot
+_LOCAL = ("backbone/", "projection/", "metrics/")  # where values of replicas may differ
 
 
 class Checkpoints:
-    """Checkpoints of a compiled PIC model: network, rows, ring, momentum, history, step, running
-    metrics.
+    """Checkpoints of a compiled PIC model: network, rows, ring, momentum, history, step, metrics.
 
     They have one form for any number of replicas: instance rows by instance (`RowSnapshot`), batch
     statistics as the mean over replicas. What replicas keep for themselves besides, their batch
@@ -82,15 +68,15 @@ class Checkpoints:
         pager: Pager | None = None,
     ):
         self._pager = pager
-        self._directory, self._model, self._strategy = (
-            pathlib.Path(directory),
-            model,
-            model.distribute_strategy,
-        )
-        self._keep, self._keep_every = keep, keep_every
+        self._directory = pathlib.Path(directory)
+        self._model = model
+        self._strategy = model.distribute_strategy
+        self._keep = keep
+        self._keep_every = keep_every
         with self._strategy.scope():  # momentum must exist to be saved and restored
             model.build_optimizers()
-        self._writer, self._pending = ThreadPoolExecutor(1, "checkpoint"), None
+        self._writer = ThreadPoolExecutor(1, "checkpoint")
+        self._pending = None
         self._saved = None  # the step whose state is on disk or on its way there
 
     @property
@@ -113,34 +99,21 @@ class Checkpoints:
             self.wait()
         except OSError as error:
             tqdm.write(f"no checkpoint written ({error}); training goes on", file=sys.stderr)
-        here = None
-        if self._pager:
-            self._pager.follow(
-                step
-            )  # an execution of several steps that failed in the middle has not told it
-            self._pager.flush()  # on every worker, before any can pass the exchange that follows
-            if older := checkpoint_files.states(self._directory):
-                self._pager.release(min(older))
-            here = self._pager.here()
+        here = self._rows_here(step) if self._pager else None
         rows = snapshot(self._model.classifier, step, self._strategy, here)
-        variables = {
-            name: np.array(variable.numpy()) for name, variable in named_variables(self._model)
-        }
-        variables |= {
-            HEAD: np.array(rows.head),
-            _CAPACITY: np.array(self._model.lazy_sgd.history.capacity),
-        }
+        variables = {name: np.array(v.numpy()) for name, v in named_variables(self._model)}
+        variables[HEAD] = np.array(rows.head)
+        variables[CAPACITY] = np.array(self._model.lazy_sgd.history.capacity)
         local = self._local_variables()
         values = collectives.values_of(list(local.values()), self._strategy)
         variables |= {_REPLICAS + name: value for name, value in zip(local, values)}
         if is_chief(self._strategy):
-            tables = {name: getattr(rows, name) for name in _TABLES}
+            tables = {name: getattr(rows, name) for name in TABLES}
             if rows.instance_ids is not None:
                 tables[INSTANCES] = rows.instance_ids
+                segments = [dataclasses.astuple(segment) for segment in self._pager.segments]
                 variables[VISITED_BEFORE] = np.array(self._pager.visited_before)
-                variables[SEGMENTS] = np.array(
-                    [dataclasses.astuple(segment) for segment in self._pager.segments]
-                )
+                variables[SEGMENTS] = np.array(segments)
             self._pending = self._writer.submit(self._write, step, variables, tables, texts())
         self._saved = step
 
@@ -164,7 +137,7 @@ class Checkpoints:
         self._writer.shutdown()
 
     def read(self, path: pathlib.Path) -> State:
-        """Read a checkpoint, and see that it is one of this model; nothing changes.
+        """Read a checkpoint, and check that it is one of this model; nothing changes.
 
         Args:
           path: its folder.
@@ -178,11 +151,10 @@ class Checkpoints:
         """
         with of_this_model(path):
             variables = checkpoint_files.read_variables(path)
-            step, capacity = int(variables[_STEP]), self._model.lazy_sgd.history.capacity
-            variables[_PRODUCTS] = resized(
-                variables[_PRODUCTS], int(variables[_CAPACITY]), capacity, step
-            )
-            _check_shapes(variables, named_variables(self._model))
+            step, capacity = int(variables[STEP]), int(variables[CAPACITY])
+            new_capacity = self._model.lazy_sgd.history.capacity
+            variables[PRODUCTS] = resized(variables[PRODUCTS], capacity, new_capacity, step)
+            check_shapes(variables, named_variables(self._model))
             rows = read_rows(path, int(variables[HEAD]))
             if rows.instance_ids is not None and not self._pager:
                 raise ValueError("its other rows are on disk: tools/collect_rows.py leads back")
@@ -198,7 +170,7 @@ class Checkpoints:
         Returns:
           The number of steps taken by then.
         """
-        _assign(state.variables, named_variables(self._model))
+        assign(state.variables, named_variables(self._model))
         on_device = (self._pager.here(), self._pager.stay(state.step)) if self._pager else ()
         restore(state.rows, self._model.classifier, self._strategy, *on_device)
         local = self._local_variables()
@@ -208,6 +180,15 @@ class Checkpoints:
         self._saved = state.step
         return state.step
 
+    def _rows_here(self, step: int) -> list[np.ndarray]:
+        """Bring the pager and its blocks to a step; give the row numbers on the devices."""
+        # An execution of several steps that failed in the middle has not told the pager.
+        self._pager.follow(step)
+        self._pager.flush()  # on every worker, before any can pass the exchange that follows
+        if older := checkpoint_files.states(self._directory):
+            self._pager.release(min(older))
+        return self._pager.here()
+
     def _write(self, step: int, *state) -> None:
         checkpoint_files.write(self._directory, step, *state)
         try:
@@ -216,9 +197,7 @@ class Checkpoints:
             tqdm.write(f"an old checkpoint is still there ({error})", file=sys.stderr)
 
     def _local_variables(self) -> dict[str, tf.Variable]:
-        """Variables of which each replica has its own value: batch statistics and running
-        metrics.
-        """
+        """List variables with a value a replica: batch statistics and running metrics."""
         if self._strategy.num_replicas_in_sync == 1:
             return {}
         own = tf.VariableSynchronization.ON_READ
@@ -227,76 +206,3 @@ class Checkpoints:
             for name, variable in named_variables(self._model)
             if name.startswith(_LOCAL) and variable.synchronization == own
         }
-
-
-def restore_backbone(path: pathlib.Path, backbone: keras.Model) -> None:
-    """Bring the weights of a checkpoint's backbone back, and nothing else.
-
-    Args:
-      path: the checkpoint's folder.
-      backbone: on one device.
-
-    Raises:
-      ValueError: if it is the checkpoint of another model.
-    """
-    variables = dict(_variables_of({"backbone": backbone}))
-    with of_this_model(path):
-        values = checkpoint_files.read_variables(path)
-        _check_shapes(values, variables.items())
-    _assign(values, variables.items())
-
-
-@contextlib.contextmanager
-def of_this_model(path: pathlib.Path) -> Iterator[None]:
-    """Say in one sentence that a checkpoint does not fit.
-
-    Args:
-      path: its folder.
-
-    Raises:
-      ValueError: for a ValueError, a name that is not there, or a file.
-    """
-    try:
-        yield
-    except (ValueError, KeyError, FileNotFoundError) as error:
-        reason = f"no {error.args[0]}" if isinstance(error, KeyError) else error
-        raise ValueError(
-            f"expected a checkpoint of this model in {str(path)!r}, got one that does not fit "
-            f"({reason}): use another --output_dir"
-        ) from error
-
-
-def _check_shapes(
-    values: dict[str, np.ndarray], variables: Iterable[tuple[str, tf.Variable]]
-) -> None:
-    for name, variable in variables:
-        if values[name].shape != tuple(variable.shape):
-            raise ValueError(f"{name} {list(values[name].shape)} instead of {list(variable.shape)}")
-
-
-def _assign(values: dict[str, np.ndarray], variables: Iterable[tuple[str, tf.Variable]]) -> None:
-    for name, variable in variables:
-        variable.assign(values[name])
-
-
-def read_rows(path: pathlib.Path, head: int) -> RowSnapshot:
-    """The rows of a state on disk, mapped from its files, and the ring, whose oldest slot is
-    `head`.
-    """
-    tables = {name: checkpoint_files.read_table(path, name) for name in _TABLES}
-    if checkpoint_files.has_table(path, INSTANCES):
-        tables[INSTANCES] = np.array(checkpoint_files.read_table(path, INSTANCES))
-    return RowSnapshot(**tables, head=head)
-
-
-def segments_of(variables: dict[str, np.ndarray]) -> list[RunSegment]:
-    """Read, from the variables of a state, the segments of the blocks that it needs."""
-    return [RunSegment(*segment) for segment in variables[SEGMENTS].tolist()]
-
-
-def history_of(path: pathlib.Path) -> ProductHistory:
-    """The product history of a state on disk."""
-    variables = checkpoint_files.read_variables(path)
-    history = ProductHistory(int(variables[_CAPACITY]))
-    history.products.assign(variables[_PRODUCTS])
-    return history

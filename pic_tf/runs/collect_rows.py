@@ -4,12 +4,11 @@ import pathlib
 
 import tensorflow as tf
 
-from pic_tf.instances.classifier import INITIAL_STDDEV
-from pic_tf.instances.first_weights import initial_rows
+from pic_tf.instances.first_weights import INITIAL_STDDEV, initial_rows
 from pic_tf.instances.paging.convert import fill_tables
 from pic_tf.instances.paging.schedule import WindowSchedule
 from pic_tf.instances.paging.segments import BlockStore
-from pic_tf.runs import checkpoint, checkpoint_files, new_run, run_folder
+from pic_tf.runs import checkpoint_files, new_run, run_folder, state
 from pic_tf.settings import check, flag_files
 
 
@@ -29,7 +28,7 @@ def collect(run: str, output: str, rows_dir: str = "") -> pathlib.Path:
       OSError: where a block cannot be read, or the checkpoint not be written.
     """
     found, _ = checkpoint_files.newest(pathlib.Path(run) / run_folder.CHECKPOINTS)
-    if found is None or not checkpoint_files.has_table(found, checkpoint.INSTANCES):
+    if found is None or not checkpoint_files.has_table(found, state.INSTANCES):
         raise ValueError(
             f"expected a run with --instance_store=disk and a checkpoint at {run!r}, got none: "
             "checkpoints of other runs hold all rows already"
@@ -38,14 +37,14 @@ def collect(run: str, output: str, rows_dir: str = "") -> pathlib.Path:
     check.check(config)
     folder = pathlib.Path(rows_dir) if rows_dir else run_folder.rows_folder(config)
     variables = checkpoint_files.read_variables(found)
-    segments, step = checkpoint.segments_of(variables), checkpoint_files.step_of(found)
+    segments, step = state.segments_of(variables), checkpoint_files.step_of(found)
     orders = config.sliding_windows(segments[-1].replicas)
     schedules = [
-        WindowSchedule(order, config.num_negatives, bool(variables[checkpoint.VISITED_BEFORE]))
+        WindowSchedule(order, config.num_negatives, bool(variables[state.VISITED_BEFORE]))
         for order in orders
     ]
     stores = [BlockStore(order, folder) for order in orders]
-    rows = checkpoint.read_rows(found, int(variables[checkpoint.HEAD]))
+    rows = state.read_rows(found, int(variables[state.HEAD]))
     dim, window, missing = rows.weights.shape[1], schedules[0].window_of(step), []
     for schedule, store in zip(schedules, stores):
         store.segments = segments
@@ -60,7 +59,7 @@ def collect(run: str, output: str, rows_dir: str = "") -> pathlib.Path:
     variables = {
         name: v
         for name, v in variables.items()
-        if name not in (checkpoint.VISITED_BEFORE, checkpoint.SEGMENTS)
+        if name not in (state.VISITED_BEFORE, state.SEGMENTS)
     }
 
     def first_weights(ids: tf.Tensor) -> tf.Tensor:

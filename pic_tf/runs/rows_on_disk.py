@@ -7,8 +7,8 @@ import numpy as np
 from pic_tf.instances.paging.convert import fill_blocks, trained_later
 from pic_tf.instances.paging.pager import Pager
 from pic_tf.instances.rows import RowSnapshot, ids_here
-from pic_tf.runs.checkpoint import VISITED_BEFORE, State, of_this_model, segments_of
 from pic_tf.runs.room import check_free
+from pic_tf.runs.state import VISITED_BEFORE, State, of_this_model, segments_of
 
 
 def open_pager(pager: Pager, state: State | None, report: bool = True) -> None:

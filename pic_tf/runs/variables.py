@@ -20,7 +20,7 @@ def named_variables(model: PIC) -> Iterator[tuple[str, tf.Variable]]:
         roots["probe"] = model.probe
     roots |= {f"metrics/{metric.name}": metric for metric in model.metrics}
     roots |= {"guard/skipped": model.skipped, "guard/last_skipped": model.last_skipped}
-    yield from (named := dict(_variables_of(roots))).items()
+    yield from (named := dict(variables_of(roots))).items()
     # Optimizers of the old kind, as tensorflow-addons' are, keep their moments apart.
     seen = {id(variable) for variable in named.values()}
     for i, variable in enumerate(getattr(model.backbone_optimizer, "weights", [])):
@@ -28,7 +28,7 @@ def named_variables(model: PIC) -> Iterator[tuple[str, tf.Variable]]:
             yield f"backbone_optimizer/weights/{i}", variable
 
 
-def _variables_of(roots: dict[str, object]) -> Iterator[tuple[str, tf.Variable]]:
+def variables_of(roots: dict[str, object]) -> Iterator[tuple[str, tf.Variable]]:
     """Every variable that the roots lead to, once, with the path that leads to it."""
     seen = set()
     for root, trackable in roots.items():

@@ -13,7 +13,8 @@ import tensorflow as tf
 import tf_keras
 
 from pic_tf.files.replaced import replaced
-from pic_tf.models.torch_weights import Parts, backbone_of, head_of, parts_of, state_of, unnested
+from pic_tf.models.torch_checkpoints import Parts, parts_of, unnested
+from pic_tf.models.torch_weights import backbone_of, head_of, state_of
 from pic_tf.serving.saved_model import export_backbone, normalisation_layer
 
 TORCH = (".pth", ".pt", ".tar")  # endings of files of torch.save; .pth.tar is common

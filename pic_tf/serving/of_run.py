@@ -8,8 +8,8 @@ import tf_keras as keras
 
 from pic_tf.callbacks.metrics_files import last_figures
 from pic_tf.runs import checkpoint_files
-from pic_tf.runs.checkpoint import restore_backbone
 from pic_tf.runs.run_folder import CHECKPOINTS, FLAGS_FILE, METRICS_FILE
+from pic_tf.runs.state import restore_backbone
 from pic_tf.serving.saved_model import export_backbone
 from pic_tf.settings import check, flag_files, quantities
 from pic_tf.settings.config import Config

@@ -3,7 +3,8 @@
 import dataclasses
 
 from pic_tf.data.order import default_shards, default_stride, default_window
-from pic_tf.instances.classifier import PAPER_NEGATIVES, default_floor
+from pic_tf.instances.classifier import PAPER_NEGATIVES
+from pic_tf.instances.norm_floor import default_floor
 from pic_tf.instances.paging.schedule import WindowSchedule
 from pic_tf.settings.check import check
 from pic_tf.settings.config import Config

@@ -6,7 +6,7 @@ import sys
 import tf_keras as keras
 
 from pic_tf.data.presets import PRESETS
-from pic_tf.instances.classifier import default_floor
+from pic_tf.instances.norm_floor import default_floor
 from pic_tf.settings.config import Config
 from pic_tf.settings.quantities import (
     _row_size,

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from pic_tf.instances.classifier import InstanceClassifier
+from pic_tf.instances.norm_floor import lift
 from pic_tf.optim.schedules import WarmupCosine
 from tests.instances.test_ring import D, make
 
@@ -54,9 +55,8 @@ def test_the_floor_lifts_a_row_that_float32_cannot_square():
 @pytest.mark.parametrize("shrink", [1e-100, 1e-170, 1e-300])
 def test_the_floor_lifts_a_row_that_float64_cannot_square(shrink):
     """Left in float64 after the rest among some 1e9 images."""
-    model, _ = make(16, 0.1, min_row_norm=0.5)
     row = np.random.default_rng(0).normal(size=(1, D))
-    weights, _, norm, lifted = model.classifier._lift(tf.constant(shrink * row), tf.zeros([1, D], tf.float64))
+    weights, _, norm, lifted = lift(tf.constant(shrink * row), tf.zeros([1, D], tf.float64), 0.5)
     np.testing.assert_allclose(weights, 0.5 * row / np.linalg.norm(row), rtol=1e-6)  # rounded to float32
     assert lifted.numpy().tolist() == [True] and norm.numpy() < 0.5
 

@@ -8,7 +8,8 @@ import tensorflow as tf
 import tf_keras as keras
 
 from pic_tf.data.order import SlidingWindow
-from pic_tf.instances.rows import RowSnapshot, restore, slots_of_replicas, snapshot
+from pic_tf.instances.restore_rows import restore, slots_of_replicas
+from pic_tf.instances.rows import RowSnapshot, snapshot
 from pic_tf.optim.lazy_sgd import LazySGD
 from pic_tf.optim.schedules import WarmupCosine
 from pic_tf.pic import PIC

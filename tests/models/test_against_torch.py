@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pic_tf.models.torch_weights import backbone_of, parts_of, state_of
+from pic_tf.models.torch_checkpoints import parts_of
+from pic_tf.models.torch_weights import backbone_of, state_of
 from tests.models.torch_states import BLOCKS, MEAN, STDDEV, assert_same_features
 
 

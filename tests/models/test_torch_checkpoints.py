@@ -5,14 +5,8 @@ import pytest
 import tensorflow as tf
 
 from pic_tf.models.resnet import resnet
-from pic_tf.models.torch_weights import (
-    backbone_of,
-    head_of,
-    load_state,
-    parts_of,
-    state_of,
-    unnested,
-)
+from pic_tf.models.torch_checkpoints import parts_of, unnested
+from pic_tf.models.torch_weights import backbone_of, head_of, load_state, state_of
 from tests.models.torch_states import checkpoint, heads, random_state
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from pic_tf.models import torch_weights
+from pic_tf.models import torch_checkpoints, torch_weights
 from pic_tf.models.torch_weights import architecture_of, backbone_of, state_of, torch_name
 from tests.models.torch_states import BLOCKS, assert_same_features, numpy_features, random_state
 
@@ -90,7 +90,8 @@ def test_keras_3_builds_the_same_network():
     assert_same_features(other(images, training=False), numpy_features(state, images.transpose(0, 3, 1, 2)))
 
 
-def test_needs_no_torch():
-    lines = pathlib.Path(torch_weights.__file__).read_text().splitlines()
+@pytest.mark.parametrize("module", [torch_checkpoints, torch_weights])
+def test_needs_no_torch(module):
+    lines = pathlib.Path(module.__file__).read_text().splitlines()
     imported = [line.split()[1] for line in lines if line.split()[:1] in (["import"], ["from"])]
     assert "numpy" in imported and not any(name.startswith("torch") for name in imported)

@@ -12,8 +12,7 @@ import tensorflow as tf
 from PIL import Image
 
 from pic_tf.data.sources.array import digits
-from pic_tf.instances.classifier import INITIAL_STDDEV
-from pic_tf.instances.first_weights import initial_rows
+from pic_tf.instances.first_weights import INITIAL_STDDEV, initial_rows
 from pic_tf.instances.rows import RowSnapshot
 from pic_tf.runs import (
     change_images,

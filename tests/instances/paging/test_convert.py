@@ -8,7 +8,8 @@ import pytest
 
 from pic_tf.callbacks.paging import PagingCallback
 from pic_tf.data.order import SlidingWindow
-from pic_tf.instances.rows import RowSnapshot, restore
+from pic_tf.instances.restore_rows import restore
+from pic_tf.instances.rows import RowSnapshot
 from pic_tf.runs.rows_on_disk import move_to_blocks
 from tests.instances.paging.paged import (
     ENCODER,

@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 
 from pic_tf.callbacks.paging import PagingCallback
-from pic_tf.instances.rows import norms, restore, snapshot
+from pic_tf.instances.restore_rows import restore
+from pic_tf.instances.rows import norms, snapshot
 from pic_tf.runs.rows_on_disk import move_to_blocks
 from tests.instances.paging.paged import (
     ENCODER,

@@ -1,0 +1,112 @@
+"""Read the parts of a checkpoint, in a form for any number of replicas."""
+
+import contextlib
+import dataclasses
+import pathlib
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from pic_tf.instances.paging.segments import RunSegment
+from pic_tf.instances.rows import RowSnapshot
+from pic_tf.optim.history import ProductHistory
+from pic_tf.runs import checkpoint_files
+from pic_tf.runs.variables import variables_of
+
+TABLES = ("weights", "momentum", "stamp", "ring")  # of `RowSnapshot`
+INSTANCES = "instance_ids"  # whose rows they are, where that is not all
+VISITED_BEFORE, SEGMENTS = "pager/visited_before", "pager/writers"  # there with blocks on disk
+HEAD, CAPACITY = "ring/head", "optimizer/history/capacity"
+STEP, PRODUCTS = "optimizer/_iterations", "optimizer/history/products"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class State:
+    """Contents of a checkpoint, in a form for any number of replicas.
+
+    Attributes:
+      path: its folder.
+      step: updates applied by then.
+      variables: values by name of all variables but the rows, and of what ring and blocks need.
+      rows: those of all instances, or those that were on the devices; mapped from the files.
+    """
+
+    path: pathlib.Path
+    step: int
+    variables: dict[str, np.ndarray]
+    rows: RowSnapshot
+
+
+def restore_backbone(path: pathlib.Path, backbone: keras.Model) -> None:
+    """Bring the weights of a checkpoint's backbone back, and nothing else.
+
+    Args:
+      path: the checkpoint's folder.
+      backbone: on one device.
+
+    Raises:
+      ValueError: if it is the checkpoint of another model.
+    """
+    variables = dict(variables_of({"backbone": backbone}))
+    with of_this_model(path):
+        values = checkpoint_files.read_variables(path)
+        check_shapes(values, variables.items())
+    assign(values, variables.items())
+
+
+@contextlib.contextmanager
+def of_this_model(path: pathlib.Path) -> Iterator[None]:
+    """Report in one sentence that a checkpoint does not fit.
+
+    Args:
+      path: its folder.
+
+    Raises:
+      ValueError: for a ValueError, a name that is not there, or a file.
+    """
+    try:
+        yield
+    except (ValueError, KeyError, FileNotFoundError) as error:
+        reason = f"no {error.args[0]}" if isinstance(error, KeyError) else error
+        raise ValueError(
+            f"expected a checkpoint of this model in {str(path)!r}, "
+            f"got one that does not fit ({reason}): use another --output_dir"
+        ) from error
+
+
+def check_shapes(
+    values: dict[str, np.ndarray], variables: Iterable[tuple[str, tf.Variable]]
+) -> None:
+    """Raise ValueError for a value of another shape than its variable, KeyError for none."""
+    for name, variable in variables:
+        if values[name].shape != tuple(variable.shape):
+            raise ValueError(f"{name} {list(values[name].shape)} instead of {list(variable.shape)}")
+
+
+def assign(values: dict[str, np.ndarray], variables: Iterable[tuple[str, tf.Variable]]) -> None:
+    """Give each variable the value of its name."""
+    for name, variable in variables:
+        variable.assign(values[name])
+
+
+def read_rows(path: pathlib.Path, head: int) -> RowSnapshot:
+    """Map the rows of a state from its files, and the ring, whose oldest slot is `head`."""
+    tables = {name: checkpoint_files.read_table(path, name) for name in TABLES}
+    if checkpoint_files.has_table(path, INSTANCES):
+        tables[INSTANCES] = np.array(checkpoint_files.read_table(path, INSTANCES))
+    return RowSnapshot(**tables, head=head)
+
+
+def segments_of(variables: dict[str, np.ndarray]) -> list[RunSegment]:
+    """Read, from the variables of a state, the segments of the blocks that it needs."""
+    return [RunSegment(*segment) for segment in variables[SEGMENTS].tolist()]
+
+
+def history_of(path: pathlib.Path) -> ProductHistory:
+    """Read the product history of a state on disk."""
+    variables = checkpoint_files.read_variables(path)
+    history = ProductHistory(int(variables[CAPACITY]))
+    history.products.assign(variables[PRODUCTS])
+    return history
