@@ -28,11 +28,9 @@ def main() -> None:
     per_epoch, config = quantities.steps_per_epoch(changed.config), changed.config
     print(
         f"{config.num_instances:,} images: {changed.kept:,} keep their rows, {changed.added:,} are "
-        "new; "
-        f"{changed.retired:,} have retired\n"
+        f"new; {changed.retired:,} have retired\n"
         f"step {changed.step:,} of {quantities.total_steps(config):,}, epoch "
-        f"{changed.step / per_epoch:.1f} of "
-        f"{config.epochs}: train with "
+        f"{changed.step / per_epoch:.1f} of {config.epochs}: train with "
         f"--flagfile={pathlib.Path(values.output) / run_folder.FLAGS_FILE}"
     )
 

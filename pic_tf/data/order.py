@@ -141,10 +141,8 @@ class SlidingWindow:
         """
         step, batch = tf.cast(step, tf.int64), self.batch_size // self.num_replicas
         n, k = step // self.steps_per_window, step % self.steps_per_window
-        index, window = (
-            k * batch + tf.range(batch, dtype=tf.int64),
-            tf.constant(self.own_window, tf.int64),
-        )
+        index = k * batch + tf.range(batch, dtype=tf.int64)
+        window = tf.constant(self.own_window, tf.int64)
         return n * self.own_stride + _shuffle(
             index, window, _key(self.seed, _WINDOW, self.replica, n)
         )

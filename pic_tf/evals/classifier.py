@@ -57,10 +57,8 @@ class Classifier(keras.Model):
         self.head = keras.layers.Dense(classes, kernel_initializer=start, name="head")
         self.head.build([None, feature_dim])
         self._labels = tf.constant(labels, tf.int64)
-        self.mean_loss, self.mean_accuracy = (
-            keras.metrics.Mean("loss"),
-            keras.metrics.Mean("accuracy"),
-        )
+        self.mean_loss = keras.metrics.Mean("loss")
+        self.mean_accuracy = keras.metrics.Mean("accuracy")
         backbone = list(network.trainable_variables) if fine_tune else []
         if fine_tune and not backbone:
             raise ValueError(

@@ -52,12 +52,10 @@ class EvaluateAndSave(keras.callbacks.Callback):
         settings: dict[str, Any],
     ):
         super().__init__()
-        self._views, self._labels, self._broken, self._max_broken = (
-            views,
-            labels,
-            broken,
-            max_broken,
-        )
+        self._views = views
+        self._labels = labels
+        self._broken = broken
+        self._max_broken = max_broken
         self._every, self._epochs, self._path = every, epochs, path
         self._settings = json.dumps(settings, sort_keys=True)
         self.done, self.accuracies, self.predictions = 0, {}, None

@@ -6,10 +6,9 @@ from tqdm import tqdm
 
 from pic_tf.files.progress import drawing_interval
 
-_QUERIES, _BANK = (
-    1024,
-    16384,
-)  # rows compared at once: 64 MiB of cosines, whatever the number of images
+# rows compared at once: 64 MiB of cosines, whatever the number of images
+_QUERIES = 1024
+_BANK = 16384
 
 
 def nearest(

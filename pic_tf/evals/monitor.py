@@ -67,13 +67,14 @@ class KnnMonitor(keras.callbacks.Callback):
         super().__init__()
         self._backbone, self._evaluated, self._chief = backbone, evaluated, chief
         self._features, self._probe = inference(evaluated), probe
-        self._every, self._epochs, self._k, self._temperature = every, epochs, k, temperature
+        self._every = every
+        self._epochs = epochs
+        self._k = k
+        self._temperature = temperature
         # Lists of its own: what it leaves out must not depend on the windows that training has
         # seen.
-        self._broken, self._max_broken = (
-            (BrokenImages(labelled), BrokenImages(held_out)),
-            max_broken,
-        )
+        self._broken = (BrokenImages(labelled), BrokenImages(held_out))
+        self._max_broken = max_broken
         self._images, self._batches, self._labels = [], [], []
         for source, broken in zip((labelled, held_out), self._broken):
             ids = np.arange(len(source))

@@ -121,11 +121,9 @@ def train_classifier(
         model.compile(
             LazySGD(WarmupCosine(peak, total, warmup, 0.0), training.momentum, 0.0, total)
         )
-    broken, broken_held_out, everything = (
-        BrokenImages(train),
-        BrokenImages(held_out),
-        np.arange(len(held_out)),
-    )
+    broken = BrokenImages(train)
+    broken_held_out = BrokenImages(held_out)
+    everything = np.arange(len(held_out))
     views = evaluation_batches(
         held_out,
         everything,

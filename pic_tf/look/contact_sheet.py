@@ -16,12 +16,15 @@ from pic_tf.data.sources.source import Source
 from pic_tf.look.figures import DPI, save_figure
 
 SIDE = 112  # pixels of an image in a contact sheet
-_FRAME, _GAP, _GROUP_GAP, _MARGIN = 4, 10, 26, 16  # pixels
-_LINE, _TITLE, _BASE = (
-    18,
-    34,
-    14,
-)  # heights of a line, of the title above all; from a line's top to its letters' feet
+# pixels
+_FRAME = 4
+_GAP = 10
+_GROUP_GAP = 26
+_MARGIN = 16
+# heights of a line, of the title above all; from a line's top to its letters' feet
+_LINE = 18
+_TITLE = 34
+_BASE = 14
 _MIN_WIDTH = 1000  # pixels, for the title
 _SMALL, _LARGE = 7, 10  # sizes of letters in points
 _COLOURS = {

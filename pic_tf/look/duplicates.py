@@ -35,10 +35,8 @@ def find_duplicates_and_outliers(settings: RetrievalSettings) -> str:
     """
     tf.config.experimental.enable_op_determinism()
     rows, of_run, path = open_rows(settings.model)
-    dataset, eval_dataset = (
-        settings.dataset or of_run.dataset,
-        "" if settings.dataset else of_run.eval_dataset,
-    )
+    dataset = settings.dataset or of_run.dataset
+    eval_dataset = "" if settings.dataset else of_run.eval_dataset
     train, _ = open_dataset(dataset, eval_dataset, settings.max_broken)
     check_images(path, train)
     check_neighbours(settings.neighbours, len(rows))

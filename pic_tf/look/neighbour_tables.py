@@ -90,10 +90,8 @@ def draw_neighbours(neighbours: NeighbourTable, title: str, path: pathlib.Path) 
     classes agree.
     """
     asked, searched = neighbours.asked, neighbours.searched
-    queries, images = (
-        thumbnails(asked, neighbours.ids),
-        thumbnails(searched, neighbours.found.ravel()),
-    )
+    queries = thumbnails(asked, neighbours.ids)
+    images = thumbnails(searched, neighbours.found.ravel())
     rows = []
     for i, found, cosines in zip(
         neighbours.ids.tolist(), neighbours.found.tolist(), neighbours.cosines

@@ -10,21 +10,17 @@ ACCELERATORS = [8, 16, 32, 64, 128, 256, 512, 1024]  # R
 
 def print_model(training: step_time.Training, accelerator: step_time.Accelerator) -> None:
     """The assumptions, and a line for each number of accelerators."""
-    b, d, k, n = (
-        training.per_replica_batch,
-        training.embedding_dim,
-        training.num_negatives,
-        training.num_instances,
-    )
+    b = training.per_replica_batch
+    d = training.embedding_dim
+    k = training.num_negatives
+    n = training.num_instances
     each = accelerator
     print(
         "model of step time on R accelerators, nothing measured:\n"
         f"  each: {each.views_per_second:,.6g} images/s through the backbone, "
-        f"{each.teraflops:,.6g} TFLOP/s in the "
-        "soft-max's products,\n"
+        f"{each.teraflops:,.6g} TFLOP/s in the soft-max's products,\n"
         f"  {each.link_gigabytes:,.6g} GB/s of bus bandwidth and {each.link_latency_us:,.6g} us a "
-        "hop; "
-        "an all_gather moves (R - 1) / R of its result\n"
+        "hop; an all_gather moves (R - 1) / R of its result\n"
         "  in ceil(log2 R) hops, an all_reduce twice as much in twice as many; PIC's step has "
         f"{step_time.ALL_GATHERS} and {step_time.ALL_REDUCES} of them\n"
         f"  {b:,} views on each, B = {b:,} R; D {d}, K {k:,} and N {n:,} over all; "

@@ -151,10 +151,8 @@ def print_measured(counts: list[int], sizes: Sizes, measured: list[Steps]) -> No
     )
     print(
         f"replicas: B {sizes.batch_size:,}, D {sizes.embedding_dim}, K {sizes.num_negatives:,} "
-        "over all replicas, "
-        f"N {values.replica_instances:,}; TensorFlow {tf.__version__}, a replica is one core, "
-        "cores here: "
-        f"{os.cpu_count()}\n"
+        f"over all replicas, N {values.replica_instances:,}; TensorFlow {tf.__version__}, a "
+        f"replica is one core, cores here: {os.cpu_count()}\n"
     )
     print(
         f"{'R':>4}{'elapsed ms':>12}{'quartiles':>18}{'CPU ms':>10}{'CPU ms / R':>12}"

@@ -78,7 +78,10 @@ def make_shard(
       OSError: if the shard cannot be written.
       InterruptedError: if `Progress.stop` was set.
     """
-    rows, left_out, source_bytes, aside = [], {}, 0, path.with_name(path.name + ".partial")
+    rows = []
+    left_out = {}
+    source_bytes = 0
+    aside = path.with_name(path.name + ".partial")
     try:
         writer = ArrayRecordWriter(os.fsencode(aside), WRITER_OPTIONS)
         for name, key in files:

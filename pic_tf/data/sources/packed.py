@@ -114,7 +114,10 @@ def open_packed(folder: str | os.PathLike, class_names: tuple[str, ...] = ()) ->
     """
     root = pathlib.Path(folder)
     description = read_description(root)
-    names, classes, sizes, records_sha256 = [], [], [], hashlib.sha256()
+    names = []
+    classes = []
+    sizes = []
+    records_sha256 = hashlib.sha256()
     for shard in description.shards:
         manifest = read_manifest(root, shard)
         names += manifest.names

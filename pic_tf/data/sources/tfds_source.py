@@ -146,10 +146,8 @@ def open_split(
     split = "train" if split is None else split
     builder = tfds_builder.array_record_builder(name)
     folder, info = str(builder.data_dir), builder.info
-    image, label = (
-        tfds_builder.image_feature(info.features, name),
-        tfds_builder.label_feature(info.features),
-    )
+    image = tfds_builder.image_feature(info.features, name)
+    label = tfds_builder.label_feature(info.features)
     own_names = tuple(info.features[label].names) if label else ()
     names = (class_names or own_names) if label else ()
     numbers = class_numbers(own_names, names, name)
