@@ -12,9 +12,6 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 LONGEST = 300  # lines
-STILL_SPLITTING = {
-    "pic_tf/data/pipeline.py",
-}
 TOOLS = sorted((ROOT / "tools").rglob("*.py"))
 
 
@@ -34,9 +31,7 @@ def imported(path: pathlib.Path) -> set[str]:
 
 
 @pytest.mark.parametrize("file", files("pic_tf", "tools"))
-def test_no_file_is_too_long_to_read(file, request):
-    if file in STILL_SPLITTING:
-        request.applymarker(pytest.mark.xfail)
+def test_no_file_is_too_long_to_read(file):
     assert len((ROOT / file).read_text().splitlines()) <= LONGEST
 
 

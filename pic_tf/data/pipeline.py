@@ -1,32 +1,15 @@
 """Make the batch of each step, ids -> images -> crops, as a pure function of (seed, step)."""
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 
 import tensorflow as tf
 
 from pic_tf.data.augment import AUGMENT_RANDOMS, normalise
-from pic_tf.data.crops import (
-    CROP_RANDOMS,
-    Crop,
-    central_window,
-    crop_arrays,
-    crop_encoded,
-    random_window,
-    total,
-)
-from pic_tf.data.decode import bombs, headers
+from pic_tf.data.crops import CROP_RANDOMS, Crop, central_window, random_window, total
 from pic_tf.data.decode.broken import BrokenImages
 from pic_tf.data.order import SlidingWindow
 from pic_tf.data.sources.source import Source
-
-_READ_AHEAD = 4  # batches read at once
-_DECODED_AHEAD = 2  # batches decoded at once, each by all cores
-# A PNG of one black pixel.
-_NOTHING = (
-    b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\1\0\0\0\1\b\0\0\0\0:~\x9bU"
-    b"\0\0\0\nIDATx\xdac`\0\0\0\2\0\1\xe5'\xde\xfc\0\0\0\0IEND\xaeB`\x82"
-)
+from pic_tf.data.views import cut_views
 
 OfOne = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
@@ -55,8 +38,8 @@ def pretraining_batches(
       start_step: first step.
       stop_step: one past the last step.
       broken: list of images that cannot be decoded, to add to.
-      augment: maps a view uint8 [size, size, 3] and its numbers float32 [10] to float32 [size,
-        size, 3] here, on the host (`Augmentation.of_one`); None where the model does so.
+      augment: maps a view uint8 [size, size, 3] and its numbers float32 [10] to float32
+        [size, size, 3] here, on the host (`Augmentation.of_one`); None where the model does so.
 
     Returns:
       Dataset of (groups, instance_ids int64 [b], weights float32 [b]). Each of `crops` gives a
@@ -65,14 +48,13 @@ def pretraining_batches(
       outcome, float32 [b n, size, size, 3].
     """
     batch, count = order.batch_size // order.num_replicas, total(crops)
+    randoms = CROP_RANDOMS + AUGMENT_RANDOMS
     scales = [crop.scale for crop in crops for _ in range(crop.count)]
 
     def of_step(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         key = tf.stack([tf.constant(seed, tf.int64), step * order.num_replicas + order.replica])
-        random = tf.random.stateless_uniform([batch, count * (CROP_RANDOMS + AUGMENT_RANDOMS)], key)
-        return order.instance_ids(step), tf.reshape(
-            random, [batch, count, CROP_RANDOMS + AUGMENT_RANDOMS]
-        )
+        random = tf.random.stateless_uniform([batch, count * randoms], key)
+        return order.instance_ids(step), tf.reshape(random, [batch, count, randoms])
 
     def windows_of(random: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
         windows = [
@@ -89,15 +71,15 @@ def pretraining_batches(
         return tuple((v, _image_after_image(r)) for v, r in zip(views, random)), ids, weights
 
     def augmented(views: list[tf.Tensor], random: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        drawn = iter(tf.unstack(random[:, CROP_RANDOMS:], count))
+        numbers = iter(tf.unstack(random[:, CROP_RANDOMS:], count))
         return tuple(
-            tf.stack([augment(view, next(drawn)) for view in tf.unstack(group)]) for group in views
+            tf.stack([augment(view, next(numbers)) for view in tf.unstack(group)])
+            for group in views
         )
 
-    steps = tf.data.Dataset.range(start_step, stop_step).map(
-        of_step, num_parallel_calls=tf.data.AUTOTUNE
-    )
-    batches = _crop(steps, source, windows_of, crops, broken, augmented if augment else None)
+    steps = tf.data.Dataset.range(start_step, stop_step)
+    drawn = steps.map(of_step, num_parallel_calls=tf.data.AUTOTUNE)
+    batches = cut_views(drawn, source, windows_of, crops, broken, augmented if augment else None)
     return batches.map(groups, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
@@ -111,7 +93,7 @@ def labelled_batches(
     stop_step: int,
     broken: BrokenImages,
 ) -> tf.data.Dataset:
-    """Crop images at random and give their labels, for a classifier that learns beside the network.
+    """Crop images at random and give their labels, for a classifier beside the network.
 
     Args:
       source: labelled images.
@@ -123,8 +105,8 @@ def labelled_batches(
       broken: list of images that cannot be decoded, to add to; they get weight 0.
 
     Returns:
-      Dataset of (normalised views float32 [b, size, size, 3], labels int64 [b], weights float32
-      [b]).
+      Dataset of (normalised views float32 [b, size, size, 3], labels int64 [b],
+      weights float32 [b]).
     """
     labels = tf.constant(source.labels, tf.int64)
     batches = pretraining_batches(
@@ -169,12 +151,12 @@ def evaluation_batches(
 
     ids = tf.data.Dataset.from_tensor_slices(tf.cast(instance_ids, tf.int64)).batch(batch_size)
     no_random = ids.map(lambda ids: (ids, tf.zeros([tf.size(ids), 1])))
-    batches = _crop(no_random, source, windows_of, [Crop(image_size)], broken)
+    batches = cut_views(no_random, source, windows_of, [Crop(image_size)], broken)
     return batches.map(lambda views, *_: views[0][:, 0]).prefetch(tf.data.AUTOTUNE)
 
 
 def find_unreadable(source: Source, instance_ids: Iterable[int]) -> ValueError | None:
-    """Find an image that cannot be read, one by one: TensorFlow does not always name it.
+    """Find an unreadable image, one by one: TensorFlow does not always name it.
 
     Args:
       source: the images.
@@ -194,145 +176,14 @@ def find_unreadable(source: Source, instance_ids: Iterable[int]) -> ValueError |
     return None
 
 
-def _crop(
-    batches: tf.data.Dataset,
-    source: Source,
-    windows_of: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor],
-    crops: Sequence[Crop],
-    broken: BrokenImages | None,
-    change: Callable[[list[tf.Tensor], tf.Tensor], tuple[tf.Tensor, ...]] | None = None,
-) -> tf.data.Dataset:
-    """Turn (ids, random) into (views, ids, weights, random), a batch at a time.
-
-    Python is called as if it had no state: a deterministic run would otherwise do one batch after
-    the other.
-
-    `views` are uint8 [b, n, size, size, 3] of each kind of crop, `weights` float32 [b], 0 for
-    broken images. `windows_of` maps (random, height int32 [b], width int32 [b]) to int32 [b, V, 4];
-    `change` maps the views and the random numbers of one image to other views.
-    """
-    broken = BrokenImages(source) if broken is None else broken
-
-    def cut_arrays(images: tf.Tensor, ids: tf.Tensor, random: tf.Tensor):
-        count, height, width = (tf.shape(images)[i] for i in range(3))
-        windows = windows_of(random, tf.fill([count], height), tf.fill([count], width))
-        windows = tf.split(windows, [crop.count for crop in crops], axis=1)
-        views = [
-            tf.stack(
-                [
-                    crop_arrays(images, w, crop.size)
-                    for w in tf.unstack(of_crop, crop.count, axis=1)
-                ],
-                axis=1,
-            )
-            for crop, of_crop in zip(crops, windows)
-        ]
-        return tuple(views), ids, tf.ones_like(ids, tf.float32), random
-
-    def with_windows(encoded: tf.Tensor, ids: tf.Tensor, random: tf.Tensor):
-        known = tf.ensure_shape(
-            tf.numpy_function(broken.known, [ids], tf.bool, stateful=False), ids.shape
-        )
-        encoded = tf.where(known, _NOTHING, encoded)
-        sizes = headers.sizes(encoded)
-        windows = windows_of(random, *tf.unstack(tf.maximum(sizes, 1), axis=1))
-        return encoded, sizes, windows, ids, tf.cast(~known, tf.float32), random
-
-    def change_each(
-        views, ids: tf.Tensor, weights: tf.Tensor, random: tf.Tensor
-    ) -> tf.data.Dataset:
-        changed = tf.data.Dataset.from_tensor_slices((views, random)).map(
-            change, num_parallel_calls=os.cpu_count()
-        )
-        return changed.batch(ids.shape[0], drop_remainder=True).map(
-            lambda *views: (views, ids, weights, random)
-        )
-
-    records = batches.map(
-        lambda ids, random: (source.read(ids), ids, random), num_parallel_calls=_READ_AHEAD
-    )
-    if records.element_spec[0].dtype != tf.string:
-        cut = records.map(cut_arrays, num_parallel_calls=tf.data.AUTOTUNE)
-        return cut.flat_map(change_each) if change else cut
-    return records.map(with_windows, num_parallel_calls=_READ_AHEAD).interleave(
-        lambda *batch: _decode(*batch, crops, broken, change or (lambda views, _: tuple(views))),
-        cycle_length=_DECODED_AHEAD,
-        num_parallel_calls=_DECODED_AHEAD,
-        deterministic=True,
-    )
-
-
-def _decode(
-    encoded,
-    sizes,
-    windows,
-    ids,
-    weights,
-    random,
-    crops: Sequence[Crop],
-    broken: BrokenImages,
-    change,
-) -> tf.data.Dataset:
-    """Decode one batch, as a data set: all images at once, or, if that fails, one by one."""
-    cores, number = os.cpu_count(), tf.size(ids, tf.int64)
-
-    def cut(
-        encoded: tf.Tensor, size: tf.Tensor, windows: tf.Tensor, random: tf.Tensor
-    ) -> tuple[tf.Tensor, ...]:
-        return change(crop_encoded(encoded, size, windows, crops), random)
-
-    def cut_or_black(encoded: tf.Tensor, *rest: tf.Tensor) -> tf.data.Dataset:
-        one = tf.data.Dataset.from_tensors((encoded, *rest))
-        good = one.map(
-            lambda encoded, *rest: (cut(bombs.harmless(encoded[None])[0], *rest), True)
-        ).ignore_errors()
-        black = tf.nest.map_structure(
-            lambda spec: tf.zeros(spec.shape, spec.dtype), good.element_spec[0]
-        )
-        return good.concatenate(tf.data.Dataset.from_tensors((black, False))).take(1)
-
-    def note(fine, ids, encoded):
-        broken.add(ids[~fine], encoded[~fine])
-        return fine.astype("float32")
-
-    def with_weights(views: tuple[tf.Tensor, ...], fine: tf.Tensor):
-        noted = tf.numpy_function(note, [fine, ids, encoded], tf.float32, stateful=False)
-        return views, ids, weights * tf.ensure_shape(noted, weights.shape), random
-
-    batch = tf.data.Dataset.from_tensors((encoded, sizes, windows, random))
-    harmless = batch.map(lambda encoded, *rest: (bombs.harmless(encoded), *rest)).unbatch()
-    # Without its remainder: after an error that would be a batch as well, of the images behind the
-    # broken one.
-    together = (
-        harmless.map(cut, num_parallel_calls=cores)
-        .batch(number, drop_remainder=True)
-        .ignore_errors()
-    )
-    each = batch.unbatch().interleave(
-        cut_or_black, cycle_length=cores, num_parallel_calls=cores, deterministic=True
-    )
-    batches = together.map(lambda *views: (views, ids, weights, random)).concatenate(
-        each.batch(number).map(with_weights)
-    )
-    return batches.take(1).map(
-        lambda views, *rest: (tuple(_with_length(v, ids.shape[0]) for v in views), *rest)
-    )
-
-
 def _first_line(error: Exception) -> str:
-    """The first line of an error, without characters of a file's name that a terminal cannot
-    show.
-    """
-    return "".join(
-        c if c.isprintable() else "?"
-        for c in (str(error).splitlines() or [type(error).__name__])[0]
-    )
+    """The first line of an error; "?" for characters of a file's name without a picture."""
+    first, *_ = str(error).splitlines() or [type(error).__name__]
+    return "".join(c if c.isprintable() else "?" for c in first)
 
 
 def _replace(views: tuple[tf.Tensor, ...], weights: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """Replace views [b, ...] of weight 0 by those of images of weight 1, in turn; by black ones
-    if there are none.
-    """
+    """Replace views [b, ...] of weight 0 by those of weight 1, in turn; without any, keep them."""
 
     def chosen() -> tuple[tf.Tensor, ...]:
         fine = tf.where(weights > 0)[:, 0]
@@ -348,7 +199,3 @@ def _replace(views: tuple[tf.Tensor, ...], weights: tf.Tensor) -> tuple[tf.Tenso
 def _image_after_image(x: tf.Tensor) -> tf.Tensor:
     """[b, n, ...] -> [b n, ...]."""
     return tf.reshape(x, [x.shape[0] * x.shape[1], *x.shape[2:]])
-
-
-def _with_length(x: tf.Tensor, length: int | None) -> tf.Tensor:
-    return tf.ensure_shape(x, [length, *x.shape[1:]])
