@@ -67,9 +67,8 @@ class Augmentation:
         Returns:
           float32 [B, H, W, 3], normalised by ImageNet's channel means and standard deviations.
         """
-        flip, order, jitter, *strengths, gray, blurred, sigma = tf.unstack(
-            random, AUGMENT_RANDOMS, axis=1
-        )
+        numbers = tf.unstack(random, AUGMENT_RANDOMS, axis=1)
+        flip, order, jitter, *strengths, gray, blurred, sigma = numbers
         gray = gray < self.grayscale_probability
         planes = _to_planes(images)
         if self.grayscale_first:
@@ -83,17 +82,15 @@ class Augmentation:
             planes = self._drop_colour(planes, gray)
         if self.blur_probability > 0:
             sigma = _between(sigma, *self.blur_sigma)
-            planes = gaussian_blur(
-                planes, sigma, blurred < self.blur_probability, max_sigma=self.blur_sigma[1]
-            )
+            on = blurred < self.blur_probability
+            planes = gaussian_blur(planes, sigma, on, max_sigma=self.blur_sigma[1])
         if self.flip_probability > 0:
             flip = per_image(flip < self.flip_probability)
             planes = [tf.where(flip, tf.reverse(plane, axis=[2]), plane) for plane in planes]
         return _normalise(planes)
 
     def of_one(self, image: tf.Tensor, random: tf.Tensor) -> tf.Tensor:
-        """Augment and normalise one image on CPUs: compiled by XLA, without the changes that it
-        does not draw.
+        """Augment and normalise one image on CPUs, by XLA; changes not drawn take no time.
 
         Args:
           image: uint8 [S, S, 3].
@@ -105,10 +102,9 @@ class Augmentation:
         return _compiled(self)(image, random)
 
     def _of_one(self, image: tf.Tensor, random: tf.Tensor) -> tf.Tensor:
-        flip, order, jitter, *strengths, gray, blurred, sigma = tf.unstack(
-            random[:, None], AUGMENT_RANDOMS
-        )
-        *factors, shift = self._strengths(strengths)
+        numbers = tf.unstack(random[:, None], AUGMENT_RANDOMS)
+        flip, order, jitter, *strengths, gray, blurred, sigma = numbers
+        strengths = self._strengths(strengths)  # three factors and the shift of hue
         steps = tf.unstack(_drawn_order(order)[0])
 
         def gray_if_drawn(planes: Planes) -> Planes:
@@ -119,14 +115,13 @@ class Augmentation:
             )
 
         def jittered(planes: Planes) -> Planes:
+            changes = (brightness, contrast, saturation, hue)
             for step in steps:
-                changes = [
+                branches = [
                     functools.partial(change, planes, strength)
-                    for change, strength in zip(
-                        (brightness, contrast, saturation, hue), (*factors, shift)
-                    )
+                    for change, strength in zip(changes, strengths)
                 ]
-                planes = tf.switch_case(step, changes)
+                planes = tf.switch_case(step, branches)
             return planes
 
         planes = _to_planes(image[None])
@@ -152,10 +147,8 @@ class Augmentation:
 
     def _strengths(self, random: list[tf.Tensor]) -> list[tf.Tensor]:
         """Three factors and a shift of hue, each [B], from uniform numbers."""
-        bounds = [
-            *((max(0.0, 1.0 - s), 1.0 + s) for s in self.jitter[:3]),
-            (-self.jitter[3], self.jitter[3]),
-        ]
+        *factors, shift = self.jitter
+        bounds = [*((max(0.0, 1.0 - s), 1.0 + s) for s in factors), (-shift, shift)]
         return [_between(u, *bound) for u, bound in zip(random, bounds)]
 
     def _drop_colour(self, planes: Planes, gray: tf.Tensor) -> Planes:

@@ -32,8 +32,7 @@ def gaussian_blur(planes: Planes, sigma: tf.Tensor, on: tf.Tensor, max_sigma: fl
     weights = tf.exp(-0.5 * tf.square(taps / sigma[:, None]))
     weights /= tf.reduce_sum(weights, axis=1, keepdims=True)
     weights = tf.where(on[:, None], weights, (taps == 0).astype(np.float32))
-    # Row i of the band takes block + 2 radius pixels to pixel i of a block: the same for every
-    # block.
+    # Row i of the band takes block + 2 radius pixels to pixel i of a block, alike for every block.
     band = np.zeros((len(taps), block, block + 2 * radius), np.float32)
     for t in range(len(taps)):
         band[t, np.arange(block), np.arange(block) + t] = 1.0

@@ -1,5 +1,6 @@
-"""Decode, crop and resize on the host, by torchvision's RandomResizedCrop law and PIL's bilinear
-filter.
+"""Decode, crop and resize on the host, as torchvision's RandomResizedCrop and PIL do.
+
+Windows are drawn by torchvision's law; views are resized by PIL's bilinear filter.
 """
 
 import dataclasses
@@ -13,9 +14,8 @@ from pic_tf.data.decode import bombs
 
 CROP_RANDOMS = 22  # uniform numbers a random crop uses: 10 areas, 10 aspect ratios, row, column
 _TRIES = 10
-_CHROMA_MARGIN = (
-    2  # pixels decoded around a JPEG window so that subsampled chroma sees its neighbours
-)
+# Pixels decoded around a JPEG window so that subsampled chroma sees its neighbours.
+_CHROMA_MARGIN = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Crop:
       scale: least and largest area of the window as a share of the image.
       count: number of crops, >= 1.
 
-    Source: several sizes at once (multi-crop): SwAV (https://arxiv.org/abs/2006.09882), Section
-    3.2.
+    Source: several sizes at once as in SwAV's multi-crop (https://arxiv.org/abs/2006.09882,
+    Section 3.2).
     """
 
     size: int
@@ -37,8 +37,9 @@ class Crop:
 
 
 def parse_crops(text: str) -> tuple[Crop, ...]:
-    """Read crops from a text like "1x160@0.14-1.0,3x96@0.08-0.14": COUNTxSIZE@LEAST-LARGEST for
-    each kind.
+    """Read kinds of crops from a text like "1x160@0.14-1.0,3x96@0.08-0.14".
+
+    Each kind is COUNTxSIZE@LEAST-LARGEST.
 
     Raises:
       ValueError: for another form, or numbers out of range.
@@ -46,10 +47,9 @@ def parse_crops(text: str) -> tuple[Crop, ...]:
     crops = []
     for part in text.split(","):
         found = re.fullmatch(r"(\d{1,4})x(\d{1,4})@([\d.]+)-([\d.]+)", part.strip())
+        kinds = (int, int, float, float)
         try:
-            count, size, least, largest = (
-                kind(x) for kind, x in zip((int, int, float, float), found.groups())
-            )
+            count, size, least, largest = (kind(x) for kind, x in zip(kinds, found.groups()))
         except (AttributeError, ValueError):
             count = size = least = largest = 0
         if not (count >= 1 and size >= 1 and 0 < least <= largest <= 1):
@@ -107,15 +107,14 @@ def random_window(
     widest = tf.cast(tf.round(h * ratio[1]), tf.int32)
     tallest = tf.cast(tf.round(w / ratio[0]), tf.int32)
     central_w, central_h = tf.minimum(width, widest), tf.minimum(height, tallest)
+    drawn = [top, left, crop_h, crop_w]
     central = [(height - central_h) // 2, (width - central_w) // 2, central_h, central_w]
     any_fits = tf.reduce_any(fits, axis=1)
-    return tf.stack(
-        [tf.where(any_fits, *pair) for pair in zip([top, left, crop_h, crop_w], central)], axis=1
-    )
+    return tf.stack([tf.where(any_fits, *pair) for pair in zip(drawn, central)], axis=1)
 
 
 def central_window(height: tf.Tensor, width: tf.Tensor, fraction: float) -> tf.Tensor:
-    """The centred square whose side is `fraction` of the image's short side.
+    """Place a centred square with `fraction` of the image's short side.
 
     `fraction` = 224 / 256 is the usual Resize(256), CenterCrop(224) in one step.
 
@@ -181,12 +180,13 @@ def crop_encoded(
             lambda: _decode_png(encoded, origin, extent),
         )
     image.set_shape([None, None, 3])
-    corners = windows[:, :2] - origin
+    corners = tf.unstack(windows[:, :2] - origin, total(crops))
+    extents = tf.unstack(windows[:, 2:], total(crops))
     views = iter(
         _resize(image[top : top + height, left : left + width], size)
         for (top, left), (height, width), size in zip(
-            (tf.unstack(corner) for corner in tf.unstack(corners, total(crops))),
-            (tf.unstack(window) for window in tf.unstack(windows[:, 2:], total(crops))),
+            map(tf.unstack, corners),
+            map(tf.unstack, extents),
             (crop.size for crop in crops for _ in range(crop.count)),
         )
     )
@@ -240,8 +240,7 @@ def _decode_png(encoded: tf.Tensor, origin: tf.Tensor, extent: tf.Tensor) -> tf.
 def _resize(image: tf.Tensor, size: int) -> tf.Tensor:
     """uint8 [H, W, 3] -> uint8 [size, size, 3] by PIL's bilinear filter."""
     shape = tf.shape(image)[:2]
-    # The ops themselves: `tf.image.resize` adds a dozen small ones, which count at 20,000 images a
-    # second.
+    # The ops themselves: `tf.image.resize` adds a dozen small ones, a cost at 20,000 images/s.
     resized = tf.cond(
         tf.reduce_any(shape > size),
         lambda: tf.raw_ops.ScaleAndTranslate(
@@ -260,11 +259,11 @@ def _resize(image: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def _filter_matrix(start: tf.Tensor, length: tf.Tensor, in_size: int, out_size: int) -> tf.Tensor:
-    """Rows of PIL's bilinear filter for a window of a line of pixels: float32 [b, out_size,
-    in_size].
+    """Rows of PIL's bilinear filter for a window of a line of pixels: float32 [b, out, in].
 
-    Output i looks at c = start + (i + 1/2) length / out_size with the triangle max(0, 1 - |p + 1/2
-    - c| / s), s = max(1, length / out_size), over the window's pixels p, normalised to sum 1.
+    Output i looks at c = start + (i + 1/2) length / out_size with the triangle
+    max(0, 1 - |p + 1/2 - c| / s), s = max(1, length / out_size), over the window's pixels p,
+    normalised to sum 1.
     """
     start, length = (tf.cast(x, tf.float32)[:, None, None] for x in (start, length))
     step = length / out_size
@@ -281,6 +280,5 @@ def _uniform_integer(random: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
 
 
 def _to_uint8(image: tf.Tensor) -> tf.Tensor:
-    # Means of levels from 0 to 255 need no clipping: what rounding may add is far below half a
-    # level.
+    # Means of levels from 0 to 255 need no clipping: rounding adds far less than half a level.
     return tf.cast(tf.round(image), tf.uint8)

@@ -1,5 +1,6 @@
-"""The order of visits: a sliding window over one permutation of the instances (paper, Section
-2.2).
+"""The order of visits: a sliding window over one permutation of the instances.
+
+Paper, Section 2.2.
 """
 
 import dataclasses
@@ -63,8 +64,8 @@ class SlidingWindow:
         w, s = self.window_size, self.window_stride
         if b < 1 or b > n:
             raise ValueError(
-                f"expected 1 <= batch_size <= the number of instances ({n}), got {b}: use a "
-                "smaller one"
+                f"expected 1 <= batch_size <= the number of instances ({n}), got {b}: "
+                "use a smaller one"
             )
         if not b <= w <= n:
             raise ValueError(
@@ -117,7 +118,7 @@ class SlidingWindow:
         return self.instances_at(self.positions(step))
 
     def instances_at(self, positions: tf.Tensor) -> tf.Tensor:
-        """The permutations: which instances are where.
+        """Look up the permutations: the instances at some positions.
 
         Args:
           positions: int64 [n], of this replica's endless sequence; it goes on below 0 too.
@@ -131,7 +132,7 @@ class SlidingWindow:
         return rank * self.num_shards + tf.gather(self.shards, shard)
 
     def positions(self, step: tf.Tensor | int) -> tf.Tensor:
-        """Where in this replica's endless sequence the ids visited at `step` are.
+        """Positions in this replica's endless sequence of the ids visited at `step`.
 
         Args:
           step: scalar integer >= 0.
@@ -143,9 +144,8 @@ class SlidingWindow:
         n, k = step // self.steps_per_window, step % self.steps_per_window
         index = k * batch + tf.range(batch, dtype=tf.int64)
         window = tf.constant(self.own_window, tf.int64)
-        return n * self.own_stride + _shuffle(
-            index, window, _key(self.seed, _WINDOW, self.replica, n)
-        )
+        key = _key(self.seed, _WINDOW, self.replica, n)
+        return n * self.own_stride + _shuffle(index, window, key)
 
     @property
     def shards(self) -> np.ndarray:
@@ -154,7 +154,7 @@ class SlidingWindow:
 
     @property
     def shard_sizes(self) -> np.ndarray:
-        """int64 [m], how many instances they have."""
+        """int64 [m], numbers of instances in this replica's shards."""
         return -(-(self.num_instances - self.shards) // self.num_shards)
 
     @property
@@ -164,13 +164,13 @@ class SlidingWindow:
 
     @property
     def own_stride(self) -> int:
-        """By how many of them the window moves."""
+        """Positions by which this replica's window moves."""
         return self._share_of(self.window_stride)
 
     def _share_of(self, size: int) -> int:
-        return (
-            int(self.shard_sizes.sum()) if size == self.num_instances else size // self.num_replicas
-        )
+        if size == self.num_instances:
+            return int(self.shard_sizes.sum())
+        return size // self.num_replicas
 
     @property
     def num_shards(self) -> int:
@@ -181,9 +181,8 @@ class SlidingWindow:
     def _keys(self) -> np.ndarray:
         """uint32 [m, 3], of the permutation of each shard."""
         with tf.init_scope():  # once, and not in the graph of every step
-            return np.stack(
-                [_key(self.seed, _PERMUTATION, shard, 0).numpy() for shard in self.shards]
-            )
+            keys = [_key(self.seed, _PERMUTATION, shard, 0) for shard in self.shards]
+            return np.stack([key.numpy() for key in keys])
 
 
 def _key(seed: int, stream: int, number: int, window: tf.Tensor | int) -> tf.Tensor:
@@ -198,11 +197,9 @@ def _key(seed: int, stream: int, number: int, window: tf.Tensor | int) -> tf.Ten
 
 
 def _shuffle(index: tf.Tensor, size: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
-    """Permute int64 [b] indices within [0, size); size int64 [] or [b], key uint32 [3] or [b,
-    3].
-    """
-    # At size 4^k + 1 the op's blocks are one bit short and it is no permutation: take one of size +
-    # 1 and walk past the number that is too large.
+    """Permute int64 [b] indices in [0, size); size int64 [] or [b], key uint32 [3] or [b, 3]."""
+    # At size 4^k + 1 the op's blocks are one bit short and it is no permutation: take one of
+    # size + 1 and walk past the number that is too large.
     last = size - 1
     short = (last >= 2**16) & (tf.bitwise.bitwise_and(last, last - 1) == 0)
     last += tf.cast(short, tf.int64)
@@ -213,7 +210,9 @@ def _shuffle(index: tf.Tensor, size: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
     once = shuffled(index)
     too_large = once == size
     return tf.cond(
-        tf.reduce_any(too_large), lambda: tf.where(too_large, shuffled(once), once), lambda: once
+        tf.reduce_any(too_large),
+        lambda: tf.where(too_large, shuffled(once), once),
+        lambda: once,
     )
 
 
@@ -279,10 +278,8 @@ def default_shards(
     Returns:
       V.
     """
-    fits = (
-        all(x % VIRTUAL_SHARDS == 0 for x in (window_size, window_stride))
-        and VIRTUAL_SHARDS % num_replicas == 0
-    )
+    divides = window_size % VIRTUAL_SHARDS == 0 and window_stride % VIRTUAL_SHARDS == 0
+    fits = divides and VIRTUAL_SHARDS % num_replicas == 0
     return VIRTUAL_SHARDS if fits and window_size < num_instances else 0
 
 

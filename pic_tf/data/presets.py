@@ -12,8 +12,7 @@ class Preset:
     Attributes:
       crop_scale: least and largest area of a crop, share of the image.
       flip_probability, jitter, jitter_probability, grayscale_probability, grayscale_first,
-      blur_probability,
-        blur_sigma: see `Augmentation`.
+        blur_probability, blur_sigma: see `Augmentation`.
     """
 
     crop_scale: tuple[float, float] = (0.08, 1.0)
@@ -58,8 +57,9 @@ def mocov2() -> Preset:
 
 
 def instdisc() -> Preset:
-    """Instance discrimination's augmentation (also MoCo v1's): grayscale, then jitter of every
-    image, no blur.
+    """Instance discrimination's augmentation, also that of MoCo v1.
+
+    Grayscale, then jitter of every image; no blur.
 
     Source: https://arxiv.org/abs/1805.01978 and its published code;
     https://arxiv.org/abs/1911.05722, Section 3.3.
@@ -85,7 +85,7 @@ PRESETS = {preset.__name__: preset for preset in (simclr, mocov2, instdisc, crop
 
 
 def augmentation_of(preset: Preset) -> Augmentation:
-    """The changes of a view after its crop."""
+    """Make the changes of a view after its crop."""
     return Augmentation(
         preset.flip_probability,
         preset.jitter,

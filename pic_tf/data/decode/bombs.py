@@ -1,8 +1,8 @@
-"""Refuse images that need far more memory than their files let expect, before a pixel is decoded.
+"""Refuse images that need far more memory than their files let expect, before decoding.
 
 A few bytes can declare 50,000 x 50,000 pixels, or hide gigabytes of text. An image that passes
-takes at most 1.6 GB while it is decoded (measured: the largest progressive JPEG, 9 bytes a pixel; a
-PNG takes less).
+takes at most 1.6 GB while it is decoded (measured: the largest progressive JPEG takes 9 bytes a
+pixel, a PNG less).
 """
 
 import math
@@ -17,8 +17,7 @@ from pic_tf.data.sources.formats import JPEG_START
 # Where PIL raises DecompressionBombError: 2 * PIL.Image.MAX_IMAGE_PIXELS.
 # https://pillow.readthedocs.io/en/stable/reference/Image.html#PIL.Image.open
 MAX_PIXELS = 178_956_970
-# The first 24 bytes of a PNG that is surely small enough, as integers: their least and their
-# largest values.
+# The first 24 bytes of a surely small enough PNG as integers: their least and largest values.
 _SMALL_PNG = [
     (*struct.unpack(">4i", PNG_HEADER), side, side) for side in (1, math.isqrt(MAX_PIXELS))
 ]
@@ -30,7 +29,7 @@ _MOST_CHUNKS = 1000  # that are looked at in the graph
 
 
 def check_size(shape: tf.Tensor) -> tf.Operation:
-    """Make an operation that fails for too large an image, or one of no size; decode only after it.
+    """Make an operation that fails for too large or empty images; decode only after it.
 
     Args:
       shape: int32 [2], height and width in pixels.
@@ -72,18 +71,15 @@ def harmless(encoded: tf.Tensor) -> tf.Tensor:
 
     def look_closer() -> tf.Tensor:  # in Python, which holds up other threads: only what is rare
         rare = tf.where(~ordinary)
-        checked = tf.numpy_function(
-            _harmless, [tf.gather_nd(encoded, rare)], tf.string, stateful=False
-        )
+        images = tf.gather_nd(encoded, rare)
+        checked = tf.numpy_function(_harmless, [images], tf.string, stateful=False)
         return tf.tensor_scatter_nd_update(encoded, rare, checked)
 
     return tf.cond(tf.reduce_all(ordinary), lambda: encoded, look_closer)
 
 
 def _holds_texts(encoded: tf.Tensor, png: tf.Tensor) -> tf.Tensor:
-    """bool [b], true for images of `png` [b] with compressed texts, or with too many chunks to
-    look at them all.
-    """
+    """bool [b], true for images of `png` [b] with compressed texts, or with too many chunks."""
     end = tf.cast(tf.strings.length(encoded), tf.int64)
     texts = [int.from_bytes(kind, "big") for kind in _PNG_TEXTS]
 
@@ -91,9 +87,8 @@ def _holds_texts(encoded: tf.Tensor, png: tf.Tensor) -> tf.Tensor:
         start = tf.strings.substr(encoded, at, tf.fill(tf.shape(at), tf.constant(8, tf.int64)))
         start = tf.io.decode_raw(start, tf.int32, little_endian=False, fixed_length=8)
         length = tf.cast(tf.bitcast(start[:, 0], tf.uint32), tf.int64)
-        return tf.minimum(at + 12 + length, end), found | tf.reduce_any(
-            start[:, 1:] == texts, axis=1
-        )
+        found |= tf.reduce_any(start[:, 1:] == texts, axis=1)
+        return tf.minimum(at + 12 + length, end), found
 
     at, found = tf.while_loop(
         lambda at, _: tf.reduce_any(at < end),

@@ -46,9 +46,7 @@ class BrokenImages:
         return len(self.reasons)
 
     def known(self, instance_ids: np.ndarray) -> np.ndarray:
-        """bool [b], true for int64 [b] ids of images of which no window can be decoded, whoever
-        tries.
-        """
+        """bool [b], true for int64 [b] ids of images that never decode, whatever the window."""
         return np.array([int(i) in self._hopeless for i in instance_ids], bool)
 
     def add(self, instance_ids: np.ndarray, encoded: np.ndarray) -> None:
@@ -65,8 +63,7 @@ class BrokenImages:
         return ~np.isin(instance_ids, list(self.reasons))
 
     def report(self, max_fraction: float, prefix: str = "") -> None:
-        """Write a line for each image found since the last call, and check that there are not too
-        many.
+        """Write a line for each newly found image, and check that there are not too many.
 
         Args:
           max_fraction: share of the images that may be broken, in [0, 1].
@@ -91,13 +88,10 @@ class BrokenImages:
         """
         count = len(self) if count is None else count
         if count > max_fraction * len(self._source):
-            first = next(
-                (
-                    f", the first {self._source.path(i)!r} ({why})"
-                    for i, why in self.reasons.items()
-                ),
-                "",
-            )
+            first = ""
+            if self.reasons:
+                instance_id, why = next(iter(self.reasons.items()))
+                first = f", the first {self._source.path(instance_id)!r} ({why})"
             see = f"see {self.path}, " if self.path else ""
             raise ValueError(
                 f"expected at most {max_fraction:.3%} of the {len(self._source):,} images to be "

@@ -1,6 +1,4 @@
-"""Read the sizes of a batch of encoded images from their headers, in the graph and without
-decoding.
-"""
+"""Read the sizes of encoded images from their headers, in the graph, without decoding."""
 
 import struct
 
@@ -10,9 +8,8 @@ from pic_tf.data.sources.formats import JPEG_START, PNG_START
 
 PNG_HEADER = PNG_START + b"\0\0\0\x0dIHDR"  # width and height follow
 _MOST_SEGMENTS = 1000  # of a JPEG that are looked at before its frame header
-_FRAME = (
-    9  # bytes of a frame header up to its width: FF, kind, length (2), bits, height (2), width (2)
-)
+# Bytes of a frame header up to its width: FF, kind, length (2), bits, height (2), width (2).
+_FRAME = 9
 
 
 def sizes(encoded: tf.Tensor) -> tf.Tensor:
@@ -51,8 +48,7 @@ def png_size(encoded: bytes) -> tuple[int, int]:
 
 
 def _jpeg_sizes(encoded: tf.Tensor, jpeg: tf.Tensor) -> tf.Tensor:
-    """int32 [b, 2], from the first frame header of each image that is a `jpeg` (bool [b]); 0 for
-    anything else.
+    """int32 [b, 2], sizes in the first frame headers of JPEGs (bool [b]); 0 for anything else.
 
     Walks all images at once, segment by segment, as a decoder does: a kind and a length, then as
     many bytes. Where something else stands, a decoder may read on; here such an image has no size.
@@ -60,23 +56,14 @@ def _jpeg_sizes(encoded: tf.Tensor, jpeg: tf.Tensor) -> tf.Tensor:
     end = tf.cast(tf.strings.length(encoded), tf.int64)
     bytes_ahead = tf.fill(tf.shape(end), tf.constant(_FRAME, tf.int64))
 
-    def next_segment(
-        at: tf.Tensor, searching: tf.Tensor, found: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        head = tf.io.decode_raw(
-            tf.strings.substr(encoded, at, bytes_ahead), tf.uint8, fixed_length=_FRAME
-        )
-        head = tf.cast(head, tf.int32)
+    def next_segment(at: tf.Tensor, searching: tf.Tensor, found: tf.Tensor):
+        head = tf.strings.substr(encoded, at, bytes_ahead)
+        head = tf.cast(tf.io.decode_raw(head, tf.uint8, fixed_length=_FRAME), tf.int32)
         marker, kind, length = head[:, 0] == 0xFF, head[:, 1], _big_endian(head[:, 2:4])
         fill = marker & (kind == 0xFF)  # any number of these may come before a kind
         # D0 to D9, between the kinds of segments, have no length.
-        segment = (
-            marker
-            & (kind >= 0xC0)
-            & (kind < 0xFF)
-            & ((kind < 0xD0) | (kind > 0xD9))
-            & (length >= 2)
-        )
+        kind_of_segment = (kind >= 0xC0) & (kind < 0xFF) & ((kind < 0xD0) | (kind > 0xD9))
+        segment = marker & kind_of_segment & (length >= 2)
         # C4, C8 and CC, between the kinds of frames, are none.
         frame = segment & (kind < 0xD0) & ((kind % 4 != 0) | (kind == 0xC0))
         size = tf.stack([_big_endian(head[:, 5:7]), _big_endian(head[:, 7:9])], axis=1)

@@ -1,6 +1,4 @@
-"""List files to pack: a folder, a zip file with a list of labels, or a prepared data set of
-TensorFlow Datasets.
-"""
+"""List files to pack: a folder, a zip file with labels, or a data set of TensorFlow Datasets."""
 
 import functools
 import io
@@ -64,18 +62,16 @@ def list_files(source: str, label_map: str = "") -> dict[str, Files]:
         parts = {part: _zip(path / f"{part}.zip", path / f"{part}_map.txt") for part in found}
     elif (path / "train").is_dir():
         parts = {"train": _folder(path / "train")}
-        held_out = next(
-            (path / name for name in _EVALUATION_FOLDERS if (path / name).is_dir()), None
-        )
+        held_out = [name for name in _EVALUATION_FOLDERS if (path / name).is_dir()]
         if held_out:
-            parts["val"] = _folder(held_out)
+            parts["val"] = _folder(path / held_out[0])
     else:
         parts = {"": _folder(path)}
     for part, files in parts.items():
         if not files.named:
             raise ValueError(
-                f"expected images in {source!r}, got no files{part and ' in ' + part}: check the "
-                "path"
+                f"expected images in {source!r}, got no files{part and ' in ' + part}: "
+                "check the path"
             )
     return parts
 
@@ -83,14 +79,13 @@ def list_files(source: str, label_map: str = "") -> dict[str, Files]:
 def _folder(root: pathlib.Path) -> Files:
     if not root.is_dir():
         raise ValueError(
-            f"expected a folder, a zip file or tfds:NAME, got nothing at {str(root)!r}: check the "
-            "path"
+            f"expected a folder, a zip file or tfds:NAME, got nothing at {str(root)!r}: "
+            "check the path"
         )
     names = files_below(root)
     class_names = sorted({_first_folder(name) for name in names} - {""})
-    return Files(
-        [(name, name) for name in names], functools.partial(_fetch_file, root), tuple(class_names)
-    )
+    named = [(name, name) for name in names]
+    return Files(named, functools.partial(_fetch_file, root), tuple(class_names))
 
 
 def _first_folder(name: str) -> str:
@@ -106,9 +101,7 @@ def _fetch_file(root: pathlib.Path, name: str) -> tuple[BinaryIO, str]:
 
 
 class _Member(NamedTuple):
-    """A file in a zip file, as the directory of the archive has it: the workers need not read
-    the directory again.
-    """
+    """Directory entry of a file in a zip file: workers need not read the directory again."""
 
     offset: int
     compressed: int
@@ -179,9 +172,8 @@ def _fetch_member(path: pathlib.Path, key: _Member | str) -> tuple[BinaryIO, str
     _check_size(max(key.size, key.compressed))
     with open(path, "rb") as file:
         file.seek(key.offset)
-        name, extra = struct.unpack_from(
-            "<HH", file.read(30), 26
-        )  # lengths in the header before the file
+        # Lengths of two fields in the header before the file.
+        name, extra = struct.unpack_from("<HH", file.read(30), 26)
         file.seek(name + extra, os.SEEK_CUR)
         content = file.read(key.compressed)
     if key.method == zipfile.ZIP_DEFLATED:

@@ -13,9 +13,7 @@ from pic_tf.data import crops
 from pic_tf.data.decode import bombs, headers
 
 Image.init()
-_FORMATS = [
-    name for name in Image.OPEN if name != "EPS"
-]  # for that, Pillow would start another program
+_FORMATS = [name for name in Image.OPEN if name != "EPS"]  # for EPS, Pillow would start a program
 _EIGHT_BITS = (b"\x08\x00", b"\x08\x02")  # depth and colour type in the header of a PNG: gray, RGB
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of what Pillow reads all the same
 
@@ -60,16 +58,13 @@ def packed_image(file: BinaryIO, short_side: int, quality: int) -> tuple[bytes, 
     picture.info.clear()  # Pillow would store a comment
     buffer = io.BytesIO()
     # GIFs are drawings as a rule: small as a PNG, which has no ripples.
-    picture.save(
-        buffer, "PNG" if image.format == "GIF" and not shrinks else "JPEG", quality=quality
-    )
+    encoding = "PNG" if image.format == "GIF" and not shrinks else "JPEG"
+    picture.save(buffer, encoding, quality=quality)
     return buffer.getvalue(), width, height
 
 
 def trace_decoder() -> None:
-    """Prepare the check that the decoder of training reads an image, which takes seconds the
-    first time.
-    """
+    """Trace the decoder of training, by which records are checked: the first time takes seconds."""
     _decode.get_concrete_function()
 
 
@@ -98,9 +93,8 @@ def _trains(encoded: bytes) -> bool:
 def _decode(encoded: tf.Tensor) -> tf.Tensor:
     encoded = bombs.harmless(encoded)
     size = headers.sizes(encoded)[0]
-    return crops.crop_encoded(
-        encoded[0], size, tf.concat([[0, 0], size], axis=0)[None], [crops.Crop(size=1)]
-    )[0]
+    everything = tf.concat([[0, 0], size], axis=0)[None]
+    return crops.crop_encoded(encoded[0], size, everything, [crops.Crop(size=1)])[0]
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Pack files into a data set, which at any moment is whole or not there."""
+"""Pack files into a data set that is complete at any moment, or not there."""
 
 import contextlib
 import csv
@@ -73,8 +73,9 @@ def pack(
     executor: Executor,
     progress: Progress,
 ) -> Packed:
-    """Pack the files that are not packed yet. At any moment the folder holds a whole data set, or
-    none.
+    """Pack the files that are not packed yet.
+
+    At any moment the folder holds a whole data set, or none.
 
     Shards are made in parallel and taken into the data set one by one in their order, so that
     images get their ids in the order of the files, however many processes there are.
@@ -104,9 +105,8 @@ def pack(
     done, left_out, begin = Counter(), {}, time.monotonic()
     with _bar(folder, len(todo), progress) as bar:
         futures = {}
-        first = max(
-            (int(re.search(r"\d+", shard.file)[0]) + 1 for shard in description.shards), default=0
-        )
+        numbers = [int(re.search(r"\d+", shard.file)[0]) for shard in description.shards]
+        first = max(numbers, default=-1) + 1
         for number, start in enumerate(range(0, len(todo), images_per_shard), first):
             file, some = f"images-{number:05d}.arrayrecord", todo[start : start + images_per_shard]
             futures[file] = executor.submit(
@@ -124,8 +124,8 @@ def pack(
             _write_left_out(folder, left_out)
     if not description.shards:
         raise ValueError(
-            f"expected images to pack, got none in {len(todo):,} files: {folder / LEFT_OUT} says "
-            "why"
+            f"expected images to pack, got none in {len(todo):,} files: "
+            f"{folder / LEFT_OUT} says why"
         )
     _drop_unused_classes(folder, description)
     return Packed(
@@ -141,9 +141,7 @@ def pack(
 
 
 def _so_far(folder: pathlib.Path, short_side: int, quality: int) -> tuple[Description, set[str]]:
-    """Read the data set in a folder and the names in it; remove what a packing that was stopped
-    left besides.
-    """
+    """Read the data set in a folder and its names; remove the rests of an interrupted packing."""
     description, packed = Description((), short_side, quality, ()), set()
     if is_packed(folder):
         description, packed = read_description(folder), set(open_packed(folder).names)
@@ -155,9 +153,8 @@ def _so_far(folder: pathlib.Path, short_side: int, quality: int) -> tuple[Descri
             )
     known = {pathlib.Path(shard.file).stem for shard in description.shards}
     for path in folder.iterdir():
-        if _UNFINISHED.fullmatch(path.name) and not (
-            path.stem in known and path.suffix != ".partial"
-        ):
+        taken_in = path.stem in known and path.suffix != ".partial"
+        if _UNFINISHED.fullmatch(path.name) and not taken_in:
             path.unlink()
     return description, packed
 
@@ -188,9 +185,8 @@ def _result(future: Future, bar: tqdm, progress: Progress) -> Made:
 
 
 def _write_left_out(folder: pathlib.Path, left_out: dict[str, str]) -> None:
-    with replaced(
-        folder / LEFT_OUT, newline="", encoding="utf-8", errors="surrogateescape"
-    ) as file:
+    path = folder / LEFT_OUT
+    with replaced(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
         csv.writer(file, lineterminator="\n").writerows([("name", "reason"), *left_out.items()])
 
 

@@ -78,9 +78,7 @@ def make_shard(
       OSError: if the shard cannot be written.
       InterruptedError: if `Progress.stop` was set.
     """
-    rows = []
-    left_out = {}
-    source_bytes = 0
+    rows, left_out, source_bytes = [], {}, 0
     aside = path.with_name(path.name + ".partial")
     try:
         writer = ArrayRecordWriter(os.fsencode(aside), WRITER_OPTIONS)
@@ -97,16 +95,8 @@ def make_shard(
                 _count(_progress.left_out)
             else:
                 writer.write(encoded)
-                rows.append(
-                    Row(
-                        name,
-                        label,
-                        width,
-                        height,
-                        len(encoded),
-                        hashlib.sha256(encoded).hexdigest(),
-                    )
-                )
+                sha256 = hashlib.sha256(encoded).hexdigest()
+                rows.append(Row(name, label, width, height, len(encoded), sha256))
                 source_bytes += size
             _count(_progress.tried)
         writer.close()

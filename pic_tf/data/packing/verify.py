@@ -10,8 +10,7 @@ from pic_tf.data.sources.packed import damaged_records, is_packed, open_packed
 
 
 def verify(output: pathlib.Path, workers: int) -> None:
-    """Read all records of a packed data set, or of those in `train` and `val`, and name the damaged
-    ones.
+    """Read all records of a packed data set, or of its `train` and `val`, and name damaged ones.
 
     Args:
       output: the folder.
@@ -27,10 +26,9 @@ def verify(output: pathlib.Path, workers: int) -> None:
     damaged = 0
     for folder in folders:
         source = open_packed(folder)
+        read = functools.partial(damaged_records, source)
         with ThreadPoolExecutor(workers) as executor:
-            results = executor.map(
-                functools.partial(damaged_records, source), range(len(source.shards))
-            )
+            results = executor.map(read, range(len(source.shards)))
             for ids in tqdm(results, folder.name, len(source.shards), unit=" shards"):
                 damaged += len(ids)
                 for instance_id in ids:
@@ -38,6 +36,6 @@ def verify(output: pathlib.Path, workers: int) -> None:
         print(f"{len(source):,} images read from {folder}")
     if damaged:
         raise ValueError(
-            f"expected all records as they were packed, got {damaged:,} that differ: restore the "
-            "data set"
+            f"expected all records as they were packed, got {damaged:,} that differ: "
+            "restore the data set"
         )

@@ -56,15 +56,18 @@ class ArraySource:
 
     def read(self, instance_ids: tf.Tensor) -> tf.Tensor:
         """Images uint8 [b, H, W, 3] of int64 [b] ids."""
-        images = tf.numpy_function(
-            lambda ids: self.images[ids], [instance_ids], tf.uint8, stateful=False
-        )
+
+        def pick(ids: np.ndarray) -> np.ndarray:
+            return self.images[ids]
+
+        images = tf.numpy_function(pick, [instance_ids], tf.uint8, stateful=False)
         return tf.ensure_shape(images, [*instance_ids.shape, *self.images.shape[1:]])
 
 
 def digits(split: str) -> ArraySource:
-    """Open scikit-learn's 1,797 scans of handwritten digits, 8 x 8 pixels: 1,500 to train on, 297
-    held out.
+    """Open scikit-learn's 1,797 scans of handwritten digits, 8 x 8 pixels.
+
+    1,500 are to train on, 297 are held out.
 
     Args:
       split: "train" or "held_out".
@@ -78,11 +81,9 @@ def digits(split: str) -> ArraySource:
 
     data = load_digits()
     images = np.repeat(np.rint(data.images * (255 / 16)).astype(np.uint8)[..., None], 3, axis=-1)
-    # A fixed draw, as usual for this set. The scans lie in an order in which the last ones differ
-    # in kind: held out alone, they cap a supervised support vector machine at 0.953, where a random
-    # part of the same size allows 0.99.
+    # A fixed draw, as usual for this set. The last scans differ in kind from the others: held out
+    # alone, they cap a supervised support vector machine at 0.953, where a random part of the same
+    # size allows 0.99.
     shuffled = np.random.default_rng(0).permutation(len(images))
     part = shuffled[:1500] if split == "train" else shuffled[1500:]
-    return ArraySource(
-        images[part], data.target[part], tuple(str(c) for c in range(10)), f"digits ({split})"
-    )
+    return ArraySource(images[part], data.target[part], tuple("0123456789"), f"digits ({split})")

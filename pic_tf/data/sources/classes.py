@@ -32,8 +32,7 @@ def class_numbers(found: Iterable[str], class_names: Sequence[str], images: str)
 def labels_of(
     classes: Sequence[str], own_names: Sequence[str], class_names: Sequence[str], images: str
 ) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """Label images by their classes, where every image has a class and there is a choice of
-    classes.
+    """Label images by their classes, where every image has one and there is a choice of classes.
 
     Args:
       classes: the class of each image, "" for none.

@@ -108,9 +108,7 @@ def open_folder(
 
 
 def _check_first_bytes(root: pathlib.Path, paths: list[str], seed: int, max_broken: float) -> None:
-    """Raise ValueError for a file that cannot be read, or if a larger share than `max_broken`
-    begin as no images.
-    """
+    """Raise ValueError for an unreadable file, or too many that begin as no images."""
     checked = range(len(paths))
     if len(paths) > _MAX_CHECKED:
         checked = np.random.default_rng(seed).choice(len(paths), _MAX_CHECKED, replace=False)
@@ -136,8 +134,9 @@ def _check_first_bytes(root: pathlib.Path, paths: list[str], seed: int, max_brok
 
 
 def files_below(root: pathlib.Path) -> list[str]:
-    """List the relative paths of all files that are not hidden, sorted; a folder reached by links
-    too is read once.
+    """List the relative paths of all files that are not hidden, sorted.
+
+    A folder that links reach too is read once.
 
     Raises:
       ValueError: for a folder that cannot be read.

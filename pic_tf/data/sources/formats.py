@@ -1,8 +1,7 @@
 """Formats of encoded images, told by their first bytes.
 
 JPEGs and PNGs are read. Of GIFs TensorFlow draws transparent pixels in black, of BMPs it takes a
-palette for gray
-levels: packing converts these and all others that Pillow reads.
+palette for gray levels: packing converts these and all others that Pillow reads.
 """
 
 JPEG_START = b"\xff\xd8\xff"

@@ -1,6 +1,4 @@
-"""Open the images that a flag names: digits, a folder, a packed data set, or one of TensorFlow
-Datasets.
-"""
+"""Open images by name: digits, a folder, a packed data set, or one of TensorFlow Datasets."""
 
 import pathlib
 
@@ -15,8 +13,9 @@ _EVALUATION_FOLDERS = ("val", "validation", "test")
 
 
 def open_source(name: str, class_names: tuple[str, ...] = (), max_broken: float = 0.01) -> Source:
-    """Open images by name: "tfds:NAME[:SPLIT]", a packed data set (tools/pack.py), or a folder of
-    images.
+    """Open images by name.
+
+    The name is "tfds:NAME[:SPLIT]", a packed data set (tools/pack.py), or a folder of images.
 
     Args:
       name: the value of a flag.

@@ -1,6 +1,4 @@
-"""Read packed data sets: images in a few large files, in the format of packed_format.py, at
-random by id.
-"""
+"""Read packed data sets, images in a few large files (packed_format.py), at random by id."""
 
 import dataclasses
 import hashlib
@@ -56,9 +54,7 @@ class PackedSource:
         return f"{self.names[instance_id]} (record {number} of {file.path})"
 
     def fingerprint(self) -> str:
-        """Hash of the records' checksums, so the folder may move and its shards may be cut
-        elsewhere.
-        """
+        """Hash of the records' checksums: the folder may move, and shards be cut elsewhere."""
         return self.records_sha256
 
     def read(self, instance_ids: tf.Tensor) -> tf.Tensor:
@@ -66,8 +62,7 @@ class PackedSource:
 
         Raises:
           tf.errors.InvalidArgumentError: at run time (eagerly ValueError), for a shard that cannot
-          be read, a record
-            that is not the one of the manifest, or an id outside of [0, N).
+            be read, a record other than that of the manifest, or an id outside of [0, N).
         """
         return in_graph(self._read, instance_ids)
 
@@ -79,15 +74,13 @@ class PackedSource:
         lengths = np.fromiter(map(len, records), np.int64, len(ids))
         if (lengths != self.sizes[ids]).any():
             wrong = np.flatnonzero(lengths != self.sizes[ids])[0]
-            raise self._damaged(
-                self.records.locate(ids[wrong])[0], f"{lengths[wrong]} bytes as record {ids[wrong]}"
-            )
+            shard, _ = self.records.locate(ids[wrong])
+            raise self._damaged(shard, f"{lengths[wrong]} bytes as record {ids[wrong]}")
         return records
 
     def _damaged(self, shard: RecordFile, got: str) -> ValueError:
-        return damaged(
-            self.folder, f"the records of its manifest in {os.path.basename(shard.path)}", got
-        )
+        expected = f"the records of its manifest in {os.path.basename(shard.path)}"
+        return damaged(self.folder, expected, got)
 
 
 def is_packed(folder: str | os.PathLike) -> bool:
@@ -96,8 +89,9 @@ def is_packed(folder: str | os.PathLike) -> bool:
 
 
 def open_packed(folder: str | os.PathLike, class_names: tuple[str, ...] = ()) -> PackedSource:
-    """Open a packed data set. Its manifests are read, none of its images: 1.28 million images take
-    a few seconds.
+    """Open a packed data set.
+
+    Its manifests are read, none of its images: 1.28 million images take a few seconds.
 
     Where all images have a class and there are at least two classes, they are the labels.
 
@@ -114,9 +108,7 @@ def open_packed(folder: str | os.PathLike, class_names: tuple[str, ...] = ()) ->
     """
     root = pathlib.Path(folder)
     description = read_description(root)
-    names = []
-    classes = []
-    sizes = []
+    names, classes, sizes = [], [], []
     records_sha256 = hashlib.sha256()
     for shard in description.shards:
         manifest = read_manifest(root, shard)
@@ -139,7 +131,7 @@ def open_packed(folder: str | os.PathLike, class_names: tuple[str, ...] = ()) ->
 
 
 def damaged_records(source: PackedSource, shard: int) -> list[int]:
-    """Read all records of a shard, and list the ids of those that are not as they were packed.
+    """Read all records of a shard, and list the ids of damaged ones.
 
     Args:
       source: the data set.

@@ -29,9 +29,8 @@ import numpy as np
 from pic_tf.files.replaced import replaced
 
 DESCRIPTION = "dataset.json"
-WRITER_OPTIONS = (
-    "group_size:1,uncompressed"  # ArrayRecord: each image for itself; they are compressed already
-)
+# ArrayRecord's: each image for itself; they are compressed already.
+WRITER_OPTIONS = "group_size:1,uncompressed"
 _FORMAT = 1
 _SHARD = re.compile(r"images-\d{5,}\.arrayrecord")
 _COLUMNS = ("id", "name", "label", "width", "height", "bytes", "sha256")
@@ -59,7 +58,7 @@ class Row(NamedTuple):
 
 
 class Manifest(NamedTuple):
-    """The columns of a manifest that reading needs.
+    """Columns of a manifest, as far as reading needs them.
 
     Attributes:
       names: of `Row`.
@@ -120,9 +119,8 @@ def read_description(folder: pathlib.Path) -> Description:
     except OSError as error:
         raise damaged(folder, f"a readable {DESCRIPTION}", str(error.strerror)) from error
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise damaged(
-            folder, f"a {DESCRIPTION} as packing writes it", f"{type(error).__name__}: {error}"
-        ) from error
+        got = f"{type(error).__name__}: {error}"
+        raise damaged(folder, f"a {DESCRIPTION} as packing writes it", got) from error
     raise ValueError(
         f"expected format {_FORMAT} in {str(path)!r}, got {found!r}: read it with the release of "
         "pic_tf that packed it, or pack again into another folder"
@@ -132,13 +130,9 @@ def read_description(folder: pathlib.Path) -> Description:
 def _checked(values: dict) -> Description:
     shards = tuple(Shard(**shard) for shard in values["shards"])
     records = [shard.records for shard in shards]
-    description = Description(
-        tuple(values["class_names"]), values["short_side"], values["quality"], shards
-    )
-    if not all(
-        type(x) is int
-        for x in (description.short_side, description.quality, values["images"], *records)
-    ):
+    short_side, quality = values["short_side"], values["quality"]
+    description = Description(tuple(values["class_names"]), short_side, quality, shards)
+    if not all(type(x) is int for x in (short_side, quality, values["images"], *records)):
         raise TypeError("numbers that are not whole")
     if min(records, default=0) < 1 or sum(records) != values["images"]:
         raise ValueError("another number of images than in its shards")
@@ -181,17 +175,13 @@ def read_manifest(folder: pathlib.Path, shard: Shard) -> Manifest:
         raise damaged(folder, f"{path.name} as packing wrote it", "another content")
     # One flat list: a list for each of a million rows would have Python look for cycles among them
     # again and again.
-    fields = itertools.chain.from_iterable(
-        csv.reader(io.StringIO(content.decode("utf-8", "surrogateescape"), ""))
-    )
-    fields = list(fields)[len(_COLUMNS) :]
-    if len(fields) != shard.records * len(_COLUMNS):
-        raise damaged(
-            folder, f"{shard.records} images in {path.name}", f"{len(fields) / len(_COLUMNS):g}"
-        )
-    names, labels, sizes, sha256 = (
-        fields[_COLUMNS.index(c) :: len(_COLUMNS)] for c in _COLUMNS_READ
-    )
+    lines = csv.reader(io.StringIO(content.decode("utf-8", "surrogateescape"), ""))
+    columns = len(_COLUMNS)
+    fields = list(itertools.chain.from_iterable(lines))[columns:]
+    if len(fields) != shard.records * columns:
+        expected = f"{shard.records} images in {path.name}"
+        raise damaged(folder, expected, f"{len(fields) / columns:g}")
+    names, labels, sizes, sha256 = (fields[_COLUMNS.index(c) :: columns] for c in _COLUMNS_READ)
     return Manifest(names, labels, np.array(sizes, np.int64), sha256)
 
 
@@ -220,7 +210,7 @@ def write_manifest(folder: pathlib.Path, file: str, first_id: int, rows: Sequenc
 
 
 def damaged(folder: str | os.PathLike, expected: str, got: str) -> ValueError:
-    """The error for a data set that is not as it was packed."""
+    """Make the error for a damaged data set."""
     return ValueError(
         f"expected {expected} in the packed data set {str(folder)!r}, got {got}: restore it, or "
         "pack again into another folder"

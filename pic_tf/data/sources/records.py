@@ -60,9 +60,8 @@ class Records:
         self.files = tuple(files)
         _allow_open_files(len(self.files))
         self._readers = [_open(file) for file in self.files]
-        first, count = (
-            np.array([getattr(file, name) for file in self.files]) for name in ("first", "count")
-        )
+        first = np.array([file.first for file in self.files])
+        count = np.array([file.count for file in self.files])
         self._ends = np.cumsum(count)
         self._shift = first + count - self._ends  # from an id to a number in the file
 
@@ -93,9 +92,8 @@ class Records:
         """
         if ids.size and not 0 <= ids.min() <= ids.max() < len(self):
             raise ValueError(f"expected ids in [0, {len(self)}), got {ids.min()} to {ids.max()}")
-        records = np.full(
-            len(ids), b"", object
-        )  # objects: NumPy's own strings would lose zeros at the end
+        # Objects: NumPy's own strings would lose zeros at the end.
+        records = np.full(len(ids), b"", object)
         file_of = np.searchsorted(self._ends, ids, side="right")
         for file in np.unique(file_of):
             here = np.flatnonzero(file_of == file)
@@ -107,8 +105,7 @@ class Records:
 
 
 def in_graph(read: Callable[[np.ndarray], np.ndarray], ids: tf.Tensor) -> tf.Tensor:
-    """Make an op of a function that reads records, without state, so that batches are read in
-    parallel.
+    """Make a stateless op of a function that reads records, so batches are read in parallel.
 
     Args:
       read: from integer [n] ids to bytes [n].
@@ -127,9 +124,8 @@ def _open(file: RecordFile) -> ArrayRecordReader:
     except OSError as error:
         raise UnreadableFile(file, str(error.strerror)) from error
     if reader.num_records() != file.total:
-        raise UnreadableFile(
-            file, f"{reader.num_records()} of them" if reader.ok() else "a damaged file"
-        )
+        got = f"{reader.num_records()} of them" if reader.ok() else "a damaged file"
+        raise UnreadableFile(file, got)
     return reader
 
 

@@ -30,6 +30,4 @@ class Source(Protocol):
         """A text that changes if, and only if, an id comes to stand for another image."""
 
     def read(self, instance_ids: tf.Tensor) -> tf.Tensor:
-        """Images of `instance_ids` (int64 [b]) as a graph op: string [b] (encoded) or uint8 [b,
-        H, W, 3].
-        """
+        """Read images of int64 [b] ids in the graph: encoded string [b] or uint8 [b, H, W, 3]."""

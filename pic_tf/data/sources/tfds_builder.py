@@ -1,7 +1,7 @@
-"""Find data sets that TensorFlow Datasets has prepared on this machine, and what is in them.
+"""Find data sets prepared on this machine by TensorFlow Datasets, and their features.
 
-Nothing is downloaded: where something is missing, the error says which command makes it. TensorFlow
-Datasets is imported when a data set is looked for, not before.
+Nothing is downloaded: where something is missing, the error names the command that makes it.
+TensorFlow Datasets is imported when a data set is looked for, not before.
 """
 
 import difflib
@@ -18,8 +18,9 @@ _VERSION = r":(?:\d+|\*)(?:\.(?:\d+|\*)){2}"
 
 
 def parse(text: str) -> tuple[str, str | None]:
-    """Split NAME or NAME:SPLIT, such as "cifar10:3.0.2:train[:90%]" with a version, into (name,
-    split or None).
+    """Split NAME or NAME:SPLIT into (name, split or None).
+
+    NAME may hold a version, as in "cifar10:3.0.2:train[:90%]".
     """
     return re.fullmatch(rf"([^:]*(?:{_VERSION})?)(?::(.*))?", text, re.DOTALL).groups()
 
@@ -35,9 +36,7 @@ def held_out_split(name: str) -> str | None:
 
 
 def _builder(name: str) -> Any:
-    """Find the tfds.core.DatasetBuilder of a data set that is prepared here, without the
-    network.
-    """
+    """Find the tfds.core.DatasetBuilder of a data set prepared here, without the network."""
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core import naming, read_only_builder
     from tensorflow_datasets.core.utils import file_utils
@@ -48,9 +47,8 @@ def _builder(name: str) -> Any:
     places = ", ".join(str(place) for place in file_utils.list_data_dirs())
     if naming.is_valid_dataset_name(name):
         try:
-            return read_only_builder.builder_from_files(
-                name
-            )  # of whatever version; tfds.builder insists on its own
+            # Of whatever version; tfds.builder insists on its own.
+            return read_only_builder.builder_from_files(name)
         except tfds.core.DatasetNotFoundError:
             pass
         except ValueError as error:
@@ -63,14 +61,12 @@ def _builder(name: str) -> Any:
     if plain in known:
         raise ValueError(
             f"expected {name!r} prepared in {places}, got nothing there: set TFDS_DATA_DIR to "
-            "where it is, or "
-            'prepare it with `pip install importlib_resources` and `python -c "import '
-            f"tensorflow_datasets as tfds; tfds.builder({name!r}, "
-            "file_format='array_record').download_and_prepare()\"`"
+            "where it is, or prepare it with `pip install importlib_resources` and "
+            '`python -c "import tensorflow_datasets as tfds; '
+            f"tfds.builder({name!r}, file_format='array_record').download_and_prepare()\"`"
         )
-    close = difflib.get_close_matches(plain, known) or [
-        "https://www.tensorflow.org/datasets/catalog"
-    ]
+    catalog = "https://www.tensorflow.org/datasets/catalog"
+    close = difflib.get_close_matches(plain, known) or [catalog]
     raise ValueError(
         f"expected a data set that TensorFlow Datasets knows, one prepared in {places}, or a "
         f"folder with a dataset_info.json, such as /data/cifar10/3.0.2, got {name!r}: see "
@@ -79,8 +75,9 @@ def _builder(name: str) -> Any:
 
 
 def array_record_builder(name: str) -> Any:
-    """Find the tfds.core.DatasetBuilder of a data set in ArrayRecord files, the only ones that are
-    read at random.
+    """Find the tfds.core.DatasetBuilder of a data set in ArrayRecord files.
+
+    No other files are read at random.
 
     Args:
       name: as of `tfds_source.open_tfds`.
@@ -91,13 +88,12 @@ def array_record_builder(name: str) -> Any:
     builder = _builder(name)
     folder, info = str(builder.data_dir), builder.info
     formats = {file_format.value for file_format in info.available_file_formats()}
-    if (
-        "array_record" not in formats
-    ):  # tfds 4.9.10 imports what pip brings here and below, but does not require it
+    if "array_record" not in formats:
+        # tfds 4.9.10 imports what pip brings here and above, but does not require it.
         raise ValueError(
             f"expected {name!r} in ArrayRecord files, got {', '.join(sorted(formats))} in "
-            f"{folder!r}: convert it with `pip install apache-beam mlcroissant` and `tfds "
-            f"convert_format --dataset_version_dir={folder} --out_file_format=array_record`"
+            f"{folder!r}: convert it with `pip install apache-beam mlcroissant` and "
+            f"`tfds convert_format --dataset_version_dir={folder} --out_file_format=array_record`"
         )
     info.set_file_format("array_record", override=True, override_if_initialized=True)
     return builder
@@ -118,12 +114,10 @@ def record_files(splits: Any, name: str, split: str) -> list[RecordFile]:
         found = splits[split].file_instructions
         files = [RecordFile(str(x.filename), x.skip, x.take, x.examples_in_shard) for x in found]
     except (ValueError, KeyError, AssertionError) as error:
-        known = ", ".join(
-            f"{key} ({value.num_examples:,} records)" for key, value in splits.items()
-        )
+        known = [f"{key} ({value.num_examples:,} records)" for key, value in splits.items()]
         raise ValueError(
-            f"expected a split of {name!r}, got {split!r}: name one of {known}, or a part such as "
-            "'train[:90%]'"
+            f"expected a split of {name!r}, got {split!r}: name one of {', '.join(known)}, or a "
+            "part such as 'train[:90%]'"
         ) from error
     if not files:
         raise ValueError(f"expected images in {split!r} of {name!r}, got none: name a larger part")
@@ -131,7 +125,7 @@ def record_files(splits: Any, name: str, split: str) -> list[RecordFile]:
 
 
 def image_feature(features: Mapping[str, Any], name: str) -> str:
-    """Find the one image in the records of a data set, or the one with the name "image".
+    """Find the one image in the records of a data set, or that named "image".
 
     Args:
       features: tfds.features.FeaturesDict.
@@ -145,17 +139,15 @@ def image_feature(features: Mapping[str, Any], name: str) -> str:
     images = {key: x for key, x in features.items() if isinstance(x, tfds.features.Image)}
     image = _only(images, "image")
     if image is None:
-        got = ", ".join(
-            f"{key!r} ({type(x).__name__})" for key, x in sorted((images or features).items())
-        )
+        others = sorted((images or features).items())
+        got = ", ".join(f"{key!r} ({type(x).__name__})" for key, x in others)
         raise ValueError(
             f"expected one Image in the records of {name!r}, or one that is called 'image', got "
             f"{got}: choose another data set, or another configuration of it"
         )
     dtype = np.dtype(features[image].np_dtype)
-    if not np.issubdtype(
-        dtype, np.integer
-    ):  # the bytes of floats are hidden in the colours of a PNG
+    # The bytes of floats would be hidden in the colours of a PNG.
+    if not np.issubdtype(dtype, np.integer):
         raise ValueError(
             f"expected JPEG or PNG images in {image!r} of {name!r}, got pixels of {dtype.name}: "
             "choose another data set"
@@ -164,19 +156,19 @@ def image_feature(features: Mapping[str, Any], name: str) -> str:
 
 
 def label_feature(features: Mapping[str, Any]) -> str | None:
-    """Find the one label in the records of a data set, or the one with the name "label"; None for
-    none.
+    """Find the one label in the records of a data set, or that named "label"; None for none.
 
     Args:
       features: tfds.features.FeaturesDict.
     """
     import tensorflow_datasets as tfds
 
-    return _only(
-        {key: x for key, x in features.items() if isinstance(x, tfds.features.ClassLabel)}, "label"
-    )
+    labels = {key: x for key, x in features.items() if isinstance(x, tfds.features.ClassLabel)}
+    return _only(labels, "label")
 
 
 def _only(found: dict[str, Any], preferred: str) -> str | None:
     """The one key, or the preferred one of several."""
-    return next(iter(found)) if len(found) == 1 else preferred if preferred in found else None
+    if len(found) == 1:
+        return next(iter(found))
+    return preferred if preferred in found else None

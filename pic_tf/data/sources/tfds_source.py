@@ -18,7 +18,7 @@ _READ_AT_ONCE = 512  # records, images and all, that are in memory while labels 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RecordLabels:
-    """Labels that are read on demand: a label is in the record of its image, which is read with it.
+    """Labels read on demand: a label is in the record of its image, which is read with it.
 
     Index it as an array: `labels[ids]` is int64 [n] for integer ids [n]. `np.asarray(labels)` reads
     the whole split.
@@ -40,10 +40,8 @@ class RecordLabels:
     def __getitem__(self, ids) -> np.ndarray:
         ids = np.arange(len(self))[ids]
         parts = np.split(ids.ravel(), range(_READ_AT_ONCE, ids.size, _READ_AT_ONCE))
-        stored = np.concatenate(
-            [_read(self.records, part, self.feature, tf.int64) for part in parts]
-        )
-        return self.numbers[stored].reshape(ids.shape)
+        stored = [_read(self.records, part, self.feature, tf.int64) for part in parts]
+        return self.numbers[np.concatenate(stored)].reshape(ids.shape)
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         return np.asarray(self[:], dtype)
@@ -77,9 +75,7 @@ class TfdsSource:
         return f"{file.path}[{number}]"
 
     def fingerprint(self) -> str:
-        """Hash of the data set's version and of the split's files, their names and lengths; the
-        folder may move.
-        """
+        """Hash of the version and of the files' names and lengths; the folder may move."""
         files = [
             (os.path.basename(x.path), os.path.getsize(x.path), x.first, x.count)
             for x in self.records.files
@@ -108,15 +104,13 @@ def open_tfds(name: str, split: str | None = None, class_names: tuple[str, ...] 
     source = open_split(name, split, class_names)
     head = source.read(tf.constant([0], tf.int64))[0].numpy()[:8]
     if not head.startswith(STARTS):
-        gif = head.startswith(GIF_START)
-        got = "a GIF" if gif else f"one that starts with {head!r}"
-        pack = (
-            f"pack it with `python tools/pack.py --source={shlex.quote(source.name)} "
-            "--output=PACKED`"
-        )
+        got, advice = f"one that starts with {head!r}", "choose another data set"
+        if head.startswith(GIF_START):
+            pack = f"python tools/pack.py --source={shlex.quote(source.name)} --output=PACKED"
+            got, advice = "a GIF", f"pack it with `{pack}`"
         raise ValueError(
             f"expected JPEG or PNG images in {source.feature!r} of {name!r}, got {got} in "
-            f"{source.path(0)!r}: {pack if gif else 'choose another data set'}"
+            f"{source.path(0)!r}: {advice}"
         )
     return source
 
