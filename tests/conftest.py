@@ -15,7 +15,9 @@ gc.set_threshold(20_000, 20, 20)  # a traced graph is many objects that live lon
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole runs first: they are the longest, and at the end they would keep one process waiting for another."""
+    """Whole runs first: they are the longest, and at the end they would keep one process waiting
+    for another.
+    """
     items.sort(key=lambda item: item.path.parent != pathlib.Path(__file__).parent)
 
 
@@ -38,7 +40,9 @@ def shallow_networks():
 
 @pytest.fixture(scope="module")
 def empty_exports():
-    """Exports without the SavedModel, which takes half of the time of a short run and which these tests do not read."""
+    """Exports without the SavedModel, which takes half of the time of a short run and which
+    these tests do not read.
+    """
     import tf_keras as keras
 
     def save(model, path, **_):
@@ -53,7 +57,9 @@ def empty_exports():
 
 @pytest.fixture(scope="session")
 def uninterrupted(tmp_path_factory):
-    """Settings of a run that was never interrupted, of a shallow network; nobody writes into its folder."""
+    """Settings of a run that was never interrupted, of a shallow network; nobody writes into its
+    folder.
+    """
     from tests.short_runs import SMALL, run, shallow
 
     settings = dataclasses.replace(SMALL, output_dir=str(tmp_path_factory.mktemp("uninterrupted")))
@@ -68,7 +74,9 @@ def real_photographs(tmp_path_factory) -> pathlib.Path:
     """A folder of real JPEG photographs, unpacked from $PIC_TF_TEST_DATA/imagenet_samples.tar."""
     archive = pathlib.Path(os.environ.get("PIC_TF_TEST_DATA", "")) / "imagenet_samples.tar"
     if not archive.is_file():
-        pytest.skip("needs real photographs: set PIC_TF_TEST_DATA to a folder with imagenet_samples.tar")
+        pytest.skip(
+            "needs real photographs: set PIC_TF_TEST_DATA to a folder with imagenet_samples.tar"
+        )
     folder = tmp_path_factory.mktemp("photographs")
     with tarfile.open(archive) as tar:
         tar.extractall(folder, filter="data")

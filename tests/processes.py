@@ -1,4 +1,6 @@
-"""Tests that need a process of their own: TensorFlow's devices and strategies are made once a process."""
+"""Tests that need a process of their own: TensorFlow's devices and strategies are made once a
+process.
+"""
 
 import contextlib
 import multiprocessing
@@ -27,7 +29,9 @@ def _start(count: int, function: Callable, arguments: tuple) -> Any:
     if count == 1:
         return function(tf.distribute.get_strategy(), *arguments)
     cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
+    tf.config.set_logical_device_configuration(
+        cpu, [tf.config.LogicalDeviceConfiguration()] * count
+    )
     return function(tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(count)]), *arguments)
 
 
@@ -42,12 +46,15 @@ class Ended(NamedTuple):
 
 @contextlib.contextmanager
 def commands_that_fork() -> Iterator[Callable[..., Ended]]:
-    """A function (module, arguments, environment, limit) that runs `python -m module` in a tenth of a second.
+    """A function (module, arguments, environment, limit) that runs `python -m module` in a tenth of
+    a second.
 
-    A process that has imported TensorFlow, but not used it, forks one child a command. No child sees a GPU, whose
-    driver does not survive a fork. After `limit` seconds a child is killed.
+    A process that has imported TensorFlow, but not used it, forks one child a command. No child
+    sees a GPU, whose driver does not survive a fork. After `limit` seconds a child is killed.
     """
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _import_everything) as process:
+    with ProcessPoolExecutor(
+        1, multiprocessing.get_context("spawn"), _import_everything
+    ) as process:
         yield lambda *arguments: process.submit(_run_in_a_fork, *arguments).result()
 
 
@@ -61,19 +68,27 @@ def _import_everything() -> None:
     import pic_tf.training.loop  # noqa: F401
 
 
-def _run_in_a_fork(module: str, arguments: list[str], environment: dict[str, str], limit: float) -> Ended:
+def _run_in_a_fork(
+    module: str, arguments: list[str], environment: dict[str, str], limit: float
+) -> Ended:
     with tempfile.TemporaryDirectory() as folder:
         files = [pathlib.Path(folder, name) for name in ("stdout", "stderr")]
-        child = multiprocessing.get_context("fork").Process(target=_run, args=(module, arguments, environment, files))
+        child = multiprocessing.get_context("fork").Process(
+            target=_run, args=(module, arguments, environment, files)
+        )
         start = time.monotonic()
         child.start()
         child.join(limit)
         child.kill()  # where it still runs
         child.join()
-        return Ended(child.exitcode, *[file.read_text() for file in files], time.monotonic() - start)
+        return Ended(
+            child.exitcode, *[file.read_text() for file in files], time.monotonic() - start
+        )
 
 
-def _run(module: str, arguments: list[str], environment: dict[str, str], files: list[pathlib.Path]) -> None:
+def _run(
+    module: str, arguments: list[str], environment: dict[str, str], files: list[pathlib.Path]
+) -> None:
     for number, file in enumerate(files, 1):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
     os.environ.clear()

@@ -50,7 +50,8 @@ BROKEN = {
 
 
 def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give resnet18 two blocks instead of eight: what whole runs hold does not depend on the depth, their time does.
+    """Give resnet18 two blocks instead of eight: what whole runs hold does not depend on the depth,
+    their time does.
 
     All kinds of layers remain: both kinds of shortcuts, and a stride.
     """
@@ -71,7 +72,9 @@ def variables_of(output_dir) -> dict[str, np.ndarray]:
 def metrics_of(output_dir) -> list[dict[str, str]]:
     """Rows of metrics.csv but for the speed, which no two runs share."""
     rows = metrics_files.read_metrics(pathlib.Path(output_dir) / run_folder.METRICS_FILE)
-    return [{name: value for name, value in row.items() if name != "images_per_second"} for row in rows]
+    return [
+        {name: value for name, value in row.items() if name != "images_per_second"} for row in rows
+    ]
 
 
 def assert_same_run(output_dir, other) -> None:
@@ -151,7 +154,9 @@ def one_epoch(folder, output, knn_every) -> Config:
 
 
 def many_pictures(folder, count, ways):
-    """A folder of small pictures, the first of which are broken: one after another in each of the `ways`."""
+    """A folder of small pictures, the first of which are broken: one after another in each of
+    the `ways`.
+    """
     rng = np.random.default_rng(3)
     for i in range(count):
         path = folder / f"{i:03d}.{'png' if i % 2 else 'jpg'}"

@@ -42,7 +42,12 @@ def test_a_folder_of_images(tmp_path):
 
 def test_real_photographs(tmp_path, real_photographs):
     settings = dataclasses.replace(
-        SMALL, dataset=str(real_photographs), output_dir=str(tmp_path), batch_size=32, num_negatives=None, epochs=1
+        SMALL,
+        dataset=str(real_photographs),
+        output_dir=str(tmp_path),
+        batch_size=32,
+        num_negatives=None,
+        epochs=1,
     )
     result = run(settings)
     assert result.finished and result.step == 200 // 32
@@ -59,14 +64,19 @@ def test_an_image_that_breaks_off_is_named(tmp_path, part, number, knn_every):
     if part == "val" and not knn_every:
         assert run(settings).finished  # nobody looks at it
         return
-    named = rf"expected at most 1.000% of the \d+ images to be broken .*, got 1, the first .*{number}\.jpg. \(cut off,"
+    named = (
+        r"expected at most 1.000% of the \d+ images to be broken .*, got 1, the first "
+        rf".*{number}\.jpg. \(cut off,"
+    )
     with pytest.raises(ValueError, match=named):
         run(settings)
 
 
 def test_one_percent_of_the_images_broken_in_eight_ways(tmp_path, capsys):
     folder = many_pictures(tmp_path / "images", 800, BROKEN.values())
-    settings = dataclasses.replace(one_epoch(folder, tmp_path / "run", 0), batch_size=32, image_size=8, epochs=2)
+    settings = dataclasses.replace(
+        one_epoch(folder, tmp_path / "run", 0), batch_size=32, image_size=8, epochs=2
+    )
     settings = dataclasses.replace(settings, order="epoch", num_negatives=64)  # every image comes
     assert run(settings).finished
     with open(tmp_path / "run" / "broken_images.csv", newline="") as file:
@@ -87,20 +97,33 @@ def test_one_percent_of_the_images_broken_in_eight_ways(tmp_path, capsys):
 
 def test_five_percent_of_the_images_broken(tmp_path):
     folder = many_pictures(tmp_path / "images", 200, list(BROKEN.values()))
-    settings = dataclasses.replace(one_epoch(folder, tmp_path / "run", 0), batch_size=32, image_size=8, epochs=3)
-    named = r"expected at most 2.000% of the 200 images to be broken \(--max_broken\), got \d, the first '.*: see .*bro"
+    settings = dataclasses.replace(
+        one_epoch(folder, tmp_path / "run", 0), batch_size=32, image_size=8, epochs=3
+    )
+    named = (
+        r"expected at most 2.000% of the 200 images to be broken \(--max_broken\), got \d, the "
+        r"first '.*: see .*bro"
+    )
     with pytest.raises(ValueError, match=named):
         run(dataclasses.replace(settings, max_broken=0.02))
     assert (tmp_path / "run" / "broken_images.csv").exists()
     assert run(dataclasses.replace(settings, max_broken=0.05)).finished
 
 
-@pytest.mark.parametrize("change", [{"augment_on": "host"}, {"crops": "1x8@0.3-1.0,2x4@0.1-0.3"}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{"augment_on": "host"}, {"crops": "1x8@0.3-1.0,2x4@0.1-0.3"}], ids=str
+)
 def test_input_of_other_kinds_stops_and_resumes_bit_for_bit(tmp_path, monkeypatch, change):
     """Views augmented on the host; several crops; broken images among them."""
-    folder = many_pictures(tmp_path / "images", 120, [BROKEN["a JPEG that breaks off"], BROKEN["text"]])
-    settings = dataclasses.replace(one_epoch(folder, tmp_path / "whole", 0), image_size=8, max_broken=0.02, **change)
-    settings = dataclasses.replace(settings, jitter=(0.4, 0.4, 0.4, 0.1), blur_probability=0.5, blur_sigma=(0.1, 2.0))
+    folder = many_pictures(
+        tmp_path / "images", 120, [BROKEN["a JPEG that breaks off"], BROKEN["text"]]
+    )
+    settings = dataclasses.replace(
+        one_epoch(folder, tmp_path / "whole", 0), image_size=8, max_broken=0.02, **change
+    )
+    settings = dataclasses.replace(
+        settings, jitter=(0.4, 0.4, 0.4, 0.1), blur_probability=0.5, blur_sigma=(0.1, 2.0)
+    )
     assert run(settings).finished
     signals_after(monkeypatch, 5)
     resumed = dataclasses.replace(settings, output_dir=str(tmp_path / "run"))
@@ -109,7 +132,9 @@ def test_input_of_other_kinds_stops_and_resumes_bit_for_bit(tmp_path, monkeypatc
 
 
 def test_a_folder_that_vanishes_in_mid_run_and_comes_back(tmp_path, monkeypatch):
-    """The state is saved, and after the folder is back the same command ends as if nothing had been."""
+    """The state is saved, and after the folder is back the same command ends as if nothing had
+    been.
+    """
     folder = picture_folder(tmp_path / "images")
     settings = dataclasses.replace(one_epoch(folder, tmp_path / "whole", knn_every=0), epochs=12)
     assert run(settings).finished
@@ -125,7 +150,9 @@ def test_a_folder_that_vanishes_in_mid_run_and_comes_back(tmp_path, monkeypatch)
 
 
 def test_rows_are_not_given_to_other_images(tmp_path):
-    """A file renamed in a folder would give images each other's rows; the folder itself may move."""
+    """A file renamed in a folder would give images each other's rows; the folder itself may
+    move.
+    """
     folder = picture_folder(tmp_path / "images")
     settings = dataclasses.replace(one_epoch(folder, tmp_path / "run", knn_every=0), epochs=1)
     assert run(settings).finished
@@ -133,5 +160,7 @@ def test_rows_are_not_given_to_other_images(tmp_path):
     settings = dataclasses.replace(settings, dataset=str(moved))
     assert run(settings).finished
     (moved / "train" / "class0" / "18.jpg").rename(moved / "train" / "class0" / "00.jpg")
-    with pytest.raises(ValueError, match=r"expected the 30 images of the run in .* of which some have other names"):
+    with pytest.raises(
+        ValueError, match=r"expected the 30 images of the run in .* of which some have other names"
+    ):
         run(settings)

@@ -18,10 +18,17 @@ IMAGENET = 1_281_167
 
 def test_defaults_are_the_papers_recipe():
     resolved = defaults.resolve(Config(), IMAGENET)
-    assert (resolved.window_size, resolved.window_stride, resolved.num_negatives) == (131072, 16384, 65536)
+    assert (resolved.window_size, resolved.window_stride, resolved.num_negatives) == (
+        131072,
+        16384,
+        65536,
+    )
     assert resolved.virtual_shards == 256
     assert [defaults.resolve(Config(), IMAGENET, r).virtual_shards for r in (8, 64)] == [256, 256]
-    assert defaults.resolve(Config(batch_size=510, window_size=130560), IMAGENET, 6).virtual_shards == 0
+    assert (
+        defaults.resolve(Config(batch_size=510, window_size=130560), IMAGENET, 6).virtual_shards
+        == 0
+    )
     assert resolved.warmup_epochs == 5
     assert resolved.min_row_norm == pytest.approx(0.01 * 128**0.5)
 
@@ -40,11 +47,16 @@ def test_small_data_sets():
 
 def test_head_none_takes_the_features_as_rows():
     assert defaults.resolve(Config(head="none"), 5000).embedding_dim == 2048
-    assert defaults.resolve(Config(head="none", backbone="resnet18", width=16), 5000).embedding_dim == 128
+    assert (
+        defaults.resolve(Config(head="none", backbone="resnet18", width=16), 5000).embedding_dim
+        == 128
+    )
 
 
 def test_flagfile_round_trip(tmp_path):
-    resolved = defaults.resolve(Config(jitter=(0.1, 0.25, 1 / 3, 0.0), temperature=0.07, tensorboard=False), 5000)
+    resolved = defaults.resolve(
+        Config(jitter=(0.1, 0.25, 1 / 3, 0.0), temperature=0.07, tensorboard=False), 5000
+    )
     (tmp_path / "flags.txt").write_text(flag_files.to_flagfile(resolved))
     assert flag_files.from_flagfile(str(tmp_path / "flags.txt")) == resolved
 
@@ -66,7 +78,10 @@ def test_help_names_every_flag_once_by_topic_and_the_first_ones_before():
     assert named[:10] == list(Config.FIRST) and named[-1] == "flagfile"
     assert sorted(named[:-1]) == sorted(field.name for field in dataclasses.fields(Config))
     headings = re.findall(r"^(\S.*):$", text[text.index("Start with these") :], re.MULTILINE)
-    assert headings[:3] == ["Start with these", "Images to train on", "Order of visits"] and len(headings) == 11
+    assert (
+        headings[:3] == ["Start with these", "Images to train on", "Order of visits"]
+        and len(headings) == 11
+    )
     assert all(len(line) <= 100 for line in text.split("\n"))
 
 
@@ -90,24 +105,38 @@ def test_a_limit_that_cannot_be_read(limit):
 
 
 def test_changed_names_only_what_changes_the_outcome():
-    assert flag_files.changed(Config(), Config(output_dir="elsewhere", knn_every=1, keep_checkpoints=9)) == []
+    assert (
+        flag_files.changed(
+            Config(), Config(output_dir="elsewhere", knn_every=1, keep_checkpoints=9)
+        )
+        == []
+    )
     assert flag_files.changed(Config(), Config(seed=3)) == ["--seed (0 -> 3)"]
 
 
 def test_a_flag_file_with_a_flag_that_was_removed(tmp_path):
-    """Where RandAugment was off, its flag is passed over, in the file of a run and by --flagfile."""
+    """Where RandAugment was off, its flag is passed over, in the file of a run and by
+    --flagfile.
+    """
     path, config = tmp_path / "flags.txt", Config(seed=3, augmentation="mocov2")
     lines = flag_files.to_flagfile(config)
     path.write_text(f"{lines}--rand_augment=0.0,0.0\n")
     assert flag_files.from_flagfile(str(path)) == config
-    assert recipes.expand(["train", f"--flagfile={path}", "--seed=4"]) == ["train", *lines.split(), "--seed=4"]
+    assert recipes.expand(["train", f"--flagfile={path}", "--seed=4"]) == [
+        "train",
+        *lines.split(),
+        "--seed=4",
+    ]
 
 
 @pytest.mark.parametrize("line", ["--rand_augment=2.0,0.9", "--augmentation=randaugment"])
 def test_an_augmentation_that_was_removed(tmp_path, line):
     path = tmp_path / "flags.txt"
     path.write_text(f"--seed=3\n{line}\n")
-    sentence = f"expected flags of this version, got {line}: RandAugment was removed, name another --augmentation"
+    sentence = (
+        f"expected flags of this version, got {line}: RandAugment was removed, name another "
+        "--augmentation"
+    )
     with pytest.raises(ValueError, match=sentence):
         flag_files.from_flagfile(str(path))
     with pytest.raises(ValueError, match=sentence):
@@ -150,10 +179,19 @@ def test_an_augmentation_that_was_removed(tmp_path, line):
         ({"max_broken": -0.1}, "expected 0 <= --max_broken <= 1"),
         ({"jitter": (0.4, 0.4, 0.4)}, "expected --jitter=BRIGHTNESS,CONTRAST,SATURATION,HUE"),
         ({"jitter": (0.4, 0.4, 0.4, 0.6)}, "expected --jitter=BRIGHTNESS,CONTRAST,SATURATION,HUE"),
-        ({"window_size": 1000}, "expected window_size to be a multiple of batch_size .512., got 1000: use 512 or 1024"),
+        (
+            {"window_size": 1000},
+            "expected window_size to be a multiple of batch_size .512., got 1000: use 512 or 1024",
+        ),
         ({"window_size": 5120}, "window_size <= number of instances"),
-        ({"window_size": 2048, "window_stride": 5000}, "expected 1 <= window_stride <= window_size"),
-        ({"order": "epoch", "window_size": 1024}, "expected no --window_size or --window_stride with --order=epoch"),
+        (
+            {"window_size": 2048, "window_stride": 5000},
+            "expected 1 <= window_stride <= window_size",
+        ),
+        (
+            {"order": "epoch", "window_size": 1024},
+            "expected no --window_size or --window_stride with --order=epoch",
+        ),
     ],
 )
 def test_wrong_settings(change, sentence):
@@ -164,8 +202,16 @@ def test_wrong_settings(change, sentence):
 @pytest.mark.parametrize(
     "change, replicas, sentence",
     [
-        ({"batch_size": 500}, 8, "expected --batch_size to be a multiple of the 8 replicas, got 500: use 496 or 504"),
-        ({"num_negatives": 1001}, 8, "multiple of the 8 replicas, got 1001: use 1000 or 1008, or 0 for all"),
+        (
+            {"batch_size": 500},
+            8,
+            "expected --batch_size to be a multiple of the 8 replicas, got 500: use 496 or 504",
+        ),
+        (
+            {"num_negatives": 1001},
+            8,
+            "multiple of the 8 replicas, got 1001: use 1000 or 1008, or 0 for all",
+        ),
         (
             {"window_stride": 100},
             8,
@@ -203,7 +249,11 @@ def test_what_is_given_comes_before_what_the_augmentation_stands_for():
 def test_a_run_that_goes_on_with_another_augmentation_gets_its_numbers():
     old = defaults.resolve(Config(), 5000)
     changed = defaults.resolve(flag_files.inherit(Config(augmentation="instdisc"), old), 5000)
-    assert changed.jitter == (0.4, 0.4, 0.4, 0.4) and changed.grayscale_first and changed.window_size == old.window_size
+    assert (
+        changed.jitter == (0.4, 0.4, 0.4, 0.4)
+        and changed.grayscale_first
+        and changed.window_size == old.window_size
+    )
 
 
 def test_crops_replace_the_one_view():

@@ -1,4 +1,6 @@
-"""An exported SavedModel only computes: no op of it touches files or runs Python, no layer of it holds code."""
+"""An exported SavedModel only computes: no op of it touches files or runs Python, no layer of it
+holds code.
+"""
 
 import json
 import pathlib
@@ -12,34 +14,99 @@ from tf_keras.protobuf import saved_metadata_pb2
 from pic_tf.runs import run_folder
 
 ALLOWED = {
-    *("AddV2", "Conv2D", "FusedBatchNormV3", "MaxPool", "Mean", "Mul", "Pack", "Pad", "Relu", "Select"),
+    *(
+        "AddV2",
+        "Conv2D",
+        "FusedBatchNormV3",
+        "MaxPool",
+        "Mean",
+        "Mul",
+        "Pack",
+        "Pad",
+        "Relu",
+        "Select",
+    ),
     *("Const", "Identity", "NoOp", "PartitionedCall", "Placeholder", "StatefulPartitionedCall"),
     *("AssignVariableOp", "DisableCopyOnRead", "ReadVariableOp", "VarHandleOp"),
     # Encoded images, one by one: what they are, decoding, shrinking, cutting.
-    *("DecodeImage", "DecodeJpeg", "ResizeBilinear", "ScaleAndTranslate", "StridedSlice", "Substr", "Unpack"),
-    *("Any", "Cast", "EnsureShape", "Equal", "FloorDiv", "Greater", "Less", "LogicalAnd", "Maximum", "Minimum"),
+    *(
+        "DecodeImage",
+        "DecodeJpeg",
+        "ResizeBilinear",
+        "ScaleAndTranslate",
+        "StridedSlice",
+        "Substr",
+        "Unpack",
+    ),
+    *(
+        "Any",
+        "Cast",
+        "EnsureShape",
+        "Equal",
+        "FloorDiv",
+        "Greater",
+        "Less",
+        "LogicalAnd",
+        "Maximum",
+        "Minimum",
+    ),
     *("RealDiv", "Round", "Shape", "StatelessIf", "StatelessWhile", "Sub"),
-    *("TensorListFromTensor", "TensorListGetItem", "TensorListReserve", "TensorListSetItem", "TensorListStack"),
+    *(
+        "TensorListFromTensor",
+        "TensorListGetItem",
+        "TensorListReserve",
+        "TensorListSetItem",
+        "TensorListStack",
+    ),
 }
-OF_THE_SAVER = {"MergeV2Checkpoints", "RestoreV2", "SaveV2", "ShardedFilename", "StaticRegexFullMatch", "StringJoin"}
+OF_THE_SAVER = {
+    "MergeV2Checkpoints",
+    "RestoreV2",
+    "SaveV2",
+    "ShardedFilename",
+    "StaticRegexFullMatch",
+    "StringJoin",
+}
 LAYERS = {
-    *("Activation", "Add", "BatchNormalization", "Conv2D", "Functional", "GlobalAveragePooling2D", "InputLayer"),
+    *(
+        "Activation",
+        "Add",
+        "BatchNormalization",
+        "Conv2D",
+        "Functional",
+        "GlobalAveragePooling2D",
+        "InputLayer",
+    ),
     *("MaxPooling2D", "ReLU", "Rescaling", "ZeroPadding2D"),
 }
-FILES = {"saved_model.pb", "keras_metadata.pb", "fingerprint.pb", "variables.index", "variables.data-00000-of-00001"}
+FILES = {
+    "saved_model.pb",
+    "keras_metadata.pb",
+    "fingerprint.pb",
+    "variables.index",
+    "variables.data-00000-of-00001",
+}
 FILES |= {"model_card.json", "model_card.md"}  # text
 
 
 def strange_parts(path: pathlib.Path) -> set[str]:
-    """Ops, Keras layers and files that a plain network of ours does not need; only the saver may touch files."""
+    """Ops, Keras layers and files that a plain network of ours does not need; only the saver may
+    touch files.
+    """
     model, metadata = saved_model_pb2.SavedModel(), saved_metadata_pb2.SavedMetadata()
     model.ParseFromString((path / "saved_model.pb").read_bytes())
     strange = {file.name for file in path.rglob("*") if file.is_file()} - FILES
     for graph in (meta.graph_def for meta in model.meta_graphs):
         strange |= {node.op for node in graph.node} - ALLOWED
         for function in graph.library.function:
-            saver = function.signature.name.startswith(("__inference__traced_save", "__inference__traced_restore"))
-            strange |= {node.op for node in function.node_def} - ALLOWED - (OF_THE_SAVER if saver else set())
+            saver = function.signature.name.startswith(
+                ("__inference__traced_save", "__inference__traced_restore")
+            )
+            strange |= (
+                {node.op for node in function.node_def}
+                - ALLOWED
+                - (OF_THE_SAVER if saver else set())
+            )
     if (path / "keras_metadata.pb").exists():
         metadata.ParseFromString((path / "keras_metadata.pb").read_bytes())
         strange |= {json.loads(node.metadata)["class_name"] for node in metadata.nodes} - LAYERS
@@ -68,7 +135,12 @@ def write(x):
 
 
 def restore(x):
-    return x + tf.raw_ops.RestoreV2(prefix="file", tensor_names=["a"], shape_and_slices=[""], dtypes=[tf.float32])[0]
+    return (
+        x
+        + tf.raw_ops.RestoreV2(
+            prefix="file", tensor_names=["a"], shape_and_slices=[""], dtypes=[tf.float32]
+        )[0]
+    )
 
 
 @pytest.mark.parametrize(

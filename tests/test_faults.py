@@ -22,7 +22,9 @@ def test_sigterm_saves_and_a_second_one_ends_at_once(tmp_path):
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == START_AGAIN, said[-2000:]
-    stopped = int(re.search(r"stopped at step ([\d,]+); the same command goes on", said)[1].replace(",", ""))
+    stopped = int(
+        re.search(r"stopped at step ([\d,]+); the same command goes on", said)[1].replace(",", "")
+    )
     path, damaged = checkpoint_files.newest(tmp_path / "checkpoints")
     assert checkpoint_files.step_of(path) == stopped and not damaged
 
@@ -47,7 +49,8 @@ def may_mount(tmp_path):
         pytest.skip("needs the right to mount a small disk (unshare -rm)")
 
 
-# In a mount namespace of its own: a disk of 40 MB, which something else fills once there is a checkpoint.
+# In a mount namespace of its own: a disk of 40 MB, which something else fills once there is a
+# checkpoint.
 _FULL_DISK = """
 mkdir "$1/disk" && mount -t tmpfs -o size=40m tmpfs "$1/disk" && cd "$1/disk"
 "${@:2}" > ../said 2>&1 & process=$!
@@ -68,7 +71,14 @@ ls run/checkpoints run/backbone
 
 
 def test_a_disk_that_runs_full_leaves_the_last_good_checkpoint(tmp_path, may_mount):
-    command = [sys.executable, "-m", "pic_tf.train", f"--flagfile={flagfile()}", "--output_dir=run", *SHORT]
+    command = [
+        sys.executable,
+        "-m",
+        "pic_tf.train",
+        f"--flagfile={flagfile()}",
+        "--output_dir=run",
+        *SHORT,
+    ]
     command += ["--epochs=20", "--tensorboard=false"]
     ended = subprocess.run(
         ["unshare", "-rm", "bash", "-c", _FULL_DISK, "bash", tmp_path, *command],
@@ -78,9 +88,15 @@ def test_a_disk_that_runs_full_leaves_the_last_good_checkpoint(tmp_path, may_mou
     )
     first, second = ended.stdout.split("first ", 1)[1].split("resuming from step", 1)
     assert first.startswith("1\n"), ended.stdout[-3000:] + ended.stderr[-1000:]
-    assert re.search(r"no checkpoint written \(.*No space left on device.*\); training goes on", first)
-    assert re.search(r"error: expected to write to 'run', got .*No space left on device.*make room", first)
-    assert "second 0" in second and "saved_model.pb" in second and "partial" not in second, second[-2000:]
+    assert re.search(
+        r"no checkpoint written \(.*No space left on device.*\); training goes on", first
+    )
+    assert re.search(
+        r"error: expected to write to 'run', got .*No space left on device.*make room", first
+    )
+    assert "second 0" in second and "saved_model.pb" in second and "partial" not in second, second[
+        -2000:
+    ]
 
 
 def flagfile():
@@ -97,4 +113,6 @@ def test_a_disk_that_is_too_small_is_refused_before_training(tmp_path, may_mount
         timeout=300,
     )
     assert ended.returncode == 1
-    assert re.search(r"error: expected [\d.]+ MB free in 'run' for 3 checkpoints, got 4.\d+ MB", ended.stderr)
+    assert re.search(
+        r"error: expected [\d.]+ MB free in 'run' for 3 checkpoints, got 4.\d+ MB", ended.stderr
+    )

@@ -1,4 +1,6 @@
-"""The layout holds: short files, imports one way, an installed package that has its tools and recipes."""
+"""The layout holds: short files, imports one way, an installed package that has its tools and
+recipes.
+"""
 
 import ast
 import os
@@ -16,7 +18,9 @@ TOOLS = sorted((ROOT / "tools").rglob("*.py"))
 
 
 def files(*folders: str) -> list[str]:
-    return sorted(str(path.relative_to(ROOT)) for folder in folders for path in (ROOT / folder).rglob("*.py"))
+    return sorted(
+        str(path.relative_to(ROOT)) for folder in folders for path in (ROOT / folder).rglob("*.py")
+    )
 
 
 def imported(path: pathlib.Path) -> set[str]:
@@ -37,7 +41,9 @@ def test_no_file_is_too_long_to_read(file):
 
 def test_imports_go_one_way():
     command = "from importlinter.cli import lint_imports_command; lint_imports_command()"
-    ended = subprocess.run([sys.executable, "-c", command, "--no-cache"], cwd=ROOT, capture_output=True, text=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", command, "--no-cache"], cwd=ROOT, capture_output=True, text=True
+    )
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
@@ -53,7 +59,11 @@ def test_a_tool_imports_the_package_and_its_own_folder_only(path):
 
 def test_the_package_does_not_import_its_tools():
     for file in files("pic_tf"):
-        assert not [name for name in imported(ROOT / file) if name.split(".")[0] == "tools" or "pic_tf.tools" in name]
+        assert not [
+            name
+            for name in imported(ROOT / file)
+            if name.split(".")[0] == "tools" or "pic_tf.tools" in name
+        ]
 
 
 def test_the_package_holds_tools_and_recipes(monkeypatch):
@@ -61,18 +71,29 @@ def test_the_package_holds_tools_and_recipes(monkeypatch):
     monkeypatch.chdir(ROOT)
     command = run_setup("setup.py", stop_after="commandline").get_command_obj("build_py")
     command.ensure_finalized()
-    held = {os.path.relpath(path, command.build_lib) for path in command.get_outputs(include_bytecode=False)}
-    assert held >= {file for file in files("pic_tf") if (ROOT / file).parent.joinpath("__init__.py").exists()}
-    assert {path for path in held if path.startswith("pic_tf/tools/")} == {f"pic_tf/{file}" for file in files("tools")}
+    held = {
+        os.path.relpath(path, command.build_lib)
+        for path in command.get_outputs(include_bytecode=False)
+    }
+    assert held >= {
+        file for file in files("pic_tf") if (ROOT / file).parent.joinpath("__init__.py").exists()
+    }
+    assert {path for path in held if path.startswith("pic_tf/tools/")} == {
+        f"pic_tf/{file}" for file in files("tools")
+    }
     recipes = {f"pic_tf/configs/{path.name}" for path in (ROOT / "configs").glob("*.flags")}
-    assert {path for path in held if path.startswith("pic_tf/configs/")} == recipes and len(recipes) >= 17
+    assert {path for path in held if path.startswith("pic_tf/configs/")} == recipes and len(
+        recipes
+    ) >= 17
 
 
 @pytest.mark.slow
 def test_tools_and_recipes_work_from_a_wheel(tmp_path):
     source, site, elsewhere = (tmp_path / name for name in ("source", "site", "elsewhere"))
     for folder in ("pic_tf", "tools", "configs"):
-        shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__")
+        )
     for file in ("setup.py", "pyproject.toml", "README.md"):
         shutil.copy(ROOT / file, source)
     elsewhere.mkdir()
@@ -85,10 +106,14 @@ def test_tools_and_recipes_work_from_a_wheel(tmp_path):
     def run(module: str, *arguments: str) -> str:
         command = [sys.executable, "-m", module, *arguments]
         environment = os.environ | {"PYTHONPATH": str(site)}
-        ended = subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True, timeout=200)
+        ended = subprocess.run(
+            command, cwd=elsewhere, env=environment, capture_output=True, text=True, timeout=200
+        )
         assert ended.returncode == 0, ended.stderr
         return ended.stdout
 
-    assert "runs/in1k_200ep" in run("pic_tf.tools.plan", "--flagfile=configs/in1k_200ep.flags", "--plan_replicas=8")
+    assert "runs/in1k_200ep" in run(
+        "pic_tf.tools.plan", "--flagfile=configs/in1k_200ep.flags", "--plan_replicas=8"
+    )
     assert "runs/in1k_400ep" in run("pic_tf.train", "--flagfile", "in1k_400ep.flags", "--plan_only")
     assert "model of step time" in run("pic_tf.tools.benchmark", "replicas", "--model_only")

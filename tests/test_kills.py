@@ -20,7 +20,10 @@ SHORT = ("--epochs=8", "--width=4", "--hidden_dim=32", "--knn_every=4", "--check
 def start(output, flags):
     command = [sys.executable, "-m", "pic_tf.train", f"--flagfile={CONFIGS / 'quickstart.flags'}"]
     return subprocess.Popen(
-        [*command, f"--output_dir={output}", *flags], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [*command, f"--output_dir={output}", *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
 
 
@@ -33,7 +36,11 @@ def end(process):
 def exported(output):
     """The variables of a run's SavedModel."""
     reader = tf.train.load_checkpoint(str(output / "backbone" / "variables" / "variables"))
-    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map() if name.endswith("VALUE")}
+    return {
+        name: reader.get_tensor(name)
+        for name in reader.get_variable_to_shape_map()
+        if name.endswith("VALUE")
+    }
 
 
 def kill_and_resume(tmp_path, flags, kills, seed, longest):

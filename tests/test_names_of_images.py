@@ -20,16 +20,48 @@ from tests.short_runs import one_epoch, picture_folder
 
 pytestmark = pytest.mark.usefixtures("shallow_networks", "empty_exports")
 NAMES = [
-    *("a..png", "-rf.png", "--seed=7.png", " a .png", "a\nb.png", "a\rb.png", "\x1b[2Ja.png", "%s%n%d.png", "{x}.png"),
-    *("~.png", "$(touch a).png", "`a`.png", "a;b.png", "*?.png", "\\..\\a.png", "ü画像.png", "\u202egnp.png"),
+    *(
+        "a..png",
+        "-rf.png",
+        "--seed=7.png",
+        " a .png",
+        "a\nb.png",
+        "a\rb.png",
+        "\x1b[2Ja.png",
+        "%s%n%d.png",
+        "{x}.png",
+    ),
+    *(
+        "~.png",
+        "$(touch a).png",
+        "`a`.png",
+        "a;b.png",
+        "*?.png",
+        "\\..\\a.png",
+        "ü画像.png",
+        "\u202egnp.png",
+    ),
     *("x" * 251 + ".png", "events.out.tfevents.0.png", "checkpoint.png", ".jpg.png", "..evil.png"),
     os.fsdecode(b"\xff\xfe.png"),
 ]
-FOLDERS = ["..evil", "..jpg", "-rf", "a\n--seed=7", "%s", "y" * 255, "a.png", os.fsdecode(b"\xff"), "~", "C:"]
+FOLDERS = [
+    "..evil",
+    "..jpg",
+    "-rf",
+    "a\n--seed=7",
+    "%s",
+    "y" * 255,
+    "a.png",
+    os.fsdecode(b"\xff"),
+    "~",
+    "C:",
+]
 
 
 def everything(folder: pathlib.Path, but: pathlib.Path) -> dict[bytes, tuple]:
-    """Kind, size and time of change of every file and folder, but for one folder and what is in it."""
+    """Kind, size and time of change of every file and folder, but for one folder and what is in
+    it.
+    """
     found = {}
     for directory, folders, files in os.walk(os.fsencode(folder)):
         folders[:] = [name for name in folders if os.path.join(directory, name) != os.fsencode(but)]

@@ -1,4 +1,6 @@
-"""A loss or gradient that is not finite reaches no weight, row, momentum or batch statistic; what follows from it."""
+"""A loss or gradient that is not finite reaches no weight, row, momentum or batch statistic;
+what follows from it.
+"""
 
 import dataclasses
 import json
@@ -34,7 +36,9 @@ def _poisoned(features, bad):
 
 
 class PoisonGradient(keras.layers.Layer):
-    """The identity, but the gradient of one kind of image is not a number: one whose first pixel is 100."""
+    """The identity, but the gradient of one kind of image is not a number: one whose first pixel
+    is 100.
+    """
 
     def call(self, inputs):
         features, images = inputs
@@ -53,7 +57,9 @@ def backbone():
 def make(backbone_optimizer=None, lars=False, **kwargs):
     keras.utils.set_random_seed(0)
     # Without a floor, which would lift rows when they come, whatever becomes of the step.
-    model = pic_tf.PIC(backbone(), N, num_negatives=16, hidden_dim=16, embedding_dim=8, min_row_norm=0.0)
+    model = pic_tf.PIC(
+        backbone(), N, num_negatives=16, hidden_dim=16, embedding_dim=8, min_row_norm=0.0
+    )
     backbone_optimizer = LARS(0.1, trust_coefficient=0.01) if lars else backbone_optimizer
     model.compile(pic_tf.LazySGD(0.1, max_updates=20), backbone_optimizer, **kwargs)
     model.build_optimizers()
@@ -61,7 +67,10 @@ def make(backbone_optimizer=None, lars=False, **kwargs):
 
 
 def batch(step, poison=None):
-    """Images and ids of a step; every id comes again after 4 steps, 16 rows are live. Poison is on one image."""
+    """Images and ids of a step; every id comes again after 4 steps, 16 rows are live.
+
+    Poison is on one image.
+    """
     rng = np.random.default_rng(step)
     ids = (np.arange(B) + B * step) % N
     images = rng.normal(size=[B, 4, 4, 3]).astype(np.float32)
@@ -75,20 +84,41 @@ def batch(step, poison=None):
 
 
 def state(model):
-    """All of it but the counters, with rows caught up to now, so that it does not matter where they are."""
-    rows = snapshot(model.classifier, int(model.lazy_sgd.iterations.numpy()), model.distribute_strategy)
-    weights, momentum = model.lazy_sgd.caught_up_rows(rows.weights, rows.momentum, tf.constant(rows.stamp))
-    counters = ("_iterations", "applied", "taken", "history/products", "skipped", "metrics", "_current", "loss_scale")
-    variables = {n: v.numpy() for n, v in named_variables(model) if not any(c in n for c in counters)}
+    """All of it but the counters, with rows caught up to now, so that it does not matter where
+    they are.
+    """
+    rows = snapshot(
+        model.classifier, int(model.lazy_sgd.iterations.numpy()), model.distribute_strategy
+    )
+    weights, momentum = model.lazy_sgd.caught_up_rows(
+        rows.weights, rows.momentum, tf.constant(rows.stamp)
+    )
+    counters = (
+        "_iterations",
+        "applied",
+        "taken",
+        "history/products",
+        "skipped",
+        "metrics",
+        "_current",
+        "loss_scale",
+    )
+    variables = {
+        n: v.numpy() for n, v in named_variables(model) if not any(c in n for c in counters)
+    }
     return variables | {"rows": weights.numpy(), "row momentum": momentum.numpy()}
 
 
 def assert_no_trace(before, after):
-    """Bit for bit; but for rows: what the ring and the store exchange is rounded to float32 once more."""
+    """Bit for bit; but for rows: what the ring and the store exchange is rounded to float32 once
+    more.
+    """
     assert before.keys() == after.keys() and any("moving_mean" in name for name in before)
     for name, value in before.items():
         rounding = 1e-6 if name.startswith("row") else 0.0
-        np.testing.assert_allclose(after[name], value, rtol=rounding, atol=1e-9 if rounding else 0.0, err_msg=name)
+        np.testing.assert_allclose(
+            after[name], value, rtol=rounding, atol=1e-9 if rounding else 0.0, err_msg=name
+        )
 
 
 def trained(model, steps):
@@ -126,7 +156,9 @@ def test_statistics_that_overflow_leave_no_trace():
 
 
 def test_what_comes_after_is_as_if_the_step_had_not_been():
-    """But for the ring, which has seen the batch: so the same ids are shown in both, without poison in one."""
+    """But for the ring, which has seen the batch: so the same ids are shown in both, without
+    poison in one.
+    """
     skipped, other = make(), make()
     for model in (skipped, other):
         trained(model, [(t, None) for t in range(4)])
@@ -154,13 +186,17 @@ def test_another_optimizer_of_the_backbone_gets_zeros():
         assert np.isfinite(after[name]).all()
         if name.startswith("projection/") or "moving" in name:
             np.testing.assert_array_equal(after[name], value, err_msg=name)
-    np.testing.assert_allclose(after["rows"], before["rows"], rtol=1e-6, atol=1e-9)  # rounded once more
+    np.testing.assert_allclose(
+        after["rows"], before["rows"], rtol=1e-6, atol=1e-9
+    )  # rounded once more
 
 
 @pytest.mark.parametrize("lars", [False, True], ids=["LazySGD", "LARS"])
 @pytest.mark.parametrize("poison", ["gradient", "loss"])
 def test_loss_scaling_tells_an_overflow_from_a_bad_step(poison, lars):
-    """While there is scale to take off, a gradient that is not finite is no bad step; a loss always is."""
+    """While there is scale to take off, a gradient that is not finite is no bad step; a loss
+    always is.
+    """
     keras.mixed_precision.set_global_policy("mixed_float16")
     try:
         model = make(lars=lars)
@@ -172,7 +208,9 @@ def test_loss_scaling_tells_an_overflow_from_a_bad_step(poison, lars):
         for _ in range(16):
             logs = trained(model, [(2, poison)])
         assert float(model.loss_scaling.loss_scale) == 1.0
-        assert logs["skipped"] == (17 if poison == "loss" else 16 - np.log2(scale))  # halved down to 1 first
+        assert logs["skipped"] == (
+            17 if poison == "loss" else 16 - np.log2(scale)
+        )  # halved down to 1 first
         assert_no_trace(before, state(model))
     finally:
         keras.mixed_precision.set_global_policy("float32")
@@ -193,7 +231,10 @@ def of_two_replicas(strategy):
 
     steps = [(t, None) for t in range(5)]
     model.fit(data(steps), steps_per_epoch=5, verbose=0)
-    before, statistics = state(model), [v.numpy() for v in model.backbone.non_trainable_variables[0].values]
+    before, statistics = (
+        state(model),
+        [v.numpy() for v in model.backbone.non_trainable_variables[0].values],
+    )
     logs = model.fit(data([(5, "gradient")]), steps_per_epoch=1, verbose=0).history
     assert_no_trace(before, state(model))
     for one, two in zip(statistics, model.backbone.non_trainable_variables[0].values):
@@ -215,7 +256,9 @@ def flat_image_folder(folder):
     rng = np.random.default_rng(0)
     folder.mkdir()
     for i in range(40):
-        Image.fromarray(rng.integers(0, 255, (20, 20, 3)).astype(np.uint8)).save(folder / f"{i:02d}.png")
+        Image.fromarray(rng.integers(0, 255, (20, 20, 3)).astype(np.uint8)).save(
+            folder / f"{i:02d}.png"
+        )
     Image.new("RGB", (20, 20), (90, 90, 90)).save(folder / "17.png")
     return folder
 
@@ -233,7 +276,9 @@ class PoisonFlatImages(keras.layers.Layer):
 def settings(tmp_path, monkeypatch, shallow_networks, empty_exports):
     def poisoned_resnet(*arguments):
         images = keras.Input([None, None, 3])
-        return keras.Model(images, PoisonFlatImages()([pic_tf.resnet(18, *arguments[1:])(images), images]))
+        return keras.Model(
+            images, PoisonFlatImages()([pic_tf.resnet(18, *arguments[1:])(images), images])
+        )
 
     monkeypatch.setattr(networks, "resnet", poisoned_resnet)
     return dataclasses.replace(
@@ -251,12 +296,17 @@ def settings(tmp_path, monkeypatch, shallow_networks, empty_exports):
 
 def test_a_run_stops_with_a_report_and_goes_on_where_it_is_told_to_skip(settings, tmp_path, capsys):
     with pytest.raises(
-        FloatingPointError, match=r"expected a finite loss and gradient, got another at step \d+, learn"
+        FloatingPointError,
+        match=r"expected a finite loss and gradient, got another at step \d+, learn",
     ):
         run(settings)
     (path,) = (tmp_path / "run" / run_folder.NON_FINITE_REPORTS).glob("*.json")
     report = json.loads(path.read_text())
-    assert path.name == f"step-{report['step']:012d}.json" and report["skipped"] == 1 and report["learning_rate"] > 0
+    assert (
+        path.name == f"step-{report['step']:012d}.json"
+        and report["skipped"] == 1
+        and report["learning_rate"] > 0
+    )
     (flat,) = [x for x in report["instances"] if x["image"].endswith("17.png")]
     assert flat["row_norm"] > 0 and len(report["instances"]) == 8
     with np.load(path.parent / report["batch"]) as saved:

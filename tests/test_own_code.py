@@ -6,14 +6,35 @@ import pathlib
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
-MODULES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}  # load code with data
+MODULES = {
+    "pickle",
+    "_pickle",
+    "cPickle",
+    "dill",
+    "cloudpickle",
+    "joblib",
+    "marshal",
+    "shelve",
+}  # load code with data
 BUILTINS = {"eval", "exec", "compile", "__import__"}
-CALLS = {"enable_unsafe_deserialization", "unsafe_load", "full_load", "read_pickle", "to_pickle", "system", "popen"}
+CALLS = {
+    "enable_unsafe_deserialization",
+    "unsafe_load",
+    "full_load",
+    "read_pickle",
+    "to_pickle",
+    "system",
+    "popen",
+}
 
 
 def dangers(source: str) -> list[str]:
     """What in a Python file could run code that comes with data, as "line: what"."""
-    return [f"{node.lineno}: {what}" for node in ast.walk(ast.parse(source)) for what in _dangers_of(node)]
+    return [
+        f"{node.lineno}: {what}"
+        for node in ast.walk(ast.parse(source))
+        for what in _dangers_of(node)
+    ]
 
 
 def _dangers_of(node: ast.AST) -> list[str]:
@@ -25,7 +46,10 @@ def _dangers_of(node: ast.AST) -> list[str]:
     if isinstance(node, ast.Name):  # also where it is only handed on
         return [node.id] if node.id in BUILTINS | CALLS else []
     if isinstance(node, ast.Attribute):
-        of_builtins = isinstance(node.value, ast.Name) and node.value.id in ("builtins", "__builtins__")
+        of_builtins = isinstance(node.value, ast.Name) and node.value.id in (
+            "builtins",
+            "__builtins__",
+        )
         return [node.attr] if node.attr in CALLS or (of_builtins and node.attr in BUILTINS) else []
     return _dangers_of_call(node) if isinstance(node, ast.Call) else []
 

@@ -29,7 +29,17 @@ from pic_tf.settings.config import Config
             "%s%n",
             "a\\nb",
         ),
-        *("'a'", '"a', "`touch a`", "$(touch a)", "$HOME", "a;b", "--flagfile=b", "päth/画像", "a" * 5000),
+        *(
+            "'a'",
+            '"a',
+            "`touch a`",
+            "$(touch a)",
+            "$HOME",
+            "a;b",
+            "--flagfile=b",
+            "päth/画像",
+            "a" * 5000,
+        ),
     ],
 )
 def test_flag_file_gives_a_path_back_as_it_was(tmp_path, name, value):
@@ -43,14 +53,26 @@ def test_flag_file_gives_a_path_back_as_it_was(tmp_path, name, value):
 @pytest.mark.parametrize(
     "value",
     [
-        *("a\n--seed=7", "a\r--seed=7", "a\r\n--seed=7", "a\n", "a\0b", "a ", "a\t", "a\u3000", " "),
+        *(
+            "a\n--seed=7",
+            "a\r--seed=7",
+            "a\r\n--seed=7",
+            "a\n",
+            "a\0b",
+            "a ",
+            "a\t",
+            "a\u3000",
+            " ",
+        ),
         *("a\x1b[2J", "a\u2028b", "a\x85b", os.fsdecode(b"a\xffb")),
     ],
 )
 def test_path_that_a_flag_file_would_not_give_back_is_refused(tmp_path, name, value):
     """A line break would smuggle in another flag."""
     settings = Config(**{name: value})
-    with pytest.raises(ValueError, match=f"expected --{name} in one line of text that ends in no space, got "):
+    with pytest.raises(
+        ValueError, match=f"expected --{name} in one line of text that ends in no space, got "
+    ):
         check.check(settings)
     with pytest.raises(ValueError, match=f"expected --{name} in one line"):
         defaults.resolve(settings, 1500)
@@ -64,7 +86,10 @@ def test_the_refusal_is_needed(tmp_path):
 def test_flag_file_that_includes_itself_is_refused(tmp_path):
     path = tmp_path / "flags.txt"
     path.write_text(f"--flagfile={path}\n--seed=3\n")
-    with pytest.raises(ValueError, match=f"^expected flag files that do not include themselves, got {path} -> {path}$"):
+    with pytest.raises(
+        ValueError,
+        match=f"^expected flag files that do not include themselves, got {path} -> {path}$",
+    ):
         flag_files.from_flagfile(str(path))
 
 

@@ -49,7 +49,9 @@ def test_a_keras_cv_backbone_with_feature_maps():
         include_rescaling=False,
         input_shape=(32, 32, 3),
     )
-    model = pic_tf.PIC(backbone, num_instances=64, num_negatives=16, head="linear", embedding_dim=32)
+    model = pic_tf.PIC(
+        backbone, num_instances=64, num_negatives=16, head="linear", embedding_dim=32
+    )
     model.compile(pic_tf.LazySGD(0.01, max_updates=10))
     images, ids = images_and_ids(8, 32)
     before = backbone.trainable_variables[0].numpy()
@@ -62,7 +64,10 @@ def test_augmentation_inside_the_step():
     augmentation = Augmentation(blur_probability=0.0)
     model = pic_tf.PIC(small_backbone(), 32, augment=lambda views: augmentation(*views))
     model.compile(pic_tf.LazySGD(0.1, max_updates=10))
-    views = (np.zeros((32, 16, 16, 3), np.uint8), np.random.default_rng(0).uniform(size=(32, 10)).astype(np.float32))
+    views = (
+        np.zeros((32, 16, 16, 3), np.uint8),
+        np.random.default_rng(0).uniform(size=(32, 10)).astype(np.float32),
+    )
     data = tf.data.Dataset.from_tensor_slices((views, np.arange(32))).batch(16)
     assert np.isfinite(model.fit(data, verbose=0).history["loss"][0])
 
@@ -76,31 +81,47 @@ def linear_network():
 @pytest.mark.parametrize("small_crops_move_rows", [False, True])
 @pytest.mark.parametrize("sizes", [((16, 2),), ((16, 1), (8, 3))], ids=["two views", "multi-crop"])
 def test_several_views_of_an_image_against_autodiff_in_float64(sizes, small_crops_move_rows):
-    """One step over groups of (size, views of each image): the mean loss over all views against all rows."""
+    """One step over groups of (size, views of each image): the mean loss over all views against
+    all rows.
+    """
     rng, n, b, rate = np.random.default_rng(3), 12, 4, 0.5
-    model = pic_tf.PIC(linear_network(), n, head="none", small_crops_move_rows=small_crops_move_rows)
+    model = pic_tf.PIC(
+        linear_network(), n, head="none", small_crops_move_rows=small_crops_move_rows
+    )
     model.compile(pic_tf.LazySGD(rate, momentum=0.0, weight_decay=0.0, max_updates=1))
-    groups = tuple(rng.normal(size=(b * count, size, size, 3)).astype(np.float32) for size, count in sizes)
+    groups = tuple(
+        rng.normal(size=(b * count, size, size, 3)).astype(np.float32) for size, count in sizes
+    )
     ids, weights = np.array([5, 0, 11, 7]), np.array([1.0, 1.0, 0.0, 1.0], np.float32)
-    kernel, rows = model.backbone.get_weights()[0].astype(np.float64), model.classifier.weights_ring.numpy()
+    kernel, rows = (
+        model.backbone.get_weights()[0].astype(np.float64),
+        model.classifier.weights_ring.numpy(),
+    )
     kernel, rows = tf.constant(kernel), tf.constant(rows.astype(np.float64))
     with tf.GradientTape() as tape:
         tape.watch([kernel, rows])
         losses = []
         for group, (views, (_, count)) in enumerate(zip(groups, sizes)):
             moved = rows if group == 0 or small_crops_move_rows else tf.stop_gradient(rows)
-            embedding = tf.linalg.l2_normalize(views.astype(np.float64).mean(axis=(1, 2)) @ kernel, axis=1)
+            embedding = tf.linalg.l2_normalize(
+                views.astype(np.float64).mean(axis=(1, 2)) @ kernel, axis=1
+            )
             logits = embedding @ tf.transpose(tf.linalg.l2_normalize(moved, axis=1)) / 0.2
             of_views = tf.nn.sparse_softmax_cross_entropy_with_logits(np.repeat(ids, count), logits)
             losses.append(np.repeat(weights, count) * of_views)
         loss = tf.reduce_mean(tf.concat(losses, 0))
-    expected = [value - rate * g for value, g in zip((kernel, rows), tape.gradient(loss, [kernel, rows]))]
+    expected = [
+        value - rate * g for value, g in zip((kernel, rows), tape.gradient(loss, [kernel, rows]))
+    ]
     history = model.fit(tf.data.Dataset.from_tensors((groups, ids, weights)), verbose=0).history
-    # float32 roundings of some hundred terms, relative to rows of norm 0.02 and their steps of about 1
+    # float32 roundings of some hundred terms, relative to rows of norm 0.02 and their steps of
+    # about 1
     np.testing.assert_allclose(model.backbone.get_weights()[0], expected[0], atol=1e-5)
     np.testing.assert_allclose(model.classifier.weights_ring, expected[1], atol=2e-5)
     views_with_loss = sum(np.repeat(weights, count).sum() for _, count in sizes)
-    assert history["loss"][0] == pytest.approx(float(tf.reduce_sum(tf.concat(losses, 0))) / views_with_loss, rel=1e-5)
+    assert history["loss"][0] == pytest.approx(
+        float(tf.reduce_sum(tf.concat(losses, 0))) / views_with_loss, rel=1e-5
+    )
     assert history["left_out"][0] == 1
 
 
@@ -113,7 +134,11 @@ def test_head_none_uses_the_features_as_embedding():
 @pytest.mark.parametrize(
     "use, error, sentence",
     [
-        (lambda m: m.compile(keras.optimizers.SGD()), TypeError, "expected a pic_tf.LazySGD, got SGD"),
+        (
+            lambda m: m.compile(keras.optimizers.SGD()),
+            TypeError,
+            "expected a pic_tf.LazySGD, got SGD",
+        ),
         (
             lambda m: m.fit(np.zeros([8, 16, 16, 3]), verbose=0),
             ValueError,
@@ -124,8 +149,16 @@ def test_head_none_uses_the_features_as_embedding():
             ValueError,
             "expected a backbone with one",
         ),
-        (lambda m: pic_tf.PIC(small_backbone(), 9, head="mlp2"), ValueError, "expected head to be one of"),
-        (lambda m: m.evaluate(*images_and_ids()), NotImplementedError, "expected fit without validation data"),
+        (
+            lambda m: pic_tf.PIC(small_backbone(), 9, head="mlp2"),
+            ValueError,
+            "expected head to be one of",
+        ),
+        (
+            lambda m: m.evaluate(*images_and_ids()),
+            NotImplementedError,
+            "expected fit without validation data",
+        ),
         (lambda m: pic_tf.nonsense, AttributeError, "it has PIC, LazySGD"),
     ],
 )
@@ -141,7 +174,9 @@ def test_ids_out_of_range_are_refused():
     model.compile(pic_tf.LazySGD(0.1, max_updates=10))
     images, ids = images_and_ids(8)
     for wrong in (-1, 32):
-        with pytest.raises(tf.errors.InvalidArgumentError, match="expected instance ids from 0 to 31"):
+        with pytest.raises(
+            tf.errors.InvalidArgumentError, match="expected instance ids from 0 to 31"
+        ):
             model.fit(images, np.where(ids == 3, wrong, ids), batch_size=8, verbose=0)
     with pytest.raises(tf.errors.InvalidArgumentError, match="expected at most 16 images a batch"):
         model.fit(*images_and_ids(24), batch_size=24, verbose=0)

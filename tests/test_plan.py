@@ -19,7 +19,14 @@ IMAGENET = CONFIGS / "in1k_1600ep.flags"
 
 
 def resolved(**changes):
-    settings = dict(num_instances=2048, batch_size=16, window_size=128, window_stride=16, num_negatives=64, epochs=100)
+    settings = dict(
+        num_instances=2048,
+        batch_size=16,
+        window_size=128,
+        window_stride=16,
+        num_negatives=64,
+        epochs=100,
+    )
     settings |= dict(learning_rate=0.5, weight_decay=5e-3) | changes
     return defaults.resolve(Config(**settings), settings["num_instances"])
 
@@ -49,7 +56,9 @@ def norms_of_a_row_left_alone(settings):
     row, norms = np.array([1.0, 0.0]), [1.0]
     m, decay = settings.momentum, settings.weight_decay
     for rate in (
-        quantities.learning_rates(settings)(np.arange(quantities.total_steps(settings))).numpy().astype(np.float64)
+        quantities.learning_rates(settings)(np.arange(quantities.total_steps(settings)))
+        .numpy()
+        .astype(np.float64)
     ):
         row = np.array([[1 - rate * decay, -rate * m], [decay, m]]) @ row
         norms.append(abs(row[0]))
@@ -58,7 +67,13 @@ def norms_of_a_row_left_alone(settings):
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, dict(momentum=0.0), dict(momentum=0.5, epochs=30), dict(warmup_epochs=40), dict(weight_decay=0.05)],
+    [
+        {},
+        dict(momentum=0.0),
+        dict(momentum=0.5, epochs=30),
+        dict(warmup_epochs=40),
+        dict(weight_decay=0.05),
+    ],
     ids=str,
 )
 def test_shrinking_is_that_of_the_recursion(changes):
@@ -87,48 +102,68 @@ def test_rest_is_that_of_the_visits(stride):
     n, b, w, k = 512, 8, 128, 32
     if stride == n:
         w = n  # epochs
-    settings = resolved(num_instances=n, batch_size=b, window_size=w, window_stride=stride, num_negatives=k)
+    settings = resolved(
+        num_instances=n, batch_size=b, window_size=w, window_stride=stride, num_negatives=k
+    )
     order = SlidingWindow(n, b, w, stride)
     steps = 20 * n // stride * w // b
     ids_of = tf.function(lambda: tf.map_fn(order.instance_ids, tf.range(steps, dtype=tf.int64)))
     last, rests = np.full(n, -1), []
     for t, ids in enumerate(ids_of().numpy()):
         gaps = t - last[ids][last[ids] >= 0]
-        # A row keeps its place in the ring until K views later; within a sweep it comes again W views later.
+        # A row keeps its place in the ring until K views later; within a sweep it comes again W
+        # views later.
         rests += list(gaps[gaps > (2 * w / b if w < n else 0)] - k / b)
         last[ids] = t
     assert np.mean(rests) == pytest.approx(quantities.resting_steps(settings), rel=0.02)
 
 
 def test_learning_rates_are_those_of_the_model():
-    settings = resolved(dataset="digits", num_instances=1500, epochs=3, backbone="resnet18", stem="small", width=4)
-    model = build.build_model(dataclasses.replace(settings, image_size=8), tf.distribute.get_strategy())
-    assert model.lazy_sgd._learning_rate.get_config() == quantities.learning_rates(settings).get_config()
+    settings = resolved(
+        dataset="digits", num_instances=1500, epochs=3, backbone="resnet18", stem="small", width=4
+    )
+    model = build.build_model(
+        dataclasses.replace(settings, image_size=8), tf.distribute.get_strategy()
+    )
+    assert (
+        model.lazy_sgd._learning_rate.get_config()
+        == quantities.learning_rates(settings).get_config()
+    )
 
 
 def test_imagenet_recipe():
     settings = recipe(IMAGENET)
     assert norm_floor(settings) == [
-        "0.1131; a rest of about 18,098 steps leaves a row 0.337 of its norm at the peak rate, 0.579 on average",
-        "it lifts rows that left with less than 0.335 at the peak rate, 0.195 on average; a new row has 0.1131",
+        "0.1131; a rest of about 18,098 steps leaves a row 0.337 of its norm at the peak rate, "
+        "0.579 on average",
+        "it lifts rows that left with less than 0.335 at the peak rate, 0.195 on average; a new "
+        "row has 0.1131",
     ]
-    # exp(-sum eta lambda / (1 - m)) over (1,281,167 - 131,072 + 16,384) / 16,384 windows of 256 steps, less K / B.
+    # exp(-sum eta lambda / (1 - m)) over (1,281,167 - 131,072 + 16,384) / 16,384 windows of 256
+    # steps, less K / B.
     least, mean = quantities.shrinking(settings)
     assert least == pytest.approx(np.exp(-18098 * 0.06 * 1e-4 / 0.1), rel=0.01)
     assert mean == pytest.approx(np.exp(-18098 * 0.03 * 1e-4 / 0.1), rel=0.01)
 
 
-@pytest.mark.parametrize("num_instances, least, mean", [(10**7, 9.5e-5, 9.5e-3), (10**8, 2.05e-41, 3.6e-21)])
+@pytest.mark.parametrize(
+    "num_instances, least, mean", [(10**7, 9.5e-5, 9.5e-3), (10**8, 2.05e-41, 3.6e-21)]
+)
 def test_more_images_than_imagenet(num_instances, least, mean):
     settings = recipe(IMAGENET, num_instances=num_instances)
-    assert quantities.shrinking(settings) == (pytest.approx(least, rel=0.01), pytest.approx(mean, rel=0.01))
+    assert quantities.shrinking(settings) == (
+        pytest.approx(least, rel=0.01),
+        pytest.approx(mean, rel=0.01),
+    )
     assert max(map(len, norm_floor(settings))) <= 112
 
 
 def test_quickstart_recipe():
     assert norm_floor(recipe(CONFIGS / "quickstart.flags")) == [
-        "0.1131; a rest of about 128 steps leaves a row 0.992 of its norm at the peak rate, 0.996 on average",
-        "it lifts rows that left with less than 0.114 at the peak rate, 0.114 on average; a new row has 0.1131",
+        "0.1131; a rest of about 128 steps leaves a row 0.992 of its norm at the peak rate, 0.996 "
+        "on average",
+        "it lifts rows that left with less than 0.114 at the peak rate, 0.114 on average; a new "
+        "row has 0.1131",
     ]
 
 

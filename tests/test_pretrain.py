@@ -79,7 +79,9 @@ def test_what_a_run_leaves(uninterrupted):
     assert [bool(row["knn"]) for row in rows] == [False, True, True]
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
     with Image.open(output / run_folder.PICTURE) as picture:
-        assert picture.width > 1000 and len(set(picture.convert("L").getdata())) > 50  # something is drawn
+        assert (
+            picture.width > 1000 and len(set(picture.convert("L").getdata())) > 50
+        )  # something is drawn
     events = list((output / "tensorboard").glob("events*"))
     tags = {
         value.tag
@@ -87,7 +89,10 @@ def test_what_a_run_leaves(uninterrupted):
         for event in tf.compat.v1.train.summary_iterator(str(file))
         for value in event.summary.value
     }
-    assert tags == set(metrics_files.COLUMNS) - {"epoch", "step", "probe"} | {"row_norms", "row_gaps"}
+    assert tags == set(metrics_files.COLUMNS) - {"epoch", "step", "probe"} | {
+        "row_norms",
+        "row_gaps",
+    }
     again = flag_files.from_flagfile(str(output / run_folder.FLAGS_FILE))
     assert again == defaults.resolve(uninterrupted, 1500)
     assert not list(output.glob("*.partial*"))
@@ -105,7 +110,9 @@ def test_exports_of_a_run_agree(uninterrupted, tmp_path):
 
 def test_export_needs_neither_rows_nor_room_for_them(uninterrupted, tmp_path, monkeypatch):
     """Nor the rest of the model; untrained it is what training began with."""
-    began_with = build.build_model(open_data.open_data(uninterrupted)[0], ONE).backbone.get_weights()
+    began_with = build.build_model(
+        open_data.open_data(uninterrupted)[0], ONE
+    ).backbone.get_weights()
     shutil.copytree(uninterrupted.output_dir, tmp_path / "run")
     monkeypatch.setattr(build, "build_model", lambda *_: 1 / 0)
     monkeypatch.setattr("pic_tf.runs.state.read_rows", lambda *_: 1 / 0)
@@ -116,8 +123,12 @@ def test_export_needs_neither_rows_nor_room_for_them(uninterrupted, tmp_path, mo
     assert sorted(map(hash_of, before.values())) == sorted(map(hash_of, began_with))
     assert sorted(map(hash_of, after.values())) != sorted(map(hash_of, began_with))
     checkpoint, _ = checkpoint_files.newest(tmp_path / "run" / run_folder.CHECKPOINTS)
-    with pytest.raises(ValueError, match=r"^expected a checkpoint of this model in .* \(backbone/.* instead of \["):
-        restore_backbone(checkpoint, networks.plain_backbone(dataclasses.replace(uninterrupted, width=8)))
+    with pytest.raises(
+        ValueError, match=r"^expected a checkpoint of this model in .* \(backbone/.* instead of \["
+    ):
+        restore_backbone(
+            checkpoint, networks.plain_backbone(dataclasses.replace(uninterrupted, width=8))
+        )
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("in1k_*.flags")), ids=lambda path: path.stem)
@@ -127,7 +138,9 @@ def test_imagenet_recipes_print_their_plan_without_data(path, monkeypatch):
     assert images is None
     text = networks.describe(settings, ONE)
     epochs = int(re.search(r"_(\d+)ep", path.stem)[1])
-    assert ("3 of 96 px, 8% to 14% of the image; they do not move the rows" in text) == ("multicrop" in path.stem)
+    assert ("3 of 96 px, 8% to 14% of the image; they do not move the rows" in text) == (
+        "multicrop" in path.stem
+    )
     assert f"= {epochs * 2502:,} steps" in text and "23,508,032" in text
     if "epoch_order" in path.stem or "full" in path.stem:
         assert "every image comes once" in text

@@ -19,13 +19,17 @@ CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 
 
 def command(*arguments, **kwargs):
-    return subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, timeout=900, **kwargs)
+    return subprocess.run(
+        [sys.executable, "-m", *arguments], capture_output=True, text=True, timeout=900, **kwargs
+    )
 
 
 @pytest.fixture(scope="module")
 def quickstart(tmp_path_factory):
     output = tmp_path_factory.mktemp("quickstart")
-    return output, command("pic_tf.train", f"--flagfile={CONFIGS / 'quickstart.flags'}", f"--output_dir={output}")
+    return output, command(
+        "pic_tf.train", f"--flagfile={CONFIGS / 'quickstart.flags'}", f"--output_dir={output}"
+    )
 
 
 def test_it_learns(quickstart):
@@ -42,11 +46,14 @@ def test_the_export_has_what_was_learned(quickstart):
     serve = tf.saved_model.load(str(output / "backbone")).signatures["serving_default"]
     bank, queries = digits("train"), digits("held_out")
     features = [
-        serve(images=tf.constant(source.images / 255, tf.float32))["features"].numpy() for source in (bank, queries)
+        serve(images=tf.constant(source.images / 255, tf.float32))["features"].numpy()
+        for source in (bank, queries)
     ]
     accuracy = knn_accuracy(features[0], bank.labels, features[1], queries.labels)
     # Normalised in another order of float32 operations: a borderline neighbour may change.
-    np.testing.assert_allclose(accuracy, float(read_metrics(output / "metrics.csv")[-1]["knn"]), atol=1 / 297)
+    np.testing.assert_allclose(
+        accuracy, float(read_metrics(output / "metrics.csv")[-1]["knn"]), atol=1 / 297
+    )
 
 
 def test_its_output_is_the_plan_the_bar_and_nothing_else(quickstart):
@@ -59,10 +66,18 @@ def test_its_output_is_the_plan_the_bar_and_nothing_else(quickstart):
 
 
 def test_interrupted_by_the_keyboard_it_says_how_to_go_on(tmp_path):
-    arguments = ["pic_tf.train", f"--flagfile={CONFIGS / 'quickstart.flags'}", f"--output_dir={tmp_path}", "--epochs=4"]
+    arguments = [
+        "pic_tf.train",
+        f"--flagfile={CONFIGS / 'quickstart.flags'}",
+        f"--output_dir={tmp_path}",
+        "--epochs=4",
+    ]
     arguments += ["--knn_every=0"]
     process = subprocess.Popen(
-        [sys.executable, "-m", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     while not (tmp_path / "metrics.csv").exists() and process.poll() is None:
         time.sleep(0.1)  # until the first epoch has ended
@@ -72,7 +87,12 @@ def test_interrupted_by_the_keyboard_it_says_how_to_go_on(tmp_path):
     assert re.search(r"stopped at step \d+; the same command goes on from there", stdout)
     ended = command(*arguments)
     assert ended.returncode == 0 and "resuming from step" in ended.stdout
-    assert [row["step"] for row in read_metrics(tmp_path / "metrics.csv")] == ["23", "46", "69", "92"]
+    assert [row["step"] for row in read_metrics(tmp_path / "metrics.csv")] == [
+        "23",
+        "46",
+        "69",
+        "92",
+    ]
 
 
 def test_help_explains_every_flag():
@@ -89,4 +109,6 @@ def test_export_command(quickstart, tmp_path):
     assert re.fullmatch(r"backbone after [\d,]+ steps written to .*\n", ended.stdout)
     assert (tmp_path / "backbone" / "saved_model.pb").exists()
     ended = command("pic_tf.export", f"--run={tmp_path}", f"--output={tmp_path / 'other'}")
-    assert ended.returncode == 1 and re.match("error: expected a checkpoint in '.*', got none: name the", ended.stderr)
+    assert ended.returncode == 1 and re.match(
+        "error: expected a checkpoint in '.*', got none: name the", ended.stderr
+    )

@@ -1,4 +1,6 @@
-"""Recipes stand for what they stood for when each of them said all of it, and say no more than is needed."""
+"""Recipes stand for what they stood for when each of them said all of it, and say no more than
+is needed.
+"""
 
 import dataclasses
 import json
@@ -28,12 +30,15 @@ def resolved(name: str, folder: pathlib.Path = CONFIGS, replicas: int = 1) -> di
         settings = flag_files.from_flagfile(path, EvaluationSettings)
         settings = resolve_evaluation(settings, Exported("runs/pic/backbone", CARD, ""))
     else:
-        settings = defaults.resolve(flag_files.from_flagfile(path), SIZES.get(name, IMAGENET), replicas)
+        settings = defaults.resolve(
+            flag_files.from_flagfile(path), SIZES.get(name, IMAGENET), replicas
+        )
     return dataclasses.asdict(settings)
 
 
 @pytest.mark.parametrize(
-    "kind, name", [(kind, name) for kind, of_kind in BEFORE.items() for name in of_kind if name != "every"]
+    "kind, name",
+    [(kind, name) for kind, of_kind in BEFORE.items() for name in of_kind if name != "every"],
 )
 def test_every_setting_is_what_it_was(kind, name):
     found = resolved(name)
@@ -52,10 +57,31 @@ def test_the_papers_table(name, replicas):
     """Sections 4.1 and 4.2, on any number of accelerators that the batch can be divided among."""
     found = resolved(name, replicas=replicas)
     epochs = 200 if name == "in1k" else int(name.split("ep")[0].split("_")[-1])
-    paper = dict(num_instances=IMAGENET, epochs=epochs, warmup_epochs=epochs / 40, batch_size=512, temperature=0.2)
-    paper |= dict(learning_rate=0.03, momentum=0.9, weight_decay=1e-4, backbone="resnet50", head="mlp", hidden_dim=2048)
-    paper |= dict(embedding_dim=128, image_size=224, augmentation="simclr", similarity="cosine", optimizer="sgd")
-    paper |= dict(window_size=131_072, window_stride=16_384, num_negatives=65_536, weight_correction=True)
+    paper = dict(
+        num_instances=IMAGENET,
+        epochs=epochs,
+        warmup_epochs=epochs / 40,
+        batch_size=512,
+        temperature=0.2,
+    )
+    paper |= dict(
+        learning_rate=0.03,
+        momentum=0.9,
+        weight_decay=1e-4,
+        backbone="resnet50",
+        head="mlp",
+        hidden_dim=2048,
+    )
+    paper |= dict(
+        embedding_dim=128,
+        image_size=224,
+        augmentation="simclr",
+        similarity="cosine",
+        optimizer="sgd",
+    )
+    paper |= dict(
+        window_size=131_072, window_stride=16_384, num_negatives=65_536, weight_correction=True
+    )
     if found["order"] == "epoch":
         paper |= dict(window_size=IMAGENET, window_stride=IMAGENET)
     if "full_softmax" in name:
@@ -67,8 +93,14 @@ def test_the_papers_table(name, replicas):
 
 
 def test_larger_data_has_the_window_of_imagenet():
-    config = defaults.resolve(flag_files.from_flagfile(str(CONFIGS / "in21k_100ep.flags")), SIZES["in21k_100ep"])
-    assert (config.window_size, config.window_stride, config.num_negatives) == (131_072, 16_384, 65_536)
+    config = defaults.resolve(
+        flag_files.from_flagfile(str(CONFIGS / "in21k_100ep.flags")), SIZES["in21k_100ep"]
+    )
+    assert (config.window_size, config.window_stride, config.num_negatives) == (
+        131_072,
+        16_384,
+        65_536,
+    )
     assert quantities.steps_per_epoch(config) == 27_728
     assert quantities.resting_steps(config) == pytest.approx(220_000, rel=0.01)
     assert quantities.shrinking(config)[1] == pytest.approx(1e-3, rel=0.2)
@@ -81,7 +113,8 @@ def test_a_recipe_says_nothing_that_would_be_so_anyway(name, tmp_path):
     lines = path.read_text().splitlines()
     whole = resolved(name)
     for i, line in enumerate(lines):
-        # --num_instances is checked and changes nothing; the length stands in every recipe that has it in its name.
+        # --num_instances is checked and changes nothing; the length stands in every recipe that has
+        # it in its name.
         if line.startswith("--") and not line.startswith(("--num_instances=", "--epochs=")):
             path.write_text("\n".join(lines[:i] + lines[i + 1 :]))
             assert resolved(name, tmp_path) != whole, line

@@ -1,4 +1,6 @@
-"""What a run goes on with: its checkpoints, damaged ones, changed flags, a folder that another run is in."""
+"""What a run goes on with: its checkpoints, damaged ones, changed flags, a folder that another
+run is in.
+"""
 
 import dataclasses
 import itertools
@@ -37,13 +39,18 @@ def test_checkpoint_of_another_model_is_refused(uninterrupted, tmp_path):
 
 
 def test_changed_flags_are_named(uninterrupted):
-    with pytest.raises(ValueError, match=r"got --temperature \(0.2 -> 0.1\): use another --output_dir, or --allow_ch"):
+    with pytest.raises(
+        ValueError,
+        match=r"got --temperature \(0.2 -> 0.1\): use another --output_dir, or --allow_ch",
+    ):
         run(dataclasses.replace(uninterrupted, temperature=0.1))
 
 
 def test_output_folder_that_cannot_be(uninterrupted, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(ValueError, match=r"expected a folder to write to at '.*file', got File exists"):
+    with pytest.raises(
+        ValueError, match=r"expected a folder to write to at '.*file', got File exists"
+    ):
         run(dataclasses.replace(uninterrupted, output_dir=str(tmp_path / "file")))
 
 
@@ -58,33 +65,50 @@ def test_allowed_changes_go_on_with_the_state(uninterrupted, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "changed: --epochs (3 -> 6)" in out and "changed: --temperature (0.2 -> 0.25)" in out
     after = variables_of(tmp_path)
-    np.testing.assert_array_equal(after["optimizer/history/products"][:69], before["optimizer/history/products"][:69])
+    np.testing.assert_array_equal(
+        after["optimizer/history/products"][:69], before["optimizer/history/products"][:69]
+    )
     losses = [float(row["loss"]) for row in metrics_of(tmp_path)]
     assert len(losses) == 6 and losses[-1] < losses[2]
 
 
 def test_what_is_left_open_stays_as_it_was(uninterrupted):
     """W, S and K of the run, although their defaults depend on the number of replicas."""
-    left_open = dataclasses.replace(uninterrupted, window_size=None, window_stride=None, num_negatives=None)
+    left_open = dataclasses.replace(
+        uninterrupted, window_size=None, window_stride=None, num_negatives=None
+    )
     resumed, *_ = open_data.open_data(left_open, num_replicas=1)
     assert resumed == open_data.open_data(uninterrupted)[0]
 
 
-def test_damaged_checkpoints_are_set_aside_and_the_one_before_them_used(uninterrupted, tmp_path, capsys):
-    """A file missing, an unfinished one, one cut, a bit flipped: one after another, the newest last."""
-    settings = dataclasses.replace(uninterrupted, epochs=5, knn_every=5, checkpoint_every=1, keep_checkpoints=5)
+def test_damaged_checkpoints_are_set_aside_and_the_one_before_them_used(
+    uninterrupted, tmp_path, capsys
+):
+    """A file missing, an unfinished one, one cut, a bit flipped: one after another, the newest
+    last.
+    """
+    settings = dataclasses.replace(
+        uninterrupted, epochs=5, knn_every=5, checkpoint_every=1, keep_checkpoints=5
+    )
     settings = dataclasses.replace(settings, output_dir=str(tmp_path / "whole"))
     assert run(settings).finished
     shutil.copytree(tmp_path / "whole", tmp_path / "run")
-    good, missing, unfinished, cut, flipped = checkpoint_files.states(tmp_path / "run" / "checkpoints").values()
+    good, missing, unfinished, cut, flipped = checkpoint_files.states(
+        tmp_path / "run" / "checkpoints"
+    ).values()
     (missing / "weights.npy").unlink()
     (unfinished / "SHA256SUMS").unlink()
     os.truncate(cut / "momentum.npy", 1000)
     flip_a_bit(flipped / "variables.npz")
     assert run(dataclasses.replace(settings, output_dir=str(tmp_path / "run"))).finished
     said = capsys.readouterr()
-    assert said.err.count("damaged checkpoint: ") == 4 and f"resuming from step 23 of 115 ({good})" in said.out
-    assert all(path.with_suffix(".damaged").is_dir() for path in (missing, unfinished, cut, flipped))
+    assert (
+        said.err.count("damaged checkpoint: ") == 4
+        and f"resuming from step 23 of 115 ({good})" in said.out
+    )
+    assert all(
+        path.with_suffix(".damaged").is_dir() for path in (missing, unfinished, cut, flipped)
+    )
     assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 
@@ -95,7 +119,8 @@ def test_no_good_checkpoint_left(uninterrupted, tmp_path):
         flip_a_bit(path / "weights.npy")
     settings = dataclasses.replace(uninterrupted, output_dir=str(tmp_path / "run"))
     with pytest.raises(
-        ValueError, match=r"expected a good checkpoint in .*, got 2 damaged ones .the newest: weights.npy"
+        ValueError,
+        match=r"expected a good checkpoint in .*, got 2 damaged ones .the newest: weights.npy",
     ):
         run(settings)
     assert len(checkpoint_files.states(tmp_path / "run" / "checkpoints")) == 2
@@ -106,7 +131,8 @@ def test_two_runs_in_one_folder(uninterrupted, tmp_path, monkeypatch):
 
     def another():
         with pytest.raises(
-            ValueError, match=rf"got another run in it \(process {os.getpid()} on .*\): wait for its end"
+            ValueError,
+            match=rf"got another run in it \(process {os.getpid()} on .*\): wait for its end",
         ):
             run(settings)
 

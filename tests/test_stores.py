@@ -20,9 +20,18 @@ from tests.test_kills import kill_and_resume
 pytestmark = pytest.mark.usefixtures("shallow_networks", "empty_exports")
 
 START = "from-step-000000000000"
-WINDOW, STRIDE = 256, 128  # 4 steps a window; a sweep over 1500 images is over after 47 of the 92 steps
+WINDOW, STRIDE = (
+    256,
+    128,
+)  # 4 steps a window; a sweep over 1500 images is over after 47 of the 92 steps
 SETTINGS = dataclasses.replace(
-    SMALL, epochs=4, knn_every=0, tensorboard=False, window_size=WINDOW, window_stride=STRIDE, num_negatives=64
+    SMALL,
+    epochs=4,
+    knn_every=0,
+    tensorboard=False,
+    window_size=WINDOW,
+    window_stride=STRIDE,
+    num_negatives=64,
 )
 
 
@@ -45,8 +54,8 @@ def assert_same(output_dir, expected, visited_before=False):
         if name in ("weights", "momentum", "stamp"):
             value = value[part]
         if name == "weights" and not got["stamp"].all():
-            # First weights are drawn anew for each checkpoint, and the last bit of a vector's logarithms and cosines
-            # depends on where in it a number is.
+            # First weights are drawn anew for each checkpoint, and the last bit of a vector's
+            # logarithms and cosines depends on where in it a number is.
             new = got["stamp"] == 0
             np.testing.assert_allclose(got[name][new], value[new], rtol=1e-6)
             value = np.where(new[:, None], got[name], value)
@@ -54,12 +63,24 @@ def assert_same(output_dir, expected, visited_before=False):
 
 
 def test_interrupted_and_resumed_elsewhere(on_device, tmp_path, monkeypatch):
-    """Within a window, at its last step, and at last several steps at once, from which a window begins unnoticed."""
+    """Within a window, at its last step, and at last several steps at once, from which a window
+    begins unnoticed.
+    """
     settings, expected = on_device
     settings = dataclasses.replace(settings, output_dir=str(tmp_path))
     signals_after(monkeypatch, 10, 30, 47)
-    for store, together, step in (("device", 1, 10), ("device", 1, 30), ("disk", 1, 47), ("disk", 3, 92)):
-        assert run(dataclasses.replace(settings, instance_store=store, steps_per_execution=together)).step == step
+    for store, together, step in (
+        ("device", 1, 10),
+        ("device", 1, 30),
+        ("disk", 1, 47),
+        ("disk", 3, 92),
+    ):
+        assert (
+            run(
+                dataclasses.replace(settings, instance_store=store, steps_per_execution=together)
+            ).step
+            == step
+        )
     assert_same(tmp_path, expected)
     assert metrics_of(tmp_path) == metrics_of(on_device[0].output_dir)
     assert of_run.export_run(str(tmp_path), str(tmp_path / "again")) == 92
@@ -74,13 +95,18 @@ def as_of_an_old_run(path):
     (path / checkpoint_files.SUMS).write_text(sums)
 
 
-def test_a_run_that_had_its_rows_in_host_memory_goes_on_with_them_on_disk(on_device, tmp_path, monkeypatch, capsys):
+def test_a_run_that_had_its_rows_in_host_memory_goes_on_with_them_on_disk(
+    on_device, tmp_path, monkeypatch, capsys
+):
     settings = dataclasses.replace(on_device[0], output_dir=str(tmp_path))
     signals_after(monkeypatch, 30)
     assert not run(settings).finished
     found, _ = checkpoint_files.newest(tmp_path / "checkpoints")
     as_of_an_old_run(found)
-    assert checkpoint_files.damage(found) is None and "--instance_store=host" in (found / "flags.txt").read_text()
+    assert (
+        checkpoint_files.damage(found) is None
+        and "--instance_store=host" in (found / "flags.txt").read_text()
+    )
     again = flag_files.from_flagfile(str(found / "flags.txt"))
     assert again == dataclasses.replace(open_data.open_data(settings)[0], instance_store="disk")
     capsys.readouterr()
@@ -91,36 +117,55 @@ def test_a_run_that_had_its_rows_in_host_memory_goes_on_with_them_on_disk(on_dev
 
 
 def test_rows_in_host_memory_are_named_as_a_folder_there():
-    with pytest.raises(SystemExit, match=r"^error: .* got --instance_store=host: .* use --instance_store=disk with a"):
+    with pytest.raises(
+        SystemExit,
+        match=r"^error: .* got --instance_store=host: .* use --instance_store=disk with a",
+    ):
         command_line.parse(["train", "--instance_store=host"])
 
 
 def test_blocks_that_no_state_needs_are_deleted(on_device, tmp_path):
-    settings = dataclasses.replace(on_device[0], checkpoint_every=1, instance_store="disk", output_dir=str(tmp_path))
+    settings = dataclasses.replace(
+        on_device[0], checkpoint_every=1, instance_store="disk", output_dir=str(tmp_path)
+    )
     assert run(settings).finished
     assert_same(tmp_path, on_device[1])
     # When the last state was written, of step 92, those of 46 and 69 were there.
     first = ((46 // 4 + 1) * STRIDE + WINDOW - 1500) // STRIDE
-    names = sorted(path.name for path in (tmp_path / "rows" / START / "replica-00000-of-00001").iterdir())
-    assert first > 1 and names == [f"block-{number:012d}.npz" for number in range(first, 92 // 4 - 1)]
+    names = sorted(
+        path.name for path in (tmp_path / "rows" / START / "replica-00000-of-00001").iterdir()
+    )
+    assert first > 1 and names == [
+        f"block-{number:012d}.npz" for number in range(first, 92 // 4 - 1)
+    ]
 
 
 def test_out_of_the_blocks_into_one_checkpoint(on_device, stopped_on_disk, tmp_path):
     collect_rows.collect(stopped_on_disk.output_dir, str(tmp_path / "new"))
     assert {path.name for path in (tmp_path / "new").iterdir()} == {"checkpoints", "flags.txt"}
-    assert run(dataclasses.replace(stopped_on_disk, instance_store="device", output_dir=str(tmp_path / "new"))).finished
+    assert run(
+        dataclasses.replace(
+            stopped_on_disk, instance_store="device", output_dir=str(tmp_path / "new")
+        )
+    ).finished
     assert_same(tmp_path / "new", on_device[1])
-    with pytest.raises(ValueError, match=r"^expected a new folder as --output, got '.*new', in which something is"):
+    with pytest.raises(
+        ValueError, match=r"^expected a new folder as --output, got '.*new', in which something is"
+    ):
         collect_rows.collect(stopped_on_disk.output_dir, str(tmp_path / "new"))
     with pytest.raises(
-        ValueError, match=r"^expected a run with --instance_store=disk and a checkpoint at '.*', got none"
+        ValueError,
+        match=r"^expected a run with --instance_store=disk and a checkpoint at '.*', got none",
     ):
         collect_rows.collect(on_device[0].output_dir, str(tmp_path / "other"))
     rows = pathlib.Path(stopped_on_disk.output_dir) / "rows"
     shutil.rmtree(rows)
     with pytest.raises(
         ValueError,
-        match=r"^expected the blocks that step 85 needs, of all replicas, in .*, got 8 too few, such as number 12 in",
+        match=(
+            r"^expected the blocks that step 85 needs, of all replicas, in .*, got 8 too few, such "
+            r"as number 12 in"
+        ),
     ):
         collect_rows.collect(stopped_on_disk.output_dir, str(tmp_path / "other"), str(rows))
 
@@ -129,7 +174,9 @@ def test_out_of_the_blocks_into_one_checkpoint(on_device, stopped_on_disk, tmp_p
 def stopped_once(on_device, tmp_path_factory):
     """Settings of a run with rows on disk that was stopped; its folder stays as it is."""
     settings = dataclasses.replace(
-        on_device[0], instance_store="disk", output_dir=str(tmp_path_factory.mktemp("stopped") / "run")
+        on_device[0],
+        instance_store="disk",
+        output_dir=str(tmp_path_factory.mktemp("stopped") / "run"),
     )
     with pytest.MonkeyPatch.context() as patch:
         signals_after(patch, 85)
@@ -147,10 +194,14 @@ def stopped_on_disk(stopped_once, tmp_path):
 def test_a_state_without_its_blocks_is_one_sentence(stopped_on_disk):
     folder = pathlib.Path(stopped_on_disk.output_dir)
     with pytest.raises(
-        ValueError, match=r"\(its other rows are on disk: tools/collect_rows.py leads back\): use another"
+        ValueError,
+        match=r"\(its other rows are on disk: tools/collect_rows.py leads back\): use another",
     ):
         run(dataclasses.replace(stopped_on_disk, instance_store="device"))
-    with pytest.raises(ValueError, match=r"^expected rows of all images in '.*', got those .* --instance_store=disk"):
+    with pytest.raises(
+        ValueError,
+        match=r"^expected rows of all images in '.*', got those .* --instance_store=disk",
+    ):
         open_rows(str(folder))
     last = max((folder / "rows").rglob("*.npz"))
     last.unlink()
@@ -163,16 +214,22 @@ def test_a_state_without_its_blocks_is_one_sentence(stopped_on_disk):
         run(stopped_on_disk)
     with pytest.raises(
         ValueError,
-        match=r"^expected \d+ more blocks of rows, .* in '.*elsewhere/run-[0-9a-f]{12}/from-step-0+/replica-",
+        match=(
+            r"^expected \d+ more blocks of rows, .* in "
+            r"'.*elsewhere/run-[0-9a-f]{12}/from-step-0+/replica-"
+        ),
     ):
         run(dataclasses.replace(stopped_on_disk, rows_dir=str(folder.parent / "elsewhere")))
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"batch_size": 32}, {"window_stride": 64}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{"seed": 1}, {"batch_size": 32}, {"window_stride": 64}], ids=str
+)
 def test_rows_of_other_windows_are_refused(stopped_on_disk, change):
     before = sorted(pathlib.Path(stopped_on_disk.output_dir).rglob("*.npz"))
     with pytest.raises(
-        ValueError, match=r"\(its rows are those of other windows than 1 replicas and these flags have: to"
+        ValueError,
+        match=r"\(its rows are those of other windows than 1 replicas and these flags have: to",
     ):
         run(dataclasses.replace(stopped_on_disk, **change), allow_changed_flags=True)
     assert sorted(pathlib.Path(stopped_on_disk.output_dir).rglob("*.npz")) == before
@@ -180,13 +237,18 @@ def test_rows_of_other_windows_are_refused(stopped_on_disk, change):
 
 @pytest.mark.slow
 def test_another_order_of_visits_from_any_step(tmp_path, monkeypatch):
-    """Rows that were trained under another order before the new one comes to them are kept, through restarts too."""
+    """Rows that were trained under another order before the new one comes to them are kept,
+    through restarts too.
+    """
     first = dataclasses.replace(SETTINGS, output_dir=str(tmp_path / "first"))
     signals_after(monkeypatch, 10, 11, 30, 49, 69)  # counted over all runs
     assert run(first).step == 10
-    disk = dataclasses.replace(SETTINGS, seed=1, instance_store="disk", output_dir=str(tmp_path / "first"))
+    disk = dataclasses.replace(
+        SETTINGS, seed=1, instance_store="disk", output_dir=str(tmp_path / "first")
+    )
     assert run(disk, allow_changed_flags=True).step == 11
-    # From here on all rows on the device are the reference: the ring has none that the new windows do not need.
+    # From here on all rows on the device are the reference: the ring has none that the new windows
+    # do not need.
     device = dataclasses.replace(disk, instance_store="device", output_dir=str(tmp_path / "device"))
     collect_rows.collect(disk.output_dir, device.output_dir)
     assert run(device).step == 30 and run(disk).step == 30
@@ -198,22 +260,33 @@ def test_another_order_of_visits_from_any_step(tmp_path, monkeypatch):
     assert run(device).finished and run(disk).finished
     assert_same(disk.output_dir, variables_of(device.output_dir), visited_before=True)
 
-    collect_rows.collect(str(tmp_path / "copy"), str(tmp_path / "collected"), str(tmp_path / "copy" / "rows"))
+    collect_rows.collect(
+        str(tmp_path / "copy"), str(tmp_path / "collected"), str(tmp_path / "copy" / "rows")
+    )
     assert_same(tmp_path / "collected", at_30)
     negative = sorted((tmp_path / "copy").rglob("block--*.npz"))
     assert len(negative) > 3
     negative[0].unlink()
     number = int(negative[0].stem.removeprefix("block-"))
-    with pytest.raises(ValueError, match=f"^expected 1 more blocks of rows, the first of them number {number}, that"):
+    with pytest.raises(
+        ValueError,
+        match=f"^expected 1 more blocks of rows, the first of them number {number}, that",
+    ):
         run(dataclasses.replace(disk, output_dir=str(tmp_path / "copy")))
 
 
 @pytest.mark.slow
-def test_two_runs_share_a_rows_dir_and_a_damaged_state_is_passed_over(on_device, tmp_path, monkeypatch):
+def test_two_runs_share_a_rows_dir_and_a_damaged_state_is_passed_over(
+    on_device, tmp_path, monkeypatch
+):
     settings, expected = on_device
     mine, other = (
         dataclasses.replace(
-            settings, instance_store="disk", rows_dir=str(tmp_path / "rows"), output_dir=str(tmp_path / name), seed=seed
+            settings,
+            instance_store="disk",
+            rows_dir=str(tmp_path / "rows"),
+            output_dir=str(tmp_path / name),
+            seed=seed,
         )
         for name, seed in (("mine", settings.seed), ("other", 5))
     )
@@ -231,7 +304,9 @@ def test_a_disk_without_room_is_found_before_it_is_full(on_device, tmp_path, mon
     settings = dataclasses.replace(on_device[0], instance_store="disk", output_dir=str(tmp_path))
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100_000))
-    with pytest.raises(ValueError, match=r"^expected .* free in '.*' for 3 checkpoints and the rows, got 100 KB"):
+    with pytest.raises(
+        ValueError, match=r"^expected .* free in '.*' for 3 checkpoints and the rows, got 100 KB"
+    ):
         run(settings)
 
 
@@ -240,8 +315,14 @@ def test_a_disk_without_room_is_found_before_it_is_full(on_device, tmp_path, mon
     [
         ({"num_negatives": 0}, "expected --instance_store=device with all images in the soft-max"),
         ({"window_size": 1216}, "expected at least 1,600 instances for rows on disk"),
-        ({"steps_per_execution": 5}, "expected --steps_per_execution of at most the 4 steps of a window"),
-        ({"keep_checkpoint_every": 4}, "expected --keep_checkpoint_every=0 with --instance_store=disk, got 4"),
+        (
+            {"steps_per_execution": 5},
+            "expected --steps_per_execution of at most the 4 steps of a window",
+        ),
+        (
+            {"keep_checkpoint_every": 4},
+            "expected --keep_checkpoint_every=0 with --instance_store=disk, got 4",
+        ),
     ],
     ids=str,
 )
@@ -263,13 +344,15 @@ def stop_after(strategy, settings, steps):
     with pytest.MonkeyPatch.context() as patch:
         shallow(patch)
         signals_after(patch, *([steps] if steps else []))
-        return loop.run(*open_data.open_data(settings, strategy.num_replicas_in_sync), strategy).step
+        return loop.run(
+            *open_data.open_data(settings, strategy.num_replicas_in_sync), strategy
+        ).step
 
 
 @pytest.mark.slow
 def test_another_number_of_replicas_goes_on_with_the_same_blocks(tmp_path):
-    """One, two, then one replica again, within windows: rows on disk and on the devices are the same, and so is a
-    checkpoint that is brought together from the blocks of both."""
+    """One, two, then one replica again, within windows: rows on disk and on the devices are the
+    same, and so is a checkpoint that is brought together from the blocks of both."""
     for store in ("device", "disk"):
         settings = dataclasses.replace(
             SETTINGS, virtual_shards=8, instance_store=store, output_dir=str(tmp_path / store)
@@ -285,5 +368,7 @@ def test_another_number_of_replicas_goes_on_with_the_same_blocks(tmp_path):
         "00/00000-of-00001", "30/00000-of-00002", "30/00001-of-00002", "61/00000-of-00001"
     }  # fmt: skip
 
-    collect_rows.collect(str(tmp_path / "disk-81"), str(tmp_path / "collected"), str(tmp_path / "disk-81" / "rows"))
+    collect_rows.collect(
+        str(tmp_path / "disk-81"), str(tmp_path / "collected"), str(tmp_path / "disk-81" / "rows")
+    )
     assert_same(tmp_path / "collected", variables_of(tmp_path / "device-81"))

@@ -24,7 +24,11 @@ BATCH = 66  # a multiple of 2 and of 3
 
 
 def arguments(output, *more):
-    flags = [f"--flagfile={CONFIGS / 'quickstart.flags'}", f"--output_dir={output}", f"--batch_size={BATCH}"]
+    flags = [
+        f"--flagfile={CONFIGS / 'quickstart.flags'}",
+        f"--output_dir={output}",
+        f"--batch_size={BATCH}",
+    ]
     return [sys.executable, "-m", "pic_tf.train", *flags, "--tensorboard=false", *more]
 
 
@@ -85,7 +89,10 @@ def test_a_killed_worker_ends_the_other_and_a_signal_to_one_saves_the_state_of_a
     second.kill()
     _, stderr = first.communicate(timeout=120)
     assert first.returncode == START_AGAIN, stderr[-2000:]
-    sentence = "error: expected all workers to train together, lost one: start all again with the same command"
+    sentence = (
+        "error: expected all workers to train together, lost one: start all again with the same "
+        "command"
+    )
     assert stderr.splitlines()[-1].startswith(sentence)
 
     before = len(read_metrics(tmp_path / "metrics.csv"))
@@ -95,18 +102,27 @@ def test_a_killed_worker_ends_the_other_and_a_signal_to_one_saves_the_state_of_a
     (stdout, stderr), _ = (worker.communicate(timeout=120) for worker in workers)
     assert [worker.returncode for worker in workers] == [START_AGAIN] * 2, stderr[-2000:]
     assert "resuming from step " in stdout
-    stopped = int(re.search(r"stopped at step ([\d,]+); the same command goes on", stdout)[1].replace(",", ""))
+    stopped = int(
+        re.search(r"stopped at step ([\d,]+); the same command goes on", stdout)[1].replace(",", "")
+    )
     path, damaged = checkpoint_files.newest(tmp_path / "checkpoints")
     assert checkpoint_files.step_of(path) == stopped and not damaged
 
 
 @pytest.mark.slow
 def test_each_worker_keeps_its_rows_in_a_folder_of_its_own(tmp_path):
-    """A sweep over all images takes 9.1 of the 14 epochs; the state of the 8th or a later one is resumed."""
+    """A sweep over all images takes 9.1 of the 14 epochs; the state of the 8th or a later one is
+    resumed.
+    """
     flags = ("--epochs=14", "--knn_every=0", "--checkpoint_every=1")
     on_disk = (*flags, "--instance_store=disk", f"--rows_dir={tmp_path}/rowsINDEX")
     first, second = start_workers(2, tmp_path / "workers", *on_disk)
-    wait_for(lambda: 8 * (1500 // BATCH) in checkpoint_files.states(tmp_path / "workers" / "checkpoints"), first)
+    wait_for(
+        lambda: (
+            8 * (1500 // BATCH) in checkpoint_files.states(tmp_path / "workers" / "checkpoints")
+        ),
+        first,
+    )
     second.kill()
     _, stderr = first.communicate(timeout=120)
     assert first.returncode == START_AGAIN, stderr[-2000:]
@@ -114,7 +130,10 @@ def test_each_worker_keeps_its_rows_in_a_folder_of_its_own(tmp_path):
     ended = [worker.communicate(timeout=300) for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], ended[0][1][-2000:]
     for index in range(2):
-        folders = {path.parent for path in (tmp_path / f"rows{index}").glob("workers-*/from-step-*/*/*.npz")}
+        folders = {
+            path.parent
+            for path in (tmp_path / f"rows{index}").glob("workers-*/from-step-*/*/*.npz")
+        }
         assert {folder.name for folder in folders} == {f"replica-0000{index}-of-00002"}
     alone = subprocess.run(
         arguments(tmp_path / "alone", *flags, "--strategy=mirrored", "--replicas=2"),
@@ -130,12 +149,20 @@ def test_each_worker_keeps_its_rows_in_a_folder_of_its_own(tmp_path):
             got[name], value[part] if name in ("weights", "momentum") else value, err_msg=name
         )
 
-    for index in range(2):  # gathered from the disks of both machines, from before the restart and after it
+    for index in range(
+        2
+    ):  # gathered from the disks of both machines, from before the restart and after it
         (folder,) = (tmp_path / f"rows{index}").glob("workers-*")
         shutil.copytree(folder, tmp_path / "gathered", dirs_exist_ok=True)
-    flags = (f"--run={tmp_path / 'workers'}", f"--output={tmp_path / 'new'}", f"--rows_dir={tmp_path / 'gathered'}")
+    flags = (
+        f"--run={tmp_path / 'workers'}",
+        f"--output={tmp_path / 'new'}",
+        f"--rows_dir={tmp_path / 'gathered'}",
+    )
     tool = pathlib.Path(__file__).parents[1] / "tools" / "collect_rows.py"
-    collected = subprocess.run([sys.executable, str(tool), *flags], capture_output=True, text=True, timeout=300)
+    collected = subprocess.run(
+        [sys.executable, str(tool), *flags], capture_output=True, text=True, timeout=300
+    )
     assert collected.returncode == 0, collected.stderr[-2000:]
     got, expected = variables_of(tmp_path / "new"), variables_of(tmp_path / "alone")
     for name in ("weights", "momentum", "stamp", "ring"):

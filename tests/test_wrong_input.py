@@ -1,4 +1,6 @@
-"""Every wrong command line and every wrong input ends at once, with one sentence that says what was expected."""
+"""Every wrong command line and every wrong input ends at once, with one sentence that says what
+was expected.
+"""
 
 import base64
 import dataclasses
@@ -21,7 +23,9 @@ LIMIT = 15  # seconds
 PNG = base64.b64decode(  # one pixel
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGNgYGAAAAAEAAH2FzhVAAAAAElFTkSuQmCC"
 )
-every_row = pytest.mark.parametrize("row", ROWS, ids=[" ".join([r.arguments, *r.environment.values()]) for r in ROWS])
+every_row = pytest.mark.parametrize(
+    "row", ROWS, ids=[" ".join([r.arguments, *r.environment.values()]) for r in ROWS]
+)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +52,11 @@ def inputs(tmp_path_factory):
         "packed/dataset.json": b"{",
         **dict.fromkeys(["one/0.png", "locked_file/cat/0.png", "locked_folder/cat/0.png"], PNG),
         **{f"images/{name}/{i}.png": PNG for name in ("cat", "dog") for i in range(6)},
-        **{f"{data}/train/{name}/0.png": PNG for data in ("other_val", "empty_val") for name in ("cat", "dog")},
+        **{
+            f"{data}/train/{name}/0.png": PNG
+            for data in ("other_val", "empty_val")
+            for name in ("cat", "dog")
+        },
         **{f"other_val/val/{name}/0.png": PNG for name in ("cat", "wolf")},
     }
     for name, content in files.items():
@@ -73,7 +81,9 @@ def as_process(arguments: list[str], environment: dict[str, str]) -> Ended:
     return Ended(ended.returncode, ended.stdout, ended.stderr, time.monotonic() - start)
 
 
-def ends_with_its_sentence(row: Wrong, inputs: tuple[pathlib.Path, int], output: pathlib.Path, run) -> Ended:
+def ends_with_its_sentence(
+    row: Wrong, inputs: tuple[pathlib.Path, int], output: pathlib.Path, run
+) -> Ended:
     if "locked" in row.arguments and os.geteuid() == 0:
         pytest.skip("the superuser may read and write everything")
     folder, port = inputs
@@ -81,8 +91,14 @@ def ends_with_its_sentence(row: Wrong, inputs: tuple[pathlib.Path, int], output:
     def filled(text: str) -> str:
         return text.replace("INPUTS", str(folder)).replace("PORT", str(port))
 
-    names_no_device = {k: v for k, v in os.environ.items() if not k.startswith(("TF_CONFIG", "SLURM_", "TPU_"))}
-    environment = {**names_no_device, "CUDA_VISIBLE_DEVICES": "", **{k: filled(v) for k, v in row.environment.items()}}
+    names_no_device = {
+        k: v for k, v in os.environ.items() if not k.startswith(("TF_CONFIG", "SLURM_", "TPU_"))
+    }
+    environment = {
+        **names_no_device,
+        "CUDA_VISIBLE_DEVICES": "",
+        **{k: filled(v) for k, v in row.environment.items()},
+    }
     flags = [f"--flagfile={ROOT / 'configs/quickstart.flags'}", f"--output_dir={output}"]
     before = files_in(folder)
 
@@ -90,8 +106,14 @@ def ends_with_its_sentence(row: Wrong, inputs: tuple[pathlib.Path, int], output:
 
     assert ended.code == 1, ended
     assert ended.seconds < LIMIT
-    form = r"FATAL Flags parsing error: (.+)\nPass --helpshort .*" if row.of_absl else "error: (expected .+, got .+)"
-    said = re.fullmatch(rf"(?:E\d+ .*grpc.*\n)?{form}\n", ended.stderr)  # TensorFlow 2.15 lets gRPC speak too
+    form = (
+        r"FATAL Flags parsing error: (.+)\nPass --helpshort .*"
+        if row.of_absl
+        else "error: (expected .+, got .+)"
+    )
+    said = re.fullmatch(
+        rf"(?:E\d+ .*grpc.*\n)?{form}\n", ended.stderr
+    )  # TensorFlow 2.15 lets gRPC speak too
     assert said, ended.stderr
     assert re.match(row.sentence, said[1]), said[1]
     assert not ended.stdout, ended.stdout
@@ -122,7 +144,9 @@ def test_one_sentence_of_a_process(row, inputs, tmp_path, forked):
 @pytest.mark.slow
 @every_row
 def test_a_process_says_what_a_fork_says(row, inputs, tmp_path, forked):
-    process, fork = (ends_with_its_sentence(row, inputs, tmp_path / "run", run) for run in (as_process, forked))
+    process, fork = (
+        ends_with_its_sentence(row, inputs, tmp_path / "run", run) for run in (as_process, forked)
+    )
     assert process[:3] == fork[:3]
 
 

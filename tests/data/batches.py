@@ -43,7 +43,9 @@ def assert_same_bits(one, other):
 
 
 def window_from(random, height, width, scale=SCALE):
-    """torchvision's RandomResizedCrop (get_params) from given numbers: areas, aspects, row, column."""
+    """torchvision's RandomResizedCrop (get_params) from given numbers: areas, aspects, row,
+    column.
+    """
     low, high = math.log(3 / 4), math.log(4 / 3)
     for u, v in zip(random[:10], random[10:20]):
         area = height * width * (scale[0] + (scale[1] - scale[0]) * u)
@@ -70,8 +72,12 @@ def write_folder(root):
 
 
 def mark(view, random):
-    """An augmentation of one view that shows which numbers it was given, each in the pixels of a row."""
-    return tf.cast(view, tf.float32) + tf.pad(random, [[0, view.shape[0] - 10]])[:, None, None] / 256
+    """An augmentation of one view that shows which numbers it was given, each in the pixels of a
+    row.
+    """
+    return (
+        tf.cast(view, tf.float32) + tf.pad(random, [[0, view.shape[0] - 10]])[:, None, None] / 256
+    )
 
 
 SMALLEST = (Crop(SIZE, SCALE, 2), Crop(10, (0.05, 0.2), 1))

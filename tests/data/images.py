@@ -9,7 +9,9 @@ def natural_images(count, height, width, seed=0):
     """uint8 [B, H, W, 3] of smooth colours with noise, gray patches, and pixels at 0 and 255."""
     rng = np.random.default_rng(seed)
     images = rng.normal(128, 70, [count, height, width, 3])
-    images = np.clip(2 * ndimage.gaussian_filter(images, (0, 1, 1, 0)) - 128, 0, 255).astype(np.uint8)
+    images = np.clip(2 * ndimage.gaussian_filter(images, (0, 1, 1, 0)) - 128, 0, 255).astype(
+        np.uint8
+    )
     images[:, :2, :2] = images[:, :2, :2, :1]
     images[:, -1, :3] = [[0, 0, 0], [255, 255, 255], [255, 0, 0]]
     return images

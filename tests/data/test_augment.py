@@ -15,7 +15,12 @@ from tests.data.test_colour import ORDERS
 
 MEAN = np.array([0.485, 0.456, 0.406])
 STDDEV = np.array([0.229, 0.224, 0.225])
-OFF = {"flip_probability": 0.0, "jitter_probability": 0.0, "grayscale_probability": 0.0, "blur_probability": 0.0}
+OFF = {
+    "flip_probability": 0.0,
+    "jitter_probability": 0.0,
+    "grayscale_probability": 0.0,
+    "blur_probability": 0.0,
+}
 DRAWS = 20_000
 
 
@@ -45,7 +50,9 @@ def test_all_probabilities_zero_is_normalise():
 def test_no_strengths_is_normalise():
     """Probability 1 of a jitter by nothing."""
     images = tf.constant(natural_images(5, 12, 12))
-    got = Augmentation(**{**OFF, "jitter_probability": 1.0}, jitter=(0.0, 0.0, 0.0, 0.0))(images, uniform(5))
+    got = Augmentation(**{**OFF, "jitter_probability": 1.0}, jitter=(0.0, 0.0, 0.0, 0.0))(
+        images, uniform(5)
+    )
     np.testing.assert_array_equal(got, augment.normalise(images))
 
 
@@ -65,7 +72,9 @@ def test_grayscale_gives_equal_channels():
     got = np.asarray(got) * STDDEV + MEAN
     expected = images @ np.array([0.299, 0.587, 0.114]) / 255
     for c in range(3):
-        np.testing.assert_allclose(got[..., c], expected, atol=1e-6)  # float32 roundings of values up to 1
+        np.testing.assert_allclose(
+            got[..., c], expected, atol=1e-6
+        )  # float32 roundings of values up to 1
 
 
 def reference(image, random, settings):
@@ -76,12 +85,17 @@ def reference(image, random, settings):
     if settings.grayscale_first and gray < settings.grayscale_probability:
         x = np.repeat((x @ luma)[..., None], 3, axis=-1)
     if jitter < settings.jitter_probability:
-        factors = [max(0, 1 - s) + (1 + s - max(0, 1 - s)) * u for u, s in zip(strengths, settings.jitter[:3])]
+        factors = [
+            max(0, 1 - s) + (1 + s - max(0, 1 - s)) * u
+            for u, s in zip(strengths, settings.jitter[:3])
+        ]
         shift = settings.jitter[3] * (2 * strengths[3] - 1)
         for step in ORDERS[int(24 * order)]:
             if step == 3:
                 hsv = [colorsys.rgb_to_hsv(*pixel) for pixel in x.reshape(-1, 3)]
-                x = np.array([colorsys.hsv_to_rgb((h + shift) % 1, s, v) for h, s, v in hsv]).reshape(x.shape)
+                x = np.array(
+                    [colorsys.hsv_to_rgb((h + shift) % 1, s, v) for h, s, v in hsv]
+                ).reshape(x.shape)
             else:
                 target = [0.0, (x @ luma).mean(), (x @ luma)[..., None]][step]
                 x = np.clip(factors[step] * x + (1 - factors[step]) * target, 0, 1)
@@ -104,17 +118,23 @@ def reference(image, random, settings):
         Augmentation(jitter=(0.4, 0.4, 0.4, 0.1)),  # MoCo v2
         Augmentation(jitter=(1.5, 0.3, 0.0, 0.5), jitter_probability=1.0, blur_sigma=(0.5, 1.0)),
         Augmentation(0.3, (0.0, 0.0, 0.6, 0.0), 0.5, 0.0, 0.0),
-        Augmentation(0.5, (0.4, 0.4, 0.4, 0.4), 1.0, 0.5, 0.0, grayscale_first=True),  # instance discrimination
+        Augmentation(
+            0.5, (0.4, 0.4, 0.4, 0.4), 1.0, 0.5, 0.0, grayscale_first=True
+        ),  # instance discrimination
     ],
 )
 def test_whole_augmentation_against_float64(settings):
-    """Which number drives what, and in which sequence the steps come; of a batch, and of one image on the host."""
+    """Which number drives what, and in which sequence the steps come; of a batch, and of one
+    image on the host.
+    """
     images, random = natural_images(24, 12, 12), uniform(24, seed=3)
     got = settings(tf.constant(images), random)
     expected = np.stack([reference(image, u, settings) for image, u in zip(images, random.numpy())])
     # float32 roundings of some 1e-6, times 1 / stddev = 4.5 and the strengths
     np.testing.assert_allclose(got, expected, atol=5e-5)
-    one_by_one = tf.stack([settings.of_one(tf.constant(image), u) for image, u in zip(images, random)])
+    one_by_one = tf.stack(
+        [settings.of_one(tf.constant(image), u) for image, u in zip(images, random)]
+    )
     np.testing.assert_allclose(one_by_one, expected, atol=5e-5)
 
 
@@ -135,7 +155,9 @@ def test_an_image_does_not_depend_on_the_others():
     settings = Augmentation()
     whole = settings(images, random)
     turned = settings(images[::-1], random[::-1])[::-1]
-    np.testing.assert_allclose(whole, turned, atol=2e-5)  # matrix products may sum in another sequence
+    np.testing.assert_allclose(
+        whole, turned, atol=2e-5
+    )  # matrix products may sum in another sequence
 
 
 def capture_jitter(monkeypatch, settings, random):
@@ -178,7 +200,9 @@ def test_jitter_strengths_follow_their_law(monkeypatch):
 @pytest.mark.parametrize("name", ["flip", "jitter", "grayscale", "blur"])
 @pytest.mark.parametrize("probability", [0.2, 0.5, 0.8])
 def test_probabilities_are_met(name, probability):
-    """20,000 images of 2 x 2: the changed ones are counted; 0.016 is 4.5 standard deviations at most."""
+    """20,000 images of 2 x 2: the changed ones are counted; 0.016 is 4.5 standard deviations at
+    most.
+    """
     image = np.array([[[200, 40, 90], [30, 160, 70]], [[10, 90, 220], [120, 130, 60]]], np.uint8)
     images = tf.constant(np.tile(image, [DRAWS, 1, 1, 1]))
     settings = Augmentation(**{**OFF, f"{name}_probability": probability}, blur_sigma=(0.5, 2.0))
@@ -188,13 +212,21 @@ def test_probabilities_are_met(name, probability):
 
 
 def test_choices_are_independent():
-    """Flip, gray and blur at once on an image that shows each: all eight cases as often as their product says."""
+    """Flip, gray and blur at once on an image that shows each: all eight cases as often as their
+    product says.
+    """
     image = np.array([[[200, 40, 90], [30, 20, 10]], [[200, 90, 50], [30, 10, 60]]], np.uint8)
     settings = Augmentation(0.5, (0.0,) * 4, 0.0, 0.2, 0.5, (2.0, 2.0))
-    got = settings(tf.constant(np.tile(image, [DRAWS, 1, 1, 1])), uniform(DRAWS, seed=4)) * STDDEV + MEAN
+    got = (
+        settings(tf.constant(np.tile(image, [DRAWS, 1, 1, 1])), uniform(DRAWS, seed=4)) * STDDEV
+        + MEAN
+    )
     flipped = np.mean(got[:, :, 0], axis=(1, 2)) < np.mean(got[:, :, 1], axis=(1, 2))
     gray = np.ptp(got, axis=3).max(axis=(1, 2)) < 1e-3
     blurred = np.abs(np.mean(got[:, :, 0] - got[:, :, 1], axis=(1, 2))) < 0.25
-    counts = [np.sum((flipped == f) & (gray == g) & (blurred == b)) for f, g, b in itertools.product((0, 1), repeat=3)]
+    counts = [
+        np.sum((flipped == f) & (gray == g) & (blurred == b))
+        for f, g, b in itertools.product((0, 1), repeat=3)
+    ]
     shares = [0.5 * (0.2 if g else 0.8) * 0.5 for f, g, b in itertools.product((0, 1), repeat=3)]
     assert stats.chisquare(counts, DRAWS * np.array(shares)).pvalue > 1e-3

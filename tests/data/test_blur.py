@@ -11,7 +11,18 @@ from tests.data.images import natural_images, planes_of
 
 @pytest.mark.parametrize(
     ("max_sigma", "size"),
-    [(0.5, 16), (2.0, 16), (3.4, 16), (2.0, 5), (2.0, 31), (2.0, 32), (2.0, 33), (2.0, 64), (2.0, 75), (2.0, 224)],
+    [
+        (0.5, 16),
+        (2.0, 16),
+        (3.4, 16),
+        (2.0, 5),
+        (2.0, 31),
+        (2.0, 32),
+        (2.0, 33),
+        (2.0, 64),
+        (2.0, 75),
+        (2.0, 224),
+    ],
 )
 def test_gaussian_blur_against_scipy(max_sigma, size):
     """Sides below, at and above the 32 rows that are blurred at once, and no multiples of them."""
@@ -21,9 +32,14 @@ def test_gaussian_blur_against_scipy(max_sigma, size):
     for b in range(6):
         for c in range(3):
             expected = ndimage.gaussian_filter(
-                images[b, ..., c] / 255, float(sigma[b]), mode="nearest", radius=int(np.ceil(3 * max_sigma))
+                images[b, ..., c] / 255,
+                float(sigma[b]),
+                mode="nearest",
+                radius=int(np.ceil(3 * max_sigma)),
             )
-            np.testing.assert_allclose(got[c][b], expected, atol=1e-5)  # float32 sums of some 40 terms up to 1
+            np.testing.assert_allclose(
+                got[c][b], expected, atol=1e-5
+            )  # float32 sums of some 40 terms up to 1
 
 
 def test_gaussian_blur_where_it_is_off_changes_nothing():

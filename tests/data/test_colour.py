@@ -29,8 +29,8 @@ def test_blends_against_pil(name, enhancer):
     got = levels(getattr(colour, name)(planes_of(images), tf.constant(factors)))
     for result, image, factor in zip(got, images, factors):
         expected = np.asarray(enhancer(Image.fromarray(image)).enhance(float(factor)), np.float64)
-        # PIL cuts off the decimals of the blend (up to 1 level) and rounds the gray level it blends with, of which
-        # |1 - factor| / 2 remains; 1e-3 is for float32.
+        # PIL cuts off the decimals of the blend (up to 1 level) and rounds the gray level it blends
+        # with, of which |1 - factor| / 2 remains; 1e-3 is for float32.
         assert np.abs(result - expected).max() <= 1 + 0.5 * abs(1 - factor) + 1e-3, factor
         assert np.abs(result - expected).mean() <= 0.75, factor
 
@@ -44,7 +44,9 @@ def test_luminance_against_pil():
 
 
 def test_hue_against_colorsys():
-    """Pixel by pixel in float64, with gray, black, white and pure colours; 1e-5 is some tens of float32 roundings."""
+    """Pixel by pixel in float64, with gray, black, white and pure colours; 1e-5 is some tens of
+    float32 roundings.
+    """
     rng = np.random.default_rng(0)
     shifts = np.array([-0.5, -0.2, -1e-3, 0.0, 0.07, 1 / 3, 0.2, 0.5], np.float32)
     pixels = rng.random([len(shifts), 12, 9, 3], np.float32)
@@ -68,10 +70,12 @@ def test_hue_against_pil():
     got = levels(colour.hue(planes_of(images), tf.constant(shifts, tf.float32)))
     for result, image, shift in zip(got, images, shifts):
         h, s, v = Image.fromarray(image).convert("HSV").split()
-        h = Image.fromarray(((np.asarray(h).astype(int) + round(shift * 255)) % 256).astype(np.uint8))
+        h = Image.fromarray(
+            ((np.asarray(h).astype(int) + round(shift * 255)) % 256).astype(np.uint8)
+        )
         expected = np.asarray(Image.merge("HSV", (h, s, v)).convert("RGB"), np.float64)
-        # PIL keeps hue in 256 steps of 6 / 256 of a channel's whole range: with the rounding of saturation that is
-        # 3 levels at most for the average pixel, 38 dB.
+        # PIL keeps hue in 256 steps of 6 / 256 of a channel's whole range: with the rounding of
+        # saturation that is 3 levels at most for the average pixel, 38 dB.
         assert 10 * np.log10(255**2 / np.mean((result - expected) ** 2)) > 38, shift
 
 
@@ -96,12 +100,18 @@ def test_colour_jitter_takes_the_steps_in_each_of_the_24_orders():
         for step in order:
             one = steps[step](one, [*factors, shift][step][b : b + 1])
         results.append(np.concatenate(one))
-        np.testing.assert_allclose(got[:, b], results[b], atol=2e-6, err_msg=str(order))  # float32 roundings
-    # The orders matter: with one and the same image and strengths all but those that commute differ.
+        np.testing.assert_allclose(
+            got[:, b], results[b], atol=2e-6, err_msg=str(order)
+        )  # float32 roundings
+    # The orders matter: with one and the same image and strengths all but those that commute
+    # differ.
     same = [tf.repeat(plane[:1], 24, axis=0) for plane in planes]
     same = np.stack(
         colour.colour_jitter(
-            same, tf.constant(ORDERS), [f[:1] + tf.zeros(24) for f in factors], shift[:1] + tf.zeros(24)
+            same,
+            tf.constant(ORDERS),
+            [f[:1] + tf.zeros(24) for f in factors],
+            shift[:1] + tf.zeros(24),
         ),
         1,
     )

@@ -26,7 +26,9 @@ def windows(order, count):
 
 
 def permutation(n, seed, replica=0, replicas=1):
-    """The global permutation: with one position a window and replica, step t visits position t and nothing else."""
+    """The global permutation: with one position a window and replica, step t visits position t
+    and nothing else.
+    """
     one_by_one = SlidingWindow(n, replicas, replicas, replicas, seed, replica, replicas)
     own = len(range(replica, n, replicas))
     return visits(one_by_one, 0, own)[:, 0]
@@ -34,7 +36,9 @@ def permutation(n, seed, replica=0, replicas=1):
 
 @pytest.mark.parametrize("seed", [0, 1, 12345, -7])
 def test_windows_of_a_small_case_worked_by_hand(seed):
-    """N = 10, W = 4, S = 3, B = 2: the positions of eleven windows, round the end of the permutation three times."""
+    """N = 10, W = 4, S = 3, B = 2: the positions of eleven windows, round the end of the
+    permutation three times.
+    """
     positions = [
         [0, 1, 2, 3], [3, 4, 5, 6], [6, 7, 8, 9], [9, 0, 1, 2], [2, 3, 4, 5], [5, 6, 7, 8],
         [8, 9, 0, 1], [1, 2, 3, 4], [4, 5, 6, 7], [7, 8, 9, 0], [0, 1, 2, 3],
@@ -49,10 +53,14 @@ def test_windows_of_a_small_case_worked_by_hand(seed):
 
 
 @pytest.mark.parametrize(
-    ("n", "b", "w", "s"), [(11, 2, 4, 3), (50, 5, 20, 7), (16, 4, 8, 8), (13, 4, 12, 5), (9, 1, 3, 1)]
+    ("n", "b", "w", "s"),
+    [(11, 2, 4, 3), (50, 5, 20, 7), (16, 4, 8, 8), (13, 4, 12, 5), (9, 1, 3, 1)],
 )
 def test_every_window_is_a_permutation_of_its_positions(n, b, w, s):
-    """Window k holds positions kS ... kS + W - 1 (mod N), for N a multiple of S or not, twice round and more."""
+    """Window k holds positions kS ...
+
+    KS + W - 1 (mod N), for N a multiple of S or not, twice round and more.
+    """
     order = SlidingWindow(n, b, w, s, seed=3)
     of_position = permutation(n, seed=3)
     for k, ids in enumerate(windows(order, 2 * n // s + 3)):
@@ -69,10 +77,13 @@ def test_successive_windows_share_w_minus_s(n, b, w, s):
 
 
 def test_windows_are_shuffled_each_in_its_own_way():
-    """No shuffle comes back, and an instance keeps its place from window to window as rarely as chance has it."""
+    """No shuffle comes back, and an instance keeps its place from window to window as rarely as
+    chance has it.
+    """
     rows = windows(epoch_order(64, 64, seed=5), 600)
     assert len({tuple(row) for row in rows}) == 600
-    # Two random permutations agree in one place on average (Poisson): the 599 pairs have a standard deviation of 0.04.
+    # Two random permutations agree in one place on average (Poisson): the 599 pairs have a standard
+    # deviation of 0.04.
     assert 0.8 < np.mean(np.sum(rows[1:] == rows[:-1], axis=1)) < 1.2
 
 
@@ -82,7 +93,9 @@ def test_no_batch_has_an_instance_twice(order):
         assert len(set(batch)) == order.batch_size
 
 
-@pytest.mark.parametrize("order", [SlidingWindow(50, 5, 20, 7, seed=2), SlidingWindow(50, 4, 8, 4, 2, 1, 2)])
+@pytest.mark.parametrize(
+    "order", [SlidingWindow(50, 5, 20, 7, seed=2), SlidingWindow(50, 4, 8, 4, 2, 1, 2)]
+)
 def test_restart_at_any_step_gives_the_same_ids(order):
     whole = visits(order, 0, 60)
     for start in range(60):
@@ -102,7 +115,9 @@ order = SlidingWindow(1000, 8, 64, 24, seed=7)
 print(json.dumps([order.instance_ids(step).numpy().tolist() for step in range(20, 60)]))
 """
     env = {**os.environ, "PYTHONHASHSEED": "1", "CUDA_VISIBLE_DEVICES": "-1"}
-    result = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+    )
     here = visits(SlidingWindow(1000, 8, 64, 24, seed=7), 20, 40)
     assert json.loads(result.stdout.splitlines()[-1]) == here.tolist()
 
@@ -113,7 +128,9 @@ def test_eager_graph_and_dataset_agree():
     in_graph = tf.function(order.instance_ids)
     for step in range(30):
         np.testing.assert_array_equal(order.instance_ids(step), in_dataset[step])
-        np.testing.assert_array_equal(in_graph(tf.constant(step)), in_dataset[step])  # int32 steps do as well
+        np.testing.assert_array_equal(
+            in_graph(tf.constant(step)), in_dataset[step]
+        )  # int32 steps do as well
 
 
 @pytest.mark.parametrize(("n", "b"), [(64, 8), (61, 8), (10, 10), (7, 2), (5, 1)])
@@ -145,7 +162,9 @@ def test_sizes_around_powers_of_two(n):
     ids = epoch_order(n, n, seed=0).instance_ids(0).numpy()
     np.testing.assert_array_equal(np.sort(ids), np.arange(n))
     two_sizes = (
-        SlidingWindow(2 * n + 1, 2, 2, 2, virtual_shards=2).instances_at(tf.range(2 * n, dtype=tf.int64)).numpy()
+        SlidingWindow(2 * n + 1, 2, 2, 2, virtual_shards=2)
+        .instances_at(tf.range(2 * n, dtype=tf.int64))
+        .numpy()
     )
     np.testing.assert_array_equal(np.sort(two_sizes[1::2]), np.arange(1, 2 * n, 2))
     assert len(set(two_sizes[::2])) == n and set(two_sizes[::2]) < set(range(0, 2 * n + 1, 2))
@@ -161,17 +180,21 @@ def test_huge_number_of_instances(step):
     ids = visits(order, step // 4 * 4, 2 * order.steps_per_window).reshape(2, w)
     assert ids.min() >= 0 and ids.max() < n
     assert len(np.intersect1d(ids[0], ids[1])) == w - s
-    # 5120 different ids, uniform on [0, N): the largest distance of the distribution functions has p > 1e-3.
+    # 5120 different ids, uniform on [0, N): the largest distance of the distribution functions has
+    # p > 1e-3.
     assert stats.kstest(np.unique(ids) / n, "uniform").pvalue > 1e-3
 
 
 def assert_uniform(table, n):
-    """`table` [k, k] counts how often permutations of n send the i-th k-th of them to the j-th: chi-square."""
+    """`table` [k, k] counts how often permutations of n send the i-th k-th of them to the j-th:
+    chi-square.
+    """
     k = len(table)
     share = np.bincount(np.arange(n) * k // n)
     expected = table.sum() * np.outer(share, share) / n**2
-    # Rows and columns of a permutation are bound: (k - 1)^2 degrees of freedom, and the variance of a cell is
-    # n / (n - 1) times that of free counts. The seeds are fixed, so 1e-4 is no flaky limit.
+    # Rows and columns of a permutation are bound: (k - 1)^2 degrees of freedom, and the variance of
+    # a cell is n / (n - 1) times that of free counts. The seeds are fixed, so 1e-4 is no flaky
+    # limit.
     statistic = np.sum((table - expected) ** 2 / expected) * (n - 1) / n
     assert 1e-4 < stats.chi2.sf(statistic, (k - 1) ** 2) < 1 - 1e-4
 
@@ -226,16 +249,33 @@ def test_default_window_is_always_accepted():
     [
         ((10, 0, 4, 2), r"expected 1 <= batch_size <= the number of instances \(10\), got 0"),
         ((10, 11, 11, 2), r"expected 1 <= batch_size <= the number of instances \(10\), got 11"),
-        ((10, 4, 2, 1), r"expected batch_size \(4\) <= window_size <= number of instances \(10\), got window_size 2"),
-        ((10, 4, 12, 1), r"expected batch_size \(4\) <= window_size <= number of instances \(10\), got window_size 12"),
+        (
+            (10, 4, 2, 1),
+            r"expected batch_size \(4\) <= window_size <= number of instances \(10\), got "
+            r"window_size 2",
+        ),
+        (
+            (10, 4, 12, 1),
+            r"expected batch_size \(4\) <= window_size <= number of instances \(10\), got "
+            r"window_size 12",
+        ),
         ((10, 2, 4, 0), r"expected 1 <= window_stride <= window_size \(4\), got 0"),
         ((10, 2, 4, 5), r"expected 1 <= window_stride <= window_size \(4\), got 5"),
-        ((100, 8, 20, 4), r"expected window_size to be a multiple of batch_size \(8\), got 20: use 16 or 24"),
+        (
+            (100, 8, 20, 4),
+            r"expected window_size to be a multiple of batch_size \(8\), got 20: use 16 or 24",
+        ),
         ((100, 8, 16, 8, 0, 2, 2), r"expected 0 <= replica < num_replicas \(2\), got 2"),
         ((100, 8, 16, 8, 0, -1, 2), r"expected 0 <= replica < num_replicas \(2\), got -1"),
         ((100, 8, 16, 8, 0, 0, 0), r"expected 0 <= replica < num_replicas \(0\), got 0"),
-        ((100, 9, 18, 8, 0, 0, 2), r"expected batch_size to be a multiple of num_replicas \(2\), got 9: use 8 or 10"),
-        ((100, 8, 16, 7, 0, 0, 2), r"expected window_stride to be a multiple of num_replicas \(2\), got 7: use 6 or 8"),
+        (
+            (100, 9, 18, 8, 0, 0, 2),
+            r"expected batch_size to be a multiple of num_replicas \(2\), got 9: use 8 or 10",
+        ),
+        (
+            (100, 8, 16, 7, 0, 0, 2),
+            r"expected window_stride to be a multiple of num_replicas \(2\), got 7: use 6 or 8",
+        ),
         (
             (100, 8, 100, 7, 0, 0, 2),
             r"expected window_stride to be a multiple of num_replicas \(2\), got 7: use 6 or 8",
@@ -244,8 +284,14 @@ def test_default_window_is_always_accepted():
             (101, 9, 101, 101, 0, 0, 2),
             r"expected batch_size to be a multiple of num_replicas \(2\), got 9: use 8 or 10",
         ),
-        ((100, 8, 16, 8, 0, 0, 2, 3), r"expected virtual_shards to be a multiple of num_replicas \(2\) that .* got 3"),
-        ((100, 8, 16, 6, 0, 0, 2, 4), r"expected .* divides window_size \(16\) and window_stride \(6\), got 4: use 0"),
+        (
+            (100, 8, 16, 8, 0, 0, 2, 3),
+            r"expected virtual_shards to be a multiple of num_replicas \(2\) that .* got 3",
+        ),
+        (
+            (100, 8, 16, 6, 0, 0, 2, 4),
+            r"expected .* divides window_size \(16\) and window_stride \(6\), got 4: use 0",
+        ),
         ((100, 8, 16, 8, 0, 0, 2, -2), r"expected virtual_shards .*, got -2"),
     ],
 )

@@ -10,7 +10,9 @@ from tests.data.test_order import permutation, visits, windows
 
 @pytest.mark.parametrize("replicas", [2, 4])
 def test_replicas_share_the_instances(replicas):
-    """Replica r sees its own permutation of the ids that are r mod R, W / R positions a window, S / R further on."""
+    """Replica r sees its own permutation of the ids that are r mod R, W / R positions a window,
+    S / R further on.
+    """
     n, b, w, s = 37, 8, 16, 8
     orders = [SlidingWindow(n, b, w, s, 6, r, replicas) for r in range(replicas)]
     for r, order in enumerate(orders):
@@ -18,7 +20,9 @@ def test_replicas_share_the_instances(replicas):
         of_position = permutation(n, 6, r, replicas)
         assert sorted(of_position) == own
         for k, ids in enumerate(windows(order, 15)):
-            expected = [of_position[(k * s // replicas + i) % len(own)] for i in range(w // replicas)]
+            expected = [
+                of_position[(k * s // replicas + i) % len(own)] for i in range(w // replicas)
+            ]
             assert sorted(ids) == sorted(expected)
     steps = np.concatenate([visits(order, 0, 30) for order in orders], axis=1)
     assert steps.shape == (30, b)
@@ -57,7 +61,9 @@ def test_windows_of_virtual_shards_do_not_depend_on_the_replicas(n, shards):
 
 
 def test_places_of_virtual_shards_worked_by_hand():
-    """N = 10, V = 4, replica 1 of 2: shards 1 (1, 5, 9) and 3 (3, 7) by turns, each over and over, from below 0 on."""
+    """N = 10, V = 4, replica 1 of 2: shards 1 (1, 5, 9) and 3 (3, 7) by turns, each over and
+    over, from below 0 on.
+    """
     order = SlidingWindow(10, 4, 4, 4, 2, 1, 2, 4)
     one, three = (permutation(10, 2, shard, 4).tolist() for shard in (1, 3))
     assert sorted(one) == [1, 5, 9] and sorted(three) == [3, 7]
@@ -68,13 +74,22 @@ def test_places_of_virtual_shards_worked_by_hand():
 
 def test_as_many_virtual_shards_as_replicas_is_the_usual_order():
     for replicas in (1, 2, 4):
-        usual, same = (SlidingWindow(37, 8, 16, 8, 6, replicas - 1, replicas, shards) for shards in (0, replicas))
+        usual, same = (
+            SlidingWindow(37, 8, 16, 8, 6, replicas - 1, replicas, shards)
+            for shards in (0, replicas)
+        )
         np.testing.assert_array_equal(visits(usual, 0, 40), visits(same, 0, 40))
 
 
 @pytest.mark.parametrize(
     ("w", "s", "replicas", "expected"),
-    [(131072, 16384, 1, 256), (131072, 16384, 8, 256), (131072, 16380, 6, 0), (131072, 16384, 3, 0), (512, 64, 1, 0)],
+    [
+        (131072, 16384, 1, 256),
+        (131072, 16384, 8, 256),
+        (131072, 16380, 6, 0),
+        (131072, 16384, 3, 0),
+        (512, 64, 1, 0),
+    ],
 )
 def test_default_shards(w, s, replicas, expected):
     assert default_shards(10**6, w, s, replicas) == expected

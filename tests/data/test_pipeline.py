@@ -47,20 +47,27 @@ def batches(source, *arguments, **options):
 
 
 def test_views_are_the_crops_of_their_instances(source):
-    """Order, random numbers, window, decoding and resize of every step done again outside of the pipeline."""
+    """Order, random numbers, window, decoding and resize of every step done again outside of the
+    pipeline.
+    """
     for step, (views, random, ids) in enumerate(batches(source)):
         np.testing.assert_array_equal(ids, ORDER.instance_ids(step))
-        numbers = tf.random.stateless_uniform([4, CROP_RANDOMS + 10], tf.constant([7, step], tf.int64)).numpy()
+        numbers = tf.random.stateless_uniform(
+            [4, CROP_RANDOMS + 10], tf.constant([7, step], tf.int64)
+        ).numpy()
         np.testing.assert_array_equal(random, numbers[:, CROP_RANDOMS:])
         for view, instance_id, u in zip(views, ids, numbers.astype(np.float64)):
             image = image_of(source, instance_id)
             expected = pil_crop(image, *window_from(u, *image.shape[:2]))
-            # PIL rounds to uint8 between its two passes as well, which moves the result by at most one level.
+            # PIL rounds to uint8 between its two passes as well, which moves the result by at most
+            # one level.
             assert np.abs(view - expected).max() <= 1
 
 
 def test_element_spec_is_static(source):
-    dataset = pipeline.pretraining_batches(source, ORDER, crops=SEVERAL, seed=0, start_step=0, stop_step=3)
+    dataset = pipeline.pretraining_batches(
+        source, ORDER, crops=SEVERAL, seed=0, start_step=0, stop_step=3
+    )
     assert dataset.element_spec == (
         (
             (tf.TensorSpec([8, SIZE, SIZE, 3], tf.uint8), tf.TensorSpec([8, 10], tf.float32)),
@@ -82,7 +89,9 @@ def test_number_of_threads_changes_nothing(source):
 
 
 def test_second_iteration_repeats_the_first(source):
-    dataset = pipeline.pretraining_batches(source, ORDER, crops=SEVERAL, seed=0, start_step=2, stop_step=6)
+    dataset = pipeline.pretraining_batches(
+        source, ORDER, crops=SEVERAL, seed=0, start_step=2, stop_step=6
+    )
     for one, other in zip(dataset, dataset):
         tf.nest.map_structure(np.testing.assert_array_equal, one, other)
 
@@ -105,7 +114,10 @@ def test_replicas_draw_their_own_numbers(array_source):
     orders = [SlidingWindow(COUNT, 4, 8, 4, 5, replica, 2) for replica in range(2)]
     shares = [batches(array_source, order=order) for order in orders]
     for replica, share in enumerate(shares):
-        assert all((ids % 2 == replica).all() and views.shape == (2, SIZE, SIZE, 3) for views, _, ids in share)
+        assert all(
+            (ids % 2 == replica).all() and views.shape == (2, SIZE, SIZE, 3)
+            for views, _, ids in share
+        )
     assert len({random.tobytes() for share in shares for _, random, _ in share}) == 24
 
 
@@ -134,7 +146,9 @@ def test_several_views_of_an_image_are_the_crops_of_their_own_numbers(source):
         for (views, random), crop, first in zip(groups, SEVERAL, (0, 2)):
             own = numbers[:, first : first + crop.count].reshape(-1, 32)
             np.testing.assert_array_equal(random, own[:, CROP_RANDOMS:])
-            for view, instance_id, u in zip(views, np.repeat(ids, crop.count), own.astype(np.float64)):
+            for view, instance_id, u in zip(
+                views, np.repeat(ids, crop.count), own.astype(np.float64)
+            ):
                 image = image_of(source, instance_id)
                 window = window_from(u, *image.shape[:2], crop.scale)
                 assert (
@@ -163,14 +177,21 @@ def test_augmentation_on_the_host_is_that_on_the_device(folder_source):
     host = all_batches(folder_source, stop=4, augment=augmentation.of_one, **kind)
     for ((group,), *rest), ((on_host,), *same) in zip(device, host, strict=True):
         tf.nest.map_structure(np.testing.assert_array_equal, rest, same)
-        # XLA may sum and divide in another sequence: float32 roundings of some 1e-6, times 1 / stddev = 4.5.
+        # XLA may sum and divide in another sequence: float32 roundings of some 1e-6, times 1 /
+        # stddev = 4.5.
         np.testing.assert_allclose(on_host, augmentation(*group), atol=5e-5)
-    assert_same_bits(all_batches(folder_source, 2, 4, augment=augmentation.of_one, threads=1, **kind), host[2:])
+    assert_same_bits(
+        all_batches(folder_source, 2, 4, augment=augmentation.of_one, threads=1, **kind), host[2:]
+    )
 
 
 def test_python_is_called_without_state(folder_source):
-    """A stateful call would make tf.data do the batches of a deterministic run one after the other."""
-    dataset = pipeline.pretraining_batches(folder_source, ORDER, crops=SEVERAL, seed=0, start_step=0, stop_step=2)
+    """A stateful call would make tf.data do the batches of a deterministic run one after the
+    other.
+    """
+    dataset = pipeline.pretraining_batches(
+        folder_source, ORDER, crops=SEVERAL, seed=0, start_step=0, stop_step=2
+    )
     graph = tf.compat.v1.GraphDef.FromString(dataset._as_serialized_graph().numpy())
     ops = {node.op for function in graph.library.function for node in function.node_def}
     assert "PyFuncStateless" in ops and not ops & {"PyFunc", "EagerPyFunc"}

@@ -24,7 +24,12 @@ from tests.data.batches import (
 
 BREAK = {
     "jpg": [lambda x: x[: len(x) // 2], lambda x: x[:30], lambda _: b""],
-    "png": [lambda x: x[: len(x) // 2], lambda x: x[:70] + bytes(9) + x[79:], lambda _: b"text", lambda _: b"GIF89a"],
+    "png": [
+        lambda x: x[: len(x) // 2],
+        lambda x: x[:70] + bytes(9) + x[79:],
+        lambda _: b"text",
+        lambda _: b"GIF89a",
+    ],
 }
 
 
@@ -46,12 +51,16 @@ def good_and_broken(folder_source, tmp_path_factory):
     return folder_source, open_folder(root, max_broken=1.0), broken
 
 
-@pytest.mark.parametrize("change", [{"crops": SEVERAL}, {"crops": SMALLEST, "augment": mark}], ids=["device", "host"])
+@pytest.mark.parametrize(
+    "change", [{"crops": SEVERAL}, {"crops": SMALLEST, "augment": mark}], ids=["device", "host"]
+)
 def test_broken_images_get_weight_zero_and_touch_nothing_else(good_and_broken, change):
     good, source, broken = good_and_broken
     noted = BrokenImages(source)
     expected = all_batches(good, **change)
-    dataset = pipeline.pretraining_batches(source, ORDER, seed=7, start_step=0, stop_step=12, broken=noted, **change)
+    dataset = pipeline.pretraining_batches(
+        source, ORDER, seed=7, start_step=0, stop_step=12, broken=noted, **change
+    )
     got = list(dataset.as_numpy_iterator())
     for (views, ids, weights), (those, same, ones) in zip(got, expected, strict=True):
         np.testing.assert_array_equal(ids, same)
@@ -88,7 +97,12 @@ def test_evaluation_of_broken_images(good_and_broken):
         np.concatenate(
             list(
                 pipeline.evaluation_batches(
-                    images, np.arange(COUNT), image_size=SIZE, crop_fraction=1.0, batch_size=4, broken=noted
+                    images,
+                    np.arange(COUNT),
+                    image_size=SIZE,
+                    crop_fraction=1.0,
+                    batch_size=4,
+                    broken=noted,
                 ).as_numpy_iterator()
             )
         )

@@ -10,7 +10,11 @@ from pic_tf.data.visit_statistics import visit_statistics
 def brute_force_statistics(order, num_steps, first_step):
     """`visit_statistics`, view by view with a dictionary."""
     seen, distances, judged, soon = {}, [], 0, 0
-    stream = [int(i) for step in range(first_step, first_step + num_steps) for i in order.instance_ids(step)]
+    stream = [
+        int(i)
+        for step in range(first_step, first_step + num_steps)
+        for i in order.instance_ids(step)
+    ]
     horizon = 2 * order.window_size // order.num_replicas
     for view, instance in enumerate(stream):
         if instance in seen:
@@ -44,7 +48,8 @@ def test_visit_statistics_against_brute_force(order, steps, first):
     assert set(got) == set(expected)
     for key in set(got) - {"median_distance"}:
         np.testing.assert_equal(got[key], expected[key])
-    # The mean of the two middle distances where their number is even, of which the loop takes the upper one.
+    # The mean of the two middle distances where their number is even, of which the loop takes the
+    # upper one.
     if np.isnan(expected["median_distance"]):
         assert np.isnan(got["median_distance"])
     else:
@@ -55,8 +60,8 @@ def test_visit_statistics_show_the_papers_properties():
     """Distance W for the majority, which is 1 - S / W of the visits (paper, Section 2.2)."""
     order = SlidingWindow(2048, 16, 256, 32, seed=0)
     result = visit_statistics(order, 2048 // 32 * order.steps_per_window)
-    # 16384 views, 14336 of them by instances that come again at once: median and ratio are known to a few per cent,
-    # as windows at the start and at the end of the count are cut.
+    # 16384 views, 14336 of them by instances that come again at once: median and ratio are known to
+    # a few per cent, as windows at the start and at the end of the count are cut.
     assert abs(result["median_distance"] - 256) < 0.05 * 256
     assert abs(result["majority_ratio"] - (1 - 32 / 256)) < 0.02
     assert result["instances_visited"] == 2048 and result["visits_per_instance"] == 8

@@ -28,7 +28,9 @@ def torchvision_window(rng, height, width, scale, ratio):
 
 def random_windows(count, height, width, scale=(0.08, 1.0), seed=0, **options):
     random = tf.random.stateless_uniform([count, crops.CROP_RANDOMS], [seed, 1])
-    return crops.random_window(random, tf.fill([count], height), tf.fill([count], width), scale, **options).numpy()
+    return crops.random_window(
+        random, tf.fill([count], height), tf.fill([count], width), scale, **options
+    ).numpy()
 
 
 @pytest.mark.parametrize(
@@ -46,7 +48,9 @@ def test_random_window_follows_torchvisions_law(height, width, scale, ratio):
     """Two-sample Kolmogorov-Smirnov over 20,000 draws each; p > 1e-3 (the seeds are fixed)."""
     got = random_windows(20_000, height, width, scale, ratio=ratio)
     rng = np.random.default_rng(1)
-    expected = np.array([torchvision_window(rng, height, width, scale, ratio) for _ in range(20_000)])
+    expected = np.array(
+        [torchvision_window(rng, height, width, scale, ratio) for _ in range(20_000)]
+    )
     quantities = {
         "area": lambda top, left, h, w: h * w,
         "aspect": lambda top, left, h, w: w / h,
@@ -54,7 +58,9 @@ def test_random_window_follows_torchvisions_law(height, width, scale, ratio):
         "left": lambda top, left, h, w: left,
         "height": lambda top, left, h, w: h,
         "width": lambda top, left, h, w: w,
-        "row": lambda top, left, h, w: top / np.maximum(height - h, 1),  # share of the free space above
+        "row": lambda top, left, h, w: (
+            top / np.maximum(height - h, 1)
+        ),  # share of the free space above
         "column": lambda top, left, h, w: left / np.maximum(width - w, 1),
     }
     for name, of in quantities.items():
@@ -76,13 +82,17 @@ def test_random_window_falls_back_to_the_centre(height, width, expected):
 def test_random_windows_lie_inside():
     """Tiny and huge images, and numbers at both ends of [0, 1)."""
     rng = np.random.default_rng(0)
-    shapes = np.concatenate([rng.integers(1, 12, [2000, 2]), rng.integers(1, 30_000, [2000, 2])]).astype(np.int32)
+    shapes = np.concatenate(
+        [rng.integers(1, 12, [2000, 2]), rng.integers(1, 30_000, [2000, 2])]
+    ).astype(np.int32)
     below_one = np.nextafter(np.float32(1), np.float32(0))
     random = rng.random([4000, crops.CROP_RANDOMS], np.float32)
     ends = rng.random(random.shape)
     random = np.where(ends < 0.2, np.float32(0), np.where(ends > 0.8, below_one, random))
     for scale in ((0.08, 1.0), (1.0, 1.0), (1e-6, 1e-5)):
-        top, left, height, width = crops.random_window(random, shapes[:, 0], shapes[:, 1], scale).numpy().T
+        top, left, height, width = (
+            crops.random_window(random, shapes[:, 0], shapes[:, 1], scale).numpy().T
+        )
         assert min(top.min(), left.min()) >= 0 and min(height.min(), width.min()) >= 1
         assert (top + height <= shapes[:, 0]).all() and (left + width <= shapes[:, 1]).all()
 

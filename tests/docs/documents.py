@@ -17,11 +17,16 @@ def fences(page: pathlib.Path, language: str) -> list[str]:
 
 def spans(page: pathlib.Path) -> list[str]:
     """The code spans in running text; a line break in one is a space."""
-    return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", _FENCE.sub("", page.read_text()))]
+    return [
+        " ".join(span.split())
+        for span in re.findall(r"`([^`]+)`", _FENCE.sub("", page.read_text()))
+    ]
 
 
 def commands(page: pathlib.Path) -> list[str]:
-    """The shell commands in blocks and spans, each in one line, loops unrolled, in the order of the page."""
+    """The shell commands in blocks and spans, each in one line, loops unrolled, in the order of
+    the page.
+    """
     lines = []
     for block in fences(page, "sh"):
         block = _LOOP.sub(_unrolled, block.replace("\\\n", " "))

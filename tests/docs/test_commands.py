@@ -1,4 +1,6 @@
-"""Every command of README, CONTRIBUTING and docs runs, on tiny images: 60 of digits, 32 x 32 pixels."""
+"""Every command of README, CONTRIBUTING and docs runs, on tiny images: 60 of digits, 32 x 32
+pixels.
+"""
 
 import os
 import re
@@ -25,12 +27,25 @@ NOT_RUN = {  # how a command begins -> why not, and what stands in for it
     "export": "sets a variable of the shell",
     "python tools/convert_weights.py --input=pic.pth": "needs PyTorch: tests/serving/test_convert.py, by .ci/torch",
 }
-# Runs of weeks, GPUs, TPUs and several machines: the plan of 1e5 images is printed, with all flags but the devices.
-PLAN = ["--plan_only", "--strategy=none", "--output_dir=absent", "--dataset=absent", "--num_instances=100000"]
+# Runs of weeks, GPUs, TPUs and several machines: the plan of 1e5 images is printed, with all flags
+# but the devices.
+PLAN = [
+    "--plan_only",
+    "--strategy=none",
+    "--output_dir=absent",
+    "--dataset=absent",
+    "--num_instances=100000",
+]
 SMALL = {  # flags that follow those of the page, by the last part of the module
     "evaluate": ["--image_size=32", "--batch_size=8", "--epochs=1"],
     "benchmark": [
-        *("--repeats=1", "--dense_repeats=1", "--batch_size=8", "--num_negatives=64", "--embedding_dim=8"),
+        *(
+            "--repeats=1",
+            "--dense_repeats=1",
+            "--batch_size=8",
+            "--num_negatives=64",
+            "--embedding_dim=8",
+        ),
         *("--instances=1000,2000", "--dense_instances=1000", "--checkpoint_instances=5000"),
         *("--checkpoint_rounds=1", "--replicas=1,2", "--replica_rounds=1"),
         *("--replica_instances=1000", "--backbone_ms=1"),
@@ -39,8 +54,20 @@ SMALL = {  # flags that follow those of the page, by the last part of the module
     "preview": ["--image_size=32", "--count=2", "--views=2"],
     "long_run": ["--num_instances=512", "--sweeps=1", "--shrink=0.9"],
 }
-TRAINING = ["--dataset=FOLDER", "--epochs=2", "--batch_size=8", "--window_size=16", "--window_stride=8"]
-TRAINING += ["--num_negatives=8", "--backbone=resnet18", "--width=8", "--image_size=32", "--hidden_dim=16"]
+TRAINING = [
+    "--dataset=FOLDER",
+    "--epochs=2",
+    "--batch_size=8",
+    "--window_size=16",
+    "--window_stride=8",
+]
+TRAINING += [
+    "--num_negatives=8",
+    "--backbone=resnet18",
+    "--width=8",
+    "--image_size=32",
+    "--hidden_dim=16",
+]
 TRAINING += ["--embedding_dim=8", "--knn_every=0", "--notensorboard", "--intra_op_threads=1"]
 MADE_BY = {  # what a command reads -> the command of the docs that makes it
     "PACKED": "python tools/pack.py --source=FOLDER --output=PACKED",
@@ -52,10 +79,14 @@ MADE_BY = {  # what a command reads -> the command of the docs that makes it
 
 
 def is_slow(command: str) -> bool:
-    """Whether it measures, or works on a trained network; of these the README's own run with the fast tests."""
+    """Whether it measures, or works on a trained network; of these the README's own run with the
+    fast tests.
+    """
     if "pic_tf.train" in command:
         return "NEW_RUN" in command
-    of_a_run = re.search(r"RUN|RANDOM|pixels|backbone", command) and command not in commands(ROOT / "README.md")
+    of_a_run = re.search(r"RUN|RANDOM|pixels|backbone", command) and command not in commands(
+        ROOT / "README.md"
+    )
     return bool(of_a_run or re.search("benchmark|long_run", command))
 
 
@@ -84,8 +115,13 @@ class World:
 
     def run(self, command: str) -> None:
         """Run a command as the docs have it, after those that make what it reads."""
-        words = [re.sub("=N$", "=100000", re.sub("=R$", "=8", word)) for word in shlex.split(command)]
-        words = [word.replace("NAME.flags", "quickstart.flags").replace(".venv/bin/python", "python") for word in words]
+        words = [
+            re.sub("=N$", "=100000", re.sub("=R$", "=8", word)) for word in shlex.split(command)
+        ]
+        words = [
+            word.replace("NAME.flags", "quickstart.flags").replace(".venv/bin/python", "python")
+            for word in words
+        ]
         if "python" not in words:
             if command not in self.done:
                 subprocess.run(words, check=True)
@@ -93,9 +129,13 @@ class World:
             return
         module, arguments = module_of(words)
         if module == "pic_tf.train":
-            arguments += [] if "--help" in arguments else PLAN if "NEW_RUN" not in command else PLAN[:3]
+            arguments += (
+                [] if "--help" in arguments else PLAN if "NEW_RUN" not in command else PLAN[:3]
+            )
         if module.endswith("collect_rows"):
-            self.python("pic_tf.train", [*TRAINING, "--output_dir=DISK_RUN", "--instance_store=disk"])
+            self.python(
+                "pic_tf.train", [*TRAINING, "--output_dir=DISK_RUN", "--instance_store=disk"]
+            )
             arguments = [word.replace("--run=RUN", "--run=DISK_RUN") for word in arguments]
         read = [word.split("=")[-1] for word in arguments if not word.startswith("--output")]
         if {"RUN", "RUN/backbone"} & set(read):
@@ -110,13 +150,19 @@ class World:
         if (module, *arguments) in self.done:
             return
         self.done.add((module, *arguments))
-        environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tools'}", "MPLBACKEND": "agg"}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tools'}",
+            "MPLBACKEND": "agg",
+        }
         ended = self.fork(module, arguments, environment, 400)
         assert ended.code == 0, (ended.stdout + ended.stderr)[-3000:]
 
 
 def module_of(words: list[str]) -> tuple[str, list[str]]:
-    """The module that a command line starts, and its arguments; what stands before python is srun's."""
+    """The module that a command line starts, and its arguments; what stands before python is
+    srun's.
+    """
     words = words[words.index("python") + 1 :]
     if words[0] == "-m":
         return words[1], words[2:]
@@ -143,7 +189,9 @@ def draw_digits(folder: str) -> None:
     for number, (scan, label) in enumerate(zip(digits.images[:60], digits.target)):
         parent = os.path.join(folder, "val" if number >= 48 else "train", "zero one".split()[label])
         os.makedirs(parent, exist_ok=True)
-        Image.fromarray((scan * 15).astype(np.uint8)).resize((32, 32)).save(f"{parent}/{number:02}.jpg")
+        Image.fromarray((scan * 15).astype(np.uint8)).resize((32, 32)).save(
+            f"{parent}/{number:02}.jpg"
+        )
 
 
 @pytest.mark.parametrize("command", all_commands())

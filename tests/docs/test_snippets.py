@@ -35,7 +35,10 @@ def snippets():
 
 def tiny() -> tf_keras.Model:
     """A backbone: images [B, 16, 16, 3] -> features [B, 8]."""
-    layers = [tf_keras.layers.Conv2D(8, 3, activation="relu"), tf_keras.layers.GlobalAveragePooling2D()]
+    layers = [
+        tf_keras.layers.Conv2D(8, 3, activation="relu"),
+        tf_keras.layers.GlobalAveragePooling2D(),
+    ]
     return tf_keras.Sequential([tf_keras.Input([16, 16, 3]), *layers])
 
 
@@ -56,7 +59,13 @@ def assumed() -> dict:
             "model": model,
             "dataset": dataset,
         },
-        **{"classes": 2, "num_images": 16, "N": 16, "steps": 2, "load": lambda ids: tf.gather(images, ids)},
+        **{
+            "classes": 2,
+            "num_images": 16,
+            "N": 16,
+            "steps": 2,
+            "load": lambda ids: tf.gather(images, ids),
+        },
     }
 
 
@@ -84,7 +93,12 @@ def test_snippet_runs(world, snippet):
         snippet = snippet.replace(large, small)
     if "backbone.keras" in snippet and not os.path.exists("backbone.keras"):
         pytest.importorskip("keras", "3")
-        tool = [sys.executable, ROOT / "tools/convert_weights.py", "--input=RUN/backbone", "--output=backbone.keras"]
+        tool = [
+            sys.executable,
+            ROOT / "tools/convert_weights.py",
+            "--input=RUN/backbone",
+            "--output=backbone.keras",
+        ]
         subprocess.run(tool, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
     exec(compile(snippet, "snippet", "exec"), assumed())
 

@@ -43,7 +43,9 @@ def test_readme_is_short():
 @each_page
 def test_files_are_there(page):
     for span in spans(page):
-        for path in re.findall(r"(?<![\w/.])(?:tools|configs|pic_tf|tests|docs|\.ci)/[\w./]*\w", span):
+        for path in re.findall(
+            r"(?<![\w/.])(?:tools|configs|pic_tf|tests|docs|\.ci)/[\w./]*\w", span
+        ):
             assert "NAME" in path or (ROOT / path).exists(), path
         if re.fullmatch(r"\w+\.flags", span):
             assert (ROOT / "configs" / span).exists(), span
@@ -76,7 +78,9 @@ def test_the_map_has_every_folder_and_the_contract():
 
 def _flags() -> set[str]:
     """Every flag of pic_tf and its tools, by how they are declared."""
-    declared = r"""DEFINE_\w+\(\s*["'](\w+)|^    (\w+): .*= setting\(|add_argument\(\s*["']--(\w+)"""
+    declared = (
+        r"""DEFINE_\w+\(\s*["'](\w+)|^    (\w+): .*= setting\(|add_argument\(\s*["']--(\w+)"""
+    )
     files = [*(ROOT / "pic_tf").rglob("*.py"), *(ROOT / "tools").rglob("*.py")]
     found = (re.findall(declared, file.read_text(), re.MULTILINE) for file in files)
     return {name for names in found for groups in names for name in groups if name} | {"flagfile"}

@@ -32,7 +32,9 @@ def test_it_is_committed_as_it_ran():
     pretrained, scratch = accuracies(outputs(notebook))
     assert pretrained > scratch
     assert TUTORIAL.stat().st_size < 1_000_000
-    assert not re.search(r"/(root|home|tmp|work|usr)/", outputs(notebook))  # no paths of the machine it ran on
+    assert not re.search(
+        r"/(root|home|tmp|work|usr)/", outputs(notebook)
+    )  # no paths of the machine it ran on
 
 
 @pytest.mark.slow
@@ -41,7 +43,9 @@ def test_it_runs(tmp_path):
     nbclient = pytest.importorskip("nbclient")
     notebook = nbformat.read(TUTORIAL, as_version=4)
     environment = {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
-    client = nbclient.NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(tmp_path)}})
+    client = nbclient.NotebookClient(
+        notebook, timeout=900, resources={"metadata": {"path": str(tmp_path)}}
+    )
     client.execute(env={**os.environ, **environment})
     pretrained, scratch = accuracies(outputs(notebook))
     assert pretrained > scratch + 0.05

@@ -12,7 +12,9 @@ from tests.evals.evaluation import COLOURS, COUNT, SIZE, network, pixels_of
 
 @pytest.fixture(scope="package")
 def folder(tmp_path_factory):
-    """train/CLASS and val/CLASS: noise around a colour that a third of the images of another class may have too."""
+    """train/CLASS and val/CLASS: noise around a colour that a third of the images of another
+    class may have too.
+    """
     root, rng = tmp_path_factory.mktemp("data") / "colours", np.random.default_rng(0)
     for part, count in COUNT.items():
         for name, colour in COLOURS.items():

@@ -19,7 +19,9 @@ COUNT = {"train": 20, "val": 7}  # images a class
 
 
 def network() -> keras.Model:
-    """Two convolutions with batch normalisation: a ResNet-18 takes seconds to load, in each test."""
+    """Two convolutions with batch normalisation: a ResNet-18 takes seconds to load, in each
+    test.
+    """
     inputs = x = keras.Input([None, None, 3])
     for name, channels, stride in (("stem", 8, 2), ("stage1_block1", 16, 1)):
         x = keras.layers.Conv2D(channels, 3, stride, "same", use_bias=False, name=f"{name}_conv")(x)
@@ -30,7 +32,10 @@ def network() -> keras.Model:
 def run(data, model, output, **flags):
     """The report of an evaluation of a folder or of two sources, and its JSON."""
     settings = EvaluationSettings(
-        model=str(model), dataset="arrays" if isinstance(data, tuple) else str(data), output_dir=str(output), **flags
+        model=str(model),
+        dataset="arrays" if isinstance(data, tuple) else str(data),
+        output_dir=str(output),
+        **flags,
     )
     exported = None if model == "pixels" else open_exported(model)
     settings = resolve(settings, exported)
@@ -42,7 +47,9 @@ def run(data, model, output, **flags):
 
 
 def pixels_of(folder, part):
-    """(float64 [n, 16, 16, 3] in [0, 1], labels), the classes and the files in the order of their names."""
+    """(float64 [n, 16, 16, 3] in [0, 1], labels), the classes and the files in the order of
+    their names.
+    """
     files = sorted((folder / part).rglob("*.png"))
     pixels = np.stack([np.asarray(Image.open(file)) for file in files]) / 255
     return pixels, np.array([sorted(COLOURS).index(file.parent.name) for file in files])

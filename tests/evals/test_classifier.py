@@ -15,7 +15,10 @@ def network():
     """x -> relu(x V) averaged over the image, with V [3, 4]."""
     inputs = keras.Input([2, 2, 3])
     return keras.Model(
-        inputs, keras.layers.GlobalAveragePooling2D()(keras.layers.Dense(4, "relu", use_bias=False)(inputs))
+        inputs,
+        keras.layers.GlobalAveragePooling2D()(
+            keras.layers.Dense(4, "relu", use_bias=False)(inputs)
+        ),
     )
 
 
@@ -33,7 +36,11 @@ def test_updates(fine_tune):
     model.compile(LazySGD(0.5, 0.9, 0.0, 10))
     v, w, b = (x.numpy().astype(np.float64) for x in (*backbone.weights, *model.head.weights))
     uv, uw, ub = 0.0, 0.0, 0.0
-    batch = (((tf.constant(images), tf.constant(random)),), tf.range(6, dtype=tf.int64), tf.constant(weights))
+    batch = (
+        ((tf.constant(images), tf.constant(random)),),
+        tf.range(6, dtype=tf.int64),
+        tf.constant(weights),
+    )
     model.fit(tf.data.Dataset.from_tensors(batch).repeat(4), verbose=0)
     pixels = images.reshape(6, 4, 3) / 255
     for _ in range(4):
@@ -53,7 +60,12 @@ def test_updates(fine_tune):
 
 def test_layer_rates_fall_towards_the_input():
     names = [
-        *("stem_conv/kernel:0", "stem_bn/gamma:0", "stage1_block1_1_conv/kernel:0", "stage1_block1_2_bn/beta:0"),
+        *(
+            "stem_conv/kernel:0",
+            "stem_bn/gamma:0",
+            "stage1_block1_1_conv/kernel:0",
+            "stage1_block1_2_bn/beta:0",
+        ),
         *("stage1_block2_1_conv/kernel:0", "other/kernel:0", "other/bias:0"),
     ]
     assert layer_rates(names, 0.5, 0.8) == [0.1, 0.1, 0.2, 0.2, 0.4, 0.8, 0.8]
@@ -63,12 +75,16 @@ def test_logistic_regression_is_scikit_learns_on_scaled_features():
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(3, 5))
     labels, truth = rng.integers(0, 3, 200), rng.integers(0, 3, 300)
-    features, queries = (centres[y] * 10 + 7 + 8 * rng.normal(size=(len(y), 5)) for y in (labels, truth))
+    features, queries = (
+        centres[y] * 10 + 7 + 8 * rng.normal(size=(len(y), 5)) for y in (labels, truth)
+    )
     probabilities, strength = logistic_regression(features, labels, queries, 0, strength=0.1)
     mean, std = features.mean(0), features.std(0)
     direct = LogisticRegression(C=0.1, max_iter=1000).fit((features - mean) / std, labels)
     # L-BFGS stops at a gradient of 1e-4.
-    np.testing.assert_allclose(probabilities, direct.predict_proba((queries - mean) / std), atol=1e-3)
+    np.testing.assert_allclose(
+        probabilities, direct.predict_proba((queries - mean) / std), atol=1e-3
+    )
     assert strength == 0.1
     chosen, strength = logistic_regression(features, labels, queries, 0)
     assert 1e-5 <= strength <= 10 and np.mean(chosen.argmax(1) == truth) > 0.6

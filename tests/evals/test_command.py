@@ -20,14 +20,20 @@ def forked():
 
 
 def test_command(folder, model, tmp_path, forked):
-    """The row of the table on standard output, and nothing else there; results beside the SavedModel."""
+    """The row of the table on standard output, and nothing else there; results beside the
+    SavedModel.
+    """
     beside = shutil.copytree(model, tmp_path / "run" / "backbone").parent
     ended = forked("--protocol=knn", f"--model={beside}", f"--dataset={folder}", "--knn_k=7")
     assert ended.code == 0, ended.stderr
     top1 = json.loads((beside / "evaluation" / "knn.json").read_text())["top1"]
     assert ended.stdout.splitlines()[2:] == [f"| kNN, k 7 | tiny | 60 | 21 | {top1:.4f} |  |"]
     assert ended.stdout.startswith("| protocol | backbone |")
-    assert sorted(p.name for p in (beside / "evaluation").iterdir()) == ["features", "knn.json", "knn.png"]
+    assert sorted(p.name for p in (beside / "evaluation").iterdir()) == [
+        "features",
+        "knn.json",
+        "knn.png",
+    ]
     assert f"results in {beside / 'evaluation'}" in ended.stderr
 
 
@@ -36,15 +42,31 @@ def test_command(folder, model, tmp_path, forked):
     [
         (
             "--model=MODEL --dataset=FOLDER/train/red",
-            "error: expected labelled images for --protocol=knn, got none in .*: put them into one folder a class",
+            "error: expected labelled images for --protocol=knn, got none in .*: put them into one "
+            "folder a class",
         ),
-        ("--model=MODEL --dataset=FOLDER/train", "error: expected labelled held-out images, got none for"),
-        ("--model=FOLDER --dataset=FOLDER", "error: expected an exported backbone at '.*', got no saved_model.pb"),
-        ("--model=pixels --protocol=linear", "error: expected --protocol=knn, or linear with --solver=lbfgs, for raw"),
+        (
+            "--model=MODEL --dataset=FOLDER/train",
+            "error: expected labelled held-out images, got none for",
+        ),
+        (
+            "--model=FOLDER --dataset=FOLDER",
+            "error: expected an exported backbone at '.*', got no saved_model.pb",
+        ),
+        (
+            "--model=pixels --protocol=linear",
+            "error: expected --protocol=knn, or linear with --solver=lbfgs, for raw",
+        ),
         ("--model=MODEL --crop_scale=a,b", "error: expected numbers in --crop_scale, got 'a,b'"),
-        ("--model=MODEL --replicas=2", "error: expected --replicas with --strategy=mirrored only, got it with none"),
+        (
+            "--model=MODEL --replicas=2",
+            "error: expected --replicas with --strategy=mirrored only, got it with none",
+        ),
         ("--model=MODEL knn", "error: expected flags only, got 'knn': write --flag=value"),
-        ("--protocol=nonsense", "FATAL Flags parsing error: flag --protocol=nonsense: value should be one of"),
+        (
+            "--protocol=nonsense",
+            "FATAL Flags parsing error: flag --protocol=nonsense: value should be one of",
+        ),
         ("--nonsense=1", "FATAL Flags parsing error: Unknown command line flag 'nonsense'"),
     ],
 )
@@ -52,13 +74,19 @@ def test_command_ends_with_one_sentence(folder, model, tmp_path, forked, argumen
     filled = arguments.replace("MODEL", str(model)).replace("FOLDER", str(folder)).split()
     ended = forked(*filled, f"--output_dir={tmp_path / 'out'}")
     assert ended.code == 1 and not ended.stdout
-    lines = [line for line in ended.stderr.splitlines() if not line.startswith("Pass --help")]  # absl's second line
+    lines = [
+        line for line in ended.stderr.splitlines() if not line.startswith("Pass --help")
+    ]  # absl's second line
     assert len(lines) == 1 and re.match(sentence, lines[0]), ended.stderr
     assert not (tmp_path / "out").exists()
 
 
 def test_a_process_ends_with_one_sentence(tmp_path):
     arguments = ["--model=pixels", "--protocol=finetune", f"--output_dir={tmp_path / 'out'}"]
-    ended = subprocess.run([sys.executable, "-m", "pic_tf.evaluate", *arguments], capture_output=True, text=True)
+    ended = subprocess.run(
+        [sys.executable, "-m", "pic_tf.evaluate", *arguments], capture_output=True, text=True
+    )
     assert ended.returncode == 1 and not ended.stdout and not (tmp_path / "out").exists()
-    assert re.fullmatch("error: expected --protocol=knn, or linear .*, got finetune with sgd: .*\n", ended.stderr)
+    assert re.fullmatch(
+        "error: expected --protocol=knn, or linear .*, got finetune with sgd: .*\n", ended.stderr
+    )

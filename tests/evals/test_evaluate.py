@@ -1,4 +1,6 @@
-"""Every protocol from the command's settings to its files, on a small folder of classes and an untrained network."""
+"""Every protocol from the command's settings to its files, on a small folder of classes and an
+untrained network.
+"""
 
 import math
 import shutil
@@ -60,11 +62,14 @@ def test_knn_of_raw_pixels(folder, tmp_path):
     found, written = run(folder, "pixels", tmp_path, knn_k=5, image_size=SIZE)
     (images, labels), (held_out, truth) = (pixels_of(folder, part) for part in COUNT)
     bank, queries = (
-        ((x - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]).reshape(len(x), -1) for x in (images, held_out)
+        ((x - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]).reshape(len(x), -1)
+        for x in (images, held_out)
     )
     expected = voted(bank, labels, queries, 5, 0.07)
     np.testing.assert_array_equal(found.confusion, confusion_of(expected, truth))
-    assert written["backbone"] == "raw pixels" and sorted(path.name for path in tmp_path.glob("knn*")) == [
+    assert written["backbone"] == "raw pixels" and sorted(
+        path.name for path in tmp_path.glob("knn*")
+    ) == [
         "knn_pixels.json",
         "knn_pixels.png",
     ]
@@ -75,8 +80,13 @@ def test_lbfgs_is_scikit_learns_regression(folder, arrays, model, tmp_path):
         found, written = run(arrays, model, tmp_path, protocol="linear", solver="lbfgs")
         (images, labels), (held_out, truth) = (pixels_of(folder, part) for part in COUNT)
         bank, queries = features_of(model, images), features_of(model, held_out)
-        mean, std = bank.mean(0), np.where(bank.std(0) > 1e-9, bank.std(0), 1)  # a channel may be 0 throughout
-        direct = LogisticRegression(C=written["strength"], max_iter=1000).fit((bank - mean) / std, labels)
+        mean, std = (
+            bank.mean(0),
+            np.where(bank.std(0) > 1e-9, bank.std(0), 1),
+        )  # a channel may be 0 throughout
+        direct = LogisticRegression(C=written["strength"], max_iter=1000).fit(
+            (bank - mean) / std, labels
+        )
     expected = direct.predict((queries - mean) / std)
     np.testing.assert_array_equal(found.confusion, confusion_of(expected, truth))
     assert 0.5 < found.top1 == written["top1"] and (tmp_path / "linear_lbfgs.png").exists()
@@ -84,28 +94,40 @@ def test_lbfgs_is_scikit_learns_regression(folder, arrays, model, tmp_path):
 
 def test_linear_leaves_the_backbone_alone_and_counts_the_last_epoch(arrays, model, tmp_path):
     before = open_exported(model).fingerprint
-    found, written = run(arrays, model, tmp_path, protocol="linear", epochs=5, learning_rate=20.0, eval_every=2)
+    found, written = run(
+        arrays, model, tmp_path, protocol="linear", epochs=5, learning_rate=20.0, eval_every=2
+    )
     assert open_exported(model).fingerprint == before
     assert list(written["top1_by_epoch"]) == ["2", "4", "5"]
     assert written["top1"] == written["top1_by_epoch"]["5"] == found.top1
     assert written["best_top1"] == max(written["top1_by_epoch"].values())
     assert written["top1_by_epoch"][str(written["best_epoch"])] == written["best_top1"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["linear_sgd.json", "linear_sgd.png"]  # and no state
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "linear_sgd.json",
+        "linear_sgd.png",
+    ]  # and no state
 
 
 @pytest.mark.parametrize(
     "make",
-    [network, pytest.param(lambda: resnet(18, "small", 8), marks=pytest.mark.slow)],  # half a minute
+    [
+        network,
+        pytest.param(lambda: resnet(18, "small", 8), marks=pytest.mark.slow),
+    ],  # half a minute
     ids=["tiny", "resnet18"],
 )
 def test_fine_tuning_learns(tmp_path, make):
-    """The class is the colour of four pixels in the middle, of which a new network tells little: by chance a third."""
+    """The class is the colour of four pixels in the middle, of which a new network tells little:
+    by chance a third.
+    """
     keras.utils.set_random_seed(0)
     export_backbone(make(), tmp_path / "backbone", trained_size=8)
     rng, labels = np.random.default_rng(0), np.arange(160) % 3
     images = rng.integers(0, 60, (160, 8, 8, 3), np.uint8)
     images[np.arange(160), 4:6, 4:6, labels] += 150
-    sources = tuple(ArraySource(images[x], labels[x], tuple(COLOURS)) for x in (slice(120), slice(120, None)))
+    sources = tuple(
+        ArraySource(images[x], labels[x], tuple(COLOURS)) for x in (slice(120), slice(120, None))
+    )
     found, written = run(
         sources, tmp_path / "backbone", tmp_path / "out", protocol="finetune", epochs=20, learning_rate=1.0,
         batch_size=30, crop_scale=(1.0, 1.0), flip_probability=0.0,
@@ -136,10 +158,14 @@ def test_label_ids_choose_the_images(folder, model, tmp_path):
 def test_broken_images_count_for_nothing(folder, model, tmp_path):
     """A quarter of a class in the bank, all of which votes, and one to classify, cut off."""
     data = shutil.copytree(folder, tmp_path / "data")
-    gone = [data / "train" / "blue" / f"blue{i:02d}.png" for i in range(5)] + [data / "val" / "red" / "red01.png"]
+    gone = [data / "train" / "blue" / f"blue{i:02d}.png" for i in range(5)] + [
+        data / "val" / "red" / "red01.png"
+    ]
     for file in gone:
         file.write_bytes(file.read_bytes()[:100])
-    found, written = run(data, model, tmp_path / "broken", knn_k=60, knn_temperature=1.0, max_broken=0.1)
+    found, written = run(
+        data, model, tmp_path / "broken", knn_k=60, knn_temperature=1.0, max_broken=0.1
+    )
     assert written["held_out_images"] == 20
     for file in gone:
         file.unlink()
@@ -151,9 +177,20 @@ def test_broken_images_count_for_nothing(folder, model, tmp_path):
 @pytest.mark.parametrize(
     "dataset, sentence",
     [
-        ("train/red", "expected labelled images for --protocol=linear, got none in '.*': put them into one folder a c"),
-        ("train", "expected labelled held-out images, got none for '.*': put train and val inside it, or name --eval_"),
-        ("missing", "expected a folder of images at '.*missing', got nothing there: check the path"),
+        (
+            "train/red",
+            "expected labelled images for --protocol=linear, got none in '.*': put them into one "
+            "folder a c",
+        ),
+        (
+            "train",
+            "expected labelled held-out images, got none for '.*': put train and val inside it, or "
+            "name --eval_",
+        ),
+        (
+            "missing",
+            "expected a folder of images at '.*missing', got nothing there: check the path",
+        ),
     ],
 )
 def test_images_without_what_a_protocol_needs(folder, dataset, sentence):

@@ -18,12 +18,20 @@ from pic_tf.serving.exported import open_exported
 from pic_tf.serving.saved_model import export_backbone
 from tests.data.test_crops import natural_image
 
-SIZES = ((16, 16), (16, 24), (33, 16), (16, 16), (40, 31))  # of the images, height and width in pixels
+SIZES = (
+    (16, 16),
+    (16, 24),
+    (33, 16),
+    (16, 16),
+    (40, 31),
+)  # of the images, height and width in pixels
 
 
 def network():
     inputs = keras.Input([None, None, 3])
-    maps = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3, padding="same", activation="relu")(inputs))
+    maps = keras.layers.BatchNormalization()(
+        keras.layers.Conv2D(4, 3, padding="same", activation="relu")(inputs)
+    )
     return keras.Model(inputs, keras.layers.GlobalMaxPooling2D()(maps), name="tiny")
 
 
@@ -42,7 +50,9 @@ def images(tmp_path_factory):
     """Images without loss, which every decoder decodes alike: PNG, and JPEG of one colour."""
     folder = tmp_path_factory.mktemp("images")
     for i, (height, width) in enumerate(SIZES):
-        Image.fromarray(natural_image(np.random.default_rng(i), height, width)).save(folder / f"{i}.png")
+        Image.fromarray(natural_image(np.random.default_rng(i), height, width)).save(
+            folder / f"{i}.png"
+        )
     Image.new("RGB", (20, 16), (200, 40, 90)).save(folder / "5.jpg")
     return folder
 
@@ -54,7 +64,9 @@ def folder(images, tmp_path):
 
 
 def central_views(folder, eval_crop, size):
-    """uint8 [n, size, size, 3] by PIL: centred square, then a bilinear resize where the size is another."""
+    """uint8 [n, size, size, 3] by PIL: centred square, then a bilinear resize where the size is
+    another.
+    """
     views = []
     for path in sorted(folder.iterdir()):
         with Image.open(path) as image:
@@ -68,7 +80,12 @@ def central_views(folder, eval_crop, size):
 
 def of(exported, source, cache, image_size=16, eval_crop=1.0, max_broken=0.0):
     return cached_features(
-        exported, source, image_size=image_size, eval_crop=eval_crop, max_broken=max_broken, cache=cache
+        exported,
+        source,
+        image_size=image_size,
+        eval_crop=eval_crop,
+        max_broken=max_broken,
+        cache=cache,
     )
 
 
@@ -89,14 +106,16 @@ def test_features_are_those_of_pils_pixels(exported, images, tmp_path, image_siz
         return serve(images=tf.constant(views / 255, tf.float32))["features"].numpy()
 
     assert whole.all() and found.shape == (6, 4) and found.dtype == np.float32
-    # A resized level may be rounded to the other side, since PIL's weights are integers. How much that may move a
-    # feature is seen where every level is one off.
+    # A resized level may be rounded to the other side, since PIL's weights are integers. How much
+    # that may move a feature is seen where every level is one off.
     slack = np.abs(expected(np.minimum(views, 254) + 1) - expected(views)).max()
     np.testing.assert_allclose(found, expected(views), atol=2 * slack)
     assert np.ptp(found, axis=0).min() > 20 * slack  # the images differ by far more than that
     if (image_size, eval_crop) == (16, 1.0):
         same = [0, 1, 2, 3]  # cut out, not resized
-        np.testing.assert_allclose(found[same], expected(views)[same], rtol=1e-5, atol=1e-6)  # float32
+        np.testing.assert_allclose(
+            found[same], expected(views)[same], rtol=1e-5, atol=1e-6
+        )  # float32
 
 
 def test_arrays_are_cropped_alike(exported, images, tmp_path):
@@ -117,7 +136,9 @@ def test_raw_pixels(images, tmp_path):
     # A level more or less where PIL rounds to the other side, 1 / 255 / 0.224 of these units.
     np.testing.assert_allclose(found, expected.reshape(6, -1), atol=0.018)
     same = [0, 1, 2, 3, 5]  # cut out, or of one colour
-    np.testing.assert_allclose(found[same], expected.reshape(6, -1)[same], rtol=1e-5, atol=1e-5)  # float32
+    np.testing.assert_allclose(
+        found[same], expected.reshape(6, -1)[same], rtol=1e-5, atol=1e-5
+    )  # float32
     large, _ = of(None, open_folder(images), tmp_path, 64, 1.0)
     shrunk = np.stack(
         [
@@ -131,14 +152,18 @@ def test_raw_pixels(images, tmp_path):
 
 
 def counted(monkeypatch):
-    """A list that grows by one with each extraction, which has its views from PIL: that is quicker."""
+    """A list that grows by one with each extraction, which has its views from PIL: that is
+    quicker.
+    """
     calls = []
 
     def batches(source, ids, *, image_size, crop_fraction, broken):
         calls.append(source.name)
         if isinstance(source, ArraySource):
             return tf.data.Dataset.from_tensors(source.images)
-        return tf.data.Dataset.from_tensors(central_views(pathlib.Path(source.folder), crop_fraction, image_size))
+        return tf.data.Dataset.from_tensors(
+            central_views(pathlib.Path(source.folder), crop_fraction, image_size)
+        )
 
     monkeypatch.setattr(features, "evaluation_batches", batches)
     return calls
@@ -164,7 +189,9 @@ def test_every_part_of_the_key_counts(exported, folder, tmp_path, monkeypatch):
     after, _ = of(exported, open_folder(folder), cache)
     assert len(calls) == 2
     np.testing.assert_array_equal(after[1], after[0])
-    np.testing.assert_allclose(after[[0, 2, 3, 4, 5]], before[[0, 2, 3, 4, 5]], rtol=1e-5, atol=1e-6)  # float32
+    np.testing.assert_allclose(
+        after[[0, 2, 3, 4, 5]], before[[0, 2, 3, 4, 5]], rtol=1e-5, atol=1e-6
+    )  # float32
     os.utime(folder / "2.png", ns=(1, 1))  # touched: it might be another of the same size
     of(exported, open_folder(folder), cache)
     of(exported, open_folder(folder), cache, image_size=8)
@@ -177,7 +204,10 @@ def test_every_part_of_the_key_counts(exported, folder, tmp_path, monkeypatch):
 
 
 def test_arrays_are_known_by_their_pixels(exported, tmp_path, monkeypatch):
-    calls, pixels = counted(monkeypatch), np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
+    calls, pixels = (
+        counted(monkeypatch),
+        np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8),
+    )
     of(exported, ArraySource(pixels), tmp_path)
     of(exported, ArraySource(pixels.copy(), name="another"), tmp_path)
     assert len(calls) == 1
@@ -186,7 +216,9 @@ def test_arrays_are_known_by_their_pixels(exported, tmp_path, monkeypatch):
     assert len(calls) == 2
 
 
-def test_broken_images_are_flagged_and_the_others_are_as_without_them(exported, folder, tmp_path, capfd):
+def test_broken_images_are_flagged_and_the_others_are_as_without_them(
+    exported, folder, tmp_path, capfd
+):
     good, _ = of(exported, open_folder(folder), tmp_path / "good")
     content = (folder / "1.png").read_bytes()
     (folder / "1.png").write_bytes(content[: len(content) // 2])
@@ -194,13 +226,19 @@ def test_broken_images_are_flagged_and_the_others_are_as_without_them(exported, 
         found, whole = of(exported, open_folder(folder), tmp_path / "cache", max_broken=0.2)
         assert whole.tolist() == [True, False, True, True, True, True]
         np.testing.assert_allclose(found[whole], good[whole], rtol=1e-5, atol=1e-6)  # float32
-    assert f"broken image, left out: {str(folder / '1.png')!r}: cut off, or damaged inside" in capfd.readouterr().err
+    assert (
+        f"broken image, left out: {str(folder / '1.png')!r}: cut off, or damaged inside"
+        in capfd.readouterr().err
+    )
 
 
 def test_too_many_broken_images_end_it_each_time(exported, folder, tmp_path):
     (folder / "1.png").write_bytes((folder / "1.png").read_bytes()[:60])
     for _ in range(2):
-        with pytest.raises(ValueError, match=r"expected at most 1.000% of the 6 images to be broken .* got 1, the fir"):
+        with pytest.raises(
+            ValueError,
+            match=r"expected at most 1.000% of the 6 images to be broken .* got 1, the fir",
+        ):
             of(exported, open_folder(folder), tmp_path / "cache", max_broken=0.01)
 
 
@@ -208,7 +246,9 @@ def test_an_image_that_is_gone_is_named(exported, folder, tmp_path):
     source = open_folder(folder)
     (folder / "3.png").unlink()
     (folder / "3.png").mkdir()
-    with pytest.raises(ValueError, match=r"expected an image in '.*3.png', got one that cannot be read \("):
+    with pytest.raises(
+        ValueError, match=r"expected an image in '.*3.png', got one that cannot be read \("
+    ):
         of(exported, source, tmp_path / "cache")
 
 

@@ -1,4 +1,6 @@
-"""The linear probe trained by SGD agrees with scikit-learn's logistic regression on the same features."""
+"""The linear probe trained by SGD agrees with scikit-learn's logistic regression on the same
+features.
+"""
 
 import pathlib
 
@@ -22,8 +24,9 @@ from pic_tf.training import loop
 
 ONE = tf.distribute.get_strategy()  # one replica
 DECAY = 1e-3  # lambda of the probe; it makes the solution unique, and finite
-# Found with the update in NumPy on these features: with a peak rate of 2 for 256 images the 1,380 steps of 64 images
-# end where three orders of the images differ by 0 to 0.7 points from each other and from scikit-learn.
+# Found with the update in NumPy on these features: with a peak rate of 2 for 256 images the 1,380
+# steps of 64 images end where three orders of the images differ by 0 to 0.7 points from each other
+# and from scikit-learn.
 PROBE = {
     "protocol": "linear",
     "solver": "sgd",
@@ -44,15 +47,19 @@ PROBE = {
 def untrained(tmp_path_factory):
     """Random weights with the batch statistics of the images.
 
-    With the usual gammas of 0 only one corner of an image of 8 pixels reaches the features: it is black in two of
-    three digits, and which class a classifier gives to all of these together hangs by a hair.
+    With the usual gammas of 0 only one corner of an image of 8 pixels reaches the features: it is
+    black in two of three digits, and which class a classifier gives to all of these together hangs
+    by a hair.
     """
     keras.utils.set_random_seed(0)
     backbone = resnet(18, "small", 8)
     for variable in backbone.trainable_weights:
         if "gamma" in variable.name:
             variable.assign(tf.ones_like(variable))
-    see, images = tf.function(lambda images: backbone(normalise(images), training=True)), digits("train").images
+    see, images = (
+        tf.function(lambda images: backbone(normalise(images), training=True)),
+        digits("train").images,
+    )
     for i in range(30):
         see(tf.constant(images[40 * i : 40 * i + 128]))
     path = tmp_path_factory.mktemp("untrained") / "backbone"
@@ -91,26 +98,35 @@ def trained(tmp_path_factory):
 def agrees(model, output, at_least):
     """The probe's accuracy and scikit-learn's, of features that the SavedModel gives."""
     exported = open_exported(model)
-    settings = resolve(EvaluationSettings(model=str(model), output_dir=str(output), **PROBE), exported)
+    settings = resolve(
+        EvaluationSettings(model=str(model), output_dir=str(output), **PROBE), exported
+    )
     found = evaluate(settings, exported, *open_labelled(settings), ONE)
 
     serve = tf.saved_model.load(exported.path).signatures["serving_default"]
     x, queries = (
-        serve(images=tf.constant(digits(split).images / 255, tf.float32))["features"].numpy().astype(np.float64)
+        serve(images=tf.constant(digits(split).images / 255, tf.float32))["features"]
+        .numpy()
+        .astype(np.float64)
         for split in ("train", "held_out")
     )
     labels, truth = digits("train").labels, digits("held_out").labels
     # mean loss + lambda/2 |W|^2 is, 1/lambda times, scikit-learn's |W|^2 / 2 + C sum of losses.
     strength = 1 / (DECAY * len(labels))
-    # On one thread: for matrices as small as these more of them wait for each other, for a minute where others compute.
+    # On one thread: for matrices as small as these more of them wait for each other, for a minute
+    # where others compute.
     with threadpool_limits(1):
         regression = LogisticRegression(C=strength, max_iter=3000, tol=1e-6).fit(x, labels)
         accuracy = regression.score(queries, truth)
-        # The same but for b, which scikit-learn does not decay; as the weight of a feature that is 1 it does.
+        # The same but for b, which scikit-learn does not decay; as the weight of a feature that is
+        # 1 it does.
         ones = LogisticRegression(C=strength, max_iter=3000, tol=1e-6, fit_intercept=False)
-        decayed = ones.fit(np.c_[x, np.ones(len(x))], labels).score(np.c_[queries, np.ones(len(queries))], truth)
+        decayed = ones.fit(np.c_[x, np.ones(len(x))], labels).score(
+            np.c_[queries, np.ones(len(queries))], truth
+        )
     print(f"probe {found.top1:.4f}, scikit-learn {accuracy:.4f}, with b decayed {decayed:.4f}")
-    # 0.01 is three of the 297 images: some lie between two classes, and the last steps still move them.
+    # 0.01 is three of the 297 images: some lie between two classes, and the last steps still move
+    # them.
     np.testing.assert_allclose(found.top1, [accuracy, decayed], atol=0.01)
     assert found.top1 > at_least  # of ten classes
     assert found.confusion.sum() == 297

@@ -19,7 +19,9 @@ def test_learn_equals_softmax_regression_in_float64():
     mean, variance = np.zeros(5), np.ones(5)
     for step in range(20):
         features, labels = rng.normal(2, 3, (8, 5)).astype(np.float32), rng.integers(0, 3, 8)
-        weights = np.array([1, 1, 0, 1, 1, 1, 0, 1], np.float32) if step % 2 else np.ones(8, np.float32)
+        weights = (
+            np.array([1, 1, 0, 1, 1, 1, 0, 1], np.float32) if step % 2 else np.ones(8, np.float32)
+        )
         probe.learn(tf.constant(features), tf.constant(labels), tf.constant(weights))
         counted, classes = features[weights > 0].astype(np.float64), labels[weights > 0]
         mean = 0.99 * mean + 0.01 * counted.mean(0)
@@ -53,7 +55,10 @@ def learned(strategy):
     for _ in range(10):
         weights = np.array([1, 0, 1, 1, 1, 1, 1, 1], np.float32)
         step(rng.normal(2, 3, (8, 5)).astype(np.float32), rng.integers(0, 3, 8), weights)
-    return [strategy.experimental_local_results(variable)[0].numpy() for variable in (probe.kernel, probe.bias)]
+    return [
+        strategy.experimental_local_results(variable)[0].numpy()
+        for variable in (probe.kernel, probe.bias)
+    ]
 
 
 def test_two_replicas_learn_as_one():
@@ -76,11 +81,15 @@ def test_training_is_bit_for_bit_that_without_it(head):
         probe = LinearProbe(16, 2) if probed else None
         model = PIC(backbone, 32, 16, head, hidden_dim=8, embedding_dim=4, probe=probe)
         model.compile(LazySGD(0.1, max_updates=100))
-        ids = np.concatenate([rng_ids.permutation(32) for rng_ids in (np.random.default_rng(s) for s in range(15))])
+        ids = np.concatenate(
+            [rng_ids.permutation(32) for rng_ids in (np.random.default_rng(s) for s in range(15))]
+        )
         parts = [images[ids], ids, np.ones(len(ids), np.float32)]
         if probed:
             parts.append((images[ids], labels[ids], np.ones(len(ids), np.float32)))
-        history = model.fit(tf.data.Dataset.from_tensor_slices(tuple(parts)).batch(8), epochs=1, verbose=0)
+        history = model.fit(
+            tf.data.Dataset.from_tensor_slices(tuple(parts)).batch(8), epochs=1, verbose=0
+        )
         return model, history.history
 
     (plain, _), (probed, history) = train(False), train(True)
@@ -89,5 +98,7 @@ def test_training_is_bit_for_bit_that_without_it(head):
         [*probed.backbone.weights, *probed.projection.weights, probed.classifier.weights_ring],
     ):
         np.testing.assert_array_equal(one.numpy(), other.numpy())
-    assert history["probe_accuracy"][0] > 0.7  # it learns the sign of one input, of which half are positive
+    assert (
+        history["probe_accuracy"][0] > 0.7
+    )  # it learns the sign of one input, of which half are positive
     assert probed.probe.accuracy_on(probed.features(images).numpy(), labels) > 0.9

@@ -8,8 +8,8 @@ from PIL import Image
 
 from pic_tf.evals.report import HEADER, report, write_report
 
-# Six classes, of which the last has no image. Seven images: their class, and what they are taken for, the likeliest
-# class first.
+# Six classes, of which the last has no image. Seven images: their class, and what they are taken
+# for, the likeliest class first.
 NAMES = ("ant", "bee", "cat", "dog", "eel", "fox")
 LABELS = np.array([0, 0, 0, 1, 2, 3, 4])
 PREDICTIONS = np.array(
@@ -44,7 +44,12 @@ def test_line_has_a_cell_for_each_column(found):
     assert found.line() == "| kNN, k 20 | resnet18 | 12,345 | 7 | 0.4286 | 0.7143 |"
     names, rule = HEADER.splitlines()
     assert names.count("|") == rule.count("|") == found.line().count("|")
-    assert [name.strip() for name in names.split("|")[3:7]] == ["labelled images", "held out", "top-1", "top-5"]
+    assert [name.strip() for name in names.split("|")[3:7]] == [
+        "labelled images",
+        "held out",
+        "top-1",
+        "top-5",
+    ]
 
 
 @pytest.mark.parametrize("classes, top5", [(5, None), (6, 5 / 7)])
@@ -58,7 +63,10 @@ def test_top_5_counts_where_there_are_more_classes(classes, top5):
 
 def test_files(found, tmp_path):
     write_report(found, tmp_path / "new" / "evaluation", "knn")
-    assert sorted(path.name for path in (tmp_path / "new" / "evaluation").iterdir()) == ["knn.json", "knn.png"]
+    assert sorted(path.name for path in (tmp_path / "new" / "evaluation").iterdir()) == [
+        "knn.json",
+        "knn.png",
+    ]
 
     def refuse(constant):
         raise ValueError(f"{constant} is not JSON")
@@ -71,7 +79,14 @@ def test_files(found, tmp_path):
         "held_out_images": 7,
         "top1": 3 / 7,
         "top5": 5 / 7,
-        "accuracy_of_class": {"ant": 2 / 3, "bee": 1.0, "cat": 0.0, "dog": 0.0, "eel": 0.0, "fox": None},
+        "accuracy_of_class": {
+            "ant": 2 / 3,
+            "bee": 1.0,
+            "cat": 0.0,
+            "dog": 0.0,
+            "eel": 0.0,
+            "fox": None,
+        },
         "model": "RUN",
         "best_epoch": 3,
         "flags": {"knn_k": 20},
@@ -79,7 +94,8 @@ def test_files(found, tmp_path):
     with Image.open(tmp_path / "new" / "evaluation" / "knn.png") as picture:
         assert picture.format == "PNG"
         colours = np.asarray(picture.convert("RGB")).reshape(-1, 3)
-    # Classes of which all and none are taken for another: the darkest and the lightest blue of matplotlib's Blues.
+    # Classes of which all and none are taken for another: the darkest and the lightest blue of
+    # matplotlib's Blues.
     for blue in ((8, 48, 107), (247, 251, 255)):
         assert (colours == blue).all(1).any()
 

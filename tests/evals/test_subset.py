@@ -30,7 +30,10 @@ def test_subset_has_the_images_and_labels_of_its_ids():
     assert len(part) == 3 and part.path(0) == "letters[6]" and part.class_names == whole.class_names
     np.testing.assert_array_equal(part.labels, [60, 10, 30])
     np.testing.assert_array_equal(part.read(tf.constant([2, 0], tf.int64)), images[[3, 6]])
-    others = (Subset(whole, np.array([6, 1, 2])), Subset(ArraySource(255 - images), np.array([6, 1, 3])))
+    others = (
+        Subset(whole, np.array([6, 1, 2])),
+        Subset(ArraySource(255 - images), np.array([6, 1, 3])),
+    )
     assert part.fingerprint() not in {other.fingerprint() for other in others}
 
 
@@ -53,9 +56,16 @@ def test_listed_finds_images_by_their_file_names(folder, tmp_path):
 @pytest.mark.parametrize(
     "text, error",
     [
-        ("a.png\nz.png\n", r"got 'z.png', which is that of 0: use the list of this data set, or --label_fraction"),
+        (
+            "a.png\nz.png\n",
+            r"got 'z.png', which is that of 0: use the list of this data set, or --label_fraction",
+        ),
         ("\n", "expected names of images in '.*', got an empty file"),
-        (None, "expected a text file with an image's name in each line in --label_ids, got .*No such file"),
+        (
+            None,
+            "expected a text file with an image's name in each line in --label_ids, got .*No such "
+            "file",
+        ),
     ],
 )
 def test_lists_that_do_not_fit(folder, tmp_path, text, error):

@@ -1,4 +1,6 @@
-"""Training of a classifier: interrupted and resumed, on several replicas, with a rate that is too high."""
+"""Training of a classifier: interrupted and resumed, on several replicas, with a rate that is
+too high.
+"""
 
 import dataclasses
 import pathlib
@@ -22,7 +24,13 @@ class Stop(Exception):
 
 def test_interrupted_and_resumed_equals_uninterrupted(arrays, model, tmp_path, monkeypatch):
     """Bit for bit: predictions, accuracy by epoch and every weight after each epoch."""
-    flags = {"protocol": "finetune", "epochs": 4, "batch_size": 24, "learning_rate": 0.3, "warmup_epochs": 1.0}
+    flags = {
+        "protocol": "finetune",
+        "epochs": 4,
+        "batch_size": 24,
+        "learning_rate": 0.3,
+        "warmup_epochs": 1.0,
+    }
     flags |= {"weight_decay": 1e-3, "layer_decay": 0.7, "backbone_rate": 0.5, "eval_every": 2}
     ends, on_epoch_end = [], EvaluateAndSave.on_epoch_end
 
@@ -53,16 +61,27 @@ def test_interrupted_and_resumed_equals_uninterrupted(arrays, model, tmp_path, m
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"no archive", "cut off"], ids=["an empty file", "no archive", "a file that is cut off"]
+    "content",
+    [b"", b"no archive", "cut off"],
+    ids=["an empty file", "no archive", "a file that is cut off"],
 )
 def test_a_state_that_cannot_be_read(arrays, model, tmp_path, content):
-    flags = {"protocol": "linear", "epochs": 2, "batch_size": 60, "learning_rate": 1.0, "eval_every": 2}
+    flags = {
+        "protocol": "linear",
+        "epochs": 2,
+        "batch_size": 60,
+        "learning_rate": 1.0,
+        "eval_every": 2,
+    }
     state = tmp_path / "linear_sgd.state.npz"
     if content == "cut off":
         np.savez(state, settings="{}", done=1)
         content = state.read_bytes()[:-50]
     state.write_bytes(content)
-    with pytest.raises(ValueError, match=r"expected the state of an interrupted evaluation in '.*', got a file that"):
+    with pytest.raises(
+        ValueError,
+        match=r"expected the state of an interrupted evaluation in '.*', got a file that",
+    ):
         run(arrays, model, tmp_path, **flags)
     assert state.read_bytes() == content
 
@@ -70,7 +89,9 @@ def test_a_state_that_cannot_be_read(arrays, model, tmp_path, content):
 def test_a_state_of_other_settings_is_no_beginning(arrays, model, tmp_path):
     state = tmp_path / "linear_sgd.state.npz"
     np.savez(state, settings="{}", done=1)
-    _, written = run(arrays, model, tmp_path, protocol="linear", epochs=2, batch_size=60, learning_rate=1.0)
+    _, written = run(
+        arrays, model, tmp_path, protocol="linear", epochs=2, batch_size=60, learning_rate=1.0
+    )
     assert list(written["top1_by_epoch"]) == ["1", "2"] and not state.exists()
 
 
@@ -83,11 +104,18 @@ def trained(strategy, model, output, fine_tune):
     images = rng.integers(0, 256, (12, SIZE, SIZE, 3), np.uint8).repeat(2, axis=0)
     images[np.arange(24), :, :, classes] //= 2
     source, held_out = (
-        ArraySource(images[part], classes[part], ("a", "b", "c")) for part in (slice(24), slice(0, 24, 3))
+        ArraySource(images[part], classes[part], ("a", "b", "c"))
+        for part in (slice(24), slice(0, 24, 3))
     )
     defaults = {field.name: field.default for field in dataclasses.fields(EvaluationSettings)}
     given = {field.name: defaults.get(field.name) for field in dataclasses.fields(Training)}
-    given |= {"epochs": 5, "batch_size": 24, "learning_rate": 1.0, "crop_scale": (1.0, 1.0), "flip_probability": 0.0}
+    given |= {
+        "epochs": 5,
+        "batch_size": 24,
+        "learning_rate": 1.0,
+        "crop_scale": (1.0, 1.0),
+        "flip_probability": 0.0,
+    }
     given |= {"image_size": SIZE, "eval_crop": 1.0, "weight_decay": 0.01}
     given["fine_tune"] = fine_tune
     kept, on_epoch_end = [], EvaluateAndSave.on_epoch_end
@@ -99,7 +127,13 @@ def trained(strategy, model, output, fine_tune):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(EvaluateAndSave, "on_epoch_end", keep)
         predictions, _, accuracies = train_classifier(
-            open_exported(model), source, held_out, 3, Training(**given), strategy, pathlib.Path(output)
+            open_exported(model),
+            source,
+            held_out,
+            3,
+            Training(**given),
+            strategy,
+            pathlib.Path(output),
         )
     return predictions, accuracies, *kept
 
@@ -107,10 +141,18 @@ def trained(strategy, model, output, fine_tune):
 @pytest.mark.slow
 @pytest.mark.parametrize("fine_tune", [True, False])
 def test_two_replicas_equal_one(model, tmp_path, fine_tune):
-    """All images in every step, and the same ones in both replicas, so that batch statistics are the same too."""
+    """All images in every step, and the same ones in both replicas, so that batch statistics are
+    the same too.
+    """
     predictions, accuracies, weights, loss = trained(ONE, str(model), tmp_path / "1.npz", fine_tune)
     found = with_replicas(2, trained, str(model), str(tmp_path / "2.npz"), fine_tune)
-    assert len(weights) == len(found[2]) == (8 if fine_tune else 2) and list(accuracies) == [1, 2, 3, 4, 5]
+    assert len(weights) == len(found[2]) == (8 if fine_tune else 2) and list(accuracies) == [
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]
     # The same sums in another order, in float32, over five steps of momentum.
     for before, after in zip(weights, found[2]):
         np.testing.assert_allclose(after, before, rtol=1e-3, atol=1e-4)
@@ -120,5 +162,17 @@ def test_two_replicas_equal_one(model, tmp_path, fine_tune):
 
 
 def test_a_rate_that_is_too_high(arrays, model, tmp_path):
-    with pytest.raises(FloatingPointError, match="expected a finite loss, got one that is not: lower --learning_rate"):
-        run(arrays, model, tmp_path, protocol="linear", epochs=3, learning_rate=1e6, weight_decay=1e6, batch_size=10)
+    with pytest.raises(
+        FloatingPointError,
+        match="expected a finite loss, got one that is not: lower --learning_rate",
+    ):
+        run(
+            arrays,
+            model,
+            tmp_path,
+            protocol="linear",
+            epochs=3,
+            learning_rate=1e6,
+            weight_decay=1e6,
+            batch_size=10,
+        )

@@ -16,7 +16,9 @@ from pic_tf.files.command_line import (
 )
 from tests.processes import commands_that_fork
 
-OUT_OF_MEMORY = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape[512,7,7,2048] and")
+OUT_OF_MEMORY = tf.errors.ResourceExhaustedError(
+    None, None, "OOM when allocating tensor with shape[512,7,7,2048] and"
+)
 
 
 @pytest.mark.parametrize(
@@ -25,7 +27,10 @@ OUT_OF_MEMORY = tf.errors.ResourceExhaustedError(None, None, "OOM when allocatin
         (ValueError("expected 1, got 2"), "expected 1, got 2"),
         (FloatingPointError("expected a finite loss, got NaN"), "expected a finite loss, got NaN"),
         (MemoryError(), "expected the command to fit into memory, got no room for more: buy some"),
-        (OUT_OF_MEMORY, "expected the command to fit into memory, got no room for [512,7,7,2048]: buy some"),
+        (
+            OUT_OF_MEMORY,
+            "expected the command to fit into memory, got no room for [512,7,7,2048]: buy some",
+        ),
         (
             OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
             "expected to write to --there, got [Errno 28] No space left on device: make some",
@@ -50,7 +55,8 @@ def test_an_error_of_files_names_the_value_of_the_flag(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("error", "code"), [(KeyboardInterrupt(), INTERRUPTED), (ConnectionError("expected all"), START_AGAIN)]
+    ("error", "code"),
+    [(KeyboardInterrupt(), INTERRUPTED), (ConnectionError("expected all"), START_AGAIN)],
 )
 def test_exit_codes_of_what_is_no_wrong_input(error, code, capsys):
     with pytest.raises(SystemExit) as ended, errors_as_sentences():
@@ -72,7 +78,9 @@ def test_words_that_are_no_flags():
 
 def test_a_flag_file_that_is_no_text(tmp_path):
     (tmp_path / "flags").write_bytes(b"\xff\xfe--epochs")
-    with pytest.raises(SystemExit, match=r"error: expected text in --flagfile, got .*: check the path"):
+    with pytest.raises(
+        SystemExit, match=r"error: expected text in --flagfile, got .*: check the path"
+    ):
         parse(["program", f"--flagfile={tmp_path / 'flags'}"])
 
 

@@ -1,4 +1,6 @@
-"""Flag files: what absl makes of a line, where an included file is found, and the sentence for each wrong one."""
+"""Flag files: what absl makes of a line, where an included file is found, and the sentence for
+each wrong one.
+"""
 
 import pathlib
 
@@ -26,9 +28,12 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_lines_are_those_that_absl_reads(folder):
-    """The oracle is absl itself, on a file without names that it would look up in the current folder."""
+    """The oracle is absl itself, on a file without names that it would look up in the current
+    folder.
+    """
     text = (
-        "# a comment\n// another\n\n   \n--epochs=3\n  --name=a b  \n--undefok=nonsense\n--nonsense=1\n--noflag\n-x=1\n"
+        "# a comment\n// another\n\n   \n--epochs=3\n  --name=a b  "
+        "\n--undefok=nonsense\n--nonsense=1\n--noflag\n-x=1\n"
         "--flagfile=\n--flagfile={inner}\n--epochs=5\nword\n--dataset=# a\n"
     )
     root = folder(inner="--epochs=4\n", outer="")
@@ -37,7 +42,11 @@ def test_lines_are_those_that_absl_reads(folder):
     expected = flags.FlagValues().read_flags_from_files(arguments)
     assert recipes.expand(arguments) == expected
     in_two_words = ["program", "--epochs=1", "--flagfile", str(root / "outer.flags"), "--epochs=6"]
-    assert recipes.expand(in_two_words) == flags.FlagValues().read_flags_from_files(in_two_words) == expected
+    assert (
+        recipes.expand(in_two_words)
+        == flags.FlagValues().read_flags_from_files(in_two_words)
+        == expected
+    )
     one_dash = ["program", "--epochs=1", f"-flagfile={root / 'outer.flags'}", "--epochs=6"]
     assert recipes.expand(one_dash) == expected
 
@@ -68,12 +77,17 @@ def test_recipes_are_found_from_any_folder(folder):
 
 def test_a_file_may_be_included_twice_but_not_by_itself(folder):
     root = folder(
-        a="--flagfile=b.flags\n--flagfile=b.flags", b="--seed=1", c="--flagfile=d.flags", d="--flagfile=c.flags"
+        a="--flagfile=b.flags\n--flagfile=b.flags",
+        b="--seed=1",
+        c="--flagfile=d.flags",
+        d="--flagfile=c.flags",
     )
     assert recipes.flags_in(root / "a.flags") == ["--seed=1"] * 2
     root = folder(c="--flagfile=d.flags", d="--flagfile=c.flags")
     chain = " -> ".join(str(root / f"{name}.flags") for name in "cdc")
-    with pytest.raises(ValueError, match=f"^expected flag files that do not include themselves, got {chain}$"):
+    with pytest.raises(
+        ValueError, match=f"^expected flag files that do not include themselves, got {chain}$"
+    ):
         recipes.flags_in(root / "c.flags")
 
 
@@ -84,9 +98,16 @@ def test_a_file_may_be_included_twice_but_not_by_itself(folder):
             ["--flagfile=missing.flags"],
             "^expected a flag file at 'missing.flags', got No such file or directory: name",
         ),
-        (["--flagfile=."], "got Is a directory: name a file, or one of the recipes configs/cifar10.flags, configs/"),
+        (
+            ["--flagfile=."],
+            "got Is a directory: name a file, or one of the recipes configs/cifar10.flags, "
+            "configs/",
+        ),
         (["--flagfile"], "^expected --flagfile=FILE, got no file: name one$"),
-        (["--flagfile=../bytes.flags"], "^expected text in --flagfile, got .*: check the path, '../bytes.flags'$"),
+        (
+            ["--flagfile=../bytes.flags"],
+            "^expected text in --flagfile, got .*: check the path, '../bytes.flags'$",
+        ),
     ],
 )
 def test_wrong_files_are_one_sentence(folder, arguments, sentence):

@@ -1,4 +1,7 @@
-"""Dense reference in float64: SGD over the full [N, D] table of rows, Eq. 1 and Eq. 2 as they stand."""
+"""Dense reference in float64: SGD over the full [N, D] table of rows, Eq. 1 and Eq.
+
+2 as they stand.
+"""
 
 import numpy as np
 
@@ -10,16 +13,32 @@ class DensePIC:
     With `frozen`, rows outside it stay as they are: the paper's ablation without correction.
     """
 
-    def __init__(self, encoder, rows, num_negatives, temperature, momentum, weight_decay, dot=False, frozen=False):
+    def __init__(
+        self,
+        encoder,
+        rows,
+        num_negatives,
+        temperature,
+        momentum,
+        weight_decay,
+        dot=False,
+        frozen=False,
+    ):
         self.encoder, self.rows = encoder.astype(np.float64), rows.astype(np.float64)
-        self.encoder_momentum, self.row_momentum = np.zeros_like(self.encoder), np.zeros_like(self.rows)
+        self.encoder_momentum, self.row_momentum = (
+            np.zeros_like(self.encoder),
+            np.zeros_like(self.rows),
+        )
         self.k, self.tau, self.m, self.decay = num_negatives, temperature, momentum, weight_decay
         self.dot, self.frozen = dot, frozen
         self.views = []  # batches of instance ids, the newest last
         self.recent = None
 
     def step(self, x, ids, rate, weights=None):
-        """One update; returns mean loss and accuracy before it. An image of weight 0 is as if it had not come."""
+        """One update; returns mean loss and accuracy before it.
+
+        An image of weight 0 is as if it had not come.
+        """
         b = len(ids)
         if weights is not None:
             x, ids = x[weights > 0], ids[weights > 0]
@@ -35,7 +54,9 @@ class DensePIC:
         unit_w, w_length = (self.rows, None) if self.dot else _unit(self.rows)
         logits = unit_z @ unit_w.T / self.tau
         logits[:, ~self.recent] = -np.inf
-        log_p = logits - np.log(np.sum(np.exp(logits - logits.max(1, keepdims=True)), 1, keepdims=True))
+        log_p = logits - np.log(
+            np.sum(np.exp(logits - logits.max(1, keepdims=True)), 1, keepdims=True)
+        )
         log_p -= logits.max(1, keepdims=True)
         accuracy = np.mean(log_p.argmax(1) == ids)
         of_logits = np.exp(log_p)
@@ -52,7 +73,9 @@ class DensePIC:
         )
         self.rows = np.where(moving, self.rows - rate * self.row_momentum, self.rows)
         of_encoder = x.astype(np.float64).T @ of_z
-        self.encoder_momentum = self.m * self.encoder_momentum + of_encoder + self.decay * self.encoder
+        self.encoder_momentum = (
+            self.m * self.encoder_momentum + of_encoder + self.decay * self.encoder
+        )
         self.encoder = self.encoder - rate * self.encoder_momentum
         return -log_p[np.arange(len(ids)), ids].mean(), accuracy
 

@@ -1,4 +1,6 @@
-"""Traffic between two replicas in a step: counted while TensorFlow traces it, and in the graph it made."""
+"""Traffic between two replicas in a step: counted while TensorFlow traces it, and in the graph
+it made.
+"""
 
 import numpy as np
 import tensorflow as tf
@@ -22,7 +24,9 @@ CHANGES = {
 
 
 def exchanges(strategy):
-    """By setting: (kind, shape, dtype) of all that crosses in a step, and [(operation, size)] in replica 0's graph."""
+    """By setting: (kind, shape, dtype) of all that crosses in a step, and [(operation, size)] in
+    replica 0's graph.
+    """
     crossed = []
     record(strategy, crossed)
     results = {}
@@ -38,7 +42,9 @@ def exchanges(strategy):
 
 
 def record(strategy, crossed):
-    """Write down what goes through the three methods by which a MirroredStrategy moves tensors, while it traces."""
+    """Write down what goes through the three methods by which a MirroredStrategy moves tensors,
+    while it traces.
+    """
     kinds = {
         "_gather_to_implementation": ("gather", lambda value, *_: [value]),
         "_batch_reduce_to": ("sum", lambda _, pairs, *__: [value for value, _ in pairs]),
@@ -56,20 +62,30 @@ def record(strategy, crossed):
         return call
 
     for name, (kind, values_of) in kinds.items():
-        setattr(strategy.extended, name, recorded(kind, values_of, getattr(strategy.extended, name)))
+        setattr(
+            strategy.extended, name, recorded(kind, values_of, getattr(strategy.extended, name))
+        )
 
 
 def traced_step(strategy, crossed, batch, dim, num_negatives, num_instances, similarity):
-    """The graph of a step around a linear encoder with batch normalisation; `crossed` is what its trace added."""
+    """The graph of a step around a linear encoder with batch normalisation; `crossed` is what
+    its trace added.
+    """
     with strategy.scope():
         encoder = keras.Sequential(
-            [keras.Input([C]), keras.layers.Dense(dim, use_bias=False), keras.layers.BatchNormalization()]
+            [
+                keras.Input([C]),
+                keras.layers.Dense(dim, use_bias=False),
+                keras.layers.BatchNormalization(),
+            ]
         )
         model = PIC(encoder, num_instances, num_negatives, head="none", similarity=similarity)
         model.compile(LazySGD(0.1, max_updates=10))
         model.build_optimizers()  # or TensorFlow traces twice, to create the momentum
     x = np.random.default_rng(0).normal(size=(1, batch // R, C)).astype(np.float32)
-    data = distribute(strategy, lambda r, _: tf.data.Dataset.from_tensor_slices((x, np.arange(r, batch, R)[None])))
+    data = distribute(
+        strategy, lambda r, _: tf.data.Dataset.from_tensor_slices((x, np.arange(r, batch, R)[None]))
+    )
     crossed.clear()  # Keras builds its layers in graphs, too
     model.fit(data, steps_per_epoch=1, verbose=0)
     (traced,) = model.train_tf_function._list_all_concrete_functions()
@@ -79,7 +95,9 @@ def traced_step(strategy, crossed, batch, dim, num_negatives, num_instances, sim
 def own_exchange(batch, dim, similarity="cosine", **_):
     """Messages that PIC sends of its own."""
     forward = [("gather", (batch // R, dim + 1))]  # embeddings and own logits
-    forward += [("gather", (1, batch))] if similarity == "dot" else []  # the largest logits, unbounded
+    forward += (
+        [("gather", (1, batch))] if similarity == "dot" else []
+    )  # the largest logits, unbounded
     forward += [("sum", (2, batch))]  # the soft-max's denominators and who was beaten
     backward = [("gather", (batch // R,)), ("sum", (batch, dim))]
     guard = [("sum", (2,))]  # whether loss and gradients are finite in all of them
@@ -97,18 +115,25 @@ def test_what_crosses():
         crossed, operations = results[name]
         setting = BASE | change
         own = own_exchange(**setting)
-        network = [("sum", shape, "float32") for shape in ((C, setting["dim"]), *[(setting["dim"],)] * 2)]
+        network = [
+            ("sum", shape, "float32") for shape in ((C, setting["dim"]), *[(setting["dim"],)] * 2)
+        ]
         assert crossed[: len(own)] == own, name
-        assert crossed[len(own) : len(own + network)] == network, name  # the kernel and two of normalisation
+        assert crossed[len(own) : len(own + network)] == network, (
+            name
+        )  # the kernel and two of normalisation
         metrics = crossed[len(own + network) :]
         assert metrics and set(metrics) == {("sum", (), "float32")}, name
         metrics_of_base = metrics_of_base or metrics
         assert metrics == metrics_of_base, name
 
-        # Nothing got past the record. TensorFlow gathers the shapes before what is gathered, sums gradients as
-        # one vector, and adds up scalars of metrics on one device, without a collective.
+        # Nothing got past the record. TensorFlow gathers the shapes before what is gathered, sums
+        # gradients as one vector, and adds up scalars of metrics on one device, without a
+        # collective.
         kinds = [kind for kind, *_ in own]
-        assert sum(op.startswith("CollectiveGather") for op, _ in operations) == 2 * kinds.count("gather"), name
+        assert sum(op.startswith("CollectiveGather") for op, _ in operations) == 2 * kinds.count(
+            "gather"
+        ), name
         sums = [elements for op, elements in operations if op.startswith("CollectiveReduce")]
         expected = [size([entry]) // 4 for entry in own if entry[0] == "sum"] + [size(network) // 4]
         assert sorted(sums) == sorted(expected), name

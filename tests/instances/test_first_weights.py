@@ -1,4 +1,6 @@
-"""First weights of rows against the published generator, in Python's integers, and against their law."""
+"""First weights of rows against the published generator, in Python's integers, and against their
+law.
+"""
 
 import numpy as np
 import tensorflow as tf
@@ -19,7 +21,8 @@ def splitmix(seed, count):
 
 
 def test_initial_rows_by_hand():
-    # What its authors' program prints for this seed: https://rosettacode.org/wiki/Pseudo-random_numbers/Splitmix64.
+    # What its authors' program prints for this seed:
+    # https://rosettacode.org/wiki/Pseudo-random_numbers/Splitmix64.
     assert list(splitmix(1234567, 2)) == [6457827717110365317, 3203168211198807973]
     (start,) = splitmix(5, 1)
     bits = np.array(list(splitmix(start, 3 * D))[2 * D :], np.uint64)  # of instance 2
@@ -37,10 +40,14 @@ def test_initial_rows_are_normal_and_depend_on_seed_and_instance_only():
     )
     np.testing.assert_array_equal(initial_rows(ids[::-1], D, 0.01, 5)[::-1], one)
     for different in (other, reseeded, far):
-        assert abs(np.corrcoef(one.ravel(), different.ravel())[0, 1]) < 0.02  # 32,768 draws: 3 sigma is 0.017
+        assert (
+            abs(np.corrcoef(one.ravel(), different.ravel())[0, 1]) < 0.02
+        )  # 32,768 draws: 3 sigma is 0.017
         assert stats.kstest(different.ravel() / 0.01, "norm").pvalue > 1e-3
     neighbours = np.corrcoef(one, rowvar=False) - np.eye(D)
-    assert np.abs(neighbours).max() < 0.1  # of 240 coefficients with sigma 0.022 the largest is near 3 sigma
+    assert (
+        np.abs(neighbours).max() < 0.1
+    )  # of 240 coefficients with sigma 0.022 the largest is near 3 sigma
     model = make(24, 0.1)[0]
     start, _, stamp = model.classifier.store.read(tf.range(N, dtype=tf.int64))
     np.testing.assert_array_equal(start, initial_rows(tf.range(N, dtype=tf.int64), D, 0.01, 0))

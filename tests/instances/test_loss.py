@@ -38,7 +38,12 @@ def looped(embedding, weights, temperature, similarity):
 def test_loss_and_wins(similarity, temperature):
     embedding, weights = numbers()
     loss, correct = instance_softmax(
-        tf.constant(embedding, tf.float32), tf.constant(weights, tf.float32), SLOTS, LIVE, temperature, similarity
+        tf.constant(embedding, tf.float32),
+        tf.constant(weights, tf.float32),
+        SLOTS,
+        LIVE,
+        temperature,
+        similarity,
     )
     losses, wins = looped(embedding, weights, temperature, similarity)
     # float32 logits up to 1 / 0.05 carry 1e-6 of absolute error into the loss.
@@ -89,4 +94,6 @@ def test_large_dot_products_stay_finite():
 
 def test_unit_rows_of_tiny_and_zero_rows():
     rows = tf.constant([[3e-12, 4e-12], [0.0, 0.0]])
-    np.testing.assert_allclose(unit_rows(rows), [[0.6, 0.8], [0.0, 0.0]], rtol=1e-6)  # float32 rounding
+    np.testing.assert_allclose(
+        unit_rows(rows), [[0.6, 0.8], [0.0, 0.0]], rtol=1e-6
+    )  # float32 rounding

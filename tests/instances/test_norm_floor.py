@@ -15,19 +15,29 @@ def test_the_floor_lifts_short_rows_and_changes_no_cosine():
     classifier, optimizer = model.classifier, model.optimizer
     optimizer.build(model.trainable_variables)
     rows = np.random.default_rng(0).normal(size=(3, D)).astype(np.float32)
-    rows *= np.array([[0.5], [3.0], [0.0]], np.float32) / np.linalg.norm(rows, axis=1, keepdims=True)
+    rows *= np.array([[0.5], [3.0], [0.0]], np.float32) / np.linalg.norm(
+        rows, axis=1, keepdims=True
+    )
     momentum = np.ones((3, D), np.float32)
-    classifier.store.write(tf.constant([4, 5, 6], tf.int64), rows, momentum, tf.constant(3, tf.int64))
+    classifier.store.write(
+        tf.constant([4, 5, 6], tf.int64), rows, momentum, tf.constant(3, tf.int64)
+    )
     optimizer.iterations.assign(3)
     slots, happened = classifier.admit(tf.constant([6, 4, 5], tf.int64), optimizer)
     lifted = classifier.weights_ring.numpy()[slots.numpy()]
-    np.testing.assert_allclose(np.linalg.norm(lifted, axis=1), [0.0, 2.0, 3.0], rtol=1e-6)  # float32 norms
+    np.testing.assert_allclose(
+        np.linalg.norm(lifted, axis=1), [0.0, 2.0, 3.0], rtol=1e-6
+    )  # float32 norms
     np.testing.assert_allclose(lifted[1], 4 * rows[0], rtol=1e-6)
-    np.testing.assert_allclose(classifier.momentum_ring.numpy()[slots.numpy()[1]], 4 * momentum[0], rtol=1e-6)
+    np.testing.assert_allclose(
+        classifier.momentum_ring.numpy()[slots.numpy()[1]], 4 * momentum[0], rtol=1e-6
+    )
     assert happened["fetched"].numpy().all()
     assert happened["returning"].numpy().all() and happened["floored"].numpy().sum() == 1
     np.testing.assert_allclose(sorted(happened["norm"].numpy()), [0.0, 0.5, 3.0], rtol=1e-6)
-    _, happened = classifier.admit(tf.constant([7], tf.int64), optimizer)  # new to the ring, and as short as all are
+    _, happened = classifier.admit(
+        tf.constant([7], tf.int64), optimizer
+    )  # new to the ring, and as short as all are
     assert happened["fetched"].numpy().all() and happened["norm"].numpy()[0] < 0.1
     assert not happened["returning"].numpy().any() and not happened["floored"].numpy().any()
 
@@ -43,7 +53,10 @@ def test_the_floor_lifts_a_row_that_float32_cannot_square():
     row /= np.linalg.norm(row)
     for shrink in (1e-17, 4e-21, 1e-30):  # float32 holds what the store has
         classifier.store.write(
-            tf.constant([4], tf.int64), (shrink * row).astype(np.float32), tf.zeros([1, D]), tf.constant(3, tf.int64)
+            tf.constant([4], tf.int64),
+            (shrink * row).astype(np.float32),
+            tf.zeros([1, D]),
+            tf.constant(3, tf.int64),
         )
         slots, happened = classifier.admit(tf.constant([4], tf.int64), optimizer)
         lifted = classifier.weights_ring.numpy()[slots.numpy()[0]]
@@ -57,7 +70,9 @@ def test_the_floor_lifts_a_row_that_float64_cannot_square(shrink):
     """Left in float64 after the rest among some 1e9 images."""
     row = np.random.default_rng(0).normal(size=(1, D))
     weights, _, norm, lifted = lift(tf.constant(shrink * row), tf.zeros([1, D], tf.float64), 0.5)
-    np.testing.assert_allclose(weights, 0.5 * row / np.linalg.norm(row), rtol=1e-6)  # rounded to float32
+    np.testing.assert_allclose(
+        weights, 0.5 * row / np.linalg.norm(row), rtol=1e-6
+    )  # rounded to float32
     assert lifted.numpy().tolist() == [True] and norm.numpy() < 0.5
 
 

@@ -14,10 +14,13 @@ STEPS = 160
 def ids_of_replicas(count, window=32, stride=8):
     """ids [T, B], those of replica 0 first."""
     orders = [SlidingWindow(N, B, window, stride, 3, r, count) for r in range(count)]
-    return np.stack([np.concatenate([order.instance_ids(t).numpy() for order in orders]) for t in range(STEPS)])
+    return np.stack(
+        [np.concatenate([order.instance_ids(t).numpy() for order in orders]) for t in range(STEPS)]
+    )
 
 
-# num_negatives, similarity, temperature, peak learning rate. Of dot products the largest has to be looked for.
+# num_negatives, similarity, temperature, peak learning rate. Of dot products the largest has to be
+# looked for.
 CASES = [(24, "cosine", 0.2, 0.3), (24, "dot", 1.0, 0.05), (N, "cosine", 0.2, 0.3)]
 
 
@@ -26,7 +29,9 @@ def equals_dense(strategy):
         schedule = WarmupCosine(rate, STEPS, 32)
         ids = ids_of_replicas(strategy.num_replicas_in_sync)
         with strategy.scope():
-            model, dense = make(num_negatives, schedule, similarity=similarity, temperature=temperature)
+            model, dense = make(
+                num_negatives, schedule, similarity=similarity, temperature=temperature
+            )
         rates = [float(schedule(t)) for t in range(STEPS)]
         check(model, dense, *train_both(model, dense, ids, rates, strategy=strategy))
 

@@ -59,7 +59,10 @@ def all_rows(model):
     rows = snapshot(model.classifier, step, model.distribute_strategy)
     if not model.classifier.weight_correction or model.classifier.store is None:
         return rows.weights, rows.momentum
-    strategy, now = model.distribute_strategy, (rows.weights, rows.momentum, tf.constant(rows.stamp))
+    strategy, now = (
+        model.distribute_strategy,
+        (rows.weights, rows.momentum, tf.constant(rows.stamp)),
+    )
     caught_up = strategy.run(tf.function(lambda: model.lazy_sgd.caught_up_rows(*now)))
     return [strategy.experimental_local_results(x)[0].numpy() for x in caught_up]
 
@@ -73,7 +76,9 @@ def train_both(model, dense, ids, rates, callbacks=(), strategy=None, weights=No
     """(loss, accuracy) of every step of both, the model's through `fit`."""
     results = []
     record = keras.callbacks.LambdaCallback(
-        on_train_batch_begin=lambda *_: model.reset_metrics(),  # the mean loss of one step is its loss
+        on_train_batch_begin=lambda *_: (
+            model.reset_metrics()
+        ),  # the mean loss of one step is its loss
         on_train_batch_end=lambda _, logs: results.append((logs["loss"], logs["accuracy"])),
     )
     x = batches(ids)
@@ -98,7 +103,9 @@ def check(model, dense, results, expected):
     np.testing.assert_allclose(results[:, 0], expected[:, 0], rtol=TOLERANCE, atol=2e-6)
     # The same views are right, but for one whose nearest rival is as near as float32 resolves.
     assert np.sum(np.abs(results[:, 1] - expected[:, 1])) * B < 1.5
-    assert expected[-20:, 0].mean() < 0.8 * expected[:20, 0].mean()  # it learned, so the gradients mattered
+    assert (
+        expected[-20:, 0].mean() < 0.8 * expected[:20, 0].mean()
+    )  # it learned, so the gradients mattered
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
@@ -109,7 +116,9 @@ def test_sliding_window_with_warmup_and_cosine(jit_compile):
     model.compile(model.optimizer, jit_compile=jit_compile)
     check(model, dense, *train_both(model, dense, ids, [float(schedule(t)) for t in range(400)]))
     live = model.classifier.ids.numpy()
-    assert set(live[live >= 0]) == set(np.flatnonzero(dense.recent))  # the ring holds who was here last
+    assert set(live[live >= 0]) == set(
+        np.flatnonzero(dense.recent)
+    )  # the ring holds who was here last
 
 
 def test_learning_rate_set_by_a_callback():
@@ -119,7 +128,11 @@ def test_learning_rate_set_by_a_callback():
     change = keras.callbacks.LambdaCallback(
         on_train_batch_begin=lambda step, _: model.optimizer.learning_rate.assign(rates[step])
     )
-    check(model, dense, *train_both(model, dense, sliding_window(320), rates.astype(np.float64), [change]))
+    check(
+        model,
+        dense,
+        *train_both(model, dense, sliding_window(320), rates.astype(np.float64), [change]),
+    )
 
 
 def test_duplicates_in_a_batch_and_revisits_in_the_ring():
@@ -149,15 +162,25 @@ def test_images_of_weight_zero_are_as_if_they_had_not_come(num_negatives):
 def test_ring_as_small_as_the_batch():
     schedule = WarmupCosine(0.3, 320, 10)
     model, dense = make(B, schedule)
-    check(model, dense, *train_both(model, dense, sliding_window(320), [float(schedule(t)) for t in range(320)]))
+    check(
+        model,
+        dense,
+        *train_both(model, dense, sliding_window(320), [float(schedule(t)) for t in range(320)]),
+    )
 
 
 # Dot products are not bounded: at the cosine's rate they blow up, and rounding with them.
-@pytest.mark.parametrize("similarity, temperature, rate", [("cosine", 0.2, 0.3), ("dot", 1.0, 0.05)])
+@pytest.mark.parametrize(
+    "similarity, temperature, rate", [("cosine", 0.2, 0.3), ("dot", 1.0, 0.05)]
+)
 def test_all_instances_equal_the_full_softmax(similarity, temperature, rate):
     schedule = WarmupCosine(rate, 320, 10)
     model, dense = make(N, schedule, similarity=similarity, temperature=temperature)
-    check(model, dense, *train_both(model, dense, sliding_window(320), [float(schedule(t)) for t in range(320)]))
+    check(
+        model,
+        dense,
+        *train_both(model, dense, sliding_window(320), [float(schedule(t)) for t in range(320)]),
+    )
 
 
 def test_without_momentum_and_without_weight_decay():
@@ -189,7 +212,9 @@ def test_end_of_a_finite_data_set_moves_nothing():
         time.sleep(0.5)  # what does not wait for the batch has time to run
         yield from ()
 
-    slow_end = tf.data.Dataset.from_generator(nothing_after_a_while, output_signature=data.element_spec)
+    slow_end = tf.data.Dataset.from_generator(
+        nothing_after_a_while, output_signature=data.element_spec
+    )
     states = []
     # One never sees the end, the others run into it.
     for stream, steps in ((data.repeat(), 7), (data, None), (data.concatenate(slow_end), None)):
@@ -225,7 +250,9 @@ def test_metrics_say_what_happened():
         logs = model.fit(x[t], ids[t], batch_size=B, verbose=0, shuffle=False).history
         expected = dense.step(x[t], ids[t], float(WarmupCosine(0.3, 400, 40)(t)))
         assert logs["live_rows"] == [np.count_nonzero(dense.recent)]
-        np.testing.assert_allclose(logs["loss"], [expected[0]], rtol=1e-5)  # float32 against float64
+        np.testing.assert_allclose(
+            logs["loss"], [expected[0]], rtol=1e-5
+        )  # float32 against float64
         assert logs["learning_rate"] == [float(WarmupCosine(0.3, 400, 40)(t))]
 
 
@@ -241,7 +268,9 @@ def test_metrics_say_what_happened():
 )
 def test_wrong_arguments(change, sentence):
     with pytest.raises(ValueError, match=sentence):
-        InstanceClassifier(**({"num_instances": 10, "embedding_dim": 4, "num_negatives": 5} | change))
+        InstanceClassifier(
+            **({"num_instances": 10, "embedding_dim": 4, "num_negatives": 5} | change)
+        )
 
 
 def state(model):
@@ -249,4 +278,10 @@ def state(model):
     classifier = model.classifier
     rows = [classifier.weights_ring, classifier.momentum_ring, classifier.ids, classifier.head]
     store = [classifier.store.weights, classifier.store.momentum, classifier.store.stamp]
-    return [*model.trainable_variables, *rows, *store, *model.optimizer.variables, model.optimizer.history.products]
+    return [
+        *model.trainable_variables,
+        *rows,
+        *store,
+        *model.optimizer.variables,
+        model.optimizer.history.products,
+    ]

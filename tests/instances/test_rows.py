@@ -30,7 +30,14 @@ GOLDEN = {
     "same, with empty slots": ([0, -1, -1, 3, 2, 5], 4, 2, 3, [[0, -1, 2], [-1, 3, 5]], 2),
     "a divisor: 4 -> 2": ([4, 1, 2, 7, 0, 5, -1, 3], 4, 2, 4, [[4, 2, 0, -1], [1, 7, 5, 3]], 2),
     "a divisor: 2 -> 1": ([0, 1, 4, 3], 2, 1, 4, [[0, 1, 4, 3]], 2),
-    "a divisor, slots for one id more than there are": ([0, 1, 2, 3, 4, -1], 0, 1, 5, [[0, 1, 2, 3, 4]], 0),
+    "a divisor, slots for one id more than there are": (
+        [0, 1, 2, 3, 4, -1],
+        0,
+        1,
+        5,
+        [[0, 1, 2, 3, 4]],
+        0,
+    ),
     # Oldest first 4 3 2 5 0 1: all fit, two for each.
     "2 -> 3": ([0, 1, 4, 3, 2, 5], 2, 3, 2, [[3, 0], [4, 1], [2, 5]], 0),
     # Oldest first 1 3 5 0 7 2: of the odd ones 1 is too old, of the even ones there are too few.
@@ -52,7 +59,9 @@ def test_slots_by_hand(case):
 
 
 def random_ring(rng, count, slots):
-    """A ring as `snapshot` gives it: slot p R + r holds an id of residue r or none, no id is there twice."""
+    """A ring as `snapshot` gives it: slot p R + r holds an id of residue r or none, no id is
+    there twice.
+    """
     own = [rng.permutation(np.arange(r, 3 * count * slots, count))[:slots] for r in range(count)]
     ring = np.stack(own, axis=1).reshape(-1)
     ring[rng.random(len(ring)) < rng.choice([0.0, 0.2, 0.9])] = -1
@@ -72,7 +81,9 @@ def test_slots_of_random_rings():
         for replica, own in enumerate(shared):
             candidates = [i for i in by_age if i % count == replica]
             kept = [i for i in [*own[new_head:], *own[:new_head]] if i >= 0]
-            assert kept == candidates[-slots:]  # its own, the newest, once each and in the order of age
+            assert (
+                kept == candidates[-slots:]
+            )  # its own, the newest, once each and in the order of age
             pushed_out += len(candidates) - len(kept)
         if before % count == 0:
             np.testing.assert_array_equal(shared.T.reshape(-1), ring)  # every slot as it was
@@ -89,7 +100,9 @@ def make(strategy, num_negatives):
         keras.utils.set_random_seed(0)
         encoder = keras.Sequential([keras.Input([C]), keras.layers.Dense(D, use_bias=False)])
         model = PIC(encoder, N, num_negatives, head="none")
-        optimizer = LazySGD(WarmupCosine(0.3, BEFORE + AFTER, 10), 0.9, 5e-3, max_updates=BEFORE + AFTER)
+        optimizer = LazySGD(
+            WarmupCosine(0.3, BEFORE + AFTER, 10), 0.9, 5e-3, max_updates=BEFORE + AFTER
+        )
         model.compile(optimizer)
         model.build_optimizers()
     return model
@@ -98,7 +111,10 @@ def make(strategy, num_negatives):
 def visits(count, first, steps):
     """x [T, B, C] and ids [T, B], as many of each replica's a step."""
     orders = [SlidingWindow(N, B, 32, 8, 3, r, count) for r in range(count)]
-    ids = [[i for order in orders for i in order.instance_ids(t).numpy()] for t in range(first, first + steps)]
+    ids = [
+        [i for order in orders for i in order.instance_ids(t).numpy()]
+        for t in range(first, first + steps)
+    ]
     return batches(np.array(ids)), np.array(ids)
 
 
@@ -106,22 +122,33 @@ def train(model, strategy, x, ids):
     """The loss of every step."""
     losses = []
     record = keras.callbacks.LambdaCallback(
-        on_train_batch_begin=lambda *_: model.reset_metrics(),  # the mean loss of one step is its loss
+        on_train_batch_begin=lambda *_: (
+            model.reset_metrics()
+        ),  # the mean loss of one step is its loss
         on_train_batch_end=lambda _, logs: losses.append(logs["loss"]),
     )
 
     def of_replica(replica, count):
         own = ids % count == replica
         shape = len(ids), B // count
-        return tf.data.Dataset.from_tensor_slices((x[own].reshape(*shape, C), ids[own].reshape(shape)))
+        return tf.data.Dataset.from_tensor_slices(
+            (x[own].reshape(*shape, C), ids[own].reshape(shape))
+        )
 
-    model.fit(distribute(strategy, of_replica), steps_per_epoch=len(ids), verbose=0, callbacks=[record])
+    model.fit(
+        distribute(strategy, of_replica), steps_per_epoch=len(ids), verbose=0, callbacks=[record]
+    )
     return np.array(losses)
 
 
 def network_variables(model):
     optimizer = model.lazy_sgd
-    return [*model.backbone.variables, *optimizer.momentums, optimizer.iterations, optimizer.history.products]
+    return [
+        *model.backbone.variables,
+        *optimizer.momentums,
+        optimizer.iterations,
+        optimizer.history.products,
+    ]
 
 
 @dataclasses.dataclass
@@ -146,16 +173,36 @@ def load(state, strategy, num_negatives):
 
 
 def of_replicas(strategy, classifier):
-    """Variables that decide the future, replica by replica: [(ids, head, live rows ..., resting rows ...)]."""
-    store = [] if classifier.store is None else [classifier.store.weights, classifier.store.momentum]
+    """Variables that decide the future, replica by replica: [(ids, head, live rows ..., resting
+    rows ...)].
+    """
+    store = (
+        [] if classifier.store is None else [classifier.store.weights, classifier.store.momentum]
+    )
     store += [] if classifier.store is None else [classifier.store.stamp]
-    variables = [classifier.ids, classifier.head, classifier.weights_ring, classifier.momentum_ring, *store]
-    local = [[v.numpy() for v in strategy.experimental_local_results(variable)] for variable in variables]
+    variables = [
+        classifier.ids,
+        classifier.head,
+        classifier.weights_ring,
+        classifier.momentum_ring,
+        *store,
+    ]
+    local = [
+        [v.numpy() for v in strategy.experimental_local_results(variable)] for variable in variables
+    ]
     results = []
     for replica, (ids, head, weights, momentum, *tables) in enumerate(zip(*local)):
         own = np.arange(replica, N, strategy.num_replicas_in_sync)
         resting = np.flatnonzero(~np.isin(own, ids))
-        results.append((ids, head, weights[ids >= 0], momentum[ids >= 0], *(table[resting] for table in tables)))
+        results.append(
+            (
+                ids,
+                head,
+                weights[ids >= 0],
+                momentum[ids >= 0],
+                *(table[resting] for table in tables),
+            )
+        )
     return results
 
 
@@ -165,7 +212,9 @@ def check_round_trip(model, strategy):
     again = load(state, strategy, model.classifier.num_negatives)
     pairs = zip(of_replicas(strategy, model.classifier), of_replicas(strategy, again.classifier))
     for replica, (before, after) in enumerate(pairs):
-        np.testing.assert_array_equal(state.rows.ring[replica :: strategy.num_replicas_in_sync], before[0])
+        np.testing.assert_array_equal(
+            state.rows.ring[replica :: strategy.num_replicas_in_sync], before[0]
+        )
         for one, other in zip(before, after):
             np.testing.assert_array_equal(one, other)
     if model.classifier.store is not None:  # or it would show nothing
@@ -205,7 +254,9 @@ def of_two():
 
 @pytest.fixture(scope="module")
 def of_four(of_two):
-    return with_replicas(4, in_four, {num_negatives: state for num_negatives, (state, _) in of_two.items()})
+    return with_replicas(
+        4, in_four, {num_negatives: state for num_negatives, (state, _) in of_two.items()}
+    )
 
 
 def check_same_rows(rows, expected):
@@ -227,7 +278,8 @@ def test_two_replicas_to_one(of_two, num_negatives):
     assert live(rows) == live(state.rows)
     assert (state.rows.ring < 0).any()  # slots that are empty made no difference
     assert (rows.stamp[list(live(rows))] == BEFORE).all()
-    # float32 sums in another order: 20 steps of rounding at 6e-8; another set of live rows shows at 1e-2.
+    # float32 sums in another order: 20 steps of rounding at 6e-8; another set of live rows shows at
+    # 1e-2.
     np.testing.assert_allclose(train(model, strategy, *visits(2, BEFORE, AFTER)), losses, rtol=1e-5)
     check_round_trip(model, strategy)
 
@@ -235,7 +287,9 @@ def test_two_replicas_to_one(of_two, num_negatives):
 @pytest.mark.parametrize("num_negatives", [RING, FULL])
 def test_two_replicas_to_four_to_one(of_two, of_four, num_negatives):
     before, (state, losses) = of_two[num_negatives][0], of_four[num_negatives]
-    check_same_rows(state.rows, before.rows)  # those pushed out as well: their stamp says as of when they are
+    check_same_rows(
+        state.rows, before.rows
+    )  # those pushed out as well: their stamp says as of when they are
     pushed_out = live(before.rows) - live(state.rows)
     assert live(state.rows) <= live(before.rows) and bool(pushed_out) == (num_negatives == RING)
     assert (state.rows.stamp[list(pushed_out)] == BEFORE).all()
@@ -251,7 +305,11 @@ def test_rows_of_another_size(shape):
     model = make(strategy, RING)
     rows = snapshot(model.classifier, 0, strategy)
     with pytest.raises(ValueError, match=r"expected rows \[51, 8\], got"):
-        restore(dataclasses.replace(rows, weights=np.zeros(shape, np.float32)), model.classifier, strategy)
+        restore(
+            dataclasses.replace(rows, weights=np.zeros(shape, np.float32)),
+            model.classifier,
+            strategy,
+        )
 
 
 def test_rows_of_another_number_of_negatives_are_refused():

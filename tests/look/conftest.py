@@ -18,7 +18,11 @@ def _short_run(settings: Config):
     settings, images = open_data.open_data(settings)
     built, build_model = [], build.build_model
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "build_model", lambda *arguments: built.append(build_model(*arguments)) or built[-1])
+        patch.setattr(
+            build,
+            "build_model",
+            lambda *arguments: built.append(build_model(*arguments)) or built[-1],
+        )
         assert loop.run(settings, images, ONE).finished
     return settings, built[0]
 
@@ -27,4 +31,6 @@ def _short_run(settings: Config):
 def trained(tmp_path_factory):
     """A run of 23 steps, in which the window reaches less than half of the 1,500 digits."""
     output = str(tmp_path_factory.mktemp("run") / "run")
-    return _short_run(dataclasses.replace(SMALL, epochs=1, knn_every=0, tensorboard=False, output_dir=output))
+    return _short_run(
+        dataclasses.replace(SMALL, epochs=1, knn_every=0, tensorboard=False, output_dir=output)
+    )

@@ -12,12 +12,20 @@ def with_rows(run_dir, folder, change) -> str:
     """A run like another one, whose newest checkpoint has rows that were changed."""
     path, _ = checkpoint_files.newest(pathlib.Path(run_dir) / "checkpoints")
     tables = {
-        name: np.array(checkpoint_files.read_table(path, name)) for name in ("weights", "momentum", "stamp", "ring")
+        name: np.array(checkpoint_files.read_table(path, name))
+        for name in ("weights", "momentum", "stamp", "ring")
     }
     change(tables)
-    texts = {name: checkpoint_files.read_text(path, name) for name in ("flags.txt", "images.json", "metrics.csv")}
+    texts = {
+        name: checkpoint_files.read_text(path, name)
+        for name in ("flags.txt", "images.json", "metrics.csv")
+    }
     checkpoint_files.write(
-        folder / "checkpoints", checkpoint_files.step_of(path), checkpoint_files.read_variables(path), tables, texts
+        folder / "checkpoints",
+        checkpoint_files.step_of(path),
+        checkpoint_files.read_variables(path),
+        tables,
+        texts,
     )
     return str(folder)
 

@@ -1,4 +1,6 @@
-"""Maps of features: principal components against a singular value decomposition, files, and wrong input."""
+"""Maps of features: principal components against a singular value decomposition, files, and
+wrong input.
+"""
 
 import os
 import re
@@ -17,13 +19,17 @@ from tests.short_runs import picture_folder
 
 def principal(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The first two components of rows of length 1, and the shares of all in the variance."""
-    rows = features.astype(np.float64) / np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
+    rows = features.astype(np.float64) / np.linalg.norm(
+        features.astype(np.float64), axis=1, keepdims=True
+    )
     u, s, _ = np.linalg.svd(rows - rows.mean(0), full_matrices=False)
     return u[:, :2] * s[:2], s**2 / np.sum(s**2)
 
 
 def assert_equal_up_to_sign(found: np.ndarray, expected: np.ndarray, **tolerance) -> None:
-    np.testing.assert_allclose(found * np.sign(np.sum(found * expected, axis=0)), expected, **tolerance)
+    np.testing.assert_allclose(
+        found * np.sign(np.sum(found * expected, axis=0)), expected, **tolerance
+    )
 
 
 @pytest.mark.parametrize("shape", [(60, 7), (9, 40), (4, 2)])
@@ -32,12 +38,16 @@ def test_principal_components(shape):
     found, names = points(features, "pca", 0)
     expected, shares = principal(features)
     assert_equal_up_to_sign(found, expected, atol=1e-10)  # both in float64
-    assert names == tuple(f"principal component {i + 1} ({shares[i]:.1%} of the variance)" for i in range(2))
+    assert names == tuple(
+        f"principal component {i + 1} ({shares[i]:.1%} of the variance)" for i in range(2)
+    )
 
 
 @pytest.mark.parametrize("count", [4, 90])
 def test_tsne_keeps_clusters_together_and_repeats(count):
-    """Three far clusters, of lengths that do not matter; fewer images than the usual perplexity too."""
+    """Three far clusters, of lengths that do not matter; fewer images than the usual perplexity
+    too.
+    """
     rng = np.random.default_rng(0)
     labels = np.arange(count) % 3
     features = 10 * np.eye(5)[labels] + 0.1 * rng.normal(size=(count, 5))
@@ -60,7 +70,14 @@ def test_a_map_of_digits(tmp_path):
     """Every number of the CSV file from the held-out scans themselves."""
     output = tmp_path / "map.png"
     settings = FeatureMapSettings(
-        "pixels", "digits", method="pca", images=50, seed=4, output=str(output), image_size=8, cache_dir=str(tmp_path)
+        "pixels",
+        "digits",
+        method="pca",
+        images=50,
+        seed=4,
+        output=str(output),
+        image_size=8,
+        cache_dir=str(tmp_path),
     )
     line = draw_map(settings)
     assert line == f"PCA of 50 held-out images by raw pixels: {output}, {tmp_path / 'map.csv'}"
@@ -73,7 +90,9 @@ def test_a_map_of_digits(tmp_path):
     mean, stddev = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     pixels = ((source.images[ids] / 255 - mean) / stddev).reshape(50, -1)
     found = np.array([[float(row["x"]), float(row["y"])] for row in lines])
-    assert_equal_up_to_sign(found, principal(pixels)[0], atol=1e-5)  # normalised in float32, six digits are written
+    assert_equal_up_to_sign(
+        found, principal(pixels)[0], atol=1e-5
+    )  # normalised in float32, six digits are written
     with Image.open(output) as picture:
         assert picture.format == "PNG" and picture.size == (round(8.5 * 130), 7 * 130)
 
@@ -81,7 +100,9 @@ def test_a_map_of_digits(tmp_path):
 def test_a_folder_without_held_out_images(tmp_path):
     folder = picture_folder(tmp_path / "images") / "train"
     (folder / "class1" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    settings = FeatureMapSettings("pixels", str(folder), output=str(tmp_path / "map.png"), max_broken=0.1)
+    settings = FeatureMapSettings(
+        "pixels", str(folder), output=str(tmp_path / "map.png"), max_broken=0.1
+    )
     assert draw_map(settings).startswith("t-SNE of 30 training images by raw pixels: ")
     lines = lines_of(tmp_path / "map.csv")
     assert [row["file"] for row in lines] == sorted(map(str, folder.glob("*/[0-9]*")))
@@ -90,15 +111,21 @@ def test_a_folder_without_held_out_images(tmp_path):
 
 @pytest.mark.parametrize("classes", [0, 1, 3, 20, 21])
 def test_legends(tmp_path, classes):
-    """Names with formulas, "_" and letters that the font lacks; a legend at the right up to 20 classes."""
+    """Names with formulas, "_" and letters that the font lacks; a legend at the right up to 20
+    classes.
+    """
     found = np.random.default_rng(0).normal(size=(300, 2))
     names = tuple(f"_$x_{i}$\u732b" + "n" * 40 for i in range(classes))
     labels = np.arange(300) % classes if classes else None
     save_map(found, ("a", "b"), labels, names, "$title_$", tmp_path / "map.png")
     got = np.asarray(Image.open(tmp_path / "map.png").convert("RGB")).astype(int)
-    assert all((edge == 255).all() for edge in (got[0], got[-1], got[:, 0], got[:, -1]))  # nothing is cut off
+    assert all(
+        (edge == 255).all() for edge in (got[0], got[-1], got[:, 0], got[:, -1])
+    )  # nothing is cut off
     right = got[:, int(0.88 * got.shape[1]) :]
-    spines = (right.max(2) < 60).sum(0).max() > 0.5 * got.shape[0]  # the frame of the points reaches here
+    spines = (right.max(2) < 60).sum(0).max() > 0.5 * got.shape[
+        0
+    ]  # the frame of the points reaches here
     assert spines != (1 <= classes <= 20)
 
 
@@ -121,11 +148,18 @@ def test_wrong_input_gets_one_sentence(tmp_path):
         Image.new("RGB", (8, 8), (i, i, i)).save(tmp_path / "few" / f"{i}.png")
     with commands_that_fork() as command:
         for arguments, sentence in WRONG.items():
-            given = arguments.replace("MISSING", str(tmp_path / "missing")).replace("FEW", str(tmp_path / "few"))
+            given = arguments.replace("MISSING", str(tmp_path / "missing")).replace(
+                "FEW", str(tmp_path / "few")
+            )
             ended = command("pic_tf.look.feature_map", given.split(), dict(os.environ), 60)
             assert ended.code == 1 and ended.stdout == "", (arguments, ended)
             assert re.fullmatch(f"error: {sentence}.*\n", ended.stderr), ended.stderr
-        given = ["--model=pixels", "--dataset=digits", "--images=20", f"--output={tmp_path / 'map.png'}"]
+        given = [
+            "--model=pixels",
+            "--dataset=digits",
+            "--images=20",
+            f"--output={tmp_path / 'map.png'}",
+        ]
         ended = command("pic_tf.look.feature_map", given, dict(os.environ), 120)
     assert ended.code == 0 and ended.stdout.startswith("t-SNE of 20 held-out images"), ended
     assert (tmp_path / "map.png").exists() and (tmp_path / "map.csv").exists()

@@ -50,15 +50,21 @@ class Plain:
 @pytest.mark.parametrize("block", [1, 7, 20, 45, 1000])
 @pytest.mark.parametrize("count", [1, 12, 5000])
 def test_pairs_in_blocks_equal_a_sort_of_all_pairs(monkeypatch, block, count):
-    """Equal rows on both sides of a block's border: cosine 1 five times ten, the first ones first."""
+    """Equal rows on both sides of a block's border: cosine 1 five times ten, the first ones
+    first.
+    """
     monkeypatch.setattr(instance_rows, "_BLOCK", block)
     values = np.random.default_rng(0).normal(size=(45, 6))
-    values[[3, 6, 7, 20, 44]] = np.eye(6)[2]  # exactly representable, so their cosines are exactly equal
+    values[[3, 6, 7, 20, 44]] = np.eye(6)[
+        2
+    ]  # exactly representable, so their cosines are exactly equal
     pairs, cosines, best = most_alike(Plain(values), count)
     every = cosines_of(values)
     expected = sorted((-every[i, j], i, j) for i in range(45) for j in range(i + 1, 45))[:count]
     assert pairs.tolist() == [[i, j] for _, i, j in expected]
-    np.testing.assert_allclose(cosines, [-value for value, *_ in expected], atol=1e-12)  # rounded to that
+    np.testing.assert_allclose(
+        cosines, [-value for value, *_ in expected], atol=1e-12
+    )  # rounded to that
     np.fill_diagonal(every, -2)
     np.testing.assert_allclose(best, every.max(1), atol=1e-6)  # a few roundings of float32
 
@@ -78,7 +84,9 @@ def test_memory_of_the_search_is_that_of_blocks(monkeypatch):
 
 
 def test_rows_are_those_of_the_step(trained):
-    """Visited ones only; of the ring as it is in the model; resting ones caught up by the recursion, step by step."""
+    """Visited ones only; of the ring as it is in the model; resting ones caught up by the
+    recursion, step by step.
+    """
     settings, model = trained
     rows, config, path = open_rows(settings.output_dir)
     assert config == settings and rows.step == 23 and rows.total == 1500
@@ -93,13 +101,18 @@ def test_rows_are_those_of_the_step(trained):
     newest /= np.linalg.norm(newest, axis=1, keepdims=True)
     np.testing.assert_allclose(rows.exact(positions), newest, atol=1e-12)  # both in float64
     older = model.classifier.store.weights.numpy()[ring[live]]
-    assert (older != model.classifier.weights_ring.numpy()[live]).any(1).all()  # the store's are others
+    assert (
+        (older != model.classifier.weights_ring.numpy()[live]).any(1).all()
+    )  # the store's are others
 
     stamp, rate = checkpoint_files.read_table(path, "stamp"), quantities.learning_rates(settings)
     resting = np.setdiff1d(rows.ids, ring)
     moved = []
     for i in resting:
-        w, u = (checkpoint_files.read_table(path, name)[i].astype(np.float64) for name in ("weights", "momentum"))
+        w, u = (
+            checkpoint_files.read_table(path, name)[i].astype(np.float64)
+            for name in ("weights", "momentum")
+        )
         before = w / np.linalg.norm(w)
         for t in range(stamp[i], 23):
             u = settings.momentum * u + settings.weight_decay * w
@@ -114,7 +127,9 @@ def test_rows_are_those_of_the_step(trained):
 def test_without_the_correction_rows_rest_as_they_left(trained, tmp_path):
     run = with_rows(trained[0].output_dir, tmp_path, lambda tables: None)
     flags = next(tmp_path.glob("checkpoints/*/flags.txt"))
-    flags.write_text(flags.read_text().replace("--weight_correction=True", "--weight_correction=False"))
+    flags.write_text(
+        flags.read_text().replace("--weight_correction=True", "--weight_correction=False")
+    )
     sums = flags.parent / checkpoint_files.SUMS
     lines = [f"{checkpoint_files.sha256_of(flags.parent / line.split('  ')[1])}  {line.split('  ')[1]}\n" for line in
              sums.read_text().splitlines()]  # fmt: skip
@@ -134,7 +149,10 @@ def test_planted_duplicates_and_an_outlier_are_found(trained, tmp_path, monkeypa
 
     def plant(tables):
         weights, momentum = tables["weights"], tables["momentum"]
-        weights[:, 0], momentum[:] = np.abs(weights[:, 0]) + 0.05, 0.0  # all in half a space, and at rest
+        weights[:, 0], momentum[:] = (
+            np.abs(weights[:, 0]) + 0.05,
+            0.0,
+        )  # all in half a space, and at rest
         weights[[second, third]] = weights[first]
         weights[lonely] = 0.0
         weights[lonely, 0] = -1.0
@@ -144,17 +162,28 @@ def test_planted_duplicates_and_an_outlier_are_found(trained, tmp_path, monkeypa
     monkeypatch.setattr(instance_rows, "_BLOCK", 100)
     run = with_rows(settings.output_dir, tmp_path / "planted", plant)
     line = find_duplicates_and_outliers(
-        RetrievalSettings(run, instances=True, count=5, neighbours=4, output=str(tmp_path / "found"))
+        RetrievalSettings(
+            run, instances=True, count=5, neighbours=4, output=str(tmp_path / "found")
+        )
     )
     assert f"({1500 - len(ids):,} not visited so far left out)" in line
-    duplicates, outliers = lines_of(tmp_path / "found_duplicates.csv"), lines_of(tmp_path / "found_outliers.csv")
+    duplicates, outliers = (
+        lines_of(tmp_path / "found_duplicates.csv"),
+        lines_of(tmp_path / "found_outliers.csv"),
+    )
     assert tuple(duplicates[0]) == PAIR_COLUMNS and tuple(outliers[0]) == COLUMNS
     pairs = [(int(row["first_id"]), int(row["second_id"])) for row in duplicates]
     assert pairs[:3] == [(first, second), (first, third), (second, third)]
-    assert all(float(row["cosine"]) == 1 for row in duplicates[:3]) and float(duplicates[3]["cosine"]) < 1
+    assert (
+        all(float(row["cosine"]) == 1 for row in duplicates[:3])
+        and float(duplicates[3]["cosine"]) < 1
+    )
     source = digits("train")
     row = duplicates[0]
-    assert (row["first"], row["first_class"]) == (f"digits (train)[{first}]", str(source.labels[first]))
+    assert (row["first"], row["first_class"]) == (
+        f"digits (train)[{first}]",
+        str(source.labels[first]),
+    )
     assert [int(row["query_id"]) for row in outliers[:4]] == [lonely] * 4
     rows, *_ = open_rows(run)
     every = cosines_of(rows.exact(slice(None)))
@@ -179,7 +208,9 @@ def test_a_run_with_all_negatives_and_dot_products(tmp_path):
     settings, images = open_data.open_data(settings)
     model = build.build_model(settings, ONE)
     checkpoints = Checkpoints(tmp_path / "run" / "checkpoints", model)
-    checkpoints.save(lambda: resume.texts_beside(settings, json.dumps(open_data.identity(images.train))))
+    checkpoints.save(
+        lambda: resume.texts_beside(settings, json.dumps(open_data.identity(images.train)))
+    )
     checkpoints.wait()
     rows, *_ = open_rows(str(tmp_path / "run"))
     assert len(rows) == 1500
@@ -187,7 +218,9 @@ def test_a_run_with_all_negatives_and_dot_products(tmp_path):
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(rows.exact(slice(None)), expected, atol=1e-12)  # both in float64
     find_duplicates_and_outliers(
-        RetrievalSettings(str(tmp_path / "run"), instances=True, count=2, output=str(tmp_path / "found"))
+        RetrievalSettings(
+            str(tmp_path / "run"), instances=True, count=2, output=str(tmp_path / "found")
+        )
     )
     assert len(lines_of(tmp_path / "found_duplicates.csv")) == 2
 
@@ -204,5 +237,7 @@ def test_rows_so_short_that_squares_are_zero_keep_their_direction(trained, tmp_p
         for name, change in (("plain", lambda tables: None), ("short", shrink))
     )
     np.testing.assert_array_equal(short.exact(slice(None)), plain.exact(slice(None)))
-    zero = dataclasses.replace(plain, weights=np.zeros_like(plain.weights), momentum=np.zeros_like(plain.momentum))
+    zero = dataclasses.replace(
+        plain, weights=np.zeros_like(plain.weights), momentum=np.zeros_like(plain.momentum)
+    )
     assert not zero.exact(slice(None)).any()

@@ -26,16 +26,23 @@ def test_a_sheet_without_changes_is_made_of_the_images(source):
     crops = (Crop(24, (1.0, 1.0)), Crop(12, (1.0, 1.0)))
     picture = augmented_views.augmented_views(source, preset, crops, count=3, views=4, seed=1)
     side, small = 24 + augmented_views._GAP, 12 + augmented_views._GAP
-    assert picture.shape == (3 * side - augmented_views._GAP, 3 * side + 2 * small - augmented_views._GAP, 3)
+    assert picture.shape == (
+        3 * side - augmented_views._GAP,
+        3 * side + 2 * small - augmented_views._GAP,
+        3,
+    )
     for row, i in enumerate(epoch_order(9, 3, 1).instance_ids(0).numpy()):
         image = source.images[i]
         cell = picture[row * side : row * side + 24]
         half = np.asarray(Image.fromarray(image).resize((12, 12), Image.Resampling.BILINEAR))
-        # No window of the whole area but the whole fits into a square. Views: float32 to and from normalised values.
+        # No window of the whole area but the whole fits into a square. Views: float32 to and from
+        # normalised values.
         for start in (0, side, 2 * side + small):
             np.testing.assert_allclose(cell[:, start : start + 24], image / 255, atol=1e-6)
         for start in (2 * side, 3 * side + small):
-            np.testing.assert_allclose(cell[:12, start : start + 12], half / 255, atol=1.01 / 255)  # rounded by each
+            np.testing.assert_allclose(
+                cell[:12, start : start + 12], half / 255, atol=1.01 / 255
+            )  # rounded by each
             assert (cell[12:, start : start + 12] == 1).all()  # the margin
 
 
@@ -51,7 +58,9 @@ def test_a_sheet_shows_what_the_pipeline_gives(source):
     for row in range(2):
         for view in range(2):
             cell = picture[row * side : row * side + 24, (1 + view) * side : (1 + view) * side + 24]
-            np.testing.assert_allclose(cell, expected[2 * row + view], atol=1e-6)  # float32 against float64
+            np.testing.assert_allclose(
+                cell, expected[2 * row + view], atol=1e-6
+            )  # float32 against float64
 
 
 def test_visits_lie_in_the_window_of_their_step():
@@ -64,18 +73,24 @@ def test_visits_lie_in_the_window_of_their_step():
 
 def test_pictures_are_written(tmp_path):
     save_order({"a": np.arange(6).reshape(3, 2), "b": np.zeros([3, 2])}, tmp_path / "order.png")
-    augmented_views.save_views(np.zeros([52, 80, 3]), ["one", "two"], "title", tmp_path / "sheet.png")
+    augmented_views.save_views(
+        np.zeros([52, 80, 3]), ["one", "two"], "title", tmp_path / "sheet.png"
+    )
     assert min(Image.open(tmp_path / name).size[0] for name in ("order.png", "sheet.png")) > 200
     assert sorted(p.name for p in tmp_path.iterdir()) == ["order.png", "sheet.png"]
 
 
 def test_a_sheet_is_drawn_pixel_by_pixel_beside_any_names(tmp_path):
-    """Names with formulas, line ends and letters that the font lacks; none reaches the edge of the picture."""
+    """Names with formulas, line ends and letters that the font lacks; none reaches the edge of
+    the picture.
+    """
     sheet = np.random.default_rng(1).integers(0, 256, [120, 90, 3]) / 255
     names = [shortened(name) for name in ("a$x_$b.jpg", "\u732b\n\u5199\x1b[31m.jpg", "W" * 40)]
     augmented_views.save_views(sheet, names, "$title_$", tmp_path / "sheet.png")
     got = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB")) / 255
     left, bottom = augmented_views._LEFT, got.shape[0] - 10
-    np.testing.assert_allclose(got[bottom - 120 : bottom, left : left + 90], sheet, atol=1 / 255)  # rounded to bytes
+    np.testing.assert_allclose(
+        got[bottom - 120 : bottom, left : left + 90], sheet, atol=1 / 255
+    )  # rounded to bytes
     edges = got[0], got[-1], got[:, 0], got[:, -1]
     assert all((edge == 1).all() for edge in edges) and got[:, : left - 10].min() < 0.5

@@ -24,27 +24,39 @@ from tests.short_runs import picture_folder
 def test_held_out_digits_and_their_nearest(trained, tmp_path, neighbours=12):
     """Against all cosines of features that the SavedModel gives for the plain arrays."""
     settings, output = trained[0], str(tmp_path / "retrieval")
-    line = retrieve(RetrievalSettings(settings.output_dir, count=6, neighbours=neighbours, output=output, seed=3))
+    line = retrieve(
+        RetrievalSettings(
+            settings.output_dir, count=6, neighbours=neighbours, output=output, seed=3
+        )
+    )
     lines = lines_of(output + ".csv")
     assert tuple(lines[0]) == COLUMNS and len(lines) == 6 * neighbours
     bank, queries = digits("train"), digits("held_out")
     network = tf.saved_model.load(os.path.join(settings.output_dir, "backbone"))
     of_bank, of_queries = (
-        network(tf.constant(source.images / 255, tf.float32), training=False).numpy() for source in (bank, queries)
+        network(tf.constant(source.images / 255, tf.float32), training=False).numpy()
+        for source in (bank, queries)
     )
     ids = [int(row["query_id"]) for row in lines[::neighbours]]
     assert ids == sorted(np.random.default_rng(3).choice(297, 6, replace=False).tolist())
     agree = 0
     for number, i in enumerate(ids):
         its = lines[neighbours * number : neighbours * (number + 1)]
-        exact = [float(np.dot(of_queries[i], b) / np.linalg.norm(of_queries[i]) / np.linalg.norm(b)) for b in of_bank]
+        exact = [
+            float(np.dot(of_queries[i], b) / np.linalg.norm(of_queries[i]) / np.linalg.norm(b))
+            for b in of_bank
+        ]
         found = [int(row["neighbour_id"]) for row in its]
-        assert len(set(found)) == neighbours and [int(row["rank"]) for row in its] == list(range(1, neighbours + 1))
+        assert len(set(found)) == neighbours and [int(row["rank"]) for row in its] == list(
+            range(1, neighbours + 1)
+        )
         # Features in float32, by batches of another size.
         np.testing.assert_allclose(
             [float(row["cosine"]) for row in its], sorted(exact)[: -neighbours - 1 : -1], atol=1e-5
         )
-        np.testing.assert_allclose([exact[j] for j in found], sorted(exact)[: -neighbours - 1 : -1], atol=1e-5)
+        np.testing.assert_allclose(
+            [exact[j] for j in found], sorted(exact)[: -neighbours - 1 : -1], atol=1e-5
+        )
         for row, j in zip(its, found):
             assert (row["neighbour"], row["neighbour_class"]) == (bank.path(j), str(bank.labels[j]))
             assert (row["query"], row["query_class"]) == (queries.path(i), str(queries.labels[i]))
@@ -69,7 +81,9 @@ def test_held_out_digits_and_their_nearest(trained, tmp_path, neighbours=12):
 
 
 def test_a_folder_without_held_out_images_is_searched_for_its_own(tmp_path):
-    """By raw pixels; a copy of an image is its nearest, the image itself never is; a broken image is left out."""
+    """By raw pixels; a copy of an image is its nearest, the image itself never is; a broken
+    image is left out.
+    """
     folder = picture_folder(tmp_path / "images") / "train"
     shutil.copy(folder / "class0" / "12.jpg", folder / "class0" / "zz.jpg")
     (folder / "class1" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
@@ -80,10 +94,19 @@ def test_a_folder_without_held_out_images_is_searched_for_its_own(tmp_path):
     line = retrieve(settings)
     lines = lines_of(tmp_path / "out.csv")
     named = sorted({row["query"] for row in lines})
-    assert named == sorted(map(str, folder.glob("class0/1?.*"))) and str(folder / "class0" / "12.jpg") in named
-    assert all(row["query_id"] != row["neighbour_id"] and "broken" not in row["neighbour"] for row in lines)
+    assert (
+        named == sorted(map(str, folder.glob("class0/1?.*")))
+        and str(folder / "class0" / "12.jpg") in named
+    )
+    assert all(
+        row["query_id"] != row["neighbour_id"] and "broken" not in row["neighbour"] for row in lines
+    )
     first = next(row for row in lines if row["query"].endswith("12.jpg"))
-    assert first["neighbour"].endswith("zz.jpg") and float(first["cosine"]) == 1 and first["rank"] == "1"
+    assert (
+        first["neighbour"].endswith("zz.jpg")
+        and float(first["cosine"]) == 1
+        and first["rank"] == "1"
+    )
     assert "training images with their 5 nearest of 31" in line
     assert list((tmp_path / "cache").glob("*.npy"))
 
@@ -91,9 +114,14 @@ def test_a_folder_without_held_out_images_is_searched_for_its_own(tmp_path):
 def test_an_image_behind_equals_is_left_out_of_its_neighbours():
     source = ArraySource(np.zeros([9, 4, 4, 3], np.uint8))
     found = np.array([[4, 3, 1], [2, 8, 7]])
-    all_of = NeighbourTable(source, np.array([3, 5]), source, found, np.array([[1, 1, 0.5], [1, 1, 1]]))
+    all_of = NeighbourTable(
+        source, np.array([3, 5]), source, found, np.array([[1, 1, 0.5], [1, 1, 1]])
+    )
     others = all_of.without_themselves()
-    assert others.found.tolist() == [[4, 1], [2, 8]] and others.cosines.tolist() == [[1, 0.5], [1, 1]]
+    assert others.found.tolist() == [[4, 1], [2, 8]] and others.cosines.tolist() == [
+        [1, 0.5],
+        [1, 1],
+    ]
     assert others.agreement() is None
 
 
@@ -102,7 +130,11 @@ def test_which_queries():
     assert choose_queries(source, "7, 3,7", 1, 0).tolist() == [7, 3]
     drawn = choose_queries(source, "", 5, 1)
     assert drawn.tolist() == sorted(set(drawn.tolist())) and len(drawn) == 5
-    assert choose_queries(source, "", 5, 1).tolist() == drawn.tolist() != choose_queries(source, "", 5, 2).tolist()
+    assert (
+        choose_queries(source, "", 5, 1).tolist()
+        == drawn.tolist()
+        != choose_queries(source, "", 5, 2).tolist()
+    )
     assert len(choose_queries(source, "", 1000, 0)) == 297
     for wrong in ("297", "1,99999999999999999999", "cat/*", "1;2"):
         with pytest.raises(ValueError, match=r"expected ids .*in --queries"):
@@ -131,7 +163,11 @@ WRONG = {
 
 def test_wrong_input_gets_one_sentence(trained, tmp_path):
     images = picture_folder(tmp_path / "images")
-    places = {"MISSING": str(tmp_path / "missing"), "RUN": trained[0].output_dir, "IMAGES": str(images)}
+    places = {
+        "MISSING": str(tmp_path / "missing"),
+        "RUN": trained[0].output_dir,
+        "IMAGES": str(images),
+    }
     with commands_that_fork() as command:
         for arguments, sentence in WRONG.items():
             for name, place in places.items():
@@ -156,12 +192,19 @@ def test_the_command(trained, tmp_path):
     good = next(checkpoints.iterdir())
     shutil.copytree(good, checkpoints / "step-000000000099")
     (checkpoints / "step-000000000099" / "weights.npy").write_bytes(b"")
-    given = [f"--model={run}", "--instances", "--count=3", "--neighbours=2", f"--output={tmp_path / 'out'}"]
+    given = [
+        f"--model={run}",
+        "--instances",
+        "--count=3",
+        "--neighbours=2",
+        f"--output={tmp_path / 'out'}",
+    ]
     with commands_that_fork() as command:
         ended = command("pic_tf.look.retrieval", given, dict(os.environ), 120)
     assert ended.code == 0, ended.stderr
     assert ended.stdout.count("\n") == 1 and "instances at step 23 (" in ended.stdout
     assert "step-000000000099 passed over: weights.npy is not as it was written" in ended.stderr
     assert {path.name for path in tmp_path.glob("out*")} == {
-        f"out_{name}" for name in ("duplicates.csv", "duplicates.png", "outliers.csv", "outliers.png")
+        f"out_{name}"
+        for name in ("duplicates.csv", "duplicates.png", "outliers.csv", "outliers.png")
     }

@@ -13,11 +13,15 @@ from tests.models.torch_states import BLOCKS, MEAN, STDDEV, assert_same_features
 
 @pytest.fixture(scope="module")
 def torch():
-    return pytest.importorskip("torch", reason="the comparison with PyTorch itself: pip install torch")
+    return pytest.importorskip(
+        "torch", reason="the comparison with PyTorch itself: pip install torch"
+    )
 
 
 def torch_resnet(torch, depth):
-    """The published network, names as in torchvision, with random batch statistics, gammas and betas."""
+    """The published network, names as in torchvision, with random batch statistics, gammas and
+    betas.
+    """
     nn = torch.nn
     stages, convs = BLOCKS[depth]
 
@@ -32,7 +36,9 @@ def torch_resnet(torch, depth):
                 setattr(self, f"bn{j}", nn.BatchNorm2d(o))
             self.downsample = None
             if stride > 1 or inputs != outer:
-                self.downsample = nn.Sequential(nn.Conv2d(inputs, outer, 1, stride, bias=False), nn.BatchNorm2d(outer))
+                self.downsample = nn.Sequential(
+                    nn.Conv2d(inputs, outer, 1, stride, bias=False), nn.BatchNorm2d(outer)
+                )
 
         def forward(self, x):
             y = x
@@ -71,7 +77,9 @@ def pictures(request):
     except pytest.skip.Exception:
         return np.random.default_rng(0).uniform(size=(4, 80, 72, 3)).astype(np.float32)
     paths = sorted(path for path in folder.rglob("*") if path.is_file())[:4]
-    return np.stack([np.asarray(Image.open(p).convert("RGB").resize((72, 80)), np.float32) / 255 for p in paths])
+    return np.stack(
+        [np.asarray(Image.open(p).convert("RGB").resize((72, 80)), np.float32) / 255 for p in paths]
+    )
 
 
 @pytest.mark.parametrize("depth", [18, 50])
@@ -84,7 +92,10 @@ def test_pytorch_gives_the_same_features(torch, pictures, depth):
     theirs = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
     backbone = backbone_of(parts_of(theirs).backbone)
     assert_same_features(backbone(images, training=False), expected)
-    back = {name: torch.from_numpy(np.array(array)) for name, array in state_of(backbone.weights).items()}
+    back = {
+        name: torch.from_numpy(np.array(array))
+        for name, array in state_of(backbone.weights).items()
+    }
     assert {n: (a.shape, a.dtype) for n, a in back.items()} == {
         n: (a.shape, a.dtype) for n, a in network.state_dict().items()
     }

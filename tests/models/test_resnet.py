@@ -23,11 +23,18 @@ def test_parameter_counts(depth):
 def test_shapes_of_resnet50_at_224():
     model = resnet(50)
     assert model(tf.zeros([2, 224, 224, 3])).shape == (2, 2048)
-    sizes = {"stem_conv": 112, "stem_pool": 56, "stage1_block3_relu3": 56, "stage2_block4_relu3": 28}
+    sizes = {
+        "stem_conv": 112,
+        "stem_pool": 56,
+        "stage1_block3_relu3": 56,
+        "stage2_block4_relu3": 28,
+    }
     sizes |= {"stage3_block6_relu3": 14, "stage4_block3_relu3": 7}
     import tf_keras as keras
 
-    outputs = keras.Model(model.input, [model.get_layer(name).output for name in sizes])(tf.zeros([1, 224, 224, 3]))
+    outputs = keras.Model(model.input, [model.get_layer(name).output for name in sizes])(
+        tf.zeros([1, 224, 224, 3])
+    )
     assert [x.shape[1] for x in outputs] == list(sizes.values())
 
 
@@ -54,11 +61,14 @@ def test_initialisation():
     np.testing.assert_allclose(kernel.var(), 2 / (9 * 512), rtol=0.01)
     hidden = projection_head().get_layer("hidden").kernel.numpy()
     assert np.abs(hidden).max() <= 2048**-0.5
-    np.testing.assert_allclose(hidden.var(), 1 / (3 * 2048), rtol=0.01)  # of U(-a, a), a = 2048^-1/2
+    np.testing.assert_allclose(
+        hidden.var(), 1 / (3 * 2048), rtol=0.01
+    )  # of U(-a, a), a = 2048^-1/2
 
 
 @pytest.mark.parametrize(
-    "kind, count", [("mlp", 2048 * 2048 + 2048 + 2048 * 128 + 128), ("linear", 2048 * 128 + 128), ("none", 0)]
+    "kind, count",
+    [("mlp", 2048 * 2048 + 2048 + 2048 * 128 + 128), ("linear", 2048 * 128 + 128), ("none", 0)],
 )
 def test_heads(kind, count):
     head = projection_head(kind)

@@ -11,19 +11,28 @@ from tests.models.torch_states import checkpoint, heads, random_state
 
 
 def same(one, other):
-    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
+    return one.keys() == other.keys() and all(
+        np.array_equal(one[name], other[name]) for name in one
+    )
 
 
-@pytest.mark.parametrize("prefix", ["", "module.", "encoder.", "module.encoder.", "backbone.", "model.backbone.body."])
+@pytest.mark.parametrize(
+    "prefix", ["", "module.", "encoder.", "module.encoder.", "backbone.", "model.backbone.body."]
+)
 def test_prefixes(prefix):
     state = random_state(18)
-    fc = {f"{prefix}fc.weight": np.ones([5, 32], np.float32), f"{prefix}fc.bias": np.ones([5], np.float32)}
+    fc = {
+        f"{prefix}fc.weight": np.ones([5, 32], np.float32),
+        f"{prefix}fc.bias": np.ones([5], np.float32),
+    }
     parts = parts_of(checkpoint(prefix, state, **fc))
     assert same(parts.backbone, {n: a for n, a in state.items() if "num_batches" not in n})
     assert parts.head.keys() == {"fc.weight", "fc.bias"} and parts.passed_over == ()
 
 
-@pytest.mark.parametrize("nest", [lambda x: x, lambda x: {"state_dict": x, "epoch": 3}, lambda x: {"model": x}])
+@pytest.mark.parametrize(
+    "nest", [lambda x: x, lambda x: {"state_dict": x, "epoch": 3}, lambda x: {"model": x}]
+)
 def test_nesting(nest):
     state = random_state(18)
     assert unnested(nest(state)) is state
@@ -34,7 +43,9 @@ def test_checkpoint_of_the_authors(mlp):
     state, (head, embed) = random_state(18), heads(mlp)
     rows = np.ones([10, 5], np.float32)
     arrays = checkpoint("module.encoder.", state | head, **{"module.sim_matrix": rows})
-    parts = parts_of(unnested({"opt": None, "model": arrays, "optimizer": {}, "scheduler": {}, "epoch": 200}))
+    parts = parts_of(
+        unnested({"opt": None, "model": arrays, "optimizer": {}, "scheduler": {}, "epoch": 200})
+    )
     assert same(parts.backbone, {n: a for n, a in state.items() if "num_batches" not in n})
     assert same(parts.head, head)
     assert parts.passed_over == ("module.sim_matrix",)
@@ -47,15 +58,21 @@ def test_two_networks_need_a_prefix():
     one, other, (head, _) = random_state(18), random_state(18, seed=1), heads(True)
     names = {"fc1": "fc.0", "fc2": "fc.2"}  # MoCo v2
     head2 = {f"{names[name[:3]]}{name[3:]}": array for name, array in head.items()}
-    arrays = checkpoint("module.encoder_q.", one | head2, **checkpoint("module.encoder_k.", other | head2))
-    with pytest.raises(ValueError, match=r"'module\.encoder_k\.' or 'module\.encoder_q\.', got None: name one"):
+    arrays = checkpoint(
+        "module.encoder_q.", one | head2, **checkpoint("module.encoder_k.", other | head2)
+    )
+    with pytest.raises(
+        ValueError, match=r"'module\.encoder_k\.' or 'module\.encoder_q\.', got None: name one"
+    ):
         parts_of(arrays)
     with pytest.raises(ValueError, match=r"got 'module\.': name one"):
         parts_of(arrays, "module.")
     parts = parts_of(arrays, "module.encoder_q.")
     assert np.array_equal(parts.backbone["conv1.weight"], one["conv1.weight"])
     assert same(parts.head, head)
-    assert set(parts.passed_over) == {name for name in arrays if name.startswith("module.encoder_k.")}
+    assert set(parts.passed_over) == {
+        name for name in arrays if name.startswith("module.encoder_k.")
+    }
 
 
 def test_head_of_other_layers_is_passed_over():
@@ -111,9 +128,15 @@ def test_a_state_that_does_not_fit_changes_nothing():
         (lambda: unnested([1]), "expected a checkpoint with arrays by name, got list"),
         (lambda: unnested({"epoch": 3}), "expected arrays by name, .* got 'epoch' of type int"),
         (lambda: unnested({"model": {"opt": None}}), "got 'opt' of type NoneType"),
-        (lambda: state_of([tf.Variable(1.0, name="conv2d_7/kernel")]), "expected the variables of a ResNet of pic_tf"),
+        (
+            lambda: state_of([tf.Variable(1.0, name="conv2d_7/kernel")]),
+            "expected the variables of a ResNet of pic_tf",
+        ),
         (lambda: head_of({}), "expected a head of fc.bias, fc.weight, got none"),
-        (lambda: head_of(heads(True)[0] | {"fc2.weight": zeros(5, 7)}), r"fc2.weight \[5, 6\], got \[5, 7\]"),
+        (
+            lambda: head_of(heads(True)[0] | {"fc2.weight": zeros(5, 7)}),
+            r"fc2.weight \[5, 6\], got \[5, 7\]",
+        ),
         (
             lambda: head_of(heads(False)[0] | {"fc.weight": zeros(5, 7, 1, 1)}),
             r"fc.weight \[H, C\], got \[5, 7, 1, 1\]",

@@ -28,10 +28,14 @@ def test_names(ours, theirs):
     assert torch_name(ours) == theirs
 
 
-@pytest.mark.parametrize(("depth", "stem", "width"), [(18, "small", 4), (34, "imagenet", 2), (50, "imagenet", 2)])
+@pytest.mark.parametrize(
+    ("depth", "stem", "width"), [(18, "small", 4), (34, "imagenet", 2), (50, "imagenet", 2)]
+)
 def test_features_are_those_of_the_definition(depth, stem, width):
     state = random_state(depth, stem, width)
-    images = np.random.default_rng(1).normal(size=(2, 3, 33, 40)).astype(np.float32)  # odd and not square
+    images = (
+        np.random.default_rng(1).normal(size=(2, 3, 33, 40)).astype(np.float32)
+    )  # odd and not square
     got = backbone_of(state)(images.transpose(0, 2, 3, 1), training=False)
     assert_same_features(got, numpy_features(state, images))
 
@@ -66,7 +70,8 @@ def test_architecture(depth, stem, width):
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 def test_other_precisions(dtype):
     state = {
-        name: array.astype(dtype) if array.dtype == np.float32 else array for name, array in random_state(18).items()
+        name: array.astype(dtype) if array.dtype == np.float32 else array
+        for name, array in random_state(18).items()
     }
     back = state_of(backbone_of(state).weights)
     for name, array in back.items():
@@ -87,7 +92,9 @@ def test_keras_3_builds_the_same_network():
         assert mine[0] == theirs[0]
         np.testing.assert_array_equal(mine[1], theirs[1])
     images = np.random.default_rng(1).normal(size=(2, 40, 33, 3)).astype(np.float32)
-    assert_same_features(other(images, training=False), numpy_features(state, images.transpose(0, 3, 1, 2)))
+    assert_same_features(
+        other(images, training=False), numpy_features(state, images.transpose(0, 3, 1, 2))
+    )
 
 
 @pytest.mark.parametrize("module", [torch_checkpoints, torch_weights])

@@ -34,7 +34,9 @@ def test_every_pair_of_steps(capacity):
         expected = np.eye(2)
         for start in range(end, -1, -1):
             # float64 products in another order: 37 factors of norm about 2
-            np.testing.assert_allclose(products[start], expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max())
+            np.testing.assert_allclose(
+                products[start], expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max()
+            )
             if start:
                 expected = expected @ matrices[start - 1]
         if end < capacity:
@@ -44,7 +46,9 @@ def test_every_pair_of_steps(capacity):
 def test_long_gaps_against_the_recursion_in_long_double():
     steps, decay, momentum = 3000, 1e-2, 0.9
     rng = np.random.default_rng(0)
-    rates = 0.06 * 0.5 * (1 + np.cos(np.pi * np.arange(steps) / steps)) * rng.uniform(0.5, 1.5, steps)
+    rates = (
+        0.06 * 0.5 * (1 + np.cos(np.pi * np.arange(steps) / steps)) * rng.uniform(0.5, 1.5, steps)
+    )
     history = recorded(update_matrices(rates, decay, momentum), steps)
     start = np.array([0, 1, 7, 1024, 1500, 2047, 2048, 2999, 3000])
     products = history.between(tf.constant(start), tf.constant(steps, tf.int64)).numpy()
@@ -61,7 +65,9 @@ def test_constant_rate_is_the_papers_matrix_power():
     matrices = update_matrices(np.full(100, 0.06), 1e-4, 0.9)
     history = recorded(matrices, 100)
     product = history.between(tf.constant([11], tf.int64), tf.constant(100, tf.int64)).numpy()[0]
-    np.testing.assert_allclose(product, np.linalg.matrix_power(matrices[0], 89), rtol=1e-12)  # both float64
+    np.testing.assert_allclose(
+        product, np.linalg.matrix_power(matrices[0], 89), rtol=1e-12
+    )  # both float64
 
 
 def test_one_update_too_many_is_refused():

@@ -37,7 +37,9 @@ def test_a_run_with_lamb(tmp_path):
 @pytest.mark.skipif(not ADDONS, reason="needs tensorflow-addons: pip install 'pic_tf[addons]'")
 def test_lamb_resumes_bit_for_bit(tmp_path, monkeypatch):
     """Its moments are kept apart from the variables that TensorFlow tracks."""
-    settings = dataclasses.replace(SMALL, optimizer="lamb", epochs=1, knn_every=0, output_dir=str(tmp_path / "whole"))
+    settings = dataclasses.replace(
+        SMALL, optimizer="lamb", epochs=1, knn_every=0, output_dir=str(tmp_path / "whole")
+    )
     run(settings)
     signals_after(monkeypatch, 10)
     settings = dataclasses.replace(settings, output_dir=str(tmp_path / "parts"))
@@ -52,5 +54,7 @@ def test_lamb_resumes_bit_for_bit(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(ADDONS, reason="needs an environment without tensorflow-addons")
 def test_lamb_without_addons_is_one_sentence():
-    with pytest.raises(ValueError, match="expected tensorflow-addons for --optimizer=lamb, got none installed"):
+    with pytest.raises(
+        ValueError, match="expected tensorflow-addons for --optimizer=lamb, got none installed"
+    ):
         check.check(dataclasses.replace(SMALL, optimizer="lamb"))

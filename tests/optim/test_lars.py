@@ -13,7 +13,9 @@ from pic_tf.optim.schedules import WarmupCosine
 from pic_tf.pic import PIC
 
 MOMENTUM, DECAY, TRUST, STEPS = 0.8, 1e-2, 0.02, 40
-SCHEDULE = WarmupCosine(0.5, STEPS, 5)  # a rate that changes, to tell momentum outside from momentum inside it
+SCHEDULE = WarmupCosine(
+    0.5, STEPS, 5
+)  # a rate that changes, to tell momentum outside from momentum inside it
 SHAPES = [(3, 3, 2, 4), (5, 4), (2, 1), (4,), ()]
 
 
@@ -34,19 +36,28 @@ def lars(weights, gradients, adapted=True):
 
 
 def trained(weights, gradients, adapted=None, decay=DECAY):
-    """The same for several tensors: weights [tensor], gradients [step][tensor]; those not `adapted` follow LazySGD."""
-    optimizers = LARS(SCHEDULE, MOMENTUM, decay, TRUST), LazySGD(SCHEDULE, MOMENTUM, decay, max_updates=STEPS)
+    """The same for several tensors: weights [tensor], gradients [step][tensor]; those not
+    `adapted` follow LazySGD.
+    """
+    optimizers = (
+        LARS(SCHEDULE, MOMENTUM, decay, TRUST),
+        LazySGD(SCHEDULE, MOMENTUM, decay, max_updates=STEPS),
+    )
     variables = [tf.Variable(w, dtype=tf.float32) for w in weights]
     adapted = [True] * len(weights) if adapted is None else adapted
     for of_step in gradients:
         pairs = [(tf.constant(g, tf.float32), v) for g, v in zip(of_step, variables)]
         for optimizer, wanted in zip(optimizers, (True, False)):
-            optimizer.apply_gradients([pair for pair, is_adapted in zip(pairs, adapted) if is_adapted == wanted])
+            optimizer.apply_gradients(
+                [pair for pair, is_adapted in zip(pairs, adapted) if is_adapted == wanted]
+            )
     return [v.numpy() for v in variables]
 
 
 def numbers(shapes):
-    """Weights [tensor], of sizes that differ, and gradients [step][tensor]; float32 holds them exactly."""
+    """Weights [tensor], of sizes that differ, and gradients [step][tensor]; float32 holds them
+    exactly.
+    """
     rng = np.random.default_rng(0)
 
     def draw(scale, shape):
@@ -60,8 +71,11 @@ def check(results, weights, gradients, adapted):
     for i, (result, w) in enumerate(zip(results, weights)):
         expected = lars(w, [of_step[i] for of_step in gradients], adapted[i])
         assert np.max(np.abs(expected - w)) > 0.01 * np.max(np.abs(w))  # it moved
-        # float32: 40 steps of rounding at 6e-8; a tensor treated the other way is off by a quarter and more.
-        np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-5 * np.max(np.abs(expected)))
+        # float32: 40 steps of rounding at 6e-8; a tensor treated the other way is off by a quarter
+        # and more.
+        np.testing.assert_allclose(
+            result, expected, rtol=1e-5, atol=1e-5 * np.max(np.abs(expected))
+        )
 
 
 def test_every_rank():
@@ -81,19 +95,28 @@ def test_the_backbone_of_pic_alone():
     momentum = []
     for backbone_optimizer in (None, LARS(0.1, MOMENTUM, DECAY, TRUST)):
         keras.utils.set_random_seed(0)
-        backbone = keras.Sequential([keras.Input([6]), keras.layers.Dense(5, "relu"), keras.layers.Dense(4)])
+        backbone = keras.Sequential(
+            [keras.Input([6]), keras.layers.Dense(5, "relu"), keras.layers.Dense(4)]
+        )
         model = PIC(backbone, 12, num_negatives=8, hidden_dim=8, embedding_dim=4)
         model.compile(LazySGD(0.1, MOMENTUM, DECAY, max_updates=1), backbone_optimizer)
         model.build_optimizers()
         weights = [v.numpy().astype(np.float64) for v in backbone.trainable_variables]
         images = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
         model.train_on_batch(images, np.arange(4))
-        of_network = [*(backbone_optimizer.momentums if backbone_optimizer else []), *model.lazy_sgd.momentums]
+        of_network = [
+            *(backbone_optimizer.momentums if backbone_optimizer else []),
+            *model.lazy_sgd.momentums,
+        ]
         momentum.append([v.numpy() for v in (*of_network, model.classifier.momentum_ring)])
     plain, with_lars = momentum
     for w, u, result in zip(weights, plain, with_lars):
         direction = u.astype(np.float64)  # g + lambda w
-        expected = direction * TRUST * np.linalg.norm(w) / np.linalg.norm(direction) if w.ndim > 1 else u - DECAY * w
+        expected = (
+            direction * TRUST * np.linalg.norm(w) / np.linalg.norm(direction)
+            if w.ndim > 1
+            else u - DECAY * w
+        )
         np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-9)  # norms in float32
     assert len(plain) == len(with_lars) == 4 + 4 + 1
     for one, other in zip(plain[4:], with_lars[4:]):
@@ -130,12 +153,16 @@ def test_zero_weights_take_the_gradient_as_it_is():
     _, gradients = numbers([(5, 4)])
     weights = [np.zeros((5, 4))]
     (first,) = trained(weights, gradients[:1])
-    np.testing.assert_allclose(first, -float(SCHEDULE(0)) * gradients[0][0], rtol=1e-6)  # one float32 product
+    np.testing.assert_allclose(
+        first, -float(SCHEDULE(0)) * gradients[0][0], rtol=1e-6
+    )  # one float32 product
     check(trained(weights, gradients), weights, gradients, [True])  # and then as any other
 
 
 def test_a_skipped_step_moves_nothing():
-    """Neither weights nor momentum, whatever the gradient is; the steps after it go on from there."""
+    """Neither weights nor momentum, whatever the gradient is; the steps after it go on from
+    there.
+    """
     variable = tf.Variable([[1.0, 2.0], [3.0, 4.0]])
     optimizer = LARS(0.1, MOMENTUM, DECAY, TRUST)
     optimizer.apply_gradients([(tf.ones([2, 2]), variable)])

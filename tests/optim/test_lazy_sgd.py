@@ -59,7 +59,9 @@ def test_schedule_by_hand():
         np.testing.assert_allclose(schedule(step), rate, rtol=1e-6)  # float32 result
     assert float(schedule(2**24 + 1)) == np.float32(0.2)
     far = WarmupCosine(1.0, 2**26)
-    assert float(far(2**25 + 200_000)) < float(far(2**25))  # a float32 counter would still rise in steps
+    assert float(far(2**25 + 200_000)) < float(
+        far(2**25)
+    )  # a float32 counter would still rise in steps
 
 
 @pytest.mark.parametrize(

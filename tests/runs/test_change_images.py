@@ -31,7 +31,13 @@ pytestmark = pytest.mark.usefixtures("shallow_networks", "empty_exports")
 TOOLS = pathlib.Path(__file__).parents[2] / "tools"
 COUNT, PER_EPOCH = 400, 6
 SETTINGS = dataclasses.replace(
-    SMALL, epochs=6, knn_every=0, tensorboard=False, window_size=128, window_stride=64, num_negatives=128
+    SMALL,
+    epochs=6,
+    knn_every=0,
+    tensorboard=False,
+    window_size=128,
+    window_stride=64,
+    num_negatives=128,
 )
 
 
@@ -53,7 +59,9 @@ def stopped(tmp_path_factory):
     """Settings of a run over the first images, stopped after its third epoch."""
     folder = tmp_path_factory.mktemp("stopped")
     write_images(folder / "images", range(COUNT))
-    settings = dataclasses.replace(SETTINGS, dataset=str(folder / "images"), output_dir=str(folder / "run"))
+    settings = dataclasses.replace(
+        SETTINGS, dataset=str(folder / "images"), output_dir=str(folder / "run")
+    )
     with pytest.MonkeyPatch.context() as patch:
         signals_after(patch, 3 * PER_EPOCH)
         assert run(settings).step == 3 * PER_EPOCH
@@ -62,10 +70,14 @@ def stopped(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def changed(stopped, tmp_path_factory):
-    """The folder of a run whose images 100 to 129 have gone, and 20 others come, before and between the others."""
+    """The folder of a run whose images 100 to 129 have gone, and 20 others come, before and
+    between the others.
+    """
     folder = tmp_path_factory.mktemp("changed")
     write_images(folder / "images", [*range(100), *range(130, COUNT), *range(1400, 1420)])
-    found = change_images.change(stopped.output_dir, str(folder / "images"), str(folder / "run"), epochs=8)
+    found = change_images.change(
+        stopped.output_dir, str(folder / "images"), str(folder / "run"), epochs=8
+    )
     assert (found.kept, found.added, found.retired, found.step) == (370, 20, 30, 18)
     return folder
 
@@ -82,7 +94,11 @@ def test_by_hand():
         ring=np.array([3, -1, 2]),
         head=1,
     )
-    tables = {"weights": np.zeros([3, 1], np.float32), "momentum": np.zeros([3, 1], np.float32), "stamp": np.zeros(3)}
+    tables = {
+        "weights": np.zeros([3, 1], np.float32),
+        "momentum": np.zeros([3, 1], np.float32),
+        "stamp": np.zeros(3),
+    }
     old_ids = np.array([-1, 3, 1])  # a new one, the last, the second, which was never visited
     change_images.fill(tables, old, old_ids, seed=2)
     first = initial_rows(tf.constant([0, 2], tf.int64), 1, INITIAL_STDDEV, 2)
@@ -94,7 +110,10 @@ def test_by_hand():
 
 def test_rows_go_with_the_names_of_their_images(stopped, changed):
     before, after = variables_of(stopped.output_dir), variables_of(changed / "run")
-    names_before, names_after = names_of(pathlib.Path(stopped.dataset)), names_of(changed / "images")
+    names_before, names_after = (
+        names_of(pathlib.Path(stopped.dataset)),
+        names_of(changed / "images"),
+    )
     assert len(names_before) == 400 and len(names_after) == 390
     visited = 0
     for i, name in enumerate(names_after):
@@ -104,7 +123,9 @@ def test_rows_go_with_the_names_of_their_images(stopped, changed):
             for table in ("weights", "momentum", "stamp"):
                 np.testing.assert_array_equal(after[table][i], before[table][was])
         else:
-            first = initial_rows(tf.constant([i], tf.int64), SETTINGS.embedding_dim, INITIAL_STDDEV, SETTINGS.seed)[0]
+            first = initial_rows(
+                tf.constant([i], tf.int64), SETTINGS.embedding_dim, INITIAL_STDDEV, SETTINGS.seed
+            )[0]
             np.testing.assert_array_equal(after["weights"][i], first)
             assert after["stamp"][i] == 0
     assert visited > 300
@@ -117,7 +138,10 @@ def test_rows_go_with_the_names_of_their_images(stopped, changed):
 def on_device(changed):
     """The folder in which the run has been finished with all rows on the device."""
     shutil.copytree(changed / "run", changed / "on_device")
-    assert run(dataclasses.replace(settings_in(changed), output_dir=str(changed / "on_device"))).step == 8 * PER_EPOCH
+    assert (
+        run(dataclasses.replace(settings_in(changed), output_dir=str(changed / "on_device"))).step
+        == 8 * PER_EPOCH
+    )
     return changed / "on_device"
 
 
@@ -132,7 +156,9 @@ def test_training_goes_on_off_the_device(changed, tmp_path):
         with pytest.MonkeyPatch.context() as patch:
             if steps:
                 signals_after(patch, steps)
-            settings = dataclasses.replace(settings_in(changed), output_dir=str(tmp_path / name), instance_store=store)
+            settings = dataclasses.replace(
+                settings_in(changed), output_dir=str(tmp_path / name), instance_store=store
+            )
             return run(settings)
 
     shutil.copytree(changed / "run", tmp_path / "disk")
@@ -156,7 +182,12 @@ def test_the_same_images_elsewhere_are_the_same_run(stopped, tmp_path):
 @pytest.mark.slow
 def test_all_images_as_negatives(stopped, tmp_path, monkeypatch):
     settings = dataclasses.replace(
-        stopped, order="epoch", window_size=None, window_stride=None, num_negatives=0, output_dir=str(tmp_path / "old")
+        stopped,
+        order="epoch",
+        window_size=None,
+        window_stride=None,
+        num_negatives=0,
+        output_dir=str(tmp_path / "old"),
     )
     signals_after(monkeypatch, PER_EPOCH)
     assert not run(settings).finished
@@ -180,28 +211,50 @@ def test_sentences(stopped, tmp_path):
     shutil.copytree(stopped.dataset, images)
 
     def refused(match, **arguments):
-        given = {"run": stopped.output_dir, "dataset": str(images), "output": str(tmp_path / "new")} | arguments
+        given = {
+            "run": stopped.output_dir,
+            "dataset": str(images),
+            "output": str(tmp_path / "new"),
+        } | arguments
         with pytest.raises(ValueError, match=match):
             change_images.change(**given)
         assert not (tmp_path / "new").exists()
 
-    refused(r"^expected a run with a checkpoint at '.*nothing', got none", run=str(tmp_path / "nothing"))
-    refused(r"^expected the images that the run was trained on in .*, got others: keep", old_dataset=str(other))
     refused(
-        r"^expected images of the run in .*, got none with the name of one, such as '0/0000.png'", dataset=str(other)
+        r"^expected a run with a checkpoint at '.*nothing', got none", run=str(tmp_path / "nothing")
     )
-    refused(r"^expected images with names, from a folder or tools/pack.py, got 'digits", dataset="digits")
-    refused(r"^expected --epochs of more than 3, for that many of the new images lie behind step 18, got 3", epochs=3)
+    refused(
+        r"^expected the images that the run was trained on in .*, got others: keep",
+        old_dataset=str(other),
+    )
+    refused(
+        r"^expected images of the run in .*, got none with the name of one, such as '0/0000.png'",
+        dataset=str(other),
+    )
+    refused(
+        r"^expected images with names, from a folder or tools/pack.py, got 'digits",
+        dataset="digits",
+    )
+    refused(
+        r"^expected --epochs of more than 3, for that many of the new images lie behind step 18, "
+        r"got 3",
+        epochs=3,
+    )
     refused(
         r"^expected --output_dir outside the folder of images .*: its pictures would",
         output=str(images / "run"),
     )
     few = tmp_path / "few"
     write_images(few, range(COUNT - 128, COUNT))
-    refused(r"^expected more images than the 128 negatives, got as many: take away fewer", dataset=str(few), epochs=20)
+    refused(
+        r"^expected more images than the 128 negatives, got as many: take away fewer",
+        dataset=str(few),
+        epochs=20,
+    )
     write_images(tmp_path / "fewer", range(20))
     refused(
-        r"^expected --batch_size to be at most .* \(20\), got \d+ \(with the settings of the run and 20 images\)$",
+        r"^expected --batch_size to be at most .* \(20\), got \d+ \(with the settings of the run "
+        r"and 20 images\)$",
         dataset=str(tmp_path / "fewer"),
     )
     refused(r"^expected a new folder as --output, got '.*run', in which", output=stopped.output_dir)
@@ -227,8 +280,12 @@ def test_the_probe_keeps_its_classes(stopped, tmp_path):
     shutil.copytree(stopped.output_dir, tmp_path / "run")
     checkpoint, _ = checkpoint_files.newest(tmp_path / "run" / "checkpoints")
     write_images(tmp_path / "held_out", [0, 1, 3, 4])
-    flags = dataclasses.replace(stopped, probe_batch_size=8, knn_every=1, eval_dataset=str(tmp_path / "held_out"))
-    (checkpoint / run_folder.FLAGS_FILE).write_text(flag_files.to_flagfile(open_data.open_data(flags)[0]))
+    flags = dataclasses.replace(
+        stopped, probe_batch_size=8, knn_every=1, eval_dataset=str(tmp_path / "held_out")
+    )
+    (checkpoint / run_folder.FLAGS_FILE).write_text(
+        flag_files.to_flagfile(open_data.open_data(flags)[0])
+    )
     names = sorted(path.name for path in checkpoint.iterdir() if path.name != checkpoint_files.SUMS)
     (checkpoint / checkpoint_files.SUMS).write_text(
         "".join(f"{checkpoint_files.sha256_of(checkpoint / name)}  {name}\n" for name in names)
@@ -236,7 +293,8 @@ def test_the_probe_keeps_its_classes(stopped, tmp_path):
     shutil.copytree(stopped.dataset, tmp_path / "images")
     (tmp_path / "images" / "2").rename(tmp_path / "images" / "3")
     with pytest.raises(
-        ValueError, match=r"^expected the 3 classes of the run, to which its linear probe belongs, got oth"
+        ValueError,
+        match=r"^expected the 3 classes of the run, to which its linear probe belongs, got oth",
     ):
         change_images.change(str(tmp_path / "run"), str(tmp_path / "images"), str(tmp_path / "new"))
 
@@ -245,13 +303,20 @@ def test_a_run_with_rows_on_disk_is_collected_first(stopped, tmp_path, monkeypat
     settings = dataclasses.replace(stopped, instance_store="disk", output_dir=str(tmp_path / "run"))
     signals_after(monkeypatch, 5)
     assert not run(settings).finished
-    with pytest.raises(ValueError, match=r"other rows are on disk: bring them together first, with tools/collect_rows"):
+    with pytest.raises(
+        ValueError,
+        match=r"other rows are on disk: bring them together first, with tools/collect_rows",
+    ):
         change_images.change(settings.output_dir, settings.dataset, str(tmp_path / "new"))
 
 
 def test_the_command_says_what_became_of_the_images(stopped, tmp_path):
     write_images(tmp_path / "images", range(10, COUNT + 20))
-    flags = (f"--run={stopped.output_dir}", f"--dataset={tmp_path / 'images'}", f"--output={tmp_path / 'new'}")
+    flags = (
+        f"--run={stopped.output_dir}",
+        f"--dataset={tmp_path / 'images'}",
+        f"--output={tmp_path / 'new'}",
+    )
     command = [sys.executable, str(TOOLS / "change_images.py"), *flags]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -260,4 +325,6 @@ def test_the_command_says_what_became_of_the_images(stopped, tmp_path):
         f"step 18 of 36, epoch 3.0 of 6: train with --flagfile={tmp_path / 'new' / 'flags.txt'}\n"
     )
     again = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert again.returncode == 1 and again.stderr.startswith("error: expected a new folder as --output"), again.stderr
+    assert again.returncode == 1 and again.stderr.startswith(
+        "error: expected a new folder as --output"
+    ), again.stderr

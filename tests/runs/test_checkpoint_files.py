@@ -12,7 +12,10 @@ import pytest
 from pic_tf.runs import checkpoint_files
 
 VARIABLES = {"network/kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "step": np.array(7)}
-TABLES = {"weights": np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32), "ring": np.arange(5)}
+TABLES = {
+    "weights": np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32),
+    "ring": np.arange(5),
+}
 TEXTS = {"flags.txt": "--seed=1\n"}
 
 
@@ -40,7 +43,9 @@ def test_the_same_state_gives_the_same_bytes(tmp_path):
 
 def test_the_checksums_are_those_of_sha256sum(tmp_path):
     path = write(tmp_path)
-    checked = subprocess.run(["sha256sum", "--check", "--strict", checkpoint_files.SUMS], cwd=path, capture_output=True)
+    checked = subprocess.run(
+        ["sha256sum", "--check", "--strict", checkpoint_files.SUMS], cwd=path, capture_output=True
+    )
     assert checked.returncode == 0 and checked.stdout.count(b": OK") == 4
 
 
@@ -85,7 +90,9 @@ def test_old_ones_go_but_for_every_nth(tmp_path):
 
 @pytest.mark.parametrize("moment", range(1, 12))
 def test_killed_while_writing(tmp_path, moment):
-    """At each file that is brought to the disk: the state before is whole, the new one is whole or not there."""
+    """At each file that is brought to the disk: the state before is whole, the new one is whole
+    or not there.
+    """
     write(tmp_path, 1)
     script = f"""
 import os, sys
@@ -142,7 +149,9 @@ class Malice:
 
 
 def test_nothing_in_a_state_is_executed(tmp_path, monkeypatch):
-    """An array of Python objects is a pickle; with right checksums, as who writes one could make them."""
+    """An array of Python objects is a pickle; with right checksums, as who writes one could make
+    them.
+    """
     monkeypatch.chdir(tmp_path)
     path = write(tmp_path)
     evil = np.array([Malice()], object)
@@ -150,12 +159,16 @@ def test_nothing_in_a_state_is_executed(tmp_path, monkeypatch):
     with open(path / "variables.npz", "wb") as file:
         np.savez(file, evil)
     names = sorted(f.name for f in path.iterdir() if f.name != checkpoint_files.SUMS)
-    sums = "".join(f"{hashlib.sha256((path / name).read_bytes()).hexdigest()}  {name}\n" for name in names)
+    sums = "".join(
+        f"{hashlib.sha256((path / name).read_bytes()).hexdigest()}  {name}\n" for name in names
+    )
     (path / checkpoint_files.SUMS).write_text(sums)
     assert checkpoint_files.damage(path) is None
     with pytest.raises(ValueError, match=r"allow_pickle=False|Python objects"):
         checkpoint_files.read_variables(path)
-    with pytest.raises(ValueError, match=r"allow_pickle=False|Python objects|Array can't be memory-mapped"):
+    with pytest.raises(
+        ValueError, match=r"allow_pickle=False|Python objects|Array can't be memory-mapped"
+    ):
         checkpoint_files.read_table(path, "weights")
     assert not (tmp_path / "executed").exists()
     pickle.loads(pickle.dumps(Malice()))  # it would have been
@@ -166,7 +179,9 @@ def test_a_compressed_state_is_refused(tmp_path):
     """100 MB of zeros in 100 KB."""
     path = write(tmp_path)
     np.savez_compressed(path / "variables.npz", zeros=np.zeros(25_000_000, np.float32))
-    with pytest.raises(ValueError, match=r"expected stored arrays in variables.npz, got compressed ones"):
+    with pytest.raises(
+        ValueError, match=r"expected stored arrays in variables.npz, got compressed ones"
+    ):
         checkpoint_files.read_variables(path)
 
 

@@ -1,4 +1,6 @@
-"""The conversion of files: through every format and back, in processes without this package, and wrong input."""
+"""The conversion of files: through every format and back, in processes without this package, and
+wrong input.
+"""
 
 import argparse
 import os
@@ -64,12 +66,17 @@ def test_saved_model_there_and_back(tmp_path, source, state, images, features):
     assert_same_features(served(images=tf.constant(images))["features"], features)
     lines = convert(tmp_path / "backbone", tmp_path / "out.safetensors")
     assert_same_state(load_file(tmp_path / "out.safetensors"), state)
-    assert {path.name for path in tmp_path.iterdir()} == {"in.safetensors", "backbone", "out.safetensors"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "in.safetensors",
+        "backbone",
+        "out.safetensors",
+    }
     count = sum(array.size for name, array in state.items() if "num_batches" not in name)
     assert f"resnet18, {count:,} parameters, 32 features" in lines[0]
 
 
-# Another process with Keras 3 alone: the features, then a classifier on top that learns which pictures are darker.
+# Another process with Keras 3 alone: the features, then a classifier on top that learns which
+# pictures are darker.
 USE_KERAS_3 = """
 import sys
 import numpy as np
@@ -95,7 +102,11 @@ def test_keras_3_without_this_package(tmp_path, source, images, features):
     assert not (tmp_path / "out.partial.keras").exists()
     arrays = tmp_path / "arrays.npy"
     np.save(arrays, images)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("TF_USE", "PYTHONPATH"))}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("TF_USE", "PYTHONPATH"))
+    }
     ended = subprocess.run(
         [sys.executable, "-c", USE_KERAS_3, tmp_path / "out.keras", arrays],
         cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120,
@@ -113,7 +124,9 @@ def test_head(tmp_path, state):
     rows = {"module.sim_matrix": np.ones([10, 5], np.float32)}
     save_file(checkpoint("module.encoder.", state | head, **rows), tmp_path / "pic.safetensors")
     lines = convert(
-        tmp_path / "pic.safetensors", tmp_path / "out.safetensors", head_output=tmp_path / "head.safetensors"
+        tmp_path / "pic.safetensors",
+        tmp_path / "out.safetensors",
+        head_output=tmp_path / "head.safetensors",
     )
     assert_same_state(load_file(tmp_path / "out.safetensors"), state)
     assert_same_state(load_file(tmp_path / "head.safetensors"), head)
@@ -125,16 +138,28 @@ def test_head(tmp_path, state):
 # ---------------------------------------------------------------- files of torch.save
 
 
-@pytest.mark.parametrize("zipped", [True, False])  # as PyTorch 1.4 wrote, which the authors used, there is no zip
+@pytest.mark.parametrize(
+    "zipped", [True, False]
+)  # as PyTorch 1.4 wrote, which the authors used, there is no zip
 def test_checkpoint_of_the_authors(tmp_path, torch, state, zipped):
     head, _ = heads(True)
-    arrays = checkpoint("module.encoder.", state | head, **{"module.sim_matrix": np.ones([10, 5], np.float32)})
+    arrays = checkpoint(
+        "module.encoder.", state | head, **{"module.sim_matrix": np.ones([10, 5], np.float32)}
+    )
     tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
     settings = argparse.Namespace(model="PIC", mlp_head=True, amp_opt_level="O0")
-    whole = {"opt": settings, "model": tensors, "optimizer": {"state": {}}, "scheduler": {}, "epoch": 200}
+    whole = {
+        "opt": settings,
+        "model": tensors,
+        "optimizer": {"state": {}},
+        "scheduler": {},
+        "epoch": 200,
+    }
     whole["sampler"] = {"start_index": 0}
     torch.save(whole, tmp_path / "current.pth", _use_new_zipfile_serialization=zipped)
-    convert(tmp_path / "current.pth", tmp_path / "out.pth", head_output=tmp_path / "head.safetensors")
+    convert(
+        tmp_path / "current.pth", tmp_path / "out.pth", head_output=tmp_path / "head.safetensors"
+    )
     back = torch.load(tmp_path / "out.pth", weights_only=True)
     assert_same_state({name: tensor.numpy() for name, tensor in back.items()}, state)
     assert_same_state(load_file(tmp_path / "head.safetensors"), head)
@@ -143,7 +168,9 @@ def test_checkpoint_of_the_authors(tmp_path, torch, state, zipped):
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision(tmp_path, torch, state, dtype):
     tensors = {name: torch.from_numpy(np.array(array)) for name, array in state.items()}
-    halves = {n: t.to(getattr(torch, dtype)) if t.is_floating_point() else t for n, t in tensors.items()}
+    halves = {
+        n: t.to(getattr(torch, dtype)) if t.is_floating_point() else t for n, t in tensors.items()
+    }
     torch.save({"state_dict": halves}, tmp_path / "in.pth.tar")
     convert(tmp_path / "in.pth.tar", tmp_path / "out.safetensors")
     back = load_file(tmp_path / "out.safetensors")
@@ -164,7 +191,10 @@ class Attack:
 
 def test_nothing_in_a_checkpoint_runs(tmp_path, torch):
     torch.save({"model": {}, "opt": Attack(tmp_path / "attacked")}, tmp_path / "in.pth")
-    with pytest.raises(ValueError, match=r"that torch\.load refuses .*: where it was made, save the state_dict alone"):
+    with pytest.raises(
+        ValueError,
+        match=r"that torch\.load refuses .*: where it was made, save the state_dict alone",
+    ):
         convert(tmp_path / "in.pth", tmp_path / "out.safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["in.pth"]
 
@@ -173,7 +203,10 @@ def test_without_pytorch(tmp_path, source, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     (tmp_path / "in.pth").write_bytes(b"")
     for names in (("in.pth", "out.safetensors"), (source.name, "out.pth")):
-        with pytest.raises(ValueError, match=r"expected PyTorch for files of torch\.save, got none: pip install torch"):
+        with pytest.raises(
+            ValueError,
+            match=r"expected PyTorch for files of torch\.save, got none: pip install torch",
+        ):
             convert(*(tmp_path / name for name in names))
     assert {path.name for path in tmp_path.iterdir()} == {"in.safetensors", "in.pth"}
 
@@ -220,7 +253,9 @@ def test_wrong_input(tmp_path, source, output, more, sentence, state):
         more = {"head_output": tmp_path / more["head_output"]}
     with pytest.raises(ValueError, match=sentence):
         convert(tmp_path / source, tmp_path / output, **more)
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert {
+        path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()
+    } == before
 
 
 def test_command(tmp_path, source):
@@ -236,9 +271,13 @@ def test_command(tmp_path, source):
 
     ended = run(f"--input={source}", f"--output={tmp_path / 'none' / 'out.safetensors'}")
     assert ended.returncode == 1 and ended.stdout == ""
-    assert re.fullmatch(r"error: expected to write to '.*', got .*none.*: make room.*\n", ended.stderr)
+    assert re.fullmatch(
+        r"error: expected to write to '.*', got .*none.*: make room.*\n", ended.stderr
+    )
     ended = run(f"--input={tmp_path / 'none.pth'}", f"--output={out}")
-    assert ended.returncode == 1 and re.fullmatch(r"error: expected a file of weights .*\n", ended.stderr)
+    assert ended.returncode == 1 and re.fullmatch(
+        r"error: expected a file of weights .*\n", ended.stderr
+    )
     assert out.read_bytes() == b"older"
     ended = run(f"--input={source}", f"--output={out}")
     assert ended.returncode == 0 and "resnet18" in ended.stdout and ended.stderr == ""

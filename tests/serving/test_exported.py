@@ -47,7 +47,11 @@ def test_a_run_stands_for_its_export(export):
     for path in (export, str(export), export.parent):
         found = open_exported(path)
         assert (found.path, found.name) == (str(export), "tiny")
-        assert (found.card["feature_dim"], found.card["image_size"], found.card["eval_crop"]) == (4, 8, 0.5)
+        assert (found.card["feature_dim"], found.card["image_size"], found.card["eval_crop"]) == (
+            4,
+            8,
+            0.5,
+        )
 
 
 def test_network_has_the_variables_and_both_modes(original):
@@ -100,7 +104,10 @@ def spoiled(name: str, export: pathlib.Path) -> pathlib.Path:
 
 
 NO_GRAPH = "expected an exported backbone at '{path}', got no saved_model.pb there: "
-NO_CARD = "expected model_card.json in the export '{path}', got none that can be read ({why}): export it again with "
+NO_CARD = (
+    "expected model_card.json in the export '{path}', got none that can be read ({why}): export it "
+    "again with "
+)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +118,8 @@ NO_CARD = "expected model_card.json in the export '{path}', got none that can be
         ("file", NO_GRAPH + "name a SavedModel, or the folder of a run that has finished"),
         (
             "unfinished run",
-            NO_GRAPH + "the run is not finished; python -m pic_tf.export --run={path} --output=FOLDER exports it as it",
+            NO_GRAPH
+            + "the run is not finished; python -m pic_tf.export --run={path} --output=FOLDER exports it as it",
         ),
         ("no card", NO_CARD.replace("{why}", "FileNotFoundError")),
         ("card that is no JSON", NO_CARD.replace("{why}", "JSONDecodeError")),
@@ -120,7 +128,8 @@ NO_CARD = "expected model_card.json in the export '{path}', got none that can be
         ("card without a version", NO_CARD.replace("{why}", "KeyError")),
         (
             "other version",
-            "expected an export of format 1 in '{path}', got format 2, written by pic_tf 9.1: export it again with "
+            "expected an export of format 1 in '{path}', got format 2, written by pic_tf 9.1: "
+            "export it again with "
             "this version",
         ),
         ("other channels", "expected a backbone for images of 3 channels in '{path}', got 4"),
@@ -142,7 +151,9 @@ def test_fingerprint_stays_with_the_weights(original, export):
     assert open_exported(export).fingerprint == fingerprint
     assert open_exported(export.rename(export.parent / "other")).fingerprint == fingerprint
     (export.parent / "other" / "saved_model.pb").touch()
-    assert open_exported(with_card(export.parent / "other", eval_crop=1.0)).fingerprint == fingerprint
+    assert (
+        open_exported(with_card(export.parent / "other", eval_crop=1.0)).fingerprint == fingerprint
+    )
 
 
 def test_fingerprint_changes_with_one_weight_and_with_the_graph(original, export):

@@ -20,7 +20,9 @@ TRAINING = {
 
 
 def network(seed: int) -> keras.Model:
-    """3 x 3 x 3 x 5 weights, and four numbers by channel for the batch normalisation, of which two are learned."""
+    """3 x 3 x 3 x 5 weights, and four numbers by channel for the batch normalisation, of which
+    two are learned.
+    """
     keras.utils.set_random_seed(seed)
     inputs = keras.Input([None, None, 3])
     maps = keras.layers.BatchNormalization()(keras.layers.Conv2D(5, 3, use_bias=False)(inputs))
@@ -50,13 +52,20 @@ def test_json(exports):
         "image_size": 160,
         "input_size": None,
         "eval_crop": 0.875,
-        "preprocessing": {"range": [0, 1], "mean": list(MEAN), "stddev": list(STDDEV), "inside": True},
+        "preprocessing": {
+            "range": [0, 1],
+            "mean": list(MEAN),
+            "stddev": list(STDDEV),
+            "inside": True,
+        },
         "training": {**TRAINING, "flags": {"epochs": 3, "crop_scale": [0.08, 1.0], "crops": ""}},
     }
 
 
 def test_what_the_card_says_of_the_input_is_so(exports):
-    """Images in [0, 1], normalised inside: an image of the mean colour gives what a network without bias makes of 0."""
+    """Images in [0, 1], normalised inside: an image of the mean colour gives what a network
+    without bias makes of 0.
+    """
     card = json.loads((exports / "one" / "model_card.json").read_text())
     serve = tf.saved_model.load(str(exports / "one")).signatures["serving_default"]
     images = tf.fill([1, 6, 6, 1], 1.0) * tf.constant(card["preprocessing"]["mean"])
@@ -72,8 +81,17 @@ def test_text(exports):
     assert lines[0] == "# tiny, pretrained without labels"
     assert f"Made by pic_tf {pic_tf.__version__} with TensorFlow {tf.__version__}." in lines
     assert "- parameters: 155; features: 5" in lines
-    assert "- side of a training view: 160 pixels; central crop in evaluation: 0.875 of the short side" in lines
-    for line in ("- dataset: photographs", "- step: 200", "### flags", "- epochs: 3", "- crop_scale: (0.08, 1.0)"):
+    assert (
+        "- side of a training view: 160 pixels; central crop in evaluation: 0.875 of the short side"
+        in lines
+    )
+    for line in (
+        "- dataset: photographs",
+        "- step: 200",
+        "### flags",
+        "- epochs: 3",
+        "- crop_scale: (0.08, 1.0)",
+    ):
         assert line in lines
     # Every heading stands by itself, so that Markdown takes it for one.
     for i, line in enumerate(lines):
@@ -82,16 +100,23 @@ def test_text(exports):
     assert text.endswith("```\n") and text.count("```") == 2
 
 
-@pytest.mark.parametrize("name, image_size, side", [("other", 32, "32 pixels"), ("plain", None, "not recorded")])
+@pytest.mark.parametrize(
+    "name, image_size, side", [("other", 32, "32 pixels"), ("plain", None, "not recorded")]
+)
 def test_nothing_is_made_up_where_it_is_not_known(exports, name, image_size, side):
     card = json.loads((exports / name / "model_card.json").read_text())
     text = (exports / name / "model_card.md").read_text()
     assert (card["image_size"], card["eval_crop"], card["training"]) == (image_size, 1.0, None)
     assert text.startswith("# tiny\n") and "## Training" not in text
-    assert f"- side of a training view: {side}; central crop in evaluation: 1.0 of the short side\n" in text
+    assert (
+        f"- side of a training view: {side}; central crop in evaluation: 1.0 of the short side\n"
+        in text
+    )
 
 
 def test_equal_runs_have_equal_cards(exports):
     for file in ("model_card.json", "model_card.md"):
-        one, equal, other = ((exports / name / file).read_bytes() for name in ("one", "equal", "other"))
+        one, equal, other = (
+            (exports / name / file).read_bytes() for name in ("one", "equal", "other")
+        )
         assert one == equal and one != other

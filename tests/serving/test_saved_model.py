@@ -54,7 +54,9 @@ def test_hub_fine_tunes_it(exported):
     images = np.random.default_rng(0).uniform(size=(32, 16, 16, 3)).astype(np.float32)
     labels = np.arange(32) % 2
     images[labels == 1] *= 0.5
-    model.compile(keras.optimizers.SGD(0.05), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.compile(
+        keras.optimizers.SGD(0.05), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    )
     trainable = {v.name: v.numpy() for v in layer.trainable_variables}
     statistics = {v.name: v.numpy() for v in layer.non_trainable_variables}
     assert (
@@ -62,7 +64,10 @@ def test_hub_fine_tunes_it(exported):
     )  # of ResNet-18: 20 kernels, 20 times gamma, beta, mean, variance
     history = model.fit(images, labels, batch_size=16, epochs=6, verbose=0).history["loss"]
     assert history[-1] < 0.7 * history[0]
-    for variables, before in ((layer.trainable_variables, trainable), (layer.non_trainable_variables, statistics)):
+    for variables, before in (
+        (layer.trainable_variables, trainable),
+        (layer.non_trainable_variables, statistics),
+    ):
         moved = [not np.array_equal(v.numpy(), before[v.name]) for v in variables]
         assert all(moved)
 
@@ -100,7 +105,11 @@ assert not any(name.split(".")[0] in ("pic_tf", "tf_keras") for name in sys.modu
 
 def test_keras_3_fine_tunes_it(exported, tmp_path):
     backbone, path = exported
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("TF_USE", "PYTHONPATH"))}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("TF_USE", "PYTHONPATH"))
+    }
     ended = subprocess.run(
         [sys.executable, "-c", USE_TFSM_LAYER, path, tmp_path / "features.npy"],
         cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120,
@@ -121,10 +130,18 @@ def test_serves_encoded_images(tmp_path):
     keras.utils.set_random_seed(0)
     export_backbone(resnet(18, "small", 4), tmp_path / "backbone", trained_size=16, eval_crop=0.875)
     generator, encoded, views = np.random.default_rng(0), [], []
-    for kind, mode, (height, width) in (("JPEG", "RGB", (40, 64)), ("PNG", "RGB", (17, 16)), ("JPEG", "L", (50, 30))):
-        coarse = Image.fromarray(generator.integers(0, 256, (5, 4, 3), dtype=np.uint8)).convert(mode)
+    for kind, mode, (height, width) in (
+        ("JPEG", "RGB", (40, 64)),
+        ("PNG", "RGB", (17, 16)),
+        ("JPEG", "L", (50, 30)),
+    ):
+        coarse = Image.fromarray(generator.integers(0, 256, (5, 4, 3), dtype=np.uint8)).convert(
+            mode
+        )
         buffer = io.BytesIO()
-        coarse.resize((width, height), Image.BICUBIC).save(buffer, kind, **({"quality": 90} if kind == "JPEG" else {}))
+        coarse.resize((width, height), Image.BICUBIC).save(
+            buffer, kind, **({"quality": 90} if kind == "JPEG" else {})
+        )
         encoded.append(buffer.getvalue())
         side = round(min(height, width) * 0.875)
         top, left = (height - side) // 2, (width - side) // 2
@@ -132,8 +149,11 @@ def test_serves_encoded_images(tmp_path):
         views.append(np.asarray(decoded.resize((16, 16), Image.BILINEAR)))
     signatures = tf.saved_model.load(str(tmp_path / "backbone")).signatures
     features = signatures["encoded"](encoded=tf.constant(encoded))["features"]
-    expected = signatures["serving_default"](images=tf.constant(np.stack(views) / 255, tf.float32))["features"]
-    # PIL resizes with 8-bit arithmetic: some pixels differ by one level of 255, which the features follow.
+    expected = signatures["serving_default"](images=tf.constant(np.stack(views) / 255, tf.float32))[
+        "features"
+    ]
+    # PIL resizes with 8-bit arithmetic: some pixels differ by one level of 255, which the features
+    # follow.
     np.testing.assert_allclose(features, expected, atol=0.02 * np.abs(expected).max())
     # Other images are further off, so that the tolerance tells something.
     assert np.abs(expected[0] - expected[1]).max() > 0.1 * np.abs(expected).max()
@@ -170,5 +190,7 @@ def test_refuses_to_replace_anything_else(exported, tmp_path):
 def test_feature_maps_are_averaged(tmp_path):
     maps = keras.Sequential([keras.Input([8, 8, 3]), keras.layers.Conv2D(4, 3)])
     export_backbone(maps, tmp_path / "maps", image_size=8)
-    features = tf.saved_model.load(str(tmp_path / "maps")).signatures["serving_default"](images=tf.zeros([2, 8, 8, 3]))
+    features = tf.saved_model.load(str(tmp_path / "maps")).signatures["serving_default"](
+        images=tf.zeros([2, 8, 8, 3])
+    )
     assert features["features"].shape == (2, 4)

@@ -21,14 +21,18 @@ SWEEPS = 3
 
 @pytest.fixture
 def problem():
-    return toy.Problem(defaults.resolve(config.Config(**SMALL), 1024), sweeps=SWEEPS, shrink=1e-9, noise=0.7)
+    return toy.Problem(
+        defaults.resolve(config.Config(**SMALL), 1024), sweeps=SWEEPS, shrink=1e-9, noise=0.7
+    )
 
 
 def test_rows_collapse_without_the_floor_and_not_with_it(problem, tmp_path):
     with tqdm(disable=True) as progress:
         arms = dict(toy.run(problem, floor, progress) for floor in (None, 0.0))
     assert list(arms) == ["floor 0.04", "no floor"]
-    with_floor, without = (report.in_sweep(measurements, SWEEPS - 1) for measurements in arms.values())
+    with_floor, without = (
+        report.in_sweep(measurements, SWEEPS - 1) for measurements in arms.values()
+    )
     new_row = 0.04  # its norm, 0.01 sqrt(D)
     assert np.percentile(with_floor.norms, 99) < 10 * new_row
     assert np.percentile(without.norms, 99) > 1e5 * new_row
@@ -52,9 +56,16 @@ def test_a_resting_row_shrinks_as_asked(problem):
 
 
 def test_what_cannot_be_is_named(problem):
-    with pytest.raises(ValueError, match="expected rests long enough to leave 1e-09 of a row, got 244 steps: use more"):
-        _ = dataclasses.replace(problem, config=dataclasses.replace(problem.config, window_stride=32)).row_decay
-    with pytest.raises(ValueError, match="expected --floors to be numbers >= 0 or 'default', got 'low'"):
+    with pytest.raises(
+        ValueError,
+        match="expected rests long enough to leave 1e-09 of a row, got 244 steps: use more",
+    ):
+        _ = dataclasses.replace(
+            problem, config=dataclasses.replace(problem.config, window_stride=32)
+        ).row_decay
+    with pytest.raises(
+        ValueError, match="expected --floors to be numbers >= 0 or 'default', got 'low'"
+    ):
         floor_of("low")
     assert floor_of("default") is None and floor_of("1e-18") == 1e-18
 
@@ -62,7 +73,10 @@ def test_what_cannot_be_is_named(problem):
 @pytest.mark.slow
 def test_the_tool_as_it_is(tmp_path):
     ended = subprocess.run(
-        [sys.executable, TOOL, f"--output={tmp_path / 'norms.png'}"], capture_output=True, text=True, timeout=1800
+        [sys.executable, TOOL, f"--output={tmp_path / 'norms.png'}"],
+        capture_output=True,
+        text=True,
+        timeout=1800,
     )
     assert ended.returncode == 0, ended.stderr[-2000:]
     rows = re.findall(
@@ -76,5 +90,7 @@ def test_the_tool_as_it_is(tmp_path):
     assert float(with_floor[1]) < 0.2 and float(without[1]) > 1e12 and float(float32_only[1]) > 1e12
     assert float(with_floor[2]) > 2 * max(float(without[2]), float(float32_only[2]))
     assert {row[-1] for row in rows} == {"0"}  # rows that are not finite
-    assert ended.stdout.splitlines()[-1].startswith("conclusion: of views among 8,192, in sweep 8, with floor 0.0566 ")
+    assert ended.stdout.splitlines()[-1].startswith(
+        "conclusion: of views among 8,192, in sweep 8, with floor 0.0566 "
+    )
     assert (tmp_path / "norms.png").stat().st_size > 10_000

@@ -1,4 +1,6 @@
-"""Small files that would decode to gigabytes, built by hand: refused by their headers, named, never decoded."""
+"""Small files that would decode to gigabytes, built by hand: refused by their headers, named,
+never decoded.
+"""
 
 import io
 import json
@@ -32,23 +34,33 @@ def chunk(kind, data):
 def deflated_zeros(count):
     """`count` zero bytes as a zlib stream, made without going through all of them."""
     block, encoder = 1 << 20, zlib.compressobj(9)
-    first, more = (encoder.compress(bytes(block)) + encoder.flush(zlib.Z_FULL_FLUSH) for _ in range(2))
+    first, more = (
+        encoder.compress(bytes(block)) + encoder.flush(zlib.Z_FULL_FLUSH) for _ in range(2)
+    )
     end = encoder.compress(bytes(count % block)) + encoder.flush()
     adler = struct.pack(">I", count % 65521 << 16 | 1)
-    return first + more * (count // block - 1) + end[:-4] + adler if count >= block else zlib.compress(bytes(count))
+    return (
+        first + more * (count // block - 1) + end[:-4] + adler
+        if count >= block
+        else zlib.compress(bytes(count))
+    )
 
 
 def png(width, height, before=b"", after=b"", behind=b""):
     """A black RGB image with further chunks before and after its header, and behind its pixels."""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     # The pixels of what no decoder would take are left out.
-    pixels = chunk(b"IDAT", deflated_zeros(height * (1 + 3 * width)) if width * height < 2**29 else b"")
+    pixels = chunk(
+        b"IDAT", deflated_zeros(height * (1 + 3 * width)) if width * height < 2**29 else b""
+    )
     return b"\x89PNG\r\n\x1a\n" + before + header + after + pixels + behind + chunk(b"IEND", b"")
 
 
 def text(kind=b"zTXt", size=7_900_000):
     """A compressed text, just small enough for libpng to keep it."""
-    return chunk(kind, b"k\0" + (b"\0" if kind == b"zTXt" else b"\1\0\0\0") + zlib.compress(b"a" * size, 9))
+    return chunk(
+        kind, b"k\0" + (b"\0" if kind == b"zTXt" else b"\1\0\0\0") + zlib.compress(b"a" * size, 9)
+    )
 
 
 def jpeg(width, height, mode="RGB", **options):
@@ -84,7 +96,9 @@ def corner(height, width):
 def crop(encoded, window_of):
     size = headers.sizes(encoded[None])[0]
     windows = window_of(size[:1], size[1:])
-    return crops.crop_encoded(bombs.harmless(encoded[None])[0], size, windows, [crops.Crop(SIZE)])[0][0]
+    return crops.crop_encoded(bombs.harmless(encoded[None])[0], size, windows, [crops.Crop(SIZE)])[
+        0
+    ][0]
 
 
 crop_in_graph = tf.function(crop)
@@ -102,7 +116,9 @@ TOO_LARGE = {
 @pytest.mark.parametrize("name", TOO_LARGE)
 @pytest.mark.parametrize("crop", [crop, crop_in_graph], ids=["eager", "graph"])
 def test_too_large_an_image_is_refused(name, crop):
-    with pytest.raises(tf.errors.InvalidArgumentError, match="expected an image of at most 178,956,970 pixels"):
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match="expected an image of at most 178,956,970 pixels"
+    ):
         crop(tf.constant(TOO_LARGE[name][0]), whole)
 
 
@@ -127,7 +143,9 @@ def test_a_hundred_megapixels_pass(encoded):
 @pytest.mark.parametrize(
     "encoded",
     [
-        png(20_000, 20_000, before=chunk(b"teSt", struct.pack(">II", 9, 9))),  # TensorFlow skips the decoy
+        png(
+            20_000, 20_000, before=chunk(b"teSt", struct.pack(">II", 9, 9))
+        ),  # TensorFlow skips the decoy
         png(9, 9)[:20],
         encode(pictures(1)[0], "GIF"),  # TensorFlow would read it
         b"GIF89a",
@@ -144,12 +162,21 @@ def test_other_things_are_refused(encoded, crop):
 
 
 def test_good_images_are_not_touched():
-    """Every kind, in one batch and alone: a short PNG may hold a text, a long one anything but texts."""
+    """Every kind, in one batch and alone: a short PNG may hold a text, a long one anything but
+    texts.
+    """
     one = pictures(1)[0]
     modes = [encode(one.convert(mode), "PNG") for mode in ("RGB", "RGBA", "L", "P", "1")]
     long = encode(pictures(1, 500)[0], "PNG")
     assert len(long) > bombs._SHORT_PNG
-    images = [*modes, long, long + b"junk", encode(one, "JPEG"), encode(one.convert("CMYK"), "JPEG"), png(9, 9)]
+    images = [
+        *modes,
+        long,
+        long + b"junk",
+        encode(one, "JPEG"),
+        encode(one.convert("CMYK"), "JPEG"),
+        png(9, 9),
+    ]
     for batch in (images, images[:1], images[5:6]):
         assert bombs.harmless(tf.constant(batch)).numpy().tolist() == batch
     small = encode(one, "PNG")
@@ -175,7 +202,9 @@ def test_python_is_called_without_state():
     def types(graph):
         functions = [graph, *(graph._get_function(name) for name in graph._functions)]
         inner = [f for f in functions[1:] if f is not None]
-        return {op.type for op in graph.get_operations()} | {n.op for f in inner for n in f.cached_definition.node_def}
+        return {op.type for op in graph.get_operations()} | {
+            n.op for f in inner for n in f.cached_definition.node_def
+        }
 
     spec = [tf.TensorSpec([None], tf.string)]
     found = types(tf.function(bombs.harmless, input_signature=spec).get_concrete_function().graph)
@@ -183,13 +212,20 @@ def test_python_is_called_without_state():
 
 
 def noted_in(folder, contents):
-    """Reasons by id of what the pipeline leaves out of a folder, for views made at random and for evaluation."""
+    """Reasons by id of what the pipeline leaves out of a folder, for views made at random and
+    for evaluation.
+    """
     for i, encoded in enumerate(contents):
         (folder / f"{i:02d}.png").write_bytes(encoded)
-    source, order = open_folder(folder, max_broken=1.0), epoch_order(len(contents), len(contents) // 2, seed=0)
+    source, order = (
+        open_folder(folder, max_broken=1.0),
+        epoch_order(len(contents), len(contents) // 2, seed=0),
+    )
     at_random, central = BrokenImages(source), BrokenImages(source)
     kind = [crops.Crop(SIZE, (0.2, 1.0))]
-    views = pipeline.pretraining_batches(source, order, crops=kind, seed=0, start_step=0, stop_step=2, broken=at_random)
+    views = pipeline.pretraining_batches(
+        source, order, crops=kind, seed=0, start_step=0, stop_step=2, broken=at_random
+    )
     squares = pipeline.evaluation_batches(
         source, np.arange(len(contents)), image_size=SIZE, crop_fraction=0.875, broken=central
     )
@@ -206,7 +242,10 @@ def test_bombs_are_left_out_with_their_sizes(tmp_path):
         width, height = (f"{int(x):,}" for x in size.split(" x "))
         expected[i] = f"{width} x {height} pixels, more than 178,956,970"
         assert reason(encoded) == expected[i]
-    assert noted_in(tmp_path, good + [encoded for encoded, _ in TOO_LARGE.values()]) == (expected, expected)
+    assert noted_in(tmp_path, good + [encoded for encoded, _ in TOO_LARGE.values()]) == (
+        expected,
+        expected,
+    )
 
 
 MEMORY = """
@@ -240,11 +279,16 @@ print(json.dumps(results))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_stays_bounded(tmp_path):
-    """Less than 200 MB for files that decode to 0.8 GB and more; one within the limit shows that it is measured."""
+    """Less than 200 MB for files that decode to 0.8 GB and more; one within the limit shows that
+    it is measured.
+    """
     files = {
         "nothing yet": (png(9, 9), "passes"),
         "png": (png(20_000, 20_000), "refused"),  # 1.2 GB
-        "hidden png": (png(20_000, 20_000, before=chunk(b"teSt", struct.pack(">II", 9, 9))), "refused"),
+        "hidden png": (
+            png(20_000, 20_000, before=chunk(b"teSt", struct.pack(">II", 9, 9))),
+            "refused",
+        ),
         "jpeg": (jpeg(50_000, 50_000, progressive=True), "refused"),
         "jpeg in gray": (jpeg(23_000, 23_000, "L", progressive=True), "refused"),  # 1 GB
         "png texts": (png(9, 9, after=text() * 150), "passes"),  # 1.2 GB
@@ -255,7 +299,10 @@ def test_memory_stays_bounded(tmp_path):
         (tmp_path / name).write_bytes(encoded)
     command = [sys.executable, "-c", MEMORY, *(str(tmp_path / name) for name in files)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    results = {path.rsplit("/", 1)[1]: result for path, result in json.loads(done.stdout.splitlines()[-1]).items()}
+    results = {
+        path.rsplit("/", 1)[1]: result
+        for path, result in json.loads(done.stdout.splitlines()[-1]).items()
+    }
     assert {name: outcome for name, (outcome, _) in results.items()} == {
         name: want for name, (_, want) in files.items()
     }

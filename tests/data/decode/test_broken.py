@@ -1,4 +1,6 @@
-"""Images that cannot be decoded, of every kind, among others that only look strange: weights, pixels, reasons, file."""
+"""Images that cannot be decoded, of every kind, among others that only look strange: weights,
+pixels, reasons, file.
+"""
 
 import io
 import struct
@@ -58,7 +60,9 @@ STRANGE = {
     "16 bits, gray": encode(Image.fromarray(LEVELS[..., 0]), "PNG"),
     "16 bits, colour": png_of_sixteen_bits(LEVELS),
     "palette": encode(picture(1).quantize(50), "PNG"),
-    "palette with transparency": encode(picture(1).quantize(50), "PNG", transparency=bytes(range(50))),
+    "palette with transparency": encode(
+        picture(1).quantize(50), "PNG", transparency=bytes(range(50))
+    ),
     "RGBA": encode(with_alpha("RGB"), "PNG"),
     "LA": encode(with_alpha("L"), "PNG"),
     "1 x 1": encode(picture(1, 1, 1), "PNG"),
@@ -91,7 +95,10 @@ BROKEN = {
     "PNG cut in its header": (PNG[:20], HEADER),
     "wrong checksum of pixels": (with_wrong_checksum(PNG, b"IDAT"), INSIDE),
     "wrong checksum of the header": (with_wrong_checksum(PNG, b"IHDR"), INSIDE),
-    "no deflate": (png(2, 2).replace(zlib.compress(bytes(14)), b"a" * len(zlib.compress(bytes(14)))), INSIDE),
+    "no deflate": (
+        png(2, 2).replace(zlib.compress(bytes(14)), b"a" * len(zlib.compress(bytes(14)))),
+        INSIDE,
+    ),
     "GIF": (encode(picture(1), "GIF"), "a GIF, which tools/pack.py converts"),
     "text": (b"hello", OTHER),
     "zeros": (bytes(2000), OTHER),
@@ -113,13 +120,21 @@ def folder_of(root, contents):
 
 def views_of(source, order, broken, start=0, stop=1, scale=SCALE):
     return pipeline.pretraining_batches(
-        source, order, crops=[Crop(SIZE, scale)], seed=SEED, start_step=start, stop_step=stop, broken=broken
+        source,
+        order,
+        crops=[Crop(SIZE, scale)],
+        seed=SEED,
+        start_step=start,
+        stop_step=stop,
+        broken=broken,
     )
 
 
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory):
-    """All of them in one folder, what they turned out to be, and one batch of them all: views, ids, weights."""
+    """All of them in one folder, what they turned out to be, and one batch of them all: views,
+    ids, weights.
+    """
     source = folder_of(tmp_path_factory.mktemp("all"), CONTENTS.values())
     broken, order = BrokenImages(source), epoch_order(len(CONTENTS), len(CONTENTS), seed=1)
     ((((views, _),), ids, weights),) = views_of(source, order, broken).as_numpy_iterator()
@@ -127,15 +142,17 @@ def everything(tmp_path_factory):
 
 
 def pixels_of(name):
-    """uint8 [H, W, 3]: what PIL makes of it; of 16 bits the upper eight, where PIL's conversion would clip."""
+    """uint8 [H, W, 3]: what PIL makes of it; of 16 bits the upper eight, where PIL's conversion
+    would clip.
+    """
     if "16 bits" in name:
         levels = (LEVELS >> 8).astype(np.uint8)
         return levels if "colour" in name else np.repeat(levels[..., :1], 3, axis=-1)
     return np.asarray(Image.open(io.BytesIO(STRANGE[name])).convert("RGB"))
 
 
-# PIL rounds to uint8 between its two passes as well, which moves the result by at most one level; in CMYK the two
-# multiply ink by paper with roundings of their own, which is one more.
+# PIL rounds to uint8 between its two passes as well, which moves the result by at most one level;
+# in CMYK the two multiply ink by paper with roundings of their own, which is one more.
 def tolerance(name):
     return 2 if name == "CMYK" else 1
 
@@ -144,8 +161,12 @@ def tolerance(name):
 def test_strange_images_are_decoded_as_pil_decodes_them(everything, name):
     _, _, views, ids, weights = everything
     at, image = ids.tolist().index(NAMES.index(name)), pixels_of(name)
-    numbers = tf.random.stateless_uniform([len(ids), 32], tf.constant([SEED, 0], tf.int64)).numpy()[at]
-    expected = pil_crop(image, *window_from(numbers.astype(np.float64), *image.shape[:2], SCALE), SIZE)
+    numbers = tf.random.stateless_uniform([len(ids), 32], tf.constant([SEED, 0], tf.int64)).numpy()[
+        at
+    ]
+    expected = pil_crop(
+        image, *window_from(numbers.astype(np.float64), *image.shape[:2], SCALE), SIZE
+    )
     assert weights[at] == 1
     assert np.abs(views[at] - expected).max() <= tolerance(name)
 
@@ -170,7 +191,12 @@ def test_nothing_else_is_noted(everything):
 def test_evaluation_gives_them_black(everything):
     source, broken = everything[0], BrokenImages(everything[0])
     batches = pipeline.evaluation_batches(
-        source, np.arange(len(NAMES)), image_size=SIZE, crop_fraction=1.0, batch_size=6, broken=broken
+        source,
+        np.arange(len(NAMES)),
+        image_size=SIZE,
+        crop_fraction=1.0,
+        batch_size=6,
+        broken=broken,
     )
     views = np.concatenate(list(batches.as_numpy_iterator()))
     assert [NAMES[i] for i in sorted(broken.reasons)] == list(BROKEN)
@@ -185,7 +211,9 @@ def test_evaluation_gives_them_black(everything):
             assert np.abs(view - expected).max() <= tolerance(name), name
 
 
-@pytest.mark.parametrize("rewritten", [True, False], ids=["as always", "without tf.data's rewriting"])
+@pytest.mark.parametrize(
+    "rewritten", [True, False], ids=["as always", "without tf.data's rewriting"]
+)
 def test_any_images_of_a_batch_may_be_broken(tmp_path, rewritten):
     """All 16 sets of four: batch n lacks the images that the bits of n say."""
     order = epoch_order(64, 4, seed=0)
@@ -210,10 +238,13 @@ def test_any_images_of_a_batch_may_be_broken(tmp_path, rewritten):
 
 
 def test_a_jpeg_that_breaks_off_gives_the_same_whenever_a_run_starts(tmp_path):
-    """Windows above the break can be decoded, others cannot: that must not depend on what was seen before."""
+    """Windows above the break can be decoded, others cannot: that must not depend on what was
+    seen before.
+    """
     whole = encode(picture(0, 96, 96), "JPEG")
     source = folder_of(
-        tmp_path, [encode(picture(i, 24, 24), "JPEG") for i in range(3)] + [whole[: len(whole) * 3 // 4]]
+        tmp_path,
+        [encode(picture(i, 24, 24), "JPEG") for i in range(3)] + [whole[: len(whole) * 3 // 4]],
     )
     order, scale = epoch_order(4, 4, seed=0), (0.05, 0.3)
     run = list(views_of(source, order, BrokenImages(source), 0, 24, scale).as_numpy_iterator())

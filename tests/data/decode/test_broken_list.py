@@ -14,9 +14,14 @@ from tests.data.decode.test_broken import OTHER, PNG, encode, folder_of, picture
 
 
 def test_a_known_one_is_not_decoded_again_but_in_the_next_process(tmp_path):
-    """Mended in mid-run it stays left out, so that the steps of a run do not depend on when that was."""
+    """Mended in mid-run it stays left out, so that the steps of a run do not depend on when that
+    was.
+    """
     good = [encode(picture(i), "PNG") for i in range(4)]
-    source, order = folder_of(tmp_path / "images", [*good[:2], b"text", good[3]]), epoch_order(4, 4, seed=0)
+    source, order = (
+        folder_of(tmp_path / "images", [*good[:2], b"text", good[3]]),
+        epoch_order(4, 4, seed=0),
+    )
     broken = BrokenImages(source, tmp_path / "broken.csv")
     dataset = views_of(source, order, broken)
     for content in (b"text", good[2]):
@@ -45,7 +50,9 @@ def test_the_file_holds_every_name_and_outlives_a_process(tmp_path):
     assert not len(first) and first.new() == [] and not first.path.exists()
     add(first, 4, 1)
     said = first.new()
-    assert said == [f"{source.path(i)!r}: {OTHER}" for i in (4, 1)] and all(line.isprintable() for line in said)
+    assert said == [f"{source.path(i)!r}: {OTHER}" for i in (4, 1)] and all(
+        line.isprintable() for line in said
+    )
     second = BrokenImages(source, first.path)
     assert second.reasons == {4: OTHER, 1: OTHER} and len(second) == 2
     assert np.flatnonzero(first.known(np.arange(6))).tolist() == [1, 4]
@@ -54,8 +61,14 @@ def test_the_file_holds_every_name_and_outlives_a_process(tmp_path):
     assert len(second.new()) == 4
     with open(first.path, newline="", errors="surrogateescape") as file:
         rows = list(csv.reader(file))
-    assert rows == [["id", "image", "reason"], *([str(i), source.path(i), OTHER] for i in (4, 1, 0, 2, 3, 5))]
-    assert {path.name for path in tmp_path.iterdir()} == {"images", "broken.csv"}  # nothing half-written
+    assert rows == [
+        ["id", "image", "reason"],
+        *([str(i), source.path(i), OTHER] for i in (4, 1, 0, 2, 3, 5)),
+    ]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "images",
+        "broken.csv",
+    }  # nothing half-written
 
 
 def test_more_than_a_share_is_refused(tmp_path):
@@ -67,8 +80,9 @@ def test_more_than_a_share_is_refused(tmp_path):
     with pytest.raises(ValueError) as error:
         broken.check(0.02)
     assert str(error.value) == (
-        f"expected at most 2.000% of the 40 images to be broken (--max_broken), got 1, the first {source.path(7)!r} "
-        f"({OTHER}): see {tmp_path / 'broken.csv'}, remove or replace them, or allow more"
+        "expected at most 2.000% of the 40 images to be broken (--max_broken), got 1, the first "
+        f"{source.path(7)!r} ({OTHER}): see {tmp_path / 'broken.csv'}, remove or replace them, or "
+        "allow more"
     )
     broken.check(0.5, count=20)
     with pytest.raises(ValueError, match="got 21, the first"):

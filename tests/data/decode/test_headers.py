@@ -34,8 +34,13 @@ IMAGES = {
     "JPEG with a JPEG inside": JPEG[:2] + segment(0xE1, b"Exif\0\0" + THUMBNAIL) + JPEG[2:],
     "JPEG with filling bytes": JPEG[:2] + b"\xff" * 9 + JPEG[2:],
     "JPEG with many segments": JPEG[:2] + segment(0xE2, bytes(3000)) * 300 + JPEG[2:],
-    "JPEG with a comment that looks like a frame": JPEG[:2] + segment(0xFE, segment(0xC0, bytes(15))) + JPEG[2:],
-    **{f"{mode} PNG": encode((33, 500), "PNG", mode) for mode in ("RGB", "RGBA", "L", "LA", "P", "1", "I;16")},
+    "JPEG with a comment that looks like a frame": JPEG[:2]
+    + segment(0xFE, segment(0xC0, bytes(15)))
+    + JPEG[2:],
+    **{
+        f"{mode} PNG": encode((33, 500), "PNG", mode)
+        for mode in ("RGB", "RGBA", "L", "LA", "P", "1", "I;16")
+    },
 }
 
 
@@ -56,7 +61,9 @@ def after_start(jpeg, more):
 def test_sizes_are_pils():
     """All in one batch, and each alone."""
     expected = [Image.open(io.BytesIO(image)).size[::-1] for image in IMAGES.values()]
-    assert dict(zip(IMAGES, map(tuple, sizes(list(IMAGES.values()))))) == dict(zip(IMAGES, expected))
+    assert dict(zip(IMAGES, map(tuple, sizes(list(IMAGES.values()))))) == dict(
+        zip(IMAGES, expected)
+    )
     for image, size in zip(IMAGES.values(), expected):
         assert sizes([image]) == [list(size)]
 
@@ -141,14 +148,18 @@ def test_whatever_comes_before_the_frame_header(encoded):
 
 
 def test_every_kind_of_frame_and_nothing_else():
-    """ITU-T T.81, Table B.1: C0 to CF but for C4 (Huffman tables), C8 (reserved) and CC (arithmetic conditioning)."""
+    """ITU-T T.81, Table B.1: C0 to CF but for C4 (Huffman tables), C8 (reserved) and CC
+    (arithmetic conditioning).
+    """
     images = [SMALL[: FRAME + 1] + bytes([kind]) + SMALL[FRAME + 2 :] for kind in range(256)]
     frames = [kind for kind, size in enumerate(sizes(images)) if size == [40, 30]]
     assert frames == [0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF]
 
 
 def test_every_truncation_of_a_jpeg():
-    """The size from the byte on that completes it, nothing before: not the thumbnail's, no half of a number."""
+    """The size from the byte on that completes it, nothing before: not the thumbnail's, no half
+    of a number.
+    """
     jpeg = with_exif(encode((300, 400), "JPEG"), THUMBNAIL)
     complete = jpeg.index(b"\xff\xc0\0", jpeg.index(THUMBNAIL) + len(THUMBNAIL)) + 9
     expected = [[400, 300] if n >= complete else [0, 0] for n in range(len(jpeg))]
@@ -181,14 +192,18 @@ def test_damaged_bytes_never_raise(name):
 
 
 def test_headers_without_an_end_do_not_hold_up():
-    """A megabyte of filling bytes or of empty segments has no size, and the image beside it has its own."""
+    """A megabyte of filling bytes or of empty segments has no size, and the image beside it has
+    its own.
+    """
     start = b"\xff\xd8\xff"
     endless = [
         start + b"\xff" * 10**6,
         start + b"\xe0\0\2\xff" * 250_000,
         after_start(SMALL, segment(0xED, b"") * 1000),
     ]
-    assert sizes([*endless, start + b"\xe0\0\0", start + b"\xe0\xff\xff", SMALL]) == [[0, 0]] * 5 + [[40, 30]]
+    assert sizes([*endless, start + b"\xe0\0\0", start + b"\xe0\xff\xff", SMALL]) == [
+        [0, 0]
+    ] * 5 + [[40, 30]]
 
 
 def png(width, height):
@@ -205,7 +220,9 @@ def test_pngs_of_any_size():
         assert headers.png_size(png(*pair)) == pair
 
 
-@pytest.mark.parametrize("encoded", [png(5, 7)[:23], JPEG, encode((5, 7), "GIF", "P"), b"BM" + bytes(60), b""])
+@pytest.mark.parametrize(
+    "encoded", [png(5, 7)[:23], JPEG, encode((5, 7), "GIF", "P"), b"BM" + bytes(60), b""]
+)
 def test_the_size_of_something_else_than_a_png(encoded):
     with pytest.raises(ValueError, match="expected a JPEG or PNG image, got something else"):
         headers.png_size(encoded)

@@ -12,14 +12,28 @@ from tests.data.packing.pictures import SIDE
 
 @pytest.fixture
 def pack():
-    """A function that packs with threads in place of processes and returns what the command would print."""
+    """A function that packs with threads in place of processes and returns what the command
+    would print.
+    """
 
     def run(source, output, short_side=SIDE, quality=95, images_per_shard=3, label_map=""):
         context = multiprocessing.get_context("spawn")
         progress = shard.Progress(context.Value("q"), context.Value("q"), context.Event())
-        with ThreadPoolExecutor(2, initializer=shard.start_worker, initargs=(progress,)) as executor:
+        with ThreadPoolExecutor(
+            2, initializer=shard.start_worker, initargs=(progress,)
+        ) as executor:
             return "\n".join(
-                str(packing.pack(part, output / name, short_side, quality, images_per_shard, executor, progress))
+                str(
+                    packing.pack(
+                        part,
+                        output / name,
+                        short_side,
+                        quality,
+                        images_per_shard,
+                        executor,
+                        progress,
+                    )
+                )
                 for name, part in files.list_files(str(source), str(label_map)).items()
             )
 

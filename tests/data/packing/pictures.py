@@ -17,9 +17,9 @@ def smooth(width, height, seed=0):
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width] / max(width, height)
     a, b, c = rng.uniform(-1, 1, [3, 3])
-    return np.rint(127.5 + 55 * (np.sin(3 * (a * x[..., None] + b * y[..., None]) + 9 * c) + x[..., None])).astype(
-        np.uint8
-    )
+    return np.rint(
+        127.5 + 55 * (np.sin(3 * (a * x[..., None] + b * y[..., None]) + 9 * c) + x[..., None])
+    ).astype(np.uint8)
 
 
 def save(path, picture, **options):
@@ -42,7 +42,9 @@ def records(folder, class_names=()):
 
 
 def left_out(folder):
-    with open(folder / "left_out.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with open(
+        folder / "left_out.csv", newline="", encoding="utf-8", errors="surrogateescape"
+    ) as file:
         header, *rows = csv.reader(file)
     assert header == ["name", "reason"]
     return dict(rows)

@@ -55,7 +55,11 @@ def other_pictures():
         "palette.png": (palette, {"transparency": 3}, of_palette),
         "16 bits.png": (deep, {}, gray),
         "16 bits.tif": (deep, {}, gray),
-        "32 bits.tif": (Image.fromarray(floats.astype(np.float32)), {}, stretched[..., None].repeat(3, axis=2)),
+        "32 bits.tif": (
+            Image.fromarray(floats.astype(np.float32)),
+            {},
+            stretched[..., None].repeat(3, axis=2),
+        ),
         "bits.png": (Image.fromarray(rgb[..., 0] > 127), {}, 255.0 * (gray > 127)),
         "cmyk.jpg": (Image.fromarray(cmyk, "CMYK"), {"quality": 98}, rgb),
         "moving.png": (rgb, more, rgb),
@@ -64,7 +68,9 @@ def other_pictures():
 
 
 def test_all_others_become_jpegs_of_what_a_viewer_shows(pack, tmp_path):
-    """Smooth pictures at quality 98 differ by 0.7 levels on average, the patterns of a palette by 1.2."""
+    """Smooth pictures at quality 98 differ by 0.7 levels on average, the patterns of a palette
+    by 1.2.
+    """
     pictures = other_pictures()
     for name, (picture, options, _) in pictures.items():
         image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
@@ -90,13 +96,18 @@ def gifs():
         "interlaced.gif": (photograph, {"interlace": 1}),
         "comment.gif": (photograph, {"comment": b"secret" * 99}),
         "drawing.gif": (drawing, {}),
-        "transparent.gif": (drawing, {"transparency": 0}),  # drawn in black by TensorFlow, in white by viewers
+        "transparent.gif": (
+            drawing,
+            {"transparency": 0},
+        ),  # drawn in black by TensorFlow, in white by viewers
         "gray.gif": (Image.fromarray(smooth(SIDE, 20)[..., 0]), {}),
     }
 
 
 def test_gifs_become_pngs_of_their_first_frame(pack, tmp_path):
-    """Pixel by pixel what their palettes say, also where they are transparent, and what Pillow makes of them."""
+    """Pixel by pixel what their palettes say, also where they are transparent, and what Pillow
+    makes of them.
+    """
     for name, (image, options) in gifs().items():
         save(tmp_path / "in" / name, image, **options)
     pack(tmp_path / "in", tmp_path / "out", quality=50)
@@ -108,7 +119,10 @@ def test_gifs_become_pngs_of_their_first_frame(pack, tmp_path):
             expected = np.array(image.getpalette(), np.uint8).reshape(-1, 3)[expected]
         else:
             expected = expected[..., None].repeat(3, axis=2)
-        with Image.open(io.BytesIO(got[name])) as packed, Image.open(tmp_path / "in" / name) as original:
+        with (
+            Image.open(io.BytesIO(got[name])) as packed,
+            Image.open(tmp_path / "in" / name) as original,
+        ):
             assert (packed.format, packed.mode) == ("PNG", "RGB") and b"secret" not in got[name]
             np.testing.assert_array_equal(np.asarray(packed), expected, name)
             np.testing.assert_array_equal(np.asarray(original.convert("RGB")), expected, name)
@@ -145,8 +159,15 @@ def gif_of_size(width, height):
 )
 @pytest.mark.parametrize("suffix", ["bmp", "jpg"])
 def test_large_images_are_shrunk_as_by_torchvision(pack, tmp_path, size, expected, suffix):
-    """Sizes by hand: the long side is cut to whole pixels. Pixels against Pillow's resize, 1 level of JPEG apart."""
-    path = save(tmp_path / "in" / f"a.{suffix}", smooth(*size), **({"quality": 95} if suffix == "jpg" else {}))
+    """Sizes by hand: the long side is cut to whole pixels.
+
+    Pixels against Pillow's resize, 1 level of JPEG apart.
+    """
+    path = save(
+        tmp_path / "in" / f"a.{suffix}",
+        smooth(*size),
+        **({"quality": 95} if suffix == "jpg" else {}),
+    )
     pack(tmp_path / "in", tmp_path / "out")
     [record] = records(tmp_path / "out").values()
     with open(tmp_path / "out" / "images-00000.csv") as file:
@@ -173,17 +194,29 @@ def test_short_side_zero_keeps_sizes_and_quality_counts(pack, tmp_path):
 
 
 def test_what_a_file_says_besides_is_not_copied(pack, tmp_path):
-    save(tmp_path / "in" / "a.jpg", smooth(90, 90), comment=b"secret place", exif=exif(0x10E, "secret"))
+    save(
+        tmp_path / "in" / "a.jpg",
+        smooth(90, 90),
+        comment=b"secret place",
+        exif=exif(0x10E, "secret"),
+    )
     pack(tmp_path / "in", tmp_path / "out")
     assert b"secret" not in records(tmp_path / "out")["a.jpg"]
 
 
 def png(width, height):
     def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + header
+        + chunk(b"IDAT", zlib.compress(bytes(100)))
+        + chunk(b"IEND", b"")
+    )
 
 
 def write_bad_files(folder, good):
@@ -218,7 +251,10 @@ def write_bad_files(folder, good):
         pathlib.Path(os.fsdecode(path)).write_bytes(content)
     (folder / "c" / "nowhere.jpg").symlink_to("gone")
     os.mkfifo(folder / "c" / "pipe.jpg")
-    return {f"c/{os.fsdecode(name.encode('latin-1'))}" for name in bad} | {"c/nowhere.jpg", "c/pipe.jpg"}
+    return {f"c/{os.fsdecode(name.encode('latin-1'))}" for name in bad} | {
+        "c/nowhere.jpg",
+        "c/pipe.jpg",
+    }
 
 
 def test_bad_files_are_listed_and_stop_nothing(pack, tmp_path):

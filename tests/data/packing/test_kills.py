@@ -17,13 +17,16 @@ from tests.data.packing.pictures import SIDE, left_out, records, save, smooth, w
 
 TOOL = pathlib.Path(__file__).parents[3] / "tools" / "pack.py"
 SETTINGS = {"short_side": SIDE, "quality": 95, "images_per_shard": 3}
-# What packing does to the disk, where all shards are made before the first is taken in. Each shard is flushed and
-# renamed; to take it in, its manifest and the description are flushed and renamed, and left_out.csv is renamed.
+# What packing does to the disk, where all shards are made before the first is taken in. Each shard
+# is flushed and renamed; to take it in, its manifest and the description are flushed and renamed,
+# and left_out.csv is renamed.
 SHARDS, MADE, TAKEN_IN = 3, 2, 5
 
 
 def write_source(folder):
-    """8 images that are shrunk, in 2 classes; with one bad file among them, three shards of 2, 3 and 3 images."""
+    """8 images that are shrunk, in 2 classes; with one bad file among them, three shards of 2, 3
+    and 3 images.
+    """
     for i in range(8):
         save(folder / f"class{i % 2}" / f"{i}.bmp", smooth(40, 40 + i, i))
     (folder / "class0" / "1.jpg").write_bytes(b"no image")
@@ -34,7 +37,9 @@ def write_source(folder):
 def in_a_fork():
     """A function that calls one of those below in a forked process, and returns its exit code."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _import_packing) as process:
-        yield lambda function, *arguments: process.submit(_run_in_a_fork, function, arguments).result()
+        yield lambda function, *arguments: process.submit(
+            _run_in_a_fork, function, arguments
+        ).result()
 
 
 def _import_packing():
@@ -52,7 +57,9 @@ def _run_in_a_fork(function, arguments):
 
 
 class _AtOnce(Executor):
-    """Runs what is submitted before it returns, so that every run changes the disk in the same order."""
+    """Runs what is submitted before it returns, so that every run changes the disk in the same
+    order.
+    """
 
     def submit(self, function, *arguments):
         future = Future()
@@ -61,7 +68,9 @@ class _AtOnce(Executor):
 
 
 def _pack(source, output):
-    """Without `start_worker`, which would prepare TensorFlow to look at images that are kept: there are none here."""
+    """Without `start_worker`, which would prepare TensorFlow to look at images that are kept:
+    there are none here.
+    """
     from pic_tf.data.packing import files, pack, shard
 
     context = multiprocessing.get_context("fork")
@@ -87,7 +96,9 @@ def pack_until(source, output, event):
 
 
 def pack_with_little_room(source, output):
-    """Pack where no file can grow beyond 70 KB, which is less than a shard; exit code 28 for an OSError."""
+    """Pack where no file can grow beyond 70 KB, which is less than a shard; exit code 28 for an
+    OSError.
+    """
     resource.setrlimit(resource.RLIMIT_FSIZE, (70_000, resource.RLIM_INFINITY))
     try:
         _pack(source, output)
@@ -104,7 +115,11 @@ def everything(folder):
 
 def leftovers(folder):
     known = {pathlib.Path(shard.file).stem for shard in packed.open_packed(folder).shards}
-    return [path.name for path in folder.iterdir() if path.stem not in known | {"dataset", "left_out", ".lock"}]
+    return [
+        path.name
+        for path in folder.iterdir()
+        if path.stem not in known | {"dataset", "left_out", ".lock"}
+    ]
 
 
 def test_killed_at_every_moment(pack, in_a_fork, tmp_path):
@@ -122,8 +137,12 @@ def test_killed_at_every_moment(pack, in_a_fork, tmp_path):
         counts.append(len(before))
         pack(source, output)
         assert everything(output) == expected
-        assert left_out(output) == {"class0/1.jpg": "no image that Pillow can read"} and not leftovers(output)
-    first = SHARDS * MADE + TAKEN_IN - 1  # the description that names the first shard is renamed before it
+        assert left_out(output) == {
+            "class0/1.jpg": "no image that Pillow can read"
+        } and not leftovers(output)
+    first = (
+        SHARDS * MADE + TAKEN_IN - 1
+    )  # the description that names the first shard is renamed before it
     assert counts == [0] * first + [2] * TAKEN_IN + [5] * TAKEN_IN + [8] * 2
 
 
@@ -141,7 +160,11 @@ def test_a_full_disk_leaves_what_was_packed(pack, in_a_fork, tmp_path):
 
 
 def start(source, output):
-    flags = [f"--source={source}", f"--output={output}", *(f"--{key}={value}" for key, value in SETTINGS.items())]
+    flags = [
+        f"--source={source}",
+        f"--output={output}",
+        *(f"--{key}={value}" for key, value in SETTINGS.items()),
+    ]
     return subprocess.Popen(
         [sys.executable, str(TOOL), *flags, "--workers=2"],
         stdout=subprocess.PIPE,
@@ -175,7 +198,9 @@ def test_the_command_killed_with_all_its_processes(pack, tmp_path, images):
     source, output = write_source(tmp_path / "in"), tmp_path / "out"
     write_classes(source, *[f"class2/{i:02}.png" for i in range(60)])
     process = start(source, output)
-    while process.poll() is None and not (packed.is_packed(output) and len(packed.open_packed(output)) >= images):
+    while process.poll() is None and not (
+        packed.is_packed(output) and len(packed.open_packed(output)) >= images
+    ):
         time.sleep(1e-3)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()

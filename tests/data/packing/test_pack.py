@@ -33,11 +33,17 @@ def test_a_mended_file_is_packed_later(pack, tmp_path):
     save(tmp_path / "in" / "a.png", smooth(9, 9, seed=1))
     pack(tmp_path / "in", tmp_path / "out")
     after = records(tmp_path / "out")
-    assert list(before) == ["b.png"] and list(after) == ["b.png", "a.png"] and left_out(tmp_path / "out") == {}
+    assert (
+        list(before) == ["b.png"]
+        and list(after) == ["b.png", "a.png"]
+        and left_out(tmp_path / "out") == {}
+    )
 
 
 def test_classes_are_those_of_a_folder(pack, tmp_path):
-    """As of `open_folder`, which reads the same files; a class is not made by a folder without images."""
+    """As of `open_folder`, which reads the same files; a class is not made by a folder without
+    images.
+    """
     names = ["dog/b.png", "cat/z.jpg", "cat/deep/er/a.png", "cat-2/x.png", "dog/a.png"]
     write_classes(tmp_path / "in", *names)
     for name in ("README", "apes/README"):
@@ -45,8 +51,20 @@ def test_classes_are_those_of_a_folder(pack, tmp_path):
         (tmp_path / "in" / name).write_text("text")
     pack(tmp_path / "in", tmp_path / "out", images_per_shard=2)
     source = packed.open_packed(tmp_path / "out")
-    assert source.names == ("cat-2/x.png", "cat/deep/er/a.png", "cat/z.jpg", "dog/a.png", "dog/b.png")
-    assert source.class_names == ("cat", "cat-2", "dog") and source.labels.tolist() == [1, 0, 0, 2, 2]
+    assert source.names == (
+        "cat-2/x.png",
+        "cat/deep/er/a.png",
+        "cat/z.jpg",
+        "dog/a.png",
+        "dog/b.png",
+    )
+    assert source.class_names == ("cat", "cat-2", "dog") and source.labels.tolist() == [
+        1,
+        0,
+        0,
+        2,
+        2,
+    ]
     # What would have been the first shard, README and apes/README, has no images.
     assert [shard[:2] for shard in source.shards] == [
         (f"images-0000{i}.arrayrecord", n) for i, n in ((1, 2), (2, 2), (3, 1))
@@ -56,12 +74,29 @@ def test_classes_are_those_of_a_folder(pack, tmp_path):
 def test_appending_renumbers_nothing(pack, tmp_path):
     write_classes(tmp_path / "in", "cat/1.png", "cat/3.png", "dog/1.png", "dog/2.png")
     pack(tmp_path / "in", tmp_path / "out")
-    before, first = records(tmp_path / "out"), (tmp_path / "out" / "images-00000.arrayrecord").read_bytes()
+    before, first = (
+        records(tmp_path / "out"),
+        (tmp_path / "out" / "images-00000.arrayrecord").read_bytes(),
+    )
     write_classes(tmp_path / "in", "ant/1.png", "cat/2.png")
     said = pack(tmp_path / "in", tmp_path / "out")
     source = packed.open_packed(tmp_path / "out")
-    assert source.names == ("cat/1.png", "cat/3.png", "dog/1.png", "dog/2.png", "ant/1.png", "cat/2.png")
-    assert source.class_names == ("cat", "dog", "ant") and source.labels.tolist() == [0, 0, 1, 1, 2, 0]
+    assert source.names == (
+        "cat/1.png",
+        "cat/3.png",
+        "dog/1.png",
+        "dog/2.png",
+        "ant/1.png",
+        "cat/2.png",
+    )
+    assert source.class_names == ("cat", "dog", "ant") and source.labels.tolist() == [
+        0,
+        0,
+        1,
+        1,
+        2,
+        0,
+    ]
     assert list(records(tmp_path / "out").items())[:4] == list(before.items())
     assert (tmp_path / "out" / "images-00000.arrayrecord").read_bytes() == first
     assert "packed 2 images in 1 shards" in said and "holds 6 images" in said
@@ -72,7 +107,9 @@ def test_appending_renumbers_nothing(pack, tmp_path):
 
 @pytest.mark.parametrize("held_out", ["val", "validation", "test", None])
 def test_a_folder_with_a_held_out_part(pack, tmp_path, held_out):
-    write_classes(tmp_path / "in", "train/cat/a.png", "train/dog/b.png", f"{held_out or 'other'}/dog/c.png")
+    write_classes(
+        tmp_path / "in", "train/cat/a.png", "train/dog/b.png", f"{held_out or 'other'}/dog/c.png"
+    )
     pack(tmp_path / "in", tmp_path / "out")
     assert list(records(tmp_path / "out" / "train")) == ["cat/a.png", "dog/b.png"]
     assert packed.is_packed(tmp_path / "out" / "val") == bool(held_out)
@@ -82,7 +119,9 @@ def test_a_folder_with_a_held_out_part(pack, tmp_path, held_out):
 
 
 def write_zip(path, label_map, method=zipfile.ZIP_STORED):
-    """n images "x/I.png" of labels 10, 9, 2, 9; a hidden file, one that is not in the list, and one that only is."""
+    """n images "x/I.png" of labels 10, 9, 2, 9; a hidden file, one that is not in the list, and
+    one that only is.
+    """
     contents = {}
     with zipfile.ZipFile(path, "w", method) as archive:
         for i in range(4):
@@ -155,7 +194,10 @@ def test_a_tfds_data_set(pack, tmp_path, monkeypatch):
     from pic_tf.data.sources import tfds_builder, tfds_source
 
     images = [save(tmp_path / f"{i}.png", smooth(9, 9, i)).read_bytes() for i in range(4)]
-    splits = {"train": FakeSplit(images[:3], np.array([1, 0, 1])), "test": FakeSplit(images[3:], np.array([1]))}
+    splits = {
+        "train": FakeSplit(images[:3], np.array([1, 0, 1])),
+        "test": FakeSplit(images[3:], np.array([1])),
+    }
     splits["mixed"] = FakeSplit(images, np.array([0, 1, 0, -1]))  # -1: no label
     splits["plain"] = FakeSplit(images, None)
     monkeypatch.setattr(tfds_source, "open_split", lambda name, split: splits[split])
@@ -168,7 +210,10 @@ def test_a_tfds_data_set(pack, tmp_path, monkeypatch):
     assert packed.open_packed(tmp_path / "out" / "val", ("cat", "dog")).labels.tolist() == [1]
     for split in ("mixed", "plain"):
         pack(f"tfds:fake:{split}", tmp_path / split)
-        assert packed.open_packed(tmp_path / split).labels is None and len(records(tmp_path / split)) == 4
+        assert (
+            packed.open_packed(tmp_path / split).labels is None
+            and len(records(tmp_path / split)) == 4
+        )
 
 
 def test_a_tfds_data_set_of_gifs(pack, tmp_path):
@@ -203,15 +248,45 @@ def save_text(path, content):
 
 LINE = r"NAME<tab>NUMBER in line 2 of '.*a\.txt', each name once, got "
 WRONG = {  # what is in the folder `in`, --source, --map, what is expected
-    "nothing": (None, "in/nowhere", "", "a folder, a zip file or tfds:NAME, got nothing at '.*nowhere'"),
+    "nothing": (
+        None,
+        "in/nowhere",
+        "",
+        "a folder, a zip file or tfds:NAME, got nothing at '.*nowhere'",
+    ),
     "empty": (None, "in", "", "images in '.*in', got no files: check the path"),
-    "empty train": (text("train/.hidden"), "in", "", "images in '.*in', got no files in train: check"),
-    "no image": (text("a.png"), "in", "", "images to pack, got none in 1 files: .*left_out.csv says why"),
+    "empty train": (
+        text("train/.hidden"),
+        "in",
+        "",
+        "images in '.*in', got no files in train: check",
+    ),
+    "no image": (
+        text("a.png"),
+        "in",
+        "",
+        "images to pack, got none in 1 files: .*left_out.csv says why",
+    ),
     "no list": (zip_file("a.zip"), "in/a.zip", "", "--map with the zip file '.*a.zip', got none"),
-    "missing list": (zip_file("train.zip"), "in", "", "a list of labels at '.*train_map.txt', got No such file"),
-    "no zip": (text("a.txt"), "in/a.txt", "in/a.txt", "a zip file at '.*a.txt', got File is not a zip file"),
+    "missing list": (
+        zip_file("train.zip"),
+        "in",
+        "",
+        "a list of labels at '.*train_map.txt', got No such file",
+    ),
+    "no zip": (
+        text("a.txt"),
+        "in/a.txt",
+        "in/a.txt",
+        "a zip file at '.*a.txt', got File is not a zip file",
+    ),
     "no tab": (zip_file("a.zip", "x/1.png 9"), "in/a.zip", "in/a.txt", LINE + r"'x/1\.png 9'"),
-    "no number": (zip_file("a.zip", "x/1.png\tcat"), "in/a.zip", "in/a.txt", LINE + r"'x/1\.png\\tcat'"),
+    "no number": (
+        zip_file("a.zip", "x/1.png\tcat"),
+        "in/a.zip",
+        "in/a.txt",
+        LINE + r"'x/1\.png\\tcat'",
+    ),
     "twice": (zip_file("a.zip", "x/0.png\t2"), "in/a.zip", "in/a.txt", LINE + r"'x/0\.png\\t2'"),
 }
 
@@ -234,7 +309,9 @@ def test_other_settings_are_refused(pack, tmp_path):
     pack(tmp_path / "in", tmp_path / "out")
     write_classes(tmp_path / "in", "b.png")
     for settings in ({"short_side": 33}, {"quality": 94}):
-        with pytest.raises(ValueError, match=r"expected --short_side=32 --quality=95, by which .* got ") as error:
+        with pytest.raises(
+            ValueError, match=r"expected --short_side=32 --quality=95, by which .* got "
+        ) as error:
             pack(tmp_path / "in", tmp_path / "out", **settings)
         assert_one_sentence(error)
     assert len(records(tmp_path / "out")) == 1
@@ -247,21 +324,30 @@ def test_an_output_that_is_in_use_or_inside_the_source(tmp_path):
         list(pack_source(str(tmp_path / "in"), "", tmp_path / "in" / "out", **how))
     assert_one_sentence(error)
     (tmp_path / "out").mkdir()
-    with exclusive(tmp_path / "out" / ".lock"), pytest.raises(ValueError, match="another run in it") as error:
+    with (
+        exclusive(tmp_path / "out" / ".lock"),
+        pytest.raises(ValueError, match="another run in it") as error,
+    ):
         list(pack_source(str(tmp_path / "in"), "", tmp_path / "out", **how))
     assert_one_sentence(error)
 
 
 def test_verify(pack, tmp_path, capsys):
-    write_classes(tmp_path / "in", *[f"{part}/{i}.png" for part in ("train", "val") for i in range(5)])
+    write_classes(
+        tmp_path / "in", *[f"{part}/{i}.png" for part in ("train", "val") for i in range(5)]
+    )
     pack(tmp_path / "in", tmp_path / "out")
     verify(tmp_path / "out", workers=2)
     assert capsys.readouterr().out.count("5 images read from ") == 2
     shard = tmp_path / "out" / "val" / "images-00001.arrayrecord"
     content = bytearray(shard.read_bytes())
-    content[content.index(b"IHDR", content.index(b"IHDR") + 1) + 20] ^= 1  # in the second of its two images
+    content[content.index(b"IHDR", content.index(b"IHDR") + 1) + 20] ^= (
+        1  # in the second of its two images
+    )
     shard.write_bytes(content)
-    with pytest.raises(ValueError, match=r"^expected all records as they were packed, got 1 that differ"):
+    with pytest.raises(
+        ValueError, match=r"^expected all records as they were packed, got 1 that differ"
+    ):
         verify(tmp_path / "out", workers=2)
     assert f"damaged: '4.png (record 1 of {shard})'" in capsys.readouterr().out
     with pytest.raises(ValueError, match=r"expected a packed data set at '.*in', got none"):

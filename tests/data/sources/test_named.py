@@ -19,7 +19,9 @@ def test_dataset_is_a_plain_folder(tmp_path):
 
 @pytest.mark.parametrize("name", ["val", "validation", "test"])
 def test_dataset_with_train_and_held_out_folders(tmp_path, name):
-    write_images(tmp_path, "train/cat/a.png", "train/dog/b.png", f"{name}/cat/c.png", f"{name}/dog/d.png")
+    write_images(
+        tmp_path, "train/cat/a.png", "train/dog/b.png", f"{name}/cat/c.png", f"{name}/dog/d.png"
+    )
     train, held_out = named.open_dataset(str(tmp_path))
     assert train.path(0) == str(tmp_path / "train/cat/a.png") and len(train) == 2
     assert held_out.path(1) == str(tmp_path / name / "dog/d.png") and len(held_out) == 2
@@ -27,21 +29,33 @@ def test_dataset_with_train_and_held_out_folders(tmp_path, name):
 
 
 def test_dataset_with_train_but_nothing_held_out(tmp_path):
-    train, held_out = named.open_dataset(str(write_images(tmp_path, "train/cat/a.png", "train/dog/b.png")))
+    train, held_out = named.open_dataset(
+        str(write_images(tmp_path, "train/cat/a.png", "train/dog/b.png"))
+    )
     assert len(train) == 2 and held_out is None
 
 
 def test_eval_dataset_comes_before_val(tmp_path):
-    write_images(tmp_path / "data", "train/cat/a.png", "train/dog/b.png", "val/cat/c.png", "val/dog/d.png")
+    write_images(
+        tmp_path / "data", "train/cat/a.png", "train/dog/b.png", "val/cat/c.png", "val/dog/d.png"
+    )
     write_images(tmp_path / "other", "cat/e.png", "dog/f.png", "dog/g.png")
     train, held_out = named.open_dataset(str(tmp_path / "data"), str(tmp_path / "other"))
     assert len(train) == 2
-    assert held_out.path(0) == str(tmp_path / "other/cat/e.png") and held_out.labels.tolist() == [0, 1, 1]
+    assert held_out.path(0) == str(tmp_path / "other/cat/e.png") and held_out.labels.tolist() == [
+        0,
+        1,
+        1,
+    ]
 
 
 def test_labels_count_in_the_classes_of_the_training_set(tmp_path):
-    """The held-out set lacks a class in the middle; the numbers of the others stay those of the training set."""
-    write_images(tmp_path, "train/ant/a.png", "train/bee/b.png", "train/cat/c.png", "train/dog/d.png")
+    """The held-out set lacks a class in the middle; the numbers of the others stay those of the
+    training set.
+    """
+    write_images(
+        tmp_path, "train/ant/a.png", "train/bee/b.png", "train/cat/c.png", "train/dog/d.png"
+    )
     write_images(tmp_path, "val/ant/a.png", "val/cat/b.png", "val/dog/c.png", "val/dog/d.png")
     train, held_out = named.open_dataset(str(tmp_path))
     assert train.labels.tolist() == [0, 1, 2, 3]
@@ -52,7 +66,10 @@ def test_labels_count_in_the_classes_of_the_training_set(tmp_path):
 
 def test_unknown_class_in_the_held_out_set(tmp_path):
     write_images(tmp_path, "train/cat/a.png", "train/dog/b.png", "val/cat/c.png", "val/wolf/d.png")
-    message = "expected the classes in '.*val' to be among the training set's 2, got 'wolf' besides: name the classes"
+    message = (
+        "expected the classes in '.*val' to be among the training set's 2, got 'wolf' besides: "
+        "name the classes"
+    )
     with pytest.raises(ValueError, match=message) as error:
         named.open_dataset(str(tmp_path))
     assert_one_sentence(error)
@@ -73,7 +90,9 @@ def test_dataset_that_does_not_exist(tmp_path, monkeypatch, dataset):
 
 
 def test_eval_dataset_that_does_not_exist(tmp_path):
-    with pytest.raises(ValueError, match=r"expected a folder of images at '.*nowhere', got nothing there") as error:
+    with pytest.raises(
+        ValueError, match=r"expected a folder of images at '.*nowhere', got nothing there"
+    ) as error:
         named.open_dataset("digits", str(tmp_path / "nowhere"))
     assert_one_sentence(error)
 

@@ -25,12 +25,22 @@ def sha256(data):
     return hashlib.sha256(data).hexdigest()
 
 
-def write(folder, records=RECORDS, names=NAMES, labels=LABELS, class_names=("ant", "cat", "dog"), cuts=CUTS, **changes):
+def write(
+    folder,
+    records=RECORDS,
+    names=NAMES,
+    labels=LABELS,
+    class_names=("ant", "cat", "dog"),
+    cuts=CUTS,
+    **changes,
+):
     """The format as its documentation has it, without the code under test."""
     folder.mkdir(parents=True)
     shards = []
     for number, (start, end) in enumerate(zip((0, *cuts), (*cuts, len(records)))):
-        writer = ArrayRecordWriter(str(folder / f"images-{number:05d}.arrayrecord"), "group_size:1,uncompressed")
+        writer = ArrayRecordWriter(
+            str(folder / f"images-{number:05d}.arrayrecord"), "group_size:1,uncompressed"
+        )
         lines = ["id,name,label,width,height,bytes,sha256\n"]
         for i in range(start, end):
             writer.write(records[i])
@@ -40,7 +50,13 @@ def write(folder, records=RECORDS, names=NAMES, labels=LABELS, class_names=("ant
         (folder / f"images-{number:05d}.csv").write_bytes(manifest)
         file = f"images-{number:05d}.arrayrecord"
         shards.append({"file": file, "records": end - start, "manifest_sha256": sha256(manifest)})
-    values = {"format": 1, "images": len(records), "short_side": 256, "quality": 90, "class_names": class_names}
+    values = {
+        "format": 1,
+        "images": len(records),
+        "short_side": 256,
+        "quality": 90,
+        "class_names": class_names,
+    }
     (folder / "dataset.json").write_text(json.dumps(values | {"shards": shards} | changes))
     return folder
 
@@ -70,7 +86,9 @@ def test_reading_eagerly_and_in_a_graph(tmp_path, ids):
 
 
 def test_reading_in_parallel_keeps_the_order(tmp_path):
-    """8 batches at once of 200 random ids over 12 shards, from tf.data's threads and from Python's."""
+    """8 batches at once of 200 random ids over 12 shards, from tf.data's threads and from
+    Python's.
+    """
     rng = np.random.default_rng(0)
     records = [rng.bytes(rng.integers(1, 3000)) for _ in range(300)]
     names = [f"{i}.jpg" for i in range(300)]
@@ -83,7 +101,9 @@ def test_reading_in_parallel_keeps_the_order(tmp_path):
     expected = [[records[i] for i in row] for row in ids]
     assert [batch.numpy().tolist() for batch in batches] == expected
     with ThreadPoolExecutor(8) as threads:
-        assert [x.numpy().tolist() for x in threads.map(lambda row: source.read(tf.constant(row)), ids)] == expected
+        assert [
+            x.numpy().tolist() for x in threads.map(lambda row: source.read(tf.constant(row)), ids)
+        ] == expected
 
 
 def test_python_is_called_without_state(tmp_path):
@@ -94,11 +114,21 @@ def test_python_is_called_without_state(tmp_path):
     assert "PyFuncStateless" in {op.type for op in graph.get_operations()}
 
 
-STRANGE = ["a,b.jpg", 'quo"te.jpg', "new\nline.jpg", "carriage\rreturn\r\n", " space ", "ü/ß.jpg", "\udcff\udc80.jpg"]
+STRANGE = [
+    "a,b.jpg",
+    'quo"te.jpg',
+    "new\nline.jpg",
+    "carriage\rreturn\r\n",
+    " space ",
+    "ü/ß.jpg",
+    "\udcff\udc80.jpg",
+]
 
 
 def test_strange_names_come_back(tmp_path):
-    """Names are whatever a file system allows; here they are written by the code that packing uses."""
+    """Names are whatever a file system allows; here they are written by the code that packing
+    uses.
+    """
     folder = write(tmp_path / "set", cuts=())
     rows = [packed_format.Row(name, name, 4, 3, 1, sha256(b"x")) for name in STRANGE]
     shard = packed_format.write_manifest(folder, "images-00000.arrayrecord", 0, rows)
@@ -106,12 +136,16 @@ def test_strange_names_come_back(tmp_path):
     for _ in rows:
         writer.write(b"x")
     writer.close()
-    packed_format.write_description(folder, packed_format.Description(tuple(STRANGE), 0, 95, (shard,)))
+    packed_format.write_description(
+        folder, packed_format.Description(tuple(STRANGE), 0, 95, (shard,))
+    )
     source = packed.open_packed(folder)
     assert list(source.names) == list(source.class_names) == STRANGE
     assert source.labels.tolist() == list(range(len(STRANGE)))
     manifest = packed_format.read_manifest(folder, shard)
-    assert [*zip(manifest.names, manifest.labels, manifest.sizes, manifest.sha256)] == [(*r[:2], *r[4:]) for r in rows]
+    assert [*zip(manifest.names, manifest.labels, manifest.sizes, manifest.sha256)] == [
+        (*r[:2], *r[4:]) for r in rows
+    ]
     assert (
         os.fsencode("\udcff") == b"\xff"
         and b"\n6,\xff\x80.jpg,\xff\x80.jpg,4,3,1," in next(folder.glob("*.csv")).read_bytes()
@@ -119,9 +153,15 @@ def test_strange_names_come_back(tmp_path):
 
 
 def test_the_files_that_packing_writes(tmp_path):
-    rows = [packed_format.Row("a, b.jpg", "", 4, 3, 5, "00"), packed_format.Row("c.jpg", "cat", 8, 9, 7, "11")]
+    rows = [
+        packed_format.Row("a, b.jpg", "", 4, 3, 5, "00"),
+        packed_format.Row("c.jpg", "cat", 8, 9, 7, "11"),
+    ]
     shard = packed_format.write_manifest(tmp_path, "images-00012.arrayrecord", 100, rows)
-    expected = b'id,name,label,width,height,bytes,sha256\n100,"a, b.jpg",,4,3,5,00\n101,c.jpg,cat,8,9,7,11\n'
+    expected = (
+        b'id,name,label,width,height,bytes,sha256\n100,"a, '
+        b'b.jpg",,4,3,5,00\n101,c.jpg,cat,8,9,7,11\n'
+    )
     assert (tmp_path / "images-00012.csv").read_bytes() == expected
     assert shard == ("images-00012.arrayrecord", 2, sha256(expected))
     packed_format.write_description(tmp_path, packed_format.Description(("cat",), 64, 80, (shard,)))
@@ -131,7 +171,9 @@ def test_the_files_that_packing_writes(tmp_path):
         "short_side": 64,
         "quality": 80,
         "class_names": ["cat"],
-        "shards": [{"file": "images-00012.arrayrecord", "records": 2, "manifest_sha256": sha256(expected)}],
+        "shards": [
+            {"file": "images-00012.arrayrecord", "records": 2, "manifest_sha256": sha256(expected)}
+        ],
     }
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset.json", "images-00012.csv"]
 
@@ -159,14 +201,19 @@ def test_labels_count_in_the_classes_of_the_training_set(tmp_path):
 
 
 def test_unknown_class_in_the_held_out_set(tmp_path):
-    message = "expected the classes in '.*set' to be among the training set's 2, got 'cat' besides: name the classes"
+    message = (
+        "expected the classes in '.*set' to be among the training set's 2, got 'cat' besides: name "
+        "the classes"
+    )
     with pytest.raises(ValueError, match=message) as error:
         packed.open_packed(write(tmp_path / "set"), ("ant", "dog"))
     assert_one_sentence(error)
 
 
 def test_fingerprint(tmp_path):
-    """The same for the same images in the same order, wherever they lie and however they are cut into shards."""
+    """The same for the same images in the same order, wherever they lie and however they are cut
+    into shards.
+    """
     first = packed.open_packed(write(tmp_path / "set")).fingerprint()
     shutil.move(tmp_path / "set", tmp_path / "moved")
     assert packed.open_packed(tmp_path / "moved").fingerprint() == first

@@ -26,7 +26,9 @@ def cut_short(path, share):
 
 
 def replace_shard(folder, number, other):
-    shutil.copy(folder / f"images-{other:05d}.arrayrecord", folder / f"images-{number:05d}.arrayrecord")
+    shutil.copy(
+        folder / f"images-{other:05d}.arrayrecord", folder / f"images-{number:05d}.arrayrecord"
+    )
 
 
 def replace_by_folder(path):
@@ -47,27 +49,78 @@ def shorten_manifest(folder):
 DESCRIPTION, SHARD, MANIFEST = "dataset.json", "images-00001.arrayrecord", "images-00001.csv"
 BAD_DESCRIPTION = r"a dataset\.json as packing writes it in the packed data set '.*set', got "
 DAMAGE = {
-    "no description": (lambda f: (f / DESCRIPTION).unlink(), r"a readable dataset\.json .* got No such file"),
+    "no description": (
+        lambda f: (f / DESCRIPTION).unlink(),
+        r"a readable dataset\.json .* got No such file",
+    ),
     "no json": (lambda f: cut_short(f / DESCRIPTION, 0.5), BAD_DESCRIPTION + "JSONDecodeError"),
     "no dictionary": (lambda f: (f / DESCRIPTION).write_text("[1]"), BAD_DESCRIPTION + "TypeError"),
-    "deep": (lambda f: (f / DESCRIPTION).write_text("[" * 10**5), BAD_DESCRIPTION + "RecursionError"),
-    "not text": (lambda f: (f / DESCRIPTION).write_bytes(b"\xff\xfe\xff"), BAD_DESCRIPTION + "UnicodeDecodeError"),
-    "no format": (lambda f: (f / DESCRIPTION).write_text("{}"), BAD_DESCRIPTION + "KeyError: 'format'"),
-    "other format": (lambda f: change_description(f, format=2), r"format 1 in '.*dataset\.json', got 2: "),
-    "fewer images": (lambda f: change_description(f, images=4), BAD_DESCRIPTION + "ValueError: another number"),
-    "no shards": (lambda f: change_description(f, shards=[], images=0), BAD_DESCRIPTION + "ValueError: another number"),
-    "number as text": (lambda f: change_description(f, quality="90"), BAD_DESCRIPTION + "TypeError: numbers"),
-    "numbers as classes": (lambda f: change_description(f, class_names=[1, 2]), BAD_DESCRIPTION + "TypeError: class"),
-    "shard elsewhere": (lambda f: change_shard(f, file="../" + SHARD), BAD_DESCRIPTION + "ValueError: shards with"),
+    "deep": (
+        lambda f: (f / DESCRIPTION).write_text("[" * 10**5),
+        BAD_DESCRIPTION + "RecursionError",
+    ),
+    "not text": (
+        lambda f: (f / DESCRIPTION).write_bytes(b"\xff\xfe\xff"),
+        BAD_DESCRIPTION + "UnicodeDecodeError",
+    ),
+    "no format": (
+        lambda f: (f / DESCRIPTION).write_text("{}"),
+        BAD_DESCRIPTION + "KeyError: 'format'",
+    ),
+    "other format": (
+        lambda f: change_description(f, format=2),
+        r"format 1 in '.*dataset\.json', got 2: ",
+    ),
+    "fewer images": (
+        lambda f: change_description(f, images=4),
+        BAD_DESCRIPTION + "ValueError: another number",
+    ),
+    "no shards": (
+        lambda f: change_description(f, shards=[], images=0),
+        BAD_DESCRIPTION + "ValueError: another number",
+    ),
+    "number as text": (
+        lambda f: change_description(f, quality="90"),
+        BAD_DESCRIPTION + "TypeError: numbers",
+    ),
+    "numbers as classes": (
+        lambda f: change_description(f, class_names=[1, 2]),
+        BAD_DESCRIPTION + "TypeError: class",
+    ),
+    "shard elsewhere": (
+        lambda f: change_shard(f, file="../" + SHARD),
+        BAD_DESCRIPTION + "ValueError: shards with",
+    ),
     "shard with more": (lambda f: change_shard(f, codec="none"), BAD_DESCRIPTION + "TypeError"),
     "missing shard": (lambda f: (f / SHARD).unlink(), f"2 images in {SHARD} .* got No such file"),
-    "folder": (lambda f: replace_by_folder(f / SHARD), f"2 images in {SHARD} .* got Is a directory"),
-    "empty shard": (lambda f: cut_short(f / SHARD, 0), f"2 images in {SHARD} .* got a damaged file"),
-    "half a shard": (lambda f: cut_short(f / SHARD, 0.6), f"2 images in {SHARD} .* got a damaged file"),
-    "other shard": (lambda f: replace_shard(f, 1, 2), f"2 images in {SHARD} in the packed .*set', got 1 of them"),
-    "missing manifest": (lambda f: (f / MANIFEST).unlink(), f"a readable {MANIFEST} .* got No such file"),
-    "changed manifest": (lambda f: rename_class(f / MANIFEST), f"{MANIFEST} as packing wrote it .* another content"),
-    "short manifest": (shorten_manifest, r"2 images in images-00000\.csv in the packed data set '.*set', got 1: "),
+    "folder": (
+        lambda f: replace_by_folder(f / SHARD),
+        f"2 images in {SHARD} .* got Is a directory",
+    ),
+    "empty shard": (
+        lambda f: cut_short(f / SHARD, 0),
+        f"2 images in {SHARD} .* got a damaged file",
+    ),
+    "half a shard": (
+        lambda f: cut_short(f / SHARD, 0.6),
+        f"2 images in {SHARD} .* got a damaged file",
+    ),
+    "other shard": (
+        lambda f: replace_shard(f, 1, 2),
+        f"2 images in {SHARD} in the packed .*set', got 1 of them",
+    ),
+    "missing manifest": (
+        lambda f: (f / MANIFEST).unlink(),
+        f"a readable {MANIFEST} .* got No such file",
+    ),
+    "changed manifest": (
+        lambda f: rename_class(f / MANIFEST),
+        f"{MANIFEST} as packing wrote it .* another content",
+    ),
+    "short manifest": (
+        shorten_manifest,
+        r"2 images in images-00000\.csv in the packed data set '.*set', got 1: ",
+    ),
 }
 
 
@@ -103,19 +156,28 @@ def test_a_damaged_record_is_never_returned(tmp_path, eagerly):
     path = folder / "images-00001.arrayrecord"
     damage_byte(path, path.read_bytes().index(b"thirdthird"))
     source = packed.open_packed(folder)
-    assert read_all(source, eagerly, [0, 1, 3, 4]).numpy().tolist() == [RECORDS[i] for i in (0, 1, 3, 4)]
+    assert read_all(source, eagerly, [0, 1, 3, 4]).numpy().tolist() == [
+        RECORDS[i] for i in (0, 1, 3, 4)
+    ]
     kind = ValueError if eagerly else tf.errors.InvalidArgumentError
-    with pytest.raises(kind, match=r"expected the records of its manifest in images-00001.* got .*hash mismatch"):
+    with pytest.raises(
+        kind, match=r"expected the records of its manifest in images-00001.* got .*hash mismatch"
+    ):
         read_all(source, eagerly)
     assert [packed.damaged_records(source, shard) for shard in range(3)] == [[], [2], []]
 
 
 @READS
 def test_a_shard_of_other_images_is_noticed(tmp_path, eagerly):
-    folder, other = write(tmp_path / "set"), write(tmp_path / "other", records=(*RECORDS[:3], b"\0\0", b"fifth"))
+    folder, other = (
+        write(tmp_path / "set"),
+        write(tmp_path / "other", records=(*RECORDS[:3], b"\0\0", b"fifth")),
+    )
     shutil.copy(other / "images-00001.arrayrecord", folder / "images-00001.arrayrecord")
     source = packed.open_packed(folder)
-    with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match="got 2 bytes as record 3"):
+    with pytest.raises(
+        (ValueError, tf.errors.InvalidArgumentError), match="got 2 bytes as record 3"
+    ):
         read_all(source, eagerly)
     assert packed.damaged_records(source, 1) == [3]
 
@@ -124,13 +186,20 @@ def test_a_shard_of_other_images_is_noticed(tmp_path, eagerly):
 @pytest.mark.parametrize("wrong", [-1, 5, 2**40])
 def test_ids_that_are_none(tmp_path, eagerly, wrong):
     source = packed.open_packed(write(tmp_path / "set"))
-    with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match=r"expected ids in \[0, 5\), got "):
+    with pytest.raises(
+        (ValueError, tf.errors.InvalidArgumentError), match=r"expected ids in \[0, 5\), got "
+    ):
         read_all(source, eagerly, [0, wrong])
 
 
 def test_damage_shows_only_in_the_bytes(tmp_path):
-    """A record of the same length, with checksums of its own: only reading all against the manifest tells."""
-    folder, other = write(tmp_path / "set"), write(tmp_path / "other", records=(*RECORDS[:4], b"\xff\xd8FIFTH"))
+    """A record of the same length, with checksums of its own: only reading all against the
+    manifest tells.
+    """
+    folder, other = (
+        write(tmp_path / "set"),
+        write(tmp_path / "other", records=(*RECORDS[:4], b"\xff\xd8FIFTH")),
+    )
     shutil.copy(other / "images-00002.arrayrecord", folder / "images-00002.arrayrecord")
     source = packed.open_packed(folder)
     assert [packed.damaged_records(source, shard) for shard in range(3)] == [[], [], [4]]

@@ -41,7 +41,9 @@ def test_digits_are_split_1500_to_297():
 
 
 def test_digits_are_the_scans_of_scikit_learn():
-    """Levels 0..16 become 0..255 in three equal channels, rounded; each scan is in one of the parts."""
+    """Levels 0..16 become 0..255 in three equal channels, rounded; each scan is in one of the
+    parts.
+    """
     data = load_digits()
     train, held_out = array.digits("train"), array.digits("held_out")
     images = np.concatenate([train.images, held_out.images])
@@ -51,7 +53,9 @@ def test_digits_are_the_scans_of_scikit_learn():
     for channel in range(3):
         got = [scan.tobytes() for scan in images[..., channel]]
         assert sorted(got) == sorted(scan.tobytes() for scan in expected)
-        assert [label_of[scan] for scan in got] == np.concatenate([train.labels, held_out.labels]).tolist()
+        assert [label_of[scan] for scan in got] == np.concatenate(
+            [train.labels, held_out.labels]
+        ).tolist()
     assert images.min() == 0 and images.max() == 255
     assert np.bincount(held_out.labels).min() >= 20  # every class is held out in part
 
@@ -79,7 +83,9 @@ def test_array_source_reads_by_id_eagerly_and_in_a_graph():
     ],
 )
 def test_array_source_refuses_other_images(images, got):
-    with pytest.raises(ValueError, match=r"expected images uint8 \[N, H, W, 3\] with N >= 1, got " + got) as error:
+    with pytest.raises(
+        ValueError, match=r"expected images uint8 \[N, H, W, 3\] with N >= 1, got " + got
+    ) as error:
         array.ArraySource(images)
     assert_one_sentence(error)
 
@@ -92,10 +98,27 @@ def test_array_source_refuses_labels_of_another_length(labels):
 
 
 def test_folder_with_one_folder_a_class(tmp_path):
-    write_images(tmp_path, "dog/b.png", "cat/z.jpg", "cat/deep/er/a.PNG", "ant/x.png", "dog/a.png", "cat/y.jpeg")
+    write_images(
+        tmp_path,
+        "dog/b.png",
+        "cat/z.jpg",
+        "cat/deep/er/a.PNG",
+        "ant/x.png",
+        "dog/a.png",
+        "cat/y.jpeg",
+    )
     source = folder.open_folder(tmp_path)
-    expected = ["ant/x.png", "cat/deep/er/a.PNG", "cat/y.jpeg", "cat/z.jpg", "dog/a.png", "dog/b.png"]
-    assert [str(tmp_path / name) for name in expected] == [source.path(i) for i in range(len(source))]
+    expected = [
+        "ant/x.png",
+        "cat/deep/er/a.PNG",
+        "cat/y.jpeg",
+        "cat/z.jpg",
+        "dog/a.png",
+        "dog/b.png",
+    ]
+    assert [str(tmp_path / name) for name in expected] == [
+        source.path(i) for i in range(len(source))
+    ]
     assert source.class_names == ("ant", "cat", "dog")
     assert source.labels.tolist() == [0, 1, 1, 1, 2, 2] and source.labels.dtype == np.int64
 
@@ -125,12 +148,18 @@ def test_ids_do_not_depend_on_when_files_were_written(tmp_path):
     names = [f"{folder}/{i}.png" for folder in "ba" for i in (10, 9, 1)]
     first = folder.open_folder(write_images(tmp_path / "one", *names))
     second = folder.open_folder(write_images(tmp_path / "two", *reversed(names)))
-    assert first.paths == second.paths == ("a/1.png", "a/10.png", "a/9.png", "b/1.png", "b/10.png", "b/9.png")
+    assert (
+        first.paths
+        == second.paths
+        == ("a/1.png", "a/10.png", "a/9.png", "b/1.png", "b/10.png", "b/9.png")
+    )
 
 
 def test_folder_source_reads_the_bytes_of_the_files(tmp_path):
     names = ["c.png", "sub folder/a.jpg", "b.png", "sub folder/d.png"]
-    source = folder.open_folder(f"{write_images(tmp_path, *names)}/")  # a slash at the end does no harm
+    source = folder.open_folder(
+        f"{write_images(tmp_path, *names)}/"
+    )  # a slash at the end does no harm
     expected = [(tmp_path / name).read_bytes() for name in sorted(names)]
     ids = tf.constant([3, 0, 0, 2, 1], tf.int64)
     for read in (source.read, tf.function(source.read)):
@@ -141,7 +170,9 @@ def test_folder_source_reads_the_bytes_of_the_files(tmp_path):
 
 def test_empty_folder(tmp_path):
     (tmp_path / "notes.txt").write_text("no image")
-    with pytest.raises(ValueError, match=r"expected images \(\.jpg, .*\) in '.*', got none: check the path") as error:
+    with pytest.raises(
+        ValueError, match=r"expected images \(\.jpg, .*\) in '.*', got none: check the path"
+    ) as error:
         folder.open_folder(tmp_path)
     assert_one_sentence(error)
     assert str(tmp_path) in str(error.value)
@@ -149,10 +180,13 @@ def test_empty_folder(tmp_path):
 
 def test_gifs_are_left_out_and_the_command_that_converts_them_is_named(tmp_path, capsys):
     root = tmp_path / "a folder"
-    source = folder.open_folder(write_images(root, "cat/a.png", "cat/b.gif", "dog/c.GIF", "dog/d.jpg", "cat/.e.gif"))
+    source = folder.open_folder(
+        write_images(root, "cat/a.png", "cat/b.gif", "dog/c.GIF", "dog/d.jpg", "cat/.e.gif")
+    )
     assert source.paths == ("cat/a.png", "dog/d.jpg") and source.class_names == ("cat", "dog")
     said = (
-        f"left out: 2 .gif files in '{root}'; `python tools/pack.py --source='{root}' --output=PACKED` converts them\n"
+        f"left out: 2 .gif files in '{root}'; `python tools/pack.py --source='{root}' "
+        "--output=PACKED` converts them\n"
     )
     assert capsys.readouterr() == ("", said)
     folder.open_folder(write_images(tmp_path / "none", "a.png"))
@@ -162,7 +196,8 @@ def test_gifs_are_left_out_and_the_command_that_converts_them_is_named(tmp_path,
 def test_a_folder_of_gifs_alone(tmp_path):
     write_images(tmp_path, "a.gif", "b.gif")
     message = (
-        r"expected images \(\.jpg, .*\) in '.*', got 2 \.gif files: `python tools/pack.py --source=.*` converts them"
+        r"expected images \(\.jpg, .*\) in '.*', got 2 \.gif files: `python tools/pack.py "
+        r"--source=.*` converts them"
     )
     with pytest.raises(ValueError, match=message) as error:
         folder.open_folder(tmp_path)
@@ -170,14 +205,18 @@ def test_a_folder_of_gifs_alone(tmp_path):
 
 
 def test_missing_folder(tmp_path):
-    with pytest.raises(ValueError, match=r"expected a folder of images at '.*nowhere', got nothing there") as error:
+    with pytest.raises(
+        ValueError, match=r"expected a folder of images at '.*nowhere', got nothing there"
+    ) as error:
         folder.open_folder(tmp_path / "nowhere")
     assert_one_sentence(error)
 
 
 def test_file_instead_of_a_folder(tmp_path):
     path = write_image(tmp_path / "a.png")
-    with pytest.raises(ValueError, match=r"expected a folder of images at '.*a\.png', got a file there") as error:
+    with pytest.raises(
+        ValueError, match=r"expected a folder of images at '.*a\.png', got a file there"
+    ) as error:
         folder.open_folder(path)
     assert_one_sentence(error)
 
@@ -214,7 +253,9 @@ def test_only_some_files_of_a_large_folder_are_checked(tmp_path, monkeypatch):
             except ValueError:
                 found[-1].add(seed)
     assert found[0] == found[1]
-    assert 2 <= len(found[0]) <= 20  # a quarter of the seeds looks at it: 10 expected, standard deviation 2.7
+    assert (
+        2 <= len(found[0]) <= 20
+    )  # a quarter of the seeds looks at it: 10 expected, standard deviation 2.7
 
 
 def test_a_link_to_a_folder_above_ends(tmp_path):

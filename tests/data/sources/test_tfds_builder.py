@@ -47,7 +47,10 @@ def test_configurations(tmp_path, usual_place):
         BUILDER_CONFIGS = tuple(tfds.core.BuilderConfig(name=name) for name in ("one", "two"))
 
         def _split_generators(self, _):
-            return {"test": self._generate_examples("test"), self.builder_config.name: self._generate_examples("train")}
+            return {
+                "test": self._generate_examples("test"),
+                self.builder_config.name: self._generate_examples("train"),
+            }
 
     usual_place(tmp_path)
     for config in ("one", "two"):
@@ -59,7 +62,12 @@ def test_configurations(tmp_path, usual_place):
 
 def test_held_out_split(root, tmp_path):
     assert held_out_split(str(root / "tiny_pictures/1.2.0")) == "validation"
-    assert held_out_split(prepare_features(tmp_path, {"image": PICTURE}, {"image": io.BytesIO(encoded(0))})) is None
+    assert (
+        held_out_split(
+            prepare_features(tmp_path, {"image": PICTURE}, {"image": io.BytesIO(encoded(0))})
+        )
+        is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -84,14 +92,19 @@ def test_parse(text, expected):
 
 @pytest.mark.parametrize("split", ["trian", "", "train[:99]", "train[", "train[:90%]+tset"])
 def test_unknown_split(root, split):
-    message = r"expected a split of '.*', got '.*': name one of .*train \(29 records\).*test \(10 records\), "
+    message = (
+        r"expected a split of '.*', got '.*': name one of .*train \(29 records\).*test \(10 "
+        r"records\), "
+    )
     with pytest.raises(ValueError, match=message) as error:
         open_tfds(str(root / "tiny_pictures/1.2.0"), split)
     assert_one_sentence(error)
 
 
 def test_empty_part_of_a_split(root):
-    with pytest.raises(ValueError, match=r"expected images in 'train\[:0\]' of '.*', got none: ") as error:
+    with pytest.raises(
+        ValueError, match=r"expected images in 'train\[:0\]' of '.*', got none: "
+    ) as error:
         open_tfds(str(root / "tiny_pictures/1.2.0"), "train[:0]")
     assert_one_sentence(error)
 
@@ -108,7 +121,10 @@ def test_empty_part_of_a_split(root):
 )
 def test_unknown_name(tmp_path, usual_place, name, advice):
     usual_place(tmp_path)
-    message = f"expected a data set that TensorFlow Datasets knows, .* prepared in .*, got {name!r}: {advice}"
+    message = (
+        f"expected a data set that TensorFlow Datasets knows, .* prepared in .*, got {name!r}: "
+        f"{advice}"
+    )
     with pytest.raises(ValueError, match=message) as error:
         open_tfds(name)
     assert_one_sentence(error)
@@ -117,7 +133,9 @@ def test_unknown_name(tmp_path, usual_place, name, advice):
 def test_a_folder_that_is_none(tmp_path):
     (tmp_path / "1.0.0").mkdir()
     for folder in (tmp_path / "1.0.0", tmp_path / "nowhere"):
-        with pytest.raises(ValueError, match=r"expected .* or a folder with a dataset_info.json, .*, got '/") as error:
+        with pytest.raises(
+            ValueError, match=r"expected .* or a folder with a dataset_info.json, .*, got '/"
+        ) as error:
             open_tfds(str(folder))
         assert_one_sentence(error)
 
@@ -125,8 +143,12 @@ def test_a_folder_that_is_none(tmp_path):
 def test_in_two_places(root, tmp_path, usual_place, monkeypatch):
     shutil.copytree(root, tmp_path / "other")
     usual_place(root)
-    monkeypatch.setattr(tfds.core.utils.file_utils, "_REGISTERED_DATA_DIRS", {tfds.core.Path(tmp_path / "other")})
-    with pytest.raises(ValueError, match=r"expected 'tiny_pictures' in one place, got it in several of .*, ") as error:
+    monkeypatch.setattr(
+        tfds.core.utils.file_utils, "_REGISTERED_DATA_DIRS", {tfds.core.Path(tmp_path / "other")}
+    )
+    with pytest.raises(
+        ValueError, match=r"expected 'tiny_pictures' in one place, got it in several of .*, "
+    ) as error:
         open_tfds("tiny_pictures")
     assert_one_sentence(error)
 
@@ -137,7 +159,9 @@ def commands(error):
 
 def test_not_prepared_and_the_command_that_prepares_it(tmp_path, usual_place):
     usual_place(tmp_path)
-    with pytest.raises(ValueError, match=r"expected 'tiny_pictures' prepared in .*, got nothing there: ") as error:
+    with pytest.raises(
+        ValueError, match=r"expected 'tiny_pictures' prepared in .*, got nothing there: "
+    ) as error:
         open_tfds("tiny_pictures")
     assert_one_sentence(error)
     pip, (python, option, code) = commands(error)
@@ -149,12 +173,18 @@ def test_not_prepared_and_the_command_that_prepares_it(tmp_path, usual_place):
 def test_other_files_and_the_command_that_converts_them(root, tmp_path, monkeypatch):
     """Both formats hold the same records in the same sequence."""
     folder = prepare(TinyPictures(data_dir=tmp_path, file_format="tfrecord"), num_shards=3)
-    with pytest.raises(ValueError, match=r"expected '.*' in ArrayRecord files, got tfrecord in '.*': ") as error:
+    with pytest.raises(
+        ValueError, match=r"expected '.*' in ArrayRecord files, got tfrecord in '.*': "
+    ) as error:
         open_tfds(folder)
     assert_one_sentence(error)
     pip, convert = commands(error)
-    assert pip == ["pip", "install", "apache-beam", "mlcroissant"] and convert[:2] == ["tfds", "convert_format"]
-    # Beam is imported by the command, but not used: a stand-in for its one class saves its installation.
+    assert pip == ["pip", "install", "apache-beam", "mlcroissant"] and convert[:2] == [
+        "tfds",
+        "convert_format",
+    ]
+    # Beam is imported by the command, but not used: a stand-in for its one class saves its
+    # installation.
     monkeypatch.setitem(sys.modules, "apache_beam", types.SimpleNamespace(DoFn=object))
     simple_parsing = pytest.importorskip("simple_parsing")
     from tensorflow_datasets.scripts.cli import convert_format

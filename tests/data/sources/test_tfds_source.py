@@ -1,4 +1,6 @@
-"""Sources by name against what was written into small data sets, and the sentences wrong input gets."""
+"""Sources by name against what was written into small data sets, and the sentences wrong input
+gets.
+"""
 
 import io
 import re
@@ -42,7 +44,9 @@ def test_eager_graph_and_dataset_agree(root):
     folder = root / "tiny_pictures/1.2.0"
     source = open_tfds(str(folder))
     readers = [ArrayRecordReader(str(path)) for path in sorted(folder.glob("*-train.*"))]
-    examples = [tf.train.Example.FromString(record) for reader in readers for record in reader.read_all()]
+    examples = [
+        tf.train.Example.FromString(record) for reader in readers for record in reader.read_all()
+    ]
     expected = [example.features.feature["image"].bytes_list.value[0] for example in examples]
     ids = np.random.default_rng(0).integers(0, len(source), [40, 8])
     for read in (source.read, tf.function(source.read)):
@@ -50,13 +54,17 @@ def test_eager_graph_and_dataset_agree(root):
         assert read(tf.zeros([0], tf.int64)).shape == [0]
     batches = tf.data.Dataset.from_tensor_slices(ids).map(source.read, num_parallel_calls=4)
     assert batches.element_spec == tf.TensorSpec([8], tf.string)
-    assert [batch.tolist() for batch in batches.as_numpy_iterator()] == [[expected[i] for i in row] for row in ids]
+    assert [batch.tolist() for batch in batches.as_numpy_iterator()] == [
+        [expected[i] for i in row] for row in ids
+    ]
 
 
 def test_ids_that_are_none(root):
     source = open_tfds(str(root / "tiny_pictures/1.2.0"))
     for ids in ([0, len(source)], [-1, 0]):
-        with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match=r"expected ids in \[0, 29\), got"):
+        with pytest.raises(
+            (ValueError, tf.errors.InvalidArgumentError), match=r"expected ids in \[0, 29\), got"
+        ):
             source.read(tf.constant(ids, tf.int64))
     with pytest.raises(IndexError):
         source.labels[[len(source)]]
@@ -75,7 +83,11 @@ def test_labels_are_read_on_demand(root, monkeypatch):
     inner = source.records.read
     monkeypatch.setattr(source.records, "read", lambda ids: seen.append(ids.tolist()) or inner(ids))
     np.testing.assert_array_equal(source.labels[ids], expected[ids])
-    assert seen == [ids[:4].tolist(), ids[4:8].tolist(), ids[8:].tolist()]  # these records and no others
+    assert seen == [
+        ids[:4].tolist(),
+        ids[4:8].tolist(),
+        ids[8:].tolist(),
+    ]  # these records and no others
     assert source.labels[ids].dtype == np.int64
     np.testing.assert_array_equal(source.labels[5:9], expected[5:9])
     assert source.labels[7] == expected[7] and source.labels[np.zeros([0], int)].shape == (0,)
@@ -83,10 +95,14 @@ def test_labels_are_read_on_demand(root, monkeypatch):
 
 
 def test_parts_of_splits(root):
-    """A part of a split and a sum of splits hold the records of the whole, from the right places."""
+    """A part of a split and a sum of splits hold the records of the whole, from the right
+    places.
+    """
     folder = str(root / "tiny_pictures/1.2.0")
     whole = {split: open_tfds(folder, split) for split in SPLITS}
-    images = {s: x.read(tf.range(len(x), dtype=tf.int64)).numpy().tolist() for s, x in whole.items()}
+    images = {
+        s: x.read(tf.range(len(x), dtype=tf.int64)).numpy().tolist() for s, x in whole.items()
+    }
     part = open_tfds(folder, "train[10:26]+test[8:]")
     assert part.read(tf.range(18)).numpy().tolist() == images["train"][10:26] + images["test"][8:]
     assert [part.path(i) for i in (0, 15)] == [whole["train"].path(i) for i in (10, 25)]
@@ -106,7 +122,10 @@ def test_path_names_the_record(root):
 def test_fingerprint_is_of_the_records_not_of_the_place(root, tmp_path):
     folder, moved = str(root / "tiny_pictures/1.2.0"), tmp_path / "elsewhere"
     shutil.copytree(folder, moved)
-    prints = [open_tfds(folder, split).fingerprint() for split in ("train", "test", "train[1:]", "train+test")]
+    prints = [
+        open_tfds(folder, split).fingerprint()
+        for split in ("train", "test", "train[1:]", "train+test")
+    ]
     copy = open_tfds(str(moved), "train[:100%]")
     assert copy.fingerprint() == prints[0]
     info = moved / "dataset_info.json"
@@ -123,12 +142,17 @@ def test_labels_count_in_the_classes_of_the_training_set(root):
     source = open_tfds(folder, "validation", class_names=names)
     assert source.class_names == names
     own = np.asarray(open_tfds(folder, "validation").labels)
-    assert np.asarray(source.labels).tolist() == [{0: 3, 1: 2, 2: 0, -1: -1}[label] for label in own]
+    assert np.asarray(source.labels).tolist() == [
+        {0: 3, 1: 2, 2: 0, -1: -1}[label] for label in own
+    ]
     assert set(own) == {-1, 0, 1, 2}
 
 
 def test_unknown_class_in_the_held_out_set(root):
-    message = r"expected the classes in '.*' to be among the training set's 2, got 'bee' besides: name the classes"
+    message = (
+        r"expected the classes in '.*' to be among the training set's 2, got 'bee' besides: name "
+        r"the classes"
+    )
     with pytest.raises(ValueError, match=message) as error:
         open_tfds(str(root / "tiny_pictures/1.2.0"), "test", class_names=("ant", "cat"))
     assert_one_sentence(error)
@@ -137,7 +161,12 @@ def test_unknown_class_in_the_held_out_set(root):
 def test_several_features_of_a_kind(tmp_path):
     """One is called as expected; or else none of several labels is taken."""
     label = tfds.features.ClassLabel(names=CLASSES)
-    features = {"image": PICTURE, "mask": PICTURE, "label": label, "quality": tfds.features.ClassLabel(num_classes=2)}
+    features = {
+        "image": PICTURE,
+        "mask": PICTURE,
+        "label": label,
+        "quality": tfds.features.ClassLabel(num_classes=2),
+    }
     record = {"image": encoded(3), "mask": encoded(4), "label": "bee", "quality": 1}
     record |= {key: io.BytesIO(record[key]) for key in ("image", "mask")}
     source = open_tfds(prepare_features(tmp_path / "a", features, record))
@@ -152,7 +181,9 @@ def test_several_features_of_a_kind(tmp_path):
 
 def test_one_label_of_another_name(tmp_path):
     features = {"view": PICTURE, "kind": tfds.features.ClassLabel(num_classes=4)}
-    source = open_tfds(prepare_features(tmp_path, features, {"view": io.BytesIO(encoded(5)), "kind": 2}))
+    source = open_tfds(
+        prepare_features(tmp_path, features, {"view": io.BytesIO(encoded(5)), "kind": 2})
+    )
     assert np.asarray(source.labels).tolist() == [2] and source.class_names == ("0", "1", "2", "3")
 
 
@@ -162,7 +193,8 @@ def test_one_label_of_another_name(tmp_path):
         (
             {"left": PICTURE, "right": PICTURE},
             {"left": np.zeros([2, 2, 3], np.uint8), "right": np.zeros([2, 2, 3], np.uint8)},
-            r"expected one Image in the records of '.*', .* got 'left' \(Image\), 'right' \(Image\): choose",
+            r"expected one Image in the records of '.*', .* got 'left' \(Image\), 'right' "
+            r"\(Image\): choose",
         ),
         (
             {"pixels": tfds.features.Tensor(shape=(2, 2, 3), dtype=np.float32)},
@@ -182,7 +214,8 @@ def test_one_label_of_another_name(tmp_path):
         (
             {"image": PICTURE},
             {"image": io.BytesIO(b"this is text")},
-            r"expected JPEG or PNG images in 'image' of '.*', got one that starts with b'this is ' in '.*\[0\]': ",
+            r"expected JPEG or PNG images in 'image' of '.*', got one that starts with b'this is ' "
+            r"in '.*\[0\]': ",
         ),
         (
             {"image": PICTURE},
@@ -209,7 +242,9 @@ def test_no_images(tmp_path, features, record, got):
 def test_a_file_is_missing_or_broken(root, tmp_path, damage, got):
     shutil.copytree(root / "tiny_pictures/1.2.0", tmp_path / "1.2.0")
     damage(next(tmp_path.glob("1.2.0/*train.array_record-00002-*")))
-    with pytest.raises(ValueError, match=rf"expected 10 records in '.*-00002-of-00003', got {got}: ") as error:
+    with pytest.raises(
+        ValueError, match=rf"expected 10 records in '.*-00002-of-00003', got {got}: "
+    ) as error:
         open_tfds(str(tmp_path / "1.2.0"))
     assert_one_sentence(error)
     assert len(open_tfds(str(tmp_path / "1.2.0"), "test")) == SPLITS["test"]
@@ -232,7 +267,9 @@ def test_more_files_than_may_be_open(root, monkeypatch):
 
 
 def test_quiet(root, capfd, caplog, monkeypatch):
-    monkeypatch.setattr(logging, "_log_counter_per_token", {})  # what absl says only once a process, it says again
+    monkeypatch.setattr(
+        logging, "_log_counter_per_token", {}
+    )  # what absl says only once a process, it says again
     source = open_tfds(str(root / "tiny_pictures/1.2.0"))
     source.read(tf.range(len(source)))
     np.asarray(source.labels)

@@ -18,7 +18,8 @@ from tests.instances.test_ring import B, D, N, make
 STEPS = 160
 SCHEDULE = WarmupCosine(0.3, STEPS, 16)
 ENCODER = np.random.default_rng(0).normal(size=(12, 16)).astype(np.float32) / 4
-# Window, stride, K of N = 96 instances: 20 windows and more, so that every one of these wraps around.
+# Window, stride, K of N = 96 instances: 20 windows and more, so that every one of these wraps
+# around.
 WINDOWS = {
     "as usual": (32, 8, 24),
     "K = W": (32, 8, 32),
@@ -37,7 +38,9 @@ def paged(window, stride, num_negatives, folder, strategy=None, seed=3):
     """A model, the dense reference, and the pager of the model, not opened yet."""
     strategy = strategy or tf.distribute.get_strategy()
     count = strategy.num_replicas_in_sync
-    schedules = [WindowSchedule(order, num_negatives) for order in orders(window, stride, count, seed)]
+    schedules = [
+        WindowSchedule(order, num_negatives) for order in orders(window, stride, count, seed)
+    ]
     with strategy.scope():
         model, dense = make(num_negatives, SCHEDULE, rows_on_device=schedules[0].rows_on_device)
     stores = [BlockStore(order, folder) for order in orders(window, stride, count, seed)]
@@ -47,7 +50,12 @@ def paged(window, stride, num_negatives, folder, strategy=None, seed=3):
 def ids_of(window, stride, count=1):
     """ids [T, B], those of replica 0 first."""
     of_replicas = orders(window, stride, count)
-    return np.stack([np.concatenate([order.instance_ids(t).numpy() for order in of_replicas]) for t in range(STEPS)])
+    return np.stack(
+        [
+            np.concatenate([order.instance_ids(t).numpy() for order in of_replicas])
+            for t in range(STEPS)
+        ]
+    )
 
 
 def rates():
@@ -62,7 +70,14 @@ def rows_of(model, pager=None):
     pager.flush()
     rows = snapshot(model.classifier, step, model.distribute_strategy, pager.here())
     tables = {name: np.zeros([N, *shape], dtype) for name, (shape, dtype) in table_types(D).items()}
-    fill_tables(tables, rows, pager.schedules, pager.stores, pager.window, model.classifier.store.first_weights)
+    fill_tables(
+        tables,
+        rows,
+        pager.schedules,
+        pager.stores,
+        pager.window,
+        model.classifier.store.first_weights,
+    )
     return dataclasses.replace(rows, **tables, instance_ids=None)
 
 

@@ -8,7 +8,11 @@ from pic_tf.instances.paging.blocks import TABLES, Blocks
 
 def block(seed):
     rng = np.random.default_rng(seed)
-    rows = {"weights": rng.normal(size=(5, 3)), "momentum": rng.normal(size=(5, 3)), "stamp": rng.integers(9, size=5)}
+    rows = {
+        "weights": rng.normal(size=(5, 3)),
+        "momentum": rng.normal(size=(5, 3)),
+        "stamp": rng.integers(9, size=5),
+    }
     return {name: rows[name].astype(np.int64 if name == "stamp" else np.float32) for name in TABLES}
 
 
@@ -35,7 +39,8 @@ def test_a_damaged_block_is_named(tmp_path, damage):
         content[content.find(block(0)["momentum"].tobytes()) + 7] ^= 1
     path.write_bytes({"cut off": content[:-100], "a bit": content, "empty": b""}[damage])
     with pytest.raises(
-        ValueError, match=r"^expected a block of rows in '.*block-000000000004\.npz', got none that can be"
+        ValueError,
+        match=r"^expected a block of rows in '.*block-000000000004\.npz', got none that can be",
     ):
         blocks.read(4)
 

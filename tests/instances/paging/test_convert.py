@@ -27,7 +27,9 @@ from tests.instances.test_ring import B, N, make, train_both
 
 @pytest.mark.parametrize("step", [0, 6, 20, 80])
 def test_rows_of_another_order_of_visits(tmp_path, step):
-    """Rows in the ring that the new windows do not need rest; none is lost, none that was trained begins anew."""
+    """Rows in the ring that the new windows do not need rest; none is lost, none that was
+    trained begins anew.
+    """
     window, stride, num_negatives = WINDOWS["as usual"]
     other_order = SlidingWindow(N, B, window, stride, seed=9)
     before = np.stack([other_order.instance_ids(t).numpy() for t in range(80)])
@@ -46,11 +48,17 @@ def test_rows_of_another_order_of_visits(tmp_path, step):
         np.testing.assert_array_equal(getattr(found, name), getattr(rows, name), err_msg=name)
     recent = set(rows.ring) & set(pager.here()[0])
     assert -1 in found.ring and set(found.ring) - {-1} <= recent
-    assert (set(found.ring) - {-1} == recent) == (step % 4 == 0)  # else one leaves the device sooner than the ring
+    assert (set(found.ring) - {-1} == recent) == (
+        step % 4 == 0
+    )  # else one leaves the device sooner than the ring
 
     # On the device from the same ring: the same rows, also when those that rested come back.
     beside, _ = make(num_negatives, SCHEDULE)
-    restore(dataclasses.replace(rows, ring=found.ring, head=found.head), beside.classifier, beside.distribute_strategy)
+    restore(
+        dataclasses.replace(rows, ring=found.ring, head=found.head),
+        beside.classifier,
+        beside.distribute_strategy,
+    )
     ids = ids_of(window, stride)[step : step + 60]
     for each, callbacks in ((beside, []), (after, [PagingCallback(pager, step)])):
         each.build_optimizers()
@@ -64,11 +72,17 @@ def test_rows_of_another_order_of_visits(tmp_path, step):
 
 
 def test_no_room_for_the_rows_of_another_order(tmp_path, monkeypatch):
-    rows = RowSnapshot(*np.zeros([2, N, 16], np.float32), np.ones(N, np.int64), np.zeros(24, np.int64), 0)
+    rows = RowSnapshot(
+        *np.zeros([2, N, 16], np.float32), np.ones(N, np.int64), np.zeros(24, np.int64), 0
+    )
     _, _, pager = paged(32, 8, 24, tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(6000, 0, 6000))
-    with pytest.raises(ValueError, match=r"^expected 6.53 KB free in .* for the rows .*, got 6 KB: make room"):
-        move_to_blocks(pager, 0, rows)  # 6 blocks of 8 rows of 136 bytes: all but the 48 on the device
+    with pytest.raises(
+        ValueError, match=r"^expected 6.53 KB free in .* for the rows .*, got 6 KB: make room"
+    ):
+        move_to_blocks(
+            pager, 0, rows
+        )  # 6 blocks of 8 rows of 136 bytes: all but the 48 on the device
     assert not list(tmp_path.rglob("*.npz"))
     pager.close()
 
@@ -81,14 +95,23 @@ def test_untouched_rows_that_come_later_take_no_space(tmp_path):
     _, _, pager = paged(window, stride, num_negatives, tmp_path)
     move_to_blocks(pager, 20, rows_of(model))
     assert not pager.visited_before and pager.missing() == []
-    assert sorted(path.name[-6:] for path in tmp_path.rglob("*.npz")) == ["00.npz", "01.npz", "02.npz", "03.npz"]
+    assert sorted(path.name[-6:] for path in tmp_path.rglob("*.npz")) == [
+        "00.npz",
+        "01.npz",
+        "02.npz",
+        "03.npz",
+    ]
     pager.close()
 
 
 def test_a_try_that_was_cut_off_leaves_nothing_to_the_next(tmp_path):
-    """From the same step in another order of visits: the blocks of the first try hold other instances."""
+    """From the same step in another order of visits: the blocks of the first try hold other
+    instances.
+    """
     window, stride, num_negatives = WINDOWS["as usual"]
-    rows = RowSnapshot(*np.zeros([2, N, 16], np.float32), np.arange(1, N + 1), np.zeros(24, np.int64), 0)
+    rows = RowSnapshot(
+        *np.zeros([2, N, 16], np.float32), np.arange(1, N + 1), np.zeros(24, np.int64), 0
+    )
     for seed in (3, 4):
         _, _, pager = paged(window, stride, num_negatives, tmp_path, seed=seed)
         if seed == 3:

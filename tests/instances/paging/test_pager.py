@@ -54,7 +54,13 @@ def test_compiled_by_xla_and_several_steps_at_once(tmp_path):
         model.compile(model.optimizer, jit_compile=True, steps_per_execution=together)
         x = observations(ids)
         data = tf.data.Dataset.from_tensor_slices((x, ids))
-        model.fit(data, epochs=1, steps_per_epoch=len(ids) - 1, verbose=0, callbacks=[PagingCallback(pager, 0)])
+        model.fit(
+            data,
+            epochs=1,
+            steps_per_epoch=len(ids) - 1,
+            verbose=0,
+            callbacks=[PagingCallback(pager, 0)],
+        )
         results.append(rows_of(model, pager))
         pager.close()
     assert_same_rows(*results)
@@ -62,7 +68,9 @@ def test_compiled_by_xla_and_several_steps_at_once(tmp_path):
 
 def observations(ids):
     rng = np.random.default_rng(1)
-    return (rng.normal(size=(N, 12))[ids] + 0.3 * rng.normal(size=(*ids.shape, 12))).astype(np.float32)
+    return (rng.normal(size=(N, 12))[ids] + 0.3 * rng.normal(size=(*ids.shape, 12))).astype(
+        np.float32
+    )
 
 
 def in_replicas(strategy, folder):
@@ -93,7 +101,9 @@ def test_two_replicas(tmp_path):
 
 
 def test_rows_go_back_to_their_places_at_any_step(tmp_path):
-    """Collected from one store and placed into another, also into one on disk with its blocks as they were left."""
+    """Collected from one store and placed into another, also into one on disk with its blocks as
+    they were left.
+    """
     window, stride, num_negatives = WINDOWS["as usual"]
     ids = ids_of(window, stride)[:75]
     model, dense, pager = paged(window, stride, num_negatives, tmp_path)
@@ -105,7 +115,9 @@ def test_rows_go_back_to_their_places_at_any_step(tmp_path):
     assert len(part.instance_ids) == 48 and not np.array_equal(part.weights[0], part.weights[1])
     np.testing.assert_array_equal(part.weights, whole.weights[part.instance_ids])
     known = norms(np.arange(N), model.classifier, model.distribute_strategy)
-    assert set(np.flatnonzero(np.isfinite(known))) == set(part.instance_ids)  # of others nothing is said
+    assert set(np.flatnonzero(np.isfinite(known))) == set(
+        part.instance_ids
+    )  # of others nothing is said
     expected = np.linalg.norm(part.weights.astype(np.float64), axis=1)
     np.testing.assert_allclose(known[part.instance_ids], expected, rtol=1e-6)  # float32
     pager.close()

@@ -10,7 +10,9 @@ from tools.benchmark import input
 
 
 def test_a_turn_counts_whole_batches_after_the_set_up(monkeypatch):
-    """120 images are 3 batches of 50, of which 2.4 count; the 8 before take 100 s each and do not."""
+    """120 images are 3 batches of 50, of which 2.4 count; the 8 before take 100 s each and do
+    not.
+    """
     clock = types.SimpleNamespace(cpu=0.0, wall=0.0)
     fake = types.SimpleNamespace(process_time=lambda: clock.cpu, perf_counter=lambda: clock.wall)
     monkeypatch.setattr(input, "time", fake)
@@ -73,7 +75,8 @@ def test_other_libraries_answer_line_by_line(others):
     other = others(
         "import sys\n"
         "print('versions\\tone\\tand two', flush=True)\n"
-        "for line in sys.stdin: print(len(line.split('\\t')[0]), line.split('\\t')[1].strip(), flush=True)\n"
+        "for line in sys.stdin: print(len(line.split('\\t')[0]), line.split('\\t')[1].strip(), "
+        "flush=True)\n"
     )
     assert (other.versions, other.names) == ("versions", ["one", "and two"])
     assert other.turn("and two")(1200) == (7.0, 1200.0)
@@ -90,5 +93,7 @@ def test_other_libraries_that_end_early(others, capsys):
     other = others("print('versions\\tone', flush=True)\ninput()\n")
     with pytest.raises(SystemExit):
         other.turn("one")(10)
-    assert capsys.readouterr().err.startswith("error: expected the other libraries to read all images, got an end in")
+    assert capsys.readouterr().err.startswith(
+        "error: expected the other libraries to read all images, got an end in"
+    )
     other.close()
