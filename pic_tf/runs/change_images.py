@@ -54,7 +54,7 @@ def change(run: str, dataset: str, output: str, old_dataset: str = "", epochs: i
       epochs: of the new run, counted in new images; 0 for as many as the old one has.
 
     Returns:
-      What became of the images.
+      Numbers of the images that were kept, added and retired, and the new run's settings.
 
     Raises:
       ValueError: where the run has no checkpoint with all rows, where its images are not those it
@@ -62,38 +62,72 @@ def change(run: str, dataset: str, output: str, old_dataset: str = "", epochs: i
         fit these, or no steps are left.
       OSError: where the checkpoint cannot be written.
     """
-    found, _ = checkpoint_files.newest(pathlib.Path(run) / run_folder.CHECKPOINTS)
-    if found is None:
-        raise ValueError(f"expected a run with a checkpoint at {run!r}, got none")
-    if checkpoint_files.has_table(found, state.INSTANCES):
-        raise ValueError(
-            f"expected a checkpoint with the rows of all images in {run!r}, got one whose other "
-            "rows are on disk: bring them together first, with tools/collect_rows.py"
-        )
-    old, step = (
-        flag_files.from_flagfile(str(found / run_folder.FLAGS_FILE)),
-        checkpoint_files.step_of(found),
-    )
-    check.check(old)
+    path, old = _checkpoint_to_change(run)
+    step = checkpoint_files.step_of(path)
     before, _ = open_dataset(old_dataset or old.dataset, old.eval_dataset, old.max_broken)
     config, after = _open_new_run(old, dataset, output, epochs or old.epochs)
-    names_before, names_after = _names(before), _names(after)
-    if open_data.identity(before) != json.loads(
-        checkpoint_files.read_text(found, run_folder.IMAGES_FILE)
-    ):
-        raise ValueError(
-            f"expected the images that the run was trained on in {before.name!r}, got others: keep "
-            "them as they were and make the new folder beside them (cp -al takes no space), or "
-            "name them with --old_dataset"
-        )
-    number = {name: i for i, name in enumerate(names_before)}
-    old_ids = np.array([number.get(name, -1) for name in names_after], np.int64)
+    old_ids = _old_ids(before, after)
+    _check_images(path, before)
     kept = np.count_nonzero(old_ids >= 0)
     if not kept:
         raise ValueError(
             f"expected images of the run in {after.name!r}, got none with the name of one, such as "
-            f"{names_before[0]!r}: names are paths below the folder"
+            f"{_names(before)[0]!r}: names are paths below the folder"
         )
+    _check_fit(old, config, step, before, after)
+    variables = checkpoint_files.read_variables(path)
+    rows = state.read_rows(path, int(variables[state.HEAD]))
+    variables |= {n: np.zeros_like(v) for n, v in variables.items() if n.startswith(_METRICS)}
+    texts = {name: checkpoint_files.read_text(path, name) for name in run_folder.TEXTS}
+    texts[run_folder.FLAGS_FILE] = flag_files.to_flagfile(config)
+    texts[run_folder.IMAGES_FILE] = json.dumps(open_data.identity(after))
+    with new_run.new_tables(output, config, rows.weights.shape[1]) as tables:
+        fill(tables, rows, old_ids, config.seed, "rows")
+        if config.num_negatives == len(after):  # K = N: no row rests, slot i is instance i
+            variables[state.HEAD] = np.array(0)
+            tables["stamp"][:] = step
+            ring = np.arange(len(after))
+        else:
+            ring = renumbered(rows.ring, old_ids, len(before))
+        new_run.write(output, step, variables, tables | {"ring": ring}, texts)
+    return Changed(kept, len(after) - kept, len(before) - kept, step, config)
+
+
+def _checkpoint_to_change(run: str) -> tuple[pathlib.Path, Config]:
+    """Find the newest good checkpoint of a run with all its rows, and the settings of the run."""
+    path, _ = checkpoint_files.newest(pathlib.Path(run) / run_folder.CHECKPOINTS)
+    if path is None:
+        raise ValueError(f"expected a run with a checkpoint at {run!r}, got none")
+    if checkpoint_files.has_table(path, state.INSTANCES):
+        raise ValueError(
+            f"expected a checkpoint with the rows of all images in {run!r}, got one whose other "
+            "rows are on disk: bring them together first, with tools/collect_rows.py"
+        )
+    config = flag_files.from_flagfile(str(path / run_folder.FLAGS_FILE))
+    check.check(config)
+    return path, config
+
+
+def _old_ids(before: Source, after: Source) -> np.ndarray:
+    """List the old id of each new image, int64 [N], -1 where its name is new."""
+    names_before, names_after = _names(before), _names(after)
+    number = {name: i for i, name in enumerate(names_before)}
+    return np.array([number.get(name, -1) for name in names_after], np.int64)
+
+
+def _check_images(path: pathlib.Path, before: Source) -> None:
+    """Refuse other images than those of the checkpoint's run."""
+    images = json.loads(checkpoint_files.read_text(path, run_folder.IMAGES_FILE))
+    if open_data.identity(before) != images:
+        raise ValueError(
+            f"expected the images that the run was trained on in {before.name!r}, got others: "
+            "keep them as they were and make the new folder beside them (cp -al takes no space), "
+            "or name them with --old_dataset"
+        )
+
+
+def _check_fit(old: Config, config: Config, step: int, before: Source, after: Source) -> None:
+    """Refuse settings that leave no step, or with which rows or probe cannot go on."""
     if step >= quantities.total_steps(config):
         raise ValueError(
             f"expected --epochs of more than {step // quantities.steps_per_epoch(config)}, for "
@@ -102,37 +136,15 @@ def change(run: str, dataset: str, output: str, old_dataset: str = "", epochs: i
     full = old.num_negatives == old.num_instances
     if full != (config.num_negatives == len(after)):
         raise ValueError(
-            f"expected more images than the {old.num_negatives:,} negatives, got as many: take "
-            "away fewer"
+            f"expected more images than the {old.num_negatives:,} negatives, got as many: "
+            "take away fewer"
         )
-    if (
-        old.probe_batch_size
-        and not old.labelled_dataset
-        and before.class_names != after.class_names
-    ):
+    probe_on_images = old.probe_batch_size and not old.labelled_dataset
+    if probe_on_images and before.class_names != after.class_names:
         raise ValueError(
             f"expected the {len(before.class_names)} classes of the run, to which its linear probe "
             f"belongs, got others in {after.name!r}: give all images one of these"
         )
-    variables = checkpoint_files.read_variables(found)
-    rows = state.read_rows(found, int(variables[state.HEAD]))
-    if full:
-        variables[state.HEAD] = np.array(0)
-    for name, value in variables.items():
-        if name.startswith(_METRICS):
-            variables[name] = np.zeros_like(value)
-    texts = {name: checkpoint_files.read_text(found, name) for name in run_folder.TEXTS}
-    texts |= {
-        run_folder.FLAGS_FILE: flag_files.to_flagfile(config),
-        run_folder.IMAGES_FILE: json.dumps(open_data.identity(after)),
-    }
-    with new_run.new_tables(output, config, rows.weights.shape[1]) as tables:
-        fill(tables, rows, old_ids, config.seed, "rows")
-        if full:  # no row rests
-            tables["stamp"][:] = step
-        ring = np.arange(len(after)) if full else renumbered(rows.ring, old_ids, len(before))
-        new_run.write(output, step, variables, tables | {"ring": ring}, texts)
-    return Changed(kept, len(after) - kept, len(before) - kept, step, config)
 
 
 def fill(
@@ -142,19 +154,18 @@ def fill(
     seed: int,
     progress: str = "",
 ) -> None:
-    """Give each image the row it had before; untouched ones begin as their new id has it.
+    """Give each image its old row; untouched rows begin with the weights of their new id.
 
     Args:
       tables: weights, momentum and stamp, [N, ...], zeros.
       rows: of all old images.
       old_ids: int64 [N], the old id of each image, -1 for a new one.
       seed: of first weights.
-      progress: what to call it on a progress bar; "" for none.
+      progress: name of a progress bar; "" for none.
     """
     dim = rows.weights.shape[1]
-    with tqdm(
-        total=len(old_ids), desc=progress, disable=not progress, mininterval=drawing_interval()
-    ) as bar:
+    shown = {"desc": progress, "disable": not progress, "mininterval": drawing_interval()}
+    with tqdm(total=len(old_ids), **shown) as bar:
         for first in range(0, len(old_ids), _PART):
             old = old_ids[first : first + _PART]
             known = np.flatnonzero(old >= 0)
@@ -165,7 +176,7 @@ def fill(
 
 
 def renumbered(ring: np.ndarray, old_ids: np.ndarray, num_before: int) -> np.ndarray:
-    """The ring with new ids, without those that have retired.
+    """Give the ring its new ids, without those of retired images.
 
     Args:
       ring: int64 [slots], old ids, -1 for an empty slot.
@@ -182,9 +193,7 @@ def renumbered(ring: np.ndarray, old_ids: np.ndarray, num_before: int) -> np.nda
 
 
 def _open_new_run(old: Config, dataset: str, output: str, epochs: int) -> tuple[Config, Source]:
-    """The settings of the old run, where they were all images all of the new ones; and these, if
-    they fit.
-    """
+    """Open the new images, with the settings of the old run; sizes of all images grow along."""
     config = dataclasses.replace(old, dataset=dataset, output_dir=output, epochs=epochs)
     after = open_data.open_images(config).train
     count = len(after)
@@ -206,7 +215,7 @@ def _open_new_run(old: Config, dataset: str, output: str, epochs: int) -> tuple[
 
 
 def _names(source: Source) -> tuple[str, ...]:
-    """Names by which the images are known, all different."""
+    """List the names of the images, all different."""
     match source:
         case FolderSource():
             names = source.paths

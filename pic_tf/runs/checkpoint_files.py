@@ -38,7 +38,7 @@ def write(
       Its folder.
 
     Raises:
-      OSError: e.g. for a disk that is full; nothing but the older states is left then.
+      OSError: e.g. for a disk that is full; only the older states are left then.
     """
     final = directory / f"step-{step:012d}"
     aside = final.with_suffix(_PARTIAL)
@@ -65,20 +65,18 @@ def write(
 
 
 def states(directory: pathlib.Path) -> dict[int, pathlib.Path]:
-    """The folders of all states, by step, in ascending order; whether they are well is not
-    looked at.
-    """
+    """List the folders of all states, unchecked, by step in ascending order."""
     if not directory.is_dir():
         return {}
-    found = {
-        int(match[1]): path for path in directory.iterdir() if (match := _NAME.fullmatch(path.name))
-    }
-    return dict(sorted(found.items()))
+    found = [(_NAME.fullmatch(path.name), path) for path in directory.iterdir()]
+    return dict(sorted((int(match[1]), path) for match, path in found if match))
 
 
 def damage(path: pathlib.Path) -> str | None:
-    """Find what is wrong with a state: read all of it and compare the checksums; None where it is
-    as it was written.
+    """Find the damage of a state: read all of it and compare the checksums.
+
+    Returns:
+      The damage in words; None where the state is as it was written.
 
     Raises:
       OSError: where the disk or the network fails, which says nothing about the state.
@@ -98,7 +96,7 @@ def damage(path: pathlib.Path) -> str | None:
 
 
 def newest(directory: pathlib.Path) -> tuple[pathlib.Path | None, dict[pathlib.Path, str]]:
-    """The newest state that is well, and what is wrong with those after it.
+    """Find the newest good state, and the damage of those after it.
 
     Args:
       directory: folder of the states.
@@ -121,7 +119,7 @@ def step_of(path: pathlib.Path) -> int:
 
 
 def set_aside(path: pathlib.Path) -> pathlib.Path:
-    """Rename a damaged state, so that nothing takes it for a good one; returns where it is now."""
+    """Rename a damaged state, so that nothing takes it for a good one; give its new path."""
     moved = path.with_suffix(_DAMAGED)
     shutil.rmtree(moved, ignore_errors=True)
     path.rename(moved)
@@ -129,9 +127,7 @@ def set_aside(path: pathlib.Path) -> pathlib.Path:
 
 
 def remove(directory: pathlib.Path, keep: int, keep_every: int = 0) -> None:
-    """Delete all but the `keep` newest states and those of every `keep_every`th step (0: of
-    none).
-    """
+    """Delete all but the `keep` newest states and those of each `keep_every`th step (0: none)."""
     for step, path in list(states(directory).items())[:-keep]:
         if not keep_every or step % keep_every:
             # Renamed first: a state that is half deleted is not to look like one.
@@ -141,23 +137,22 @@ def remove(directory: pathlib.Path, keep: int, keep_every: int = 0) -> None:
 
 
 def remove_partial(directory: pathlib.Path) -> None:
-    """Delete what a process left that ended while it wrote or deleted."""
+    """Delete remains of a process that ended while it wrote or deleted a state."""
     for path in directory.glob(f"step-*{_PARTIAL}"):
         shutil.rmtree(path)
 
 
 def read_variables(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """The small arrays of a state."""
+    """Read the small arrays of a state."""
     with np.load(path / _VARIABLES, allow_pickle=False) as file:
-        # We store them as they are; a compressed one could be a thousand times as large as its
-        # file.
+        # They are stored as they are; a compressed one could be a thousand times its file's size.
         if any(member.compress_type != zipfile.ZIP_STORED for member in file.zip.infolist()):
             raise ValueError(f"expected stored arrays in {_VARIABLES}, got compressed ones")
         return dict(file)
 
 
 def read_table(path: pathlib.Path, name: str) -> np.ndarray:
-    """A large array of a state; it stays on disk and is read where it is looked at."""
+    """Map a large array of a state; it stays on disk, and only parts in use are read."""
     return np.load(path / f"{name}.npy", mmap_mode="r", allow_pickle=False)
 
 
@@ -167,13 +162,13 @@ def has_table(path: pathlib.Path, name: str) -> bool:
 
 
 def read_text(path: pathlib.Path, name: str) -> str:
-    """A text file of a state."""
+    """Read a text file of a state."""
     return (path / name).read_text()
 
 
 @contextlib.contextmanager
 def _written(path: pathlib.Path) -> Iterator:
-    """A new file that is on the disk at the end, not only on its way there."""
+    """Open a new file that is on the disk at the end, not only on its way there."""
     with open(path, "xb") as file:
         yield file
         file.flush()
@@ -181,7 +176,7 @@ def _written(path: pathlib.Path) -> Iterator:
 
 
 def sha256_of(path: pathlib.Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits; only a block of it is in memory."""
+    """Compute SHA-256 of a file, in hexadecimal digits; only a block of it is in memory."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):

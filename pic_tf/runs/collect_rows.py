@@ -13,7 +13,7 @@ from pic_tf.settings import check, flag_files
 
 
 def collect(run: str, output: str, rows_dir: str = "") -> pathlib.Path:
-    """Write the checkpoint.
+    """Write the checkpoint with all rows.
 
     Args:
       run: output folder of the old run.
@@ -38,14 +38,13 @@ def collect(run: str, output: str, rows_dir: str = "") -> pathlib.Path:
     folder = pathlib.Path(rows_dir) if rows_dir else run_folder.rows_folder(config)
     variables = checkpoint_files.read_variables(found)
     segments, step = state.segments_of(variables), checkpoint_files.step_of(found)
+    visited_before = bool(variables[state.VISITED_BEFORE])
     orders = config.sliding_windows(segments[-1].replicas)
-    schedules = [
-        WindowSchedule(order, config.num_negatives, bool(variables[state.VISITED_BEFORE]))
-        for order in orders
-    ]
+    schedules = [WindowSchedule(order, config.num_negatives, visited_before) for order in orders]
     stores = [BlockStore(order, folder) for order in orders]
     rows = state.read_rows(found, int(variables[state.HEAD]))
-    dim, window, missing = rows.weights.shape[1], schedules[0].window_of(step), []
+    dim, window = rows.weights.shape[1], schedules[0].window_of(step)
+    missing = []
     for schedule, store in zip(schedules, stores):
         store.segments = segments
         missing += store.missing(schedule.needed(window))
@@ -53,14 +52,10 @@ def collect(run: str, output: str, rows_dir: str = "") -> pathlib.Path:
         number, where = min(missing)
         raise ValueError(
             f"expected the blocks that step {step:,} needs, of all replicas, in {str(folder)!r}, "
-            f"got {len(missing):,} too few, such as number {number} in {where!r}: name the folder "
-            "of the rows with --rows_dir"
+            f"got {len(missing):,} too few, such as number {number} in {where!r}: "
+            "name the folder of the rows with --rows_dir"
         )
-    variables = {
-        name: v
-        for name, v in variables.items()
-        if name not in (state.VISITED_BEFORE, state.SEGMENTS)
-    }
+    del variables[state.VISITED_BEFORE], variables[state.SEGMENTS]
 
     def first_weights(ids: tf.Tensor) -> tf.Tensor:
         return initial_rows(ids, dim, INITIAL_STDDEV, config.seed)

@@ -1,5 +1,6 @@
-"""Write the first checkpoint of a new run; its rows are made on disk, so memory does not limit
-their number.
+"""Write the first checkpoint of a new run.
+
+Its rows are made on disk, so memory does not limit their number.
 """
 
 import contextlib
@@ -19,7 +20,7 @@ from pic_tf.settings.config import Config
 
 @contextlib.contextmanager
 def new_tables(output: str, config: Config, dim: int) -> Iterator[dict[str, np.ndarray]]:
-    """Tables for the rows of all instances, mapped from files that are deleted at the end.
+    """Make tables for the rows of all instances, mapped from files that are deleted at the end.
 
     Args:
       output: folder of the new run, which is not there yet.
@@ -30,37 +31,31 @@ def new_tables(output: str, config: Config, dim: int) -> Iterator[dict[str, np.n
       weights and momentum float32 [N, D], stamp int64 [N]; zeros.
 
     Raises:
-      ValueError: for a folder in which something is but what a try left that was cut off, or too
-        little room.
+      ValueError: for a folder with anything in it but the remains of a try that was cut off, or
+        for too little room.
       OSError: where it cannot be made.
     """
     folder = pathlib.Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     there = {path.name for path in folder.iterdir()}
     scratch, checkpoints = folder / "rows.partial", folder / run_folder.CHECKPOINTS
-    if there - {scratch.name, checkpoints.name, run_folder.FLAGS_FILE} or checkpoint_files.states(
-        checkpoints
-    ):
+    remains = {scratch.name, checkpoints.name}  # of a try that was cut off
+    if there - remains - {run_folder.FLAGS_FILE} or checkpoint_files.states(checkpoints):
         raise ValueError(
-            f"expected a new folder as --output, got {output!r}, in which something is: name "
-            "another"
+            f"expected a new folder as --output, got {output!r}, in which something is: "
+            "name another"
         )
-    for name in there & {scratch.name, checkpoints.name}:  # of a try that was cut off
+    for name in there & remains:
         shutil.rmtree(folder / name)
-    check_free(
-        2 * quantities.rows_off_device(config),
-        folder,
-        "two copies of all rows",
-        "make room, or name another",
-    )
+    size = 2 * quantities.rows_off_device(config)
+    check_free(size, folder, "two copies of all rows", "make room, or name another")
     scratch.mkdir()
     try:
-        yield {
-            name: np.lib.format.open_memmap(
-                scratch / f"{name}.npy", "w+", dtype, (config.num_instances, *shape)
-            )
-            for name, (shape, dtype) in table_types(dim).items()
-        }
+        tables = {}
+        for name, (shape, dtype) in table_types(dim).items():
+            path, shape = scratch / f"{name}.npy", (config.num_instances, *shape)
+            tables[name] = np.lib.format.open_memmap(path, "w+", dtype, shape)
+        yield tables
     finally:
         shutil.rmtree(scratch, ignore_errors=True)  # a network's disk may keep what is still mapped
 
@@ -79,7 +74,7 @@ def write(
       step: of the checkpoint.
       variables: all but the rows.
       tables: rows and ring.
-      texts: what is beside a checkpoint.
+      texts: files beside a checkpoint, by name.
 
     Returns:
       Its folder.
@@ -87,8 +82,8 @@ def write(
     Raises:
       OSError: where it cannot be written.
     """
-    with replaced(pathlib.Path(output) / run_folder.FLAGS_FILE) as file:
+    folder = pathlib.Path(output)
+    with replaced(folder / run_folder.FLAGS_FILE) as file:
         file.write(texts[run_folder.FLAGS_FILE])
-    return checkpoint_files.write(
-        pathlib.Path(output) / run_folder.CHECKPOINTS, step, variables, tables, texts
-    )
+    checkpoints = folder / run_folder.CHECKPOINTS
+    return checkpoint_files.write(checkpoints, step, variables, tables, texts)
