@@ -7,7 +7,7 @@ import pathlib
 from pic_tf.data.sources.named import open_dataset
 from pic_tf.data.sources.source import Source
 from pic_tf.runs import checkpoint_files
-from pic_tf.runs.run_folder import CHECKPOINTS, FLAGS_FILE, _resolved
+from pic_tf.runs.run_folder import CHECKPOINTS, FLAGS_FILE, resolved
 from pic_tf.settings import defaults, flag_files
 from pic_tf.settings.config import Config
 
@@ -48,18 +48,15 @@ def open_data(
     flagfile = pathlib.Path(config.output_dir) / FLAGS_FILE
     if flagfile.exists() and checkpoint_files.states(flagfile.parent / CHECKPOINTS):
         config = flag_files.inherit(config, flag_files.from_flagfile(str(flagfile)))
-    if (
-        plan_only
-        and config.num_instances
-        and not (config.dataset == "digits" or os.path.isdir(config.dataset))
-    ):
+    there = config.dataset == "digits" or os.path.isdir(config.dataset)
+    if plan_only and config.num_instances and not there:
         return defaults.resolve(config, config.num_instances, num_replicas), None
     images = open_images(config, num_replicas)
     return defaults.resolve(config, len(images.train), num_replicas), images
 
 
 def open_images(config: Config, num_replicas: int = 1) -> Images:
-    """Open the data sets, and see that the monitors and the output folder go with them.
+    """Open the data sets, and check that the monitors and the output folder go with them.
 
     Args:
       config: the configuration.
@@ -73,19 +70,14 @@ def open_images(config: Config, num_replicas: int = 1) -> Images:
     """
     train, held_out = open_dataset(config.dataset, config.eval_dataset, config.max_broken)
     labelled = train
-    if config.labelled_dataset:
+    if name := config.labelled_dataset:
         # Their classes number the held-out images too.
-        labelled, held_out = open_dataset(
-            config.labelled_dataset, config.eval_dataset, config.max_broken
-        )
+        labelled, held_out = open_dataset(name, config.eval_dataset, config.max_broken)
     if config.probe_batch_size:
         _check_probe(config, labelled, held_out, num_replicas)
+    output = resolved(config.output_dir)
     for source in (train, labelled, held_out):
-        if (
-            source
-            and source.folder
-            and _resolved(config.output_dir).is_relative_to(_resolved(source.folder))
-        ):
+        if source and source.folder and output.is_relative_to(resolved(source.folder)):
             raise ValueError(
                 f"expected --output_dir outside the folder of images {source.folder!r}, got "
                 f"{config.output_dir!r}: its pictures would be taken for images"
@@ -96,21 +88,18 @@ def open_images(config: Config, num_replicas: int = 1) -> Images:
 def _check_probe(
     config: Config, labelled: Source, held_out: Source | None, num_replicas: int
 ) -> None:
+    """Refuse a linear probe without labels, monitor or a batch that its images fill."""
     size = config.probe_batch_size
-    if (
-        labelled.labels is None
-        or held_out is None
-        or held_out.labels is None
-        or not config.knn_every
-    ):
+    unlabelled = held_out is None or labelled.labels is None or held_out.labels is None
+    if unlabelled or not config.knn_every:
         raise ValueError(
             "expected labelled images, held-out ones and --knn_every for the linear probe "
             "(--probe_batch_size), got not all of them: name --labelled_dataset and --eval_dataset"
         )
     if size > len(labelled) or size % num_replicas:
         raise ValueError(
-            f"expected --probe_batch_size of at most the {len(labelled)} labelled images, a "
-            f"multiple of the {num_replicas} replicas, got {size}"
+            f"expected --probe_batch_size of at most the {len(labelled)} labelled images, "
+            f"a multiple of the {num_replicas} replicas, got {size}"
         )
 
 

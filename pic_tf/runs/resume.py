@@ -1,4 +1,4 @@
-"""Find the checkpoint of a run, and see that the run can go on from it."""
+"""Find the checkpoint of a run, and check that the run can go on from it."""
 
 import json
 import os
@@ -25,8 +25,7 @@ from pic_tf.settings.config import Config
 def find_checkpoint(
     config: Config, train: Source, strategy: tf.distribute.Strategy, allow_changed_flags: bool
 ) -> pathlib.Path | None:
-    """Find the newest good checkpoint, and see that it belongs to this run. Damaged ones are set
-    aside.
+    """Find the newest good checkpoint of this run; set damaged ones aside.
 
     Args:
       config: resolved configuration.
@@ -48,8 +47,8 @@ def find_checkpoint(
     path = checkpoint_files.states(directory).get(step)
     if path is None:
         raise ValueError(
-            f"expected --output_dir {config.output_dir!r} to be one folder for all workers, got "
-            f"none of its checkpoint of step {step:,} here: use a disk that all share"
+            f"expected --output_dir {config.output_dir!r} to be one folder for all workers, "
+            f"got none of its checkpoint of step {step:,} here: use a disk that all share"
         )
     changed = _compare(config, train, path)
     if changed and not allow_changed_flags:
@@ -75,10 +74,8 @@ def _newest(directory: pathlib.Path) -> pathlib.Path | None:
             "away to begin anew"
         )
     for bad, reason in damaged.items():
-        print(
-            f"damaged checkpoint: {reason}; moved to {checkpoint_files.set_aside(bad)}",
-            file=sys.stderr,
-        )
+        moved = checkpoint_files.set_aside(bad)
+        print(f"damaged checkpoint: {reason}; moved to {moved}", file=sys.stderr)
     return path
 
 
@@ -97,16 +94,21 @@ def _compare(config: Config, train: Source, path: pathlib.Path) -> list[str]:
 def check_room(
     config: Config, size: int, pager: Pager | None, strategy: tf.distribute.Strategy
 ) -> None:
-    """Refuse a disk on which checkpoints of `size` bytes, 0 for none, or this worker's rows will
-    not fit.
+    """Refuse a disk without room for checkpoints or for this worker's rows.
 
-    Checkpoints to keep count, and one more while it is written.
+    Args:
+      config: the configuration; it says how many checkpoints are kept, and one more is written.
+      size: bytes of a checkpoint; 0 for none.
+      pager: where rows are on disk.
+      strategy: devices.
+
+    Raises:
+      ValueError: where the files will not fit.
     """
     output, keep = pathlib.Path(config.output_dir), config.keep_checkpoints
     will_go = list(checkpoint_files.states(output / CHECKPOINTS).values())[-keep:] if size else []
-    checkpoints = (keep + 1) * size - sum(
-        file.stat().st_size for path in will_go for file in path.iterdir()
-    )
+    there = sum(file.stat().st_size for path in will_go for file in path.iterdir())
+    checkpoints = (keep + 1) * size - there
     needed, rows = {output: checkpoints}, config.instance_store == "disk"
     if rows:
         folder = rows_folder(config)

@@ -6,6 +6,7 @@ import numpy as np
 
 from pic_tf.instances.paging.convert import fill_blocks, trained_later
 from pic_tf.instances.paging.pager import Pager
+from pic_tf.instances.paging.schedule import WindowSchedule
 from pic_tf.instances.rows import RowSnapshot, ids_here
 from pic_tf.runs.room import check_free
 from pic_tf.runs.state import VISITED_BEFORE, State, of_this_model, segments_of
@@ -14,7 +15,7 @@ from pic_tf.runs.state import VISITED_BEFORE, State, of_this_model, segments_of
 def open_pager(pager: Pager, state: State | None, report: bool = True) -> None:
     """Open a pager at a checkpoint, or at the start, with the blocks that go with it.
 
-    Where the checkpoint holds the rows of all instances, they are moved to blocks first
+    Rows of a checkpoint that holds those of all instances are moved to blocks first
     (`move_to_blocks`).
 
     Args:
@@ -39,8 +40,7 @@ def open_pager(pager: Pager, state: State | None, report: bool = True) -> None:
 
 
 def move_to_blocks(pager: Pager, step: int, rows: RowSnapshot, report: bool = True) -> None:
-    """Move rows to blocks on disk, as far as a run needs them from a step on, and open the pager
-    there.
+    """Move to blocks the rows that a run needs from a step on, and open the pager there.
 
     Args:
       pager: not opened yet.
@@ -53,10 +53,7 @@ def move_to_blocks(pager: Pager, step: int, rows: RowSnapshot, report: bool = Tr
       OSError: where blocks cannot be written.
     """
     visited_before = trained_later(pager.schedules, step, rows.stamp)
-    own_schedules = [
-        dataclasses.replace(schedule, visited_before=visited_before)
-        for schedule in pager.own_schedules
-    ]
+    own_schedules = _visited(pager.own_schedules, visited_before)
     count = 0
     for schedule, store in zip(own_schedules, pager.stores):
         needed = schedule.needed(schedule.window_of(step))
@@ -77,16 +74,14 @@ def _check_blocks(pager: Pager, step: int) -> None:
         number, folder = missing[0]
         raise ValueError(
             f"expected {len(missing):,} more blocks of rows, the first of them number {number}, "
-            f"that the checkpoint of step {step:,} needs, got none in {folder!r}: bring them back, "
-            "or name the folder of the rows with --rows_dir"
+            f"that the checkpoint of step {step:,} needs, got none in {folder!r}: "
+            "bring them back, or name the folder of the rows with --rows_dir"
         )
 
 
 def _check_windows(pager: Pager, state: State, visited_before: bool) -> None:
     """Refuse rows that are not those of the pager's windows."""
-    schedules = [
-        dataclasses.replace(schedule, visited_before=visited_before) for schedule in pager.schedules
-    ]
+    schedules = _visited(pager.schedules, visited_before)
     here = [schedule.rows_here(schedule.window_of(state.step)) for schedule in schedules]
     with of_this_model(state.path):
         if not np.array_equal(ids_here(here), state.rows.instance_ids):
@@ -94,3 +89,8 @@ def _check_windows(pager: Pager, state: State, visited_before: bool) -> None:
                 f"its rows are those of other windows than {len(here)} replicas and these flags "
                 "have: tools/collect_rows.py brings all rows into one checkpoint"
             )
+
+
+def _visited(schedules: list[WindowSchedule], visited_before: bool) -> list[WindowSchedule]:
+    """Set in schedules whether all rows count as visited before the first window."""
+    return [dataclasses.replace(each, visited_before=visited_before) for each in schedules]

@@ -10,22 +10,26 @@ import tensorflow as tf
 from pic_tf.replicas.devices import is_chief
 from pic_tf.settings.config import Config
 
-CHECKPOINTS, EXPORT = (
-    "checkpoints",
-    "backbone",
-)  # where a run leaves its states, and at its end its export
-FLAGS_FILE, METRICS_FILE, PICTURE, LOCK_FILE = "flags.txt", "metrics.csv", "training.png", ".lock"
-NON_FINITE_REPORTS, TENSORBOARD, ROWS = "nan_reports", "tensorboard", "rows"
-IMAGES_FILE = "images.json"  # beside a checkpoint: which images the rows belong to
-TEXTS = (FLAGS_FILE, METRICS_FILE, IMAGES_FILE)  # what is beside a checkpoint
+CHECKPOINTS = "checkpoints"  # folder of the states
+EXPORT = "backbone"  # folder of the SavedModel at the end
+ROWS = "rows"  # folder of rows on disk
+TENSORBOARD = "tensorboard"
+NON_FINITE_REPORTS = "nan_reports"
+PICTURE = "training.png"
+LOCK_FILE = ".lock"
+FLAGS_FILE = "flags.txt"
+METRICS_FILE = "metrics.csv"
+IMAGES_FILE = "images.json"  # identity of the images behind the rows, beside a checkpoint
+TEXTS = (FLAGS_FILE, METRICS_FILE, IMAGES_FILE)  # files beside a checkpoint
 
 
-def _resolved(path: str) -> pathlib.Path:
+def resolved(path: str) -> pathlib.Path:
+    """Give the path without links and relative parts."""
     return pathlib.Path(path).resolve()
 
 
 def make_output_folder(config: Config) -> pathlib.Path:
-    """Make the output folder, and the folder of rows on disk; see that both can be written to.
+    """Make the output folder and the folder of rows on disk, and check that both are writable.
 
     Args:
       config: the configuration.
@@ -37,10 +41,8 @@ def make_output_folder(config: Config) -> pathlib.Path:
       ValueError: where there cannot be such a folder.
     """
     output = pathlib.Path(config.output_dir)
-    for folder in (
-        *([rows_folder(config)] if config.instance_store == "disk" and config.rows_dir else []),
-        output,
-    ):
+    rows_elsewhere = config.instance_store == "disk" and config.rows_dir
+    for folder in [rows_folder(config), output] if rows_elsewhere else [output]:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
@@ -53,22 +55,16 @@ def make_output_folder(config: Config) -> pathlib.Path:
 
 
 def rows_folder(config: Config) -> pathlib.Path:
-    """Name the folder of rows on disk: in the output folder, or, in --rows_dir, a folder named
-    after it.
-    """
+    """Name the folder of rows on disk: in the output folder, or after it in --rows_dir."""
     if not config.rows_dir:
         return pathlib.Path(config.output_dir) / ROWS
-    output = _resolved(config.output_dir)
-    return (
-        pathlib.Path(config.rows_dir)
-        / f"{output.name}-{hashlib.sha256(os.fsencode(output)).hexdigest()[:12]}"
-    )
+    output = resolved(config.output_dir)
+    digest = hashlib.sha256(os.fsencode(output)).hexdigest()[:12]
+    return pathlib.Path(config.rows_dir) / f"{output.name}-{digest}"
 
 
 def broken_file(strategy: tf.distribute.Strategy) -> str:
     """Name the list of broken images; each worker has its own."""
-    return (
-        "broken_images.csv"
-        if is_chief(strategy)
-        else f"broken_images_{strategy.cluster_resolver.task_id}.csv"
-    )
+    if is_chief(strategy):
+        return "broken_images.csv"
+    return f"broken_images_{strategy.cluster_resolver.task_id}.csv"

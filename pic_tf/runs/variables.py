@@ -8,12 +8,9 @@ from pic_tf.pic import PIC
 
 
 def named_variables(model: PIC) -> Iterator[tuple[str, tf.Variable]]:
-    """Every variable of a compiled model but the instance rows, with the path that leads to it."""
-    roots = {
-        "backbone": model.backbone,
-        "projection": model.projection,
-        "optimizer": model.optimizer,
-    }
+    """Yield every variable of a compiled model but the instance rows, with its path."""
+    roots = {"backbone": model.backbone, "projection": model.projection}
+    roots["optimizer"] = model.optimizer
     if model.backbone_optimizer:
         roots["backbone_optimizer"] = model.backbone_optimizer
     if model.probe:
@@ -29,7 +26,7 @@ def named_variables(model: PIC) -> Iterator[tuple[str, tf.Variable]]:
 
 
 def variables_of(roots: dict[str, object]) -> Iterator[tuple[str, tf.Variable]]:
-    """Every variable that the roots lead to, once, with the path that leads to it."""
+    """Yield every variable that the roots lead to, once, with its path."""
     seen = set()
     for root, trackable in roots.items():
         view, found = tf.train.TrackableView(trackable), [(root, trackable)]
@@ -40,12 +37,10 @@ def variables_of(roots: dict[str, object]) -> Iterator[tuple[str, tf.Variable]]:
             if isinstance(child, tf.Variable):
                 yield path, child
             else:
-                found += [
-                    (f"{path}/{name}", next_child)
-                    for name, next_child in view.children(child).items()
-                ]
+                children = view.children(child).items()
+                found += [(f"{path}/{name}", next_child) for name, next_child in children]
 
 
 def metric_variables(model: PIC) -> list[tf.Variable]:
-    """The variables of a model's running metrics."""
+    """List the variables of a model's running metrics."""
     return [variable for metric in model.metrics for variable in metric.variables]
