@@ -1,4 +1,4 @@
-"""Take apart what a data set gives a train step."""
+"""Name the parts of a batch."""
 
 from typing import Any, NamedTuple
 
@@ -25,8 +25,15 @@ class Batch(NamedTuple):
 
 
 def unpack(data: Any, probed: bool) -> Batch:
-    """Name the parts of (images, instance_ids), (images, instance_ids, weights) or, with a probe,
-    all four.
+    """Name the parts of a batch.
+
+    Args:
+      data: (images, instance_ids), (images, instance_ids, weights) or, with a probe,
+        (images, instance_ids, weights, labelled).
+      probed: whether there is a probe.
+
+    Returns:
+      The parts, with weights of 1 where there are none.
 
     Raises:
       ValueError: for anything else.
@@ -42,7 +49,5 @@ def unpack(data: Any, probed: bool) -> Batch:
         )
     images, instance_ids, weights, labelled = (*data, None, None)[:4]
     instance_ids = tf.cast(instance_ids, tf.int64)
-    weights = (
-        tf.ones_like(instance_ids, tf.float32) if weights is None else tf.cast(weights, tf.float32)
-    )
-    return Batch(images, instance_ids, weights, labelled)
+    weights = tf.ones_like(instance_ids) if weights is None else weights
+    return Batch(images, instance_ids, tf.cast(weights, tf.float32), labelled)

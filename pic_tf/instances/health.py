@@ -1,4 +1,4 @@
-"""Watch over an epoch what steps do to views and rows."""
+"""Measure over an epoch the effect of steps on views and rows."""
 
 import numpy as np
 import tensorflow as tf
@@ -19,7 +19,7 @@ class StepMetrics(tf.Module):
       floored: how many rows the norm floor lifted.
       left_out: how many images had weight 0.
       row_norms: `LogHistogram` of the norms behind `row_norm`.
-      row_gaps: `LogHistogram` of the steps that returning rows were away.
+      row_gaps: `LogHistogram` of steps between a row's leaving and returning.
     """
 
     def __init__(self):
@@ -35,15 +35,9 @@ class StepMetrics(tf.Module):
 
     @property
     def numbers(self) -> list[keras.metrics.Metric]:
-        """Those of one number each."""
-        return [
-            self.loss,
-            self.accuracy,
-            self.row_norm,
-            self.live_rows,
-            self.floored,
-            self.left_out,
-        ]
+        """Metrics of one number each."""
+        of_views = [self.loss, self.accuracy]
+        return [*of_views, self.row_norm, self.live_rows, self.floored, self.left_out]
 
     def update_views(
         self, losses: tf.Tensor, weights: tf.Tensor, correct: tf.Tensor, finite: tf.Tensor
@@ -70,9 +64,8 @@ class StepMetrics(tf.Module):
           live: bool [K / R], the slots of this replica's ring that hold a row.
           left_out: bool [b], which images of the batch had weight 0.
         """
-        self.row_norm.update_state(
-            moved["norm"], sample_weight=tf.cast(moved["fetched"], tf.float32)
-        )
+        fetched = tf.cast(moved["fetched"], tf.float32)
+        self.row_norm.update_state(moved["norm"], sample_weight=fetched)
         self.live_rows.update_state(tf.reduce_sum(tf.cast(live, tf.float32)) * collectives.count())
         self.floored.update_state(tf.cast(moved["floored"], tf.float32))
         self.left_out.update_state(tf.cast(left_out, tf.float32))
@@ -81,11 +74,10 @@ class StepMetrics(tf.Module):
 
 
 class LogHistogram(keras.metrics.Metric):
-    """Counts in bins whose edges grow by a constant factor, for values that span orders of
-    magnitude.
+    """Counts of values of many magnitudes, in bins with edges a constant factor apart.
 
-    Bin 0 holds what is below the first edge, bin i what lies in [edges[i - 1], edges[i]), the last
-    one the rest.
+    Bin 0 counts values below the first edge, bin i those in [edges[i - 1], edges[i]), the last one
+    the rest.
 
     Args:
       low: the first edge, > 0.
@@ -101,27 +93,24 @@ class LogHistogram(keras.metrics.Metric):
         super().__init__(name)
         decades = np.log10(high / low)
         self.edges = low * 10 ** np.linspace(0, decades, round(decades * per_decade) + 1)
+        bins = len(self.edges) + 1
         # float32 would stop counting at 2^24.
-        self.counts = self.add_weight(
-            "counts", [len(self.edges) + 1], initializer="zeros", dtype=tf.float64
-        )
+        self.counts = self.add_weight("counts", [bins], initializer="zeros", dtype=tf.float64)
 
     def update_state(self, values: tf.Tensor, counted: tf.Tensor) -> None:
-        """Count numbers [b] where `counted` bool [b] says so; one that is not a number counts in
-        the last bin.
-        """
-        bins = tf.searchsorted(tf.constant(self.edges), tf.cast(values, tf.float64), side="right")
-        bins = tf.where(tf.math.is_nan(tf.cast(values, tf.float64)), len(self.edges), bins)
-        self.counts.assign_add(
-            tf.math.unsorted_segment_sum(tf.cast(counted, tf.float64), bins, len(self.edges) + 1)
-        )
+        """Count numbers [b] where `counted`, bool [b], is true; NaN counts in the last bin."""
+        values, counted = tf.cast(values, tf.float64), tf.cast(counted, tf.float64)
+        last = len(self.edges)
+        bins = tf.searchsorted(tf.constant(self.edges), values, side="right")
+        bins = tf.where(tf.math.is_nan(values), last, bins)
+        self.counts.assign_add(tf.math.unsorted_segment_sum(counted, bins, last + 1))
 
     def reset_state(self) -> None:
         """Begin to count anew."""
         self.counts.assign(tf.zeros_like(self.counts))
 
     def result(self) -> tf.Tensor:
-        """float64 [n + 1] counts."""
+        """Give float64 [n + 1] counts."""
         return tf.identity(self.counts)
 
 

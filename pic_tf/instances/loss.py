@@ -1,7 +1,4 @@
-"""The instance soft-max over the live rows of all replicas (paper, Eq.
-
-1), with its gradient written out.
-"""
+"""Instance soft-max over the live rows of all replicas (Eq. 1), with its gradient written out."""
 
 import tensorflow as tf
 
@@ -14,7 +11,7 @@ _TIE = 1e-5  # relative: a row's logit from two products of another order differ
 
 @tf.custom_gradient
 def unit_rows(x: tf.Tensor):
-    """x / |x| row by row, float [n, D]; rows shorter than 1e-18 tend to zero instead."""
+    """Normalise rows, x / |x| of float [n, D]; rows shorter than 1e-18 tend to zero instead."""
     # Down to a norm of 1e-18, where float32 squares vanish; l2_normalize stops at 1e-6.
     scale = tf.math.rsqrt(tf.maximum(tf.reduce_sum(x * x, axis=1, keepdims=True), 1e-36))
     unit = x * scale
@@ -34,21 +31,21 @@ def instance_softmax(
     temperature: float,
     similarity: str = "cosine",
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Each view's cross-entropy against the live rows, and whether its own row won.
+    """Compute each view's cross-entropy against the live rows, and whether its own row won.
 
     loss_b = -log( exp(s(w_yb, z_b) / tau) / sum_{j live} exp(s(w_j, z_b) / tau) ),
     s(w, z) = w.z / (|w| |z|) (cosine) or w.z (dot).
 
-    Over R replicas each holds b = B / R views, the rows of those views' instances among its K / R
+    Each of R replicas holds b = B / R views, the rows of those views' instances among its K / R
     rows, and gets the loss of its own views against the live rows of all. The gradient is that of
-    the sum of all replicas' losses, so a replica's share of a mean over the batch is `sum(loss) /
-    B`.
+    the sum of all replicas' losses, so a replica's share of a mean over the batch is
+    `sum(loss) / B`.
 
     Args:
       embedding: float [b, D], z.
       weights: float32 [K / R, D], w.
       slots: int [b], the row of each view's own instance, y.
-      live: bool [K / R], which rows take part; the own rows do.
+      live: bool [K / R], True for rows that take part; the own rows do.
       temperature: tau > 0.
       similarity: "cosine" (the paper's) or "dot" (the standard soft-max it is compared with).
 
@@ -71,7 +68,7 @@ def instance_softmax(
 def _cross_entropy(
     queries: tf.Tensor, weights: tf.Tensor, slots: tf.Tensor, live: tf.Tensor, bound: float | None
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """log sum_{j live} exp(q.w_j) - q.w_y and q.w_y >= max_{j live} q.w_j.
+    """Compute log sum_{j live} exp(q.w_j) - q.w_y and q.w_y >= max_{j live} q.w_j.
 
     `bound` is an upper bound of every logit, or None to look for it. The gradient is written out
     because it then passes over the [B, K / R] matrix in two products only, where autodiff makes
@@ -85,8 +82,7 @@ def _cross_entropy(
         own_logit = tf.reduce_sum(queries * own_weights, axis=1)  # [b]
         everyone = all_gather(tf.concat([queries, own_logit[:, None]], axis=1))  # [B, D + 1]
         all_queries, all_own = everyone[:, :-1], everyone[:, -1]
-        # As a bias, mask and shift cost no pass of their own: TensorFlow fuses them into the
-        # product.
+        # As a bias, mask and shift cost no pass of their own: TensorFlow fuses it with the product.
         bias = tf.where(live, -(bound or 0.0), _MASKED)
         logits = tf.nn.bias_add(tf.matmul(all_queries, weights, transpose_b=True), bias)
         shift = tf.fill(tf.shape(all_own), bound or 0.0)
@@ -96,28 +92,21 @@ def _cross_entropy(
             logits -= shift[:, None]
         exponentials = tf.exp(logits)  # [B, K / R]
         beaten = tf.reduce_max(exponentials, axis=1) > (1.0 + _TIE) * tf.exp(all_own - shift)
-        total, beaten = tf.unstack(
-            all_sum(tf.stack([tf.reduce_sum(exponentials, axis=1), tf.cast(beaten, tf.float32)]))
-        )
+        sums = tf.stack([tf.reduce_sum(exponentials, axis=1), tf.cast(beaten, tf.float32)])
+        total, beaten = tf.unstack(all_sum(sums))
         loss = tf.math.log(own_part(total)) + own_part(shift) - own_logit
         correct = own_part(beaten) == 0.0
 
         def gradient(of_loss: tf.Tensor, _):
             # d loss_b / d logit_bj = p_bj - [j = y_b], p = exponentials / total.
             scale = (all_gather(of_loss) / total)[:, None]
-            of_queries = (
-                own_part(all_sum(scale * tf.matmul(exponentials, weights)))
-                - of_loss[:, None] * own_weights
-            )
-            # As the transpose of a product of [D, B] and [B, K]: faster than to transpose [B, K] in
-            # it.
-            of_weights = tf.transpose(
-                tf.matmul(scale * all_queries, exponentials, transpose_a=True)
-            )
-            of_weights = tf.tensor_scatter_nd_sub(
-                of_weights, slots[:, None], of_loss[:, None] * queries
-            )
-            return of_queries, of_weights
+            expected = all_sum(scale * tf.matmul(exponentials, weights))  # sum_j p_bj w_j
+            of_queries = own_part(expected) - of_loss[:, None] * own_weights
+            # To transpose the product of [D, B] and [B, K] is faster than to transpose [B, K].
+            of_weights = tf.matmul(scale * all_queries, exponentials, transpose_a=True)
+            of_weights = tf.transpose(of_weights)
+            own = of_loss[:, None] * queries
+            return of_queries, tf.tensor_scatter_nd_sub(of_weights, slots[:, None], own)
 
         return (loss, correct), gradient
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 
 class ViewLosses(NamedTuple):
-    """What Eq. 1 says of the views of a step, n of each of b images.
+    """Losses by Eq. 1 of the views of a step, n of each of b images.
 
     Attributes:
       losses: float32 [b n].
@@ -56,5 +56,5 @@ def losses_of_views(
 
 
 def _of_views(values: tf.Tensor, views: tf.Tensor) -> tf.Tensor:
-    """[b] of images -> [b n] of the n views of each; `views` is anything [b n, ...]."""
+    """Repeat values [b] of images for their n views, [b n]; `views` is anything [b n, ...]."""
     return tf.repeat(values, tf.shape(views)[0] // tf.size(values))

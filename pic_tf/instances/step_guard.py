@@ -44,45 +44,41 @@ class StepGuard(tf.Module):
     ):
         super().__init__(name="guard")
         # With several replicas each has its own batch statistics; frozen weights they share.
-        own, alone = tf.VariableSynchronization.ON_READ, collectives.count() == 1
-        self._statistics = [
-            variable for variable in statistics if alone or variable.synchronization == own
-        ]
+        own, one = tf.VariableSynchronization.ON_READ, collectives.count() == 1
+        self._statistics = [v for v in statistics if one or v.synchronization == own]
         self._told = [optimizer for optimizer in optimizers if hasattr(optimizer, "skip_unless")]
         self._loss_scaling = loss_scaling
-        self.skipped = collectives.local_variable(lambda: tf.constant(0, tf.int64), "skipped")
-        self.last_skipped = collectives.local_variable(
-            lambda: tf.constant(-1, tf.int64), "last_skipped"
-        )
+        local = collectives.local_variable
+        self.skipped = local(lambda: tf.constant(0, tf.int64), "skipped")
+        self.last_skipped = local(lambda: tf.constant(-1, tf.int64), "last_skipped")
 
     def snapshot(self) -> list[tf.Tensor]:
         """Copy the batch statistics as they are before the forward pass."""
         return [tf.identity(variable) for variable in self._statistics]
 
     def scaled(self, loss: tf.Tensor) -> tf.Tensor:
-        """The loss to differentiate."""
+        """Scale the loss to differentiate."""
         return self._loss_scaling.get_scaled_loss(loss) if self._loss_scaling else loss
 
     def unscaled(self, gradients: list) -> list:
-        """The loss's own gradients, of those of the scaled loss."""
-        return (
-            self._loss_scaling.get_unscaled_gradients(gradients)
-            if self._loss_scaling
-            else gradients
-        )
+        """Turn gradients of the scaled loss into those of the loss."""
+        if self._loss_scaling is None:
+            return gradients
+        return self._loss_scaling.get_unscaled_gradients(gradients)
 
     def check(
         self, loss: tf.Tensor, gradients: list, before: list[tf.Tensor], step: tf.Tensor
     ) -> tf.Tensor:
-        """Decide whether this step is taken, by loss + 1/2 |g|^2 + batch statistics of all
-        replicas.
+        """Decide to take this step if loss + 1/2 |g|^2 + batch statistics is finite.
 
-        A gradient too long for float32 to square counts as not finite.
+        The sum is over all replicas. A gradient too long for float32 to square counts as not
+        finite.
 
         Args:
           loss: float32 scalar, this replica's share.
-          gradients: of all that the step moves; None where the loss does not depend on it.
-          before: from `snapshot`; it comes back where the step is skipped.
+          gradients: of all variables that the step moves; None where the loss does not depend on
+            one.
+          before: from `snapshot`; brought back where the step is skipped.
           step: int64 scalar, number of the step.
 
         Returns:
@@ -90,9 +86,7 @@ class StepGuard(tf.Module):
         """
         parts = [tf.nn.l2_loss(tf.convert_to_tensor(g)) for g in gradients if g is not None]
         # An input of 1e21 leaves a finite loss, but no finite variance.
-        parts += [
-            tf.reduce_sum(variable) for variable in self._statistics if variable.dtype.is_floating
-        ]
+        parts += [tf.reduce_sum(v) for v in self._statistics if v.dtype.is_floating]
         everything = loss + tf.add_n([tf.cast(part, tf.float32) for part in parts])
         whole_loss, everything = tf.unstack(collectives.all_sum(tf.stack([loss, everything])))
         finite = tf.math.is_finite(everything)
@@ -100,9 +94,8 @@ class StepGuard(tf.Module):
         for optimizer in self._told:
             optimizer.skip_unless(finite)
         failed = ~finite
-        if (
-            self._loss_scaling
-        ):  # an overflow is what it looks for, while there is scale left to take off
+        if self._loss_scaling:
+            # It looks for an overflow itself, as long as there is scale to take off.
             failed &= ~tf.math.is_finite(whole_loss) | (self._loss_scaling.loss_scale <= 1.0)
         self.skipped.assign_add(tf.cast(failed, tf.int64))
         self.last_skipped.assign(tf.where(failed, step, self.last_skipped))
@@ -115,18 +108,13 @@ class StepGuard(tf.Module):
         variables: list[tf.Variable],
         finite: tf.Tensor,
     ) -> None:
-        """Let an optimizer, or the loss scaling around it, take the step that `check` found
-        finite, or skip it.
-        """
+        """Let an optimizer, or the loss scaling around it, take the step if finite, or skip it."""
         if optimizer is self._loss_scaling:
             # It looks at these gradients alone, and must skip whatever the guard skips.
             last = max(i for i, g in enumerate(gradients) if g is not None)
             nan = tf.cast(float("nan"), gradients[last].dtype)
-            gradients = [
-                *gradients[:last],
-                tf.where(finite, gradients[last], nan),
-                *gradients[last + 1 :],
-            ]
+            gradients = list(gradients)
+            gradients[last] = tf.where(finite, gradients[last], nan)
         elif optimizer not in self._told:
             gradients = [g if g is None else tf.where(finite, g, 0.0) for g in gradients]
         optimizer.apply_gradients(zip(gradients, variables))

@@ -6,21 +6,19 @@ import tensorflow as tf
 from pic_tf.instances.first_weights import initial_rows
 from pic_tf.replicas import collectives
 
-EMPTY = np.int64(
-    -1
-)  # in place of the id of an instance, or of the number of its row, where there is none
+EMPTY = np.int64(-1)  # stands for the id of no instance, and for the number of no row
 _NO_ROW = np.iinfo(np.int64).max  # sorts behind all row numbers
 
 
 class Store(tf.Module):
     """Rows in device memory: instance weights, their momentum, and the step they left the ring.
 
-    A row is untouched while it rests; who reads it catches it up from its stamp. Row l of replica r
+    A row is untouched while it rests; its reader catches it up from its stamp. Row l of replica r
     is that of instance l R + r. A row that was never written has stamp 0 and the first weights of
     its instance, which follow from the seed.
 
-    It has a location for each row of the replica, or, paged, for as many as the sliding window
-    needs; which rows these are changes as the window moves (`instances.paging.pager.Pager`).
+    The store has a location for each row of the replica, or, paged, for as many as the sliding
+    window needs; other rows come as the window moves (`instances.paging.pager.Pager`).
 
     Args:
       num_locations: n, rows of a replica that are here.
@@ -30,7 +28,7 @@ class Store(tf.Module):
       paged: whether rows come and go.
 
     Attributes, of each replica:
-      weights: float32 [n + 1, D], w; the last row takes what is written to no row.
+      weights: float32 [n + 1, D], w; the last row takes values written to no row.
       momentum: float32 [n + 1, D], u.
       stamp: int64 [n + 1], updates applied before the row was last written, initially 0.
       rows: int64 [n], paged only: the rows that are here, in ascending order.
@@ -41,26 +39,19 @@ class Store(tf.Module):
         super().__init__(name="store")
         self.num_locations, self.paged = num_locations, paged
         self._stddev, self._seed, self._replicas = stddev, seed, collectives.count()
-        self.weights = collectives.local_variable(
-            lambda: tf.zeros([num_locations + 1, dim]), "weights"
-        )
-        self.momentum = collectives.local_variable(
-            lambda: tf.zeros([num_locations + 1, dim]), "momentum"
-        )
-        self.stamp = collectives.local_variable(
-            lambda: tf.zeros([num_locations + 1], tf.int64), "stamp"
-        )
+        n, local = num_locations, collectives.local_variable
+        self.weights = local(lambda: tf.zeros([n + 1, dim]), "weights")
+        self.momentum = local(lambda: tf.zeros([n + 1, dim]), "momentum")
+        self.stamp = local(lambda: tf.zeros([n + 1], tf.int64), "stamp")
         if paged:
-            self.rows = collectives.local_variable(
-                lambda: tf.fill([num_locations], _NO_ROW), "rows"
-            )
-            self.locations = collectives.local_variable(
-                lambda: tf.range(num_locations, dtype=tf.int64), "locations"
-            )
+            self.rows = local(lambda: tf.fill([n], _NO_ROW), "rows")
+            self.locations = local(lambda: tf.range(n, dtype=tf.int64), "locations")
 
     def read(self, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """(weights [b, D], momentum [b, D], stamp [b]) of int64 [b] rows; of -1, and of rows not
-        here, anything.
+        """Read rows int64 [b]; of -1, and of rows that are not here, anything.
+
+        Returns:
+          (weights float32 [b, D], momentum float32 [b, D], stamp int64 [b]).
         """
         locations = self._locations(rows)
         weights, momentum, stamp = (
@@ -76,7 +67,7 @@ class Store(tf.Module):
         return tf.cond(tf.reduce_any(new), with_new, lambda: weights), momentum, stamp
 
     def first_weights(self, instance_ids: tf.Tensor) -> tf.Tensor:
-        """float32 [b, D], what instances int64 [b] begin with."""
+        """Draw the first weights, float32 [b, D], of instances int64 [b]."""
         return initial_rows(instance_ids, self.weights.shape[1], self._stddev, self._seed)
 
     def write(
@@ -93,15 +84,12 @@ class Store(tf.Module):
         """
         locations = self._locations(rows)
         stamps = tf.broadcast_to(stamp, tf.shape(rows))
-        for variable, values in (
-            (self.weights, weights),
-            (self.momentum, momentum),
-            (self.stamp, stamps),
-        ):
-            collectives.scatter_rows(variable, locations, values)
+        collectives.scatter_rows(self.weights, locations, weights)
+        collectives.scatter_rows(self.momentum, locations, momentum)
+        collectives.scatter_rows(self.stamp, locations, stamps)
 
     def has(self, rows: tf.Tensor) -> tf.Tensor:
-        """bool [b], whether rows int64 [b] are here."""
+        """Tell which rows int64 [b] are here, bool [b]."""
         return self._locations(rows) < self.num_locations
 
     def _locations(self, rows: tf.Tensor) -> tf.Tensor:
@@ -110,6 +98,5 @@ class Store(tf.Module):
             return tf.where(rows < 0, nowhere, rows)
         here = tf.identity(self.rows)
         rank = tf.minimum(tf.searchsorted(here, rows, out_type=tf.int64), self.num_locations - 1)
-        return tf.where(
-            tf.gather(here, rank) == rows, collectives.gather_rows(self.locations, rank), nowhere
-        )
+        locations = collectives.gather_rows(self.locations, rank)
+        return tf.where(tf.gather(here, rank) == rows, locations, nowhere)

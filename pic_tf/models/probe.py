@@ -6,16 +6,15 @@ import tf_keras as keras
 
 from pic_tf.replicas import collectives
 
-_MOMENTUM, _STATISTICS, _EPSILON = (
-    0.9,
-    0.99,
-    1e-5,
-)  # of SGD; of the running mean and variance; as in the networks
+_MOMENTUM = 0.9  # of SGD
+_STATISTICS = 0.99  # momentum of the running mean and variance
+_EPSILON = 1e-5  # as in the networks
 
 
 class LinearProbe(keras.layers.Layer):
-    """logits = W (f - mean) / sqrt(variance) + b, with W and b by SGD with momentum, mean and
-    variance running ones.
+    """Linear classifier of scaled features, trained by SGD with momentum.
+
+        logits = W (f - mean) / sqrt(variance) + b,    mean and variance running ones.
 
     The scaling makes one learning rate fit any backbone, whose features grow and shrink while it
     learns.
@@ -43,21 +42,17 @@ class LinearProbe(keras.layers.Layer):
         super().__init__(name=name, dtype="float32", trainable=False)
         self.learning_rate = learning_rate
         shapes = {"kernel": [feature_dim, classes], "bias": [classes]}
-        shapes |= {f"{weight}_momentum": shape for weight, shape in shapes.items()} | {
-            "mean": [feature_dim]
-        }
+        shapes |= {f"{weight}_momentum": shape for weight, shape in shapes.items()}
+        shapes["mean"] = [feature_dim]
+        frozen = {"trainable": False}  # to Keras: `learn` alone moves them
         for weight, shape in shapes.items():
-            setattr(
-                self, weight, self.add_weight(weight, shape, initializer="zeros", trainable=False)
-            )
-        self.variance = self.add_weight(
-            "variance", [feature_dim], initializer="ones", trainable=False
-        )
+            setattr(self, weight, self.add_weight(weight, shape, initializer="zeros", **frozen))
+        self.variance = self.add_weight("variance", [feature_dim], initializer="ones", **frozen)
         self.accuracy = keras.metrics.Mean("probe_accuracy")
         self.built = True
 
     def call(self, features: tf.Tensor) -> tf.Tensor:
-        """float32 [b, classes] logits of features [b, C]."""
+        """Compute float32 [b, classes] logits of features [b, C]."""
         return self._logits(self._scaled(features))
 
     def learn(self, features: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> None:
@@ -71,11 +66,10 @@ class LinearProbe(keras.layers.Layer):
         features = tf.stop_gradient(tf.cast(features, tf.float32))
         count = tf.maximum(collectives.all_sum(tf.reduce_sum(weights)), 1.0)
         mean = collectives.all_sum(tf.reduce_sum(weights[:, None] * features, 0)) / count
-        square = (
-            collectives.all_sum(tf.reduce_sum(weights[:, None] * (features - mean) ** 2, 0)) / count
-        )
-        # The scaling is of the running statistics, those of this batch included.
-        for statistic, now in ((self.mean, mean), (self.variance, square)):
+        squares = tf.reduce_sum(weights[:, None] * (features - mean) ** 2, 0)
+        variance = collectives.all_sum(squares) / count
+        # The scaling is by the running statistics, with those of this batch.
+        for statistic, now in ((self.mean, mean), (self.variance, variance)):
             _assign(statistic, _STATISTICS * statistic + (1 - _STATISTICS) * now)
         scaled = self._scaled(features)
         logits = self._logits(scaled)
@@ -107,7 +101,5 @@ class LinearProbe(keras.layers.Layer):
 
 
 def _assign(variable: tf.Variable, value: tf.Tensor) -> None:
-    """Assign in this replica; all have the same value, so there is nothing for the strategy to
-    average.
-    """
+    """Assign in this replica: all have the same value, and the strategy has nothing to average."""
     tf.raw_ops.AssignVariableOp(resource=variable.handle, value=value)

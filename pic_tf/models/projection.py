@@ -1,4 +1,4 @@
-"""The projection head: features -> embedding."""
+"""Projection head: features -> embedding."""
 
 import tf_keras as keras
 
@@ -15,8 +15,8 @@ def projection_head(
         linear:  z = W h + b
         none:    z = h
 
-    The normalised head is not in the paper; it is for short trainings, which it makes faster. It
-    takes off what the embeddings of a young network have in common.
+    The normalised head is not in the paper; it makes short trainings faster: it takes off the part
+    that embeddings of a young network have in common.
 
     Args:
       kind: name of the equation, "mlp", "mlp_bn", "linear" or "none".
@@ -70,7 +70,5 @@ def feature_dim(backbone: keras.Model) -> int:
 
 
 def _uniform() -> keras.initializers.Initializer:
-    """U(-1 / sqrt(fan_in), 1 / sqrt(fan_in)), the initialisation of the heads the recipe was
-    tuned with.
-    """
+    """Make U(-1 / sqrt(fan_in), 1 / sqrt(fan_in)), with which the recipe was tuned."""
     return keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")

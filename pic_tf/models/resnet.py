@@ -68,6 +68,7 @@ def resnet(
 
 
 def _basic_block(keras: ModuleType, x, channels: int, stride: int, name: str):
+    """Add two 3 x 3 convolutions to the shortcut."""
     shortcut = _shortcut(keras, x, channels, stride, name)
     y = _relu(keras, _conv(keras, x, channels, 3, stride, f"{name}_1"), f"{name}_relu1")
     y = _conv(keras, y, channels, 3, 1, f"{name}_2", gamma="zeros")
@@ -75,6 +76,7 @@ def _basic_block(keras: ModuleType, x, channels: int, stride: int, name: str):
 
 
 def _bottleneck_block(keras: ModuleType, x, channels: int, stride: int, name: str):
+    """Add a 1 x 1, a 3 x 3 and a 1 x 1 convolution to the shortcut."""
     shortcut = _shortcut(keras, x, channels * _EXPANSION, stride, name)
     y = _relu(keras, _conv(keras, x, channels, 1, 1, f"{name}_1"), f"{name}_relu1")
     y = _relu(keras, _conv(keras, y, channels, 3, stride, f"{name}_2"), f"{name}_relu2")
@@ -83,6 +85,7 @@ def _bottleneck_block(keras: ModuleType, x, channels: int, stride: int, name: st
 
 
 def _shortcut(keras: ModuleType, x, channels: int, stride: int, name: str):
+    """Pass x on, through a 1 x 1 convolution where the shape changes."""
     if stride == 1 and x.shape[-1] == channels:
         return x
     return _conv(keras, x, channels, 1, stride, f"{name}_shortcut")
@@ -91,22 +94,16 @@ def _shortcut(keras: ModuleType, x, channels: int, stride: int, name: str):
 def _conv(
     keras: ModuleType, x, channels: int, size: int, stride: int, name: str, gamma: str = "ones"
 ):
-    """Convolution and batch normalisation."""
-    # Padding by size // 2 on every side, as the published networks. TensorFlow's "same" does so at
-    # stride 1 but pads a strided convolution on the far side only, so there we do it.
+    """Add a convolution and batch normalisation."""
+    # Padding by size // 2 on every side, as in the published networks. TensorFlow's "same" does so
+    # at stride 1, but pads a strided convolution on the far side only: here it is explicit.
     padding = "same"
     if size > 1 and stride > 1:
         x = keras.layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x)
         padding = "valid"
-    x = keras.layers.Conv2D(
-        channels,
-        size,
-        stride,
-        padding,
-        use_bias=False,
-        kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
-        name=f"{name}_conv",
-    )(x)
+    he = keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
+    options = {"use_bias": False, "kernel_initializer": he, "name": f"{name}_conv"}
+    x = keras.layers.Conv2D(channels, size, stride, padding, **options)(x)
     # Momentum 0.9 and epsilon 1e-5 are the published networks'; Keras' own are 0.99 and 1e-3.
     norm = keras.layers.BatchNormalization(
         momentum=0.9, epsilon=1e-5, gamma_initializer=gamma, name=f"{name}_bn"

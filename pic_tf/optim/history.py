@@ -1,6 +1,4 @@
-"""Products of the optimizer's update matrices between any two steps, exact for any learning
-rates.
-"""
+"""Products of update matrices between any two steps, exact for any learning rates."""
 
 import numpy as np
 import tensorflow as tf
@@ -13,8 +11,8 @@ class ProductHistory(tf.Module):
 
     Level l holds one product for every block of 2^l steps, so a new matrix changes one slot a
     level (`P[l, t >> l] <- M_t P[l, t >> l]`) and a query multiplies at most two blocks a level.
-    It grows as training goes, hence holds for any learning-rate history, callbacks included. Prefix
-    products would be shorter but det M = m^t underflows and their inverse is lost.
+    The tree grows with training, hence holds for any learning-rate history, callbacks included.
+    Prefix products would be shorter, but det M = m^t underflows and their inverse is lost.
 
     Args:
       capacity: T, the largest number of matrices; they take 64 T bytes.
@@ -45,12 +43,10 @@ class ProductHistory(tf.Module):
           matrix: float64 [2, 2], M_t.
         """
         with tf.control_dependencies([self._check(step)]):
-            blocks = self._first[:-1] + tf.bitwise.right_shift(
-                step, tf.range(self.levels, dtype=tf.int64)
-            )
-        collectives.scatter_rows(
-            self.products, blocks, matrix @ collectives.gather_rows(self.products, blocks)
-        )
+            levels = tf.range(self.levels, dtype=tf.int64)
+            blocks = self._first[:-1] + tf.bitwise.right_shift(step, levels)
+        products = matrix @ collectives.gather_rows(self.products, blocks)
+        collectives.scatter_rows(self.products, blocks, products)
 
     def between(self, start: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
         """Multiply M_{end-1} ... M_start.
@@ -64,7 +60,7 @@ class ProductHistory(tf.Module):
         """
         product = tf.eye(2, batch_shape=tf.shape(start), dtype=tf.float64)
         # Up: take the odd block of a level, so that `start` is aligned for the next. Then down:
-        # take what fits.
+        # take each block that fits.
         up = [(level, True) for level in range(self.levels - 1)]
         for level, odd_only in up + [(level, False) for level in reversed(range(self.levels))]:
             length = tf.constant(1 << level, tf.int64)
@@ -72,21 +68,17 @@ class ProductHistory(tf.Module):
             take = start + length <= end
             if odd_only:
                 take &= block % 2 == 1
-            last = self._first[level + 1] - 1
-            factor = collectives.gather_rows(
-                self.products, tf.minimum(self._first[level] + block, last)
-            )
+            slot = tf.minimum(self._first[level] + block, self._first[level + 1] - 1)
+            factor = collectives.gather_rows(self.products, slot)
             product = tf.where(take[:, None, None], factor @ product, product)
             start = tf.where(take, start + length, start)
         return product
 
     def _check(self, step: tf.Tensor) -> tf.Operation:
-        return tf.debugging.assert_less(
-            step,
-            tf.constant(self.capacity, tf.int64),
-            f"expected at most {self.capacity} updates, got one more: create LazySGD with a larger "
-            "max_updates",
-        )
+        """Refuse a step for which there is no room."""
+        message = f"expected at most {self.capacity} updates, got one more: "
+        message += "create LazySGD with a larger max_updates"
+        return tf.debugging.assert_less(step, tf.constant(self.capacity, tf.int64), message)
 
 
 def resized(products: np.ndarray, capacity: int, new_capacity: int, steps: int) -> np.ndarray:
@@ -102,7 +94,7 @@ def resized(products: np.ndarray, capacity: int, new_capacity: int, steps: int) 
       float64 [about 2 new T, 2, 2].
 
     Raises:
-      ValueError: where there is no room for what is recorded, or the products are not those of T
+      ValueError: where there is no room for the recorded steps, or the products are not those of T
         matrices.
     """
     first, new_first = _first_blocks(capacity), _first_blocks(new_capacity)
@@ -114,19 +106,16 @@ def resized(products: np.ndarray, capacity: int, new_capacity: int, steps: int) 
         )
     result = np.tile(np.eye(2), (new_first[-1], 1, 1))
     for level in range(len(new_first) - 1):
-        # Above the old levels the first block holds what their last one does: everything.
+        # Above the old levels the first block is that of the last old one: everything.
         old = min(level, len(first) - 2)
-        blocks = min(first[old + 1] - first[old], new_first[level + 1] - new_first[level])
-        result[new_first[level] : new_first[level] + blocks] = products[
-            first[old] : first[old] + blocks
-        ]
+        begin, new_begin = first[old], new_first[level]
+        blocks = min(first[old + 1] - begin, new_first[level + 1] - new_begin)
+        result[new_begin : new_begin + blocks] = products[begin : begin + blocks]
     return result
 
 
 def _first_blocks(capacity: int) -> np.ndarray:
-    """int64 [levels + 1], first block of each level: level l has ceil(T / 2^l) blocks, the last
-    level one.
-    """
+    """Number the first block of each level, of ceil(T / 2^l) blocks, int64 [levels + 1]."""
     levels = (capacity - 1).bit_length() + 1
     sizes = [-(-capacity >> level) for level in range(levels)]
     return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)

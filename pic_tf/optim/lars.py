@@ -9,8 +9,7 @@ from pic_tf.replicas import collectives
 
 @keras.utils.register_keras_serializable("pic_tf")
 class LARS(keras.optimizers.Optimizer):
-    """SGD with momentum whose updates have a length in proportion to the tensor's own, layer by
-    layer.
+    """SGD with momentum and updates of a length in proportion to that of each layer's tensor.
 
     For a tensor of rank 2 and more:
 
@@ -34,7 +33,7 @@ class LARS(keras.optimizers.Optimizer):
     Raises:
       ValueError: for a momentum, weight decay or trust coefficient out of range.
 
-    Source: You et al. 2017 (https://arxiv.org/abs/1708.03888), here as its authors' code has it: no
+    Source: You et al. 2017 (https://arxiv.org/abs/1708.03888), here as in its authors' code: no
     decay where the length is not adapted, and momentum after the scaling.
     """
 
@@ -69,8 +68,10 @@ class LARS(keras.optimizers.Optimizer):
         self._built = True
 
     def skip_unless(self, finite: tf.Tensor) -> None:
-        """Decide whether `apply_gradients` moves anything from now on; bool scalar, the same in
-        all replicas.
+        """Decide whether `apply_gradients` moves anything from now on.
+
+        Args:
+          finite: bool scalar, the same in all replicas.
         """
         self.taken.assign(finite)
 
@@ -91,7 +92,7 @@ class LARS(keras.optimizers.Optimizer):
         }
 
     def _direction(self, gradient: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-        """d of the equation above."""
+        """Compute d of the equation above."""
         if values.shape.rank < 2:
             return gradient
         direction = gradient + self.coupled_weight_decay * values

@@ -1,6 +1,4 @@
-"""SGD as the paper writes it, for parameters that every step updates and for rows that rest
-between visits.
-"""
+"""SGD of the paper, for parameters updated by every step and for rows that rest between visits."""
 
 import tensorflow as tf
 import tf_keras as keras
@@ -12,8 +10,7 @@ from pic_tf.replicas import collectives
 
 @keras.utils.register_keras_serializable("pic_tf")
 class LazySGD(keras.optimizers.Optimizer):
-    """SGD with momentum outside the learning rate and coupled weight decay, and its lazy
-    correction.
+    """SGD with momentum outside the learning rate, coupled weight decay, and its lazy correction.
 
     Every update, of any parameter (Eq. 2):
 
@@ -24,8 +21,8 @@ class LazySGD(keras.optimizers.Optimizer):
 
         [w; u] <- M_t [w; u],    M_t = [[1 - eta_t lambda, -eta_t m], [lambda, m]].
 
-    It may rest untouched from step s to step t, and M_{t-1} ... M_s then catches it up at once.
-    Where the paper takes a power of one matrix, we take the exact product of the rates that were
+    The row may rest untouched from step s to step t; M_{t-1} ... M_s then catches it up at once.
+    Where the paper takes a power of one matrix, this is the exact product of the rates that were
     applied. A skipped step has M_t = I.
 
     Keras' SGD does neither: it multiplies the rate into the momentum, where a changing rate acts
@@ -40,8 +37,7 @@ class LazySGD(keras.optimizers.Optimizer):
 
     Attributes:
       taken: bool variable, see `skip_unless`.
-      applied: int64 variable, number of updates that were taken. `iterations` counts skipped steps
-        too.
+      applied: int64 variable, number of updates taken; `iterations` counts skipped steps too.
 
     Raises:
       ValueError: for a momentum or weight decay out of range.
@@ -92,23 +88,20 @@ class LazySGD(keras.optimizers.Optimizer):
         momentum = self.momentums[self._index_dict[self._var_key(variable)]]
         gradient = tf.convert_to_tensor(gradient)  # weight decay makes a sparse gradient dense
         direction = gradient + self.coupled_weight_decay * tf.convert_to_tensor(variable)
-        self._move(
-            tf.where(self.taken, direction, tf.zeros([], direction.dtype)), variable, momentum
-        )
+        direction = tf.where(self.taken, direction, tf.zeros([], direction.dtype))
+        self._move(direction, variable, momentum)
 
     def apply_gradients(self, grads_and_vars, **kwargs) -> tf.Variable:
         """Update every variable by Eq. 2, and append M_t to the history."""
         step, grads_and_vars = tf.identity(self.iterations), list(grads_and_vars)
         result = super().apply_gradients(grads_and_vars, **kwargs)
-        if (
-            not grads_and_vars
-        ):  # no head, and a backbone with another optimizer: Keras counts no step then
+        # Without a head, and with another optimizer for the backbone, Keras counts no step.
+        if not grads_and_vars:
             result = self.iterations.assign_add(1)
         # Only now is `learning_rate` the rate of this update.
         taken = tf.identity(self.taken)
-        self.history.record(
-            step, tf.where(taken, self._update_matrix(), tf.eye(2, dtype=tf.float64))
-        )
+        matrix = tf.where(taken, self._update_matrix(), tf.eye(2, dtype=tf.float64))
+        self.history.record(step, matrix)
         self.applied.assign_add(tf.cast(taken, tf.int64))
         return result
 
@@ -125,8 +118,7 @@ class LazySGD(keras.optimizers.Optimizer):
           variable: w.
           momentum: u.
         """
-        # A condition costs a large table no pass over memory, as a selection would, but more time
-        # to trace.
+        # A condition costs no pass over a large table, unlike a selection, but more time to trace.
         direction = tf.cond(
             self.taken,
             lambda: gradient + self.coupled_weight_decay * values,
@@ -137,7 +129,7 @@ class LazySGD(keras.optimizers.Optimizer):
     def caught_up_rows(
         self, weights: tf.Tensor, momentum: tf.Tensor, since: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Catch up by Eq. 3 rows that took no part since a step: [w; u] <- M_{t-1} ... M_s [w; u].
+        """Catch up rows that took no part since a step by Eq. 3: [w; u] <- M_{t-1} ... M_s [w; u].
 
         Args:
           weights: float32 [n, D], w at step `since`.
@@ -166,7 +158,7 @@ class LazySGD(keras.optimizers.Optimizer):
         move(variable, momentum, direction, self.learning_rate, self.momentum, self.taken)
 
     def _update_matrix(self) -> tf.Tensor:
-        """M_t of Eq. 3, float64 [2, 2]."""
+        """Compute M_t of Eq. 3, float64 [2, 2]."""
         rate = tf.cast(self.learning_rate, tf.float64)
         decay = tf.constant(self.coupled_weight_decay, tf.float64)
         m = tf.constant(self.momentum, tf.float64)

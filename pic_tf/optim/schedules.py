@@ -33,15 +33,13 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
             )
         if not peak > 0 or end < 0:
             raise ValueError(f"expected peak > 0 and end >= 0, got peak {peak} and end {end}")
-        self.peak, self.total_steps, self.warmup_steps, self.end = (
-            peak,
-            total_steps,
-            warmup_steps,
-            end,
-        )
+        self.peak = peak
+        self.total_steps = total_steps
+        self.warmup_steps = warmup_steps
+        self.end = end
 
     def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
-        """float32 scalar rate of an integer step."""
+        """Compute the rate of an integer step, a float32 scalar."""
         # float64 inside: float32 cannot count past 2^24 steps.
         t = tf.cast(step, tf.float64)
         w = float(self.warmup_steps)

@@ -1,4 +1,4 @@
-"""Variables that each replica keeps for itself, and the little that crosses between replicas.
+"""Variables of each replica, and the little that crosses between replicas.
 
 Outside a strategy there is one replica and nothing crosses.
 """
@@ -11,19 +11,17 @@ import tensorflow as tf
 
 
 def count() -> int:
-    """R, the number of replicas of the strategy in scope."""
+    """Count the replicas R of the strategy in scope."""
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
 def index() -> tf.Tensor:
-    """int64 scalar r in [0, R), the number of the replica that runs this; inside `strategy.run`
-    only.
-    """
+    """Give the number r in [0, R) of this replica, an int64 scalar; in `strategy.run` only."""
     return tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int64)
 
 
 def local_variable(initial_value: Callable[[], tf.Tensor], name: str) -> tf.Variable:
-    """Create a variable of which every replica has its own, never synchronised.
+    """Create a variable for every replica, never synchronised.
 
     Read across replicas, as a TensorFlow checkpoint does, it gives the first replica's value.
 
@@ -59,8 +57,7 @@ def gather_rows(variable: tf.Variable, rows: tf.Tensor) -> tf.Tensor:
     Returns:
       [b, ...].
     """
-    # The op itself: `tf.gather` first copies the whole of a variable that each replica keeps for
-    # itself.
+    # The op itself: `tf.gather` first copies the whole of a replica's own variable.
     return tf.raw_ops.ResourceGather(resource=variable.handle, indices=rows, dtype=variable.dtype)
 
 
@@ -72,7 +69,7 @@ def scatter_rows(variable: tf.Variable, rows: tf.Tensor, values: tf.Tensor) -> N
       rows: int [b]; of a row that comes twice, either value stays.
       values: [b, ...].
     """
-    # The op itself: `Variable.scatter_update` refuses variables that each replica keeps for itself.
+    # The op itself: `Variable.scatter_update` refuses a replica's own variables.
     tf.raw_ops.ResourceScatterUpdate(resource=variable.handle, indices=rows, updates=values)
 
 
@@ -81,18 +78,15 @@ def all_gather(x: tf.Tensor) -> tf.Tensor:
     if count() == 1:
         return x
     gathered = tf.distribute.get_replica_context().all_gather(x, axis=0)
-    return tf.ensure_shape(
-        gathered, [None if x.shape[0] is None else count() * x.shape[0], *x.shape[1:]]
-    )
+    rows = None if x.shape[0] is None else count() * x.shape[0]
+    return tf.ensure_shape(gathered, [rows, *x.shape[1:]])
 
 
 def all_sum(x: tf.Tensor) -> tf.Tensor:
     """Sum over replicas; all of them get the sum."""
-    return (
-        x
-        if count() == 1
-        else tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, x)
-    )
+    if count() == 1:
+        return x
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, x)
 
 
 def own_part(x: tf.Tensor) -> tf.Tensor:
@@ -115,24 +109,21 @@ def values_of(variables: list[tf.Variable], strategy: tf.distribute.Strategy) ->
     """
 
     @tf.function
-    def gather():
-        return strategy.run(
-            lambda: [all_gather(tf.identity(variable)[None]) for variable in variables]
-        )
+    def gather() -> list[tf.Tensor]:
+        def on_replica() -> list[tf.Tensor]:
+            return [all_gather(tf.identity(variable)[None]) for variable in variables]
 
-    return (
-        [strategy.experimental_local_results(value)[0].numpy() for value in gather()]
-        if variables
-        else []
-    )
+        return strategy.run(on_replica)
+
+    if not variables:
+        return []
+    return [strategy.experimental_local_results(value)[0].numpy() for value in gather()]
 
 
 def assign_to(
     variables: list[tf.Variable], values: list[np.ndarray], strategy: tf.distribute.Strategy
 ) -> None:
-    """Give each replica its own values, the reverse of `values_of`: replica r gets values[r] of
-    each variable.
-    """
+    """Give replica r its own values[r] of each variable, the reverse of `values_of`."""
 
     @tf.function
     def assign() -> None:
@@ -146,13 +137,9 @@ def assign_to(
 
 
 def local_indices(strategy: tf.distribute.Strategy) -> list[int]:
-    """Numbers r of this worker's replicas, in the order of
-    `strategy.experimental_local_results`.
-    """
-    return [
-        int(x)
-        for x in strategy.experimental_local_results(tf.function(lambda: strategy.run(index))())
-    ]
+    """List the numbers r of this worker's replicas, in the order of TensorFlow's local results."""
+    numbers = tf.function(lambda: strategy.run(index))()
+    return [int(number) for number in strategy.experimental_local_results(numbers)]
 
 
 def numbers_of_workers(number: int, strategy: tf.distribute.Strategy) -> np.ndarray:
@@ -165,7 +152,6 @@ def numbers_of_workers(number: int, strategy: tf.distribute.Strategy) -> np.ndar
     Returns:
       int64 [R], for each replica the number of its worker.
     """
-
     gathered = _gather_numbers(strategy)(tf.constant(int(number), tf.int64))
     return strategy.experimental_local_results(gathered)[0].numpy()
 

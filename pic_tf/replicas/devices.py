@@ -13,8 +13,7 @@ STRATEGIES = ("auto", "none", "mirrored", "multi_worker", "tpu")
 def set_up_tensorflow(
     strategy: str, replicas: int = 0, intra_op_threads: int = 0, deterministic: bool = False
 ) -> tf.distribute.Strategy:
-    """Set threads, determinism and devices for the whole process, before TensorFlow's first
-    operation.
+    """Set threads, determinism and devices of the process, before TensorFlow's first operation.
 
     Args:
       strategy: as in `open_strategy`.
@@ -36,12 +35,9 @@ def set_up_tensorflow(
 
 
 def choose() -> str:
-    """Name the strategy of `auto`: several workers if TF_CONFIG or Slurm says so, else TPUs,
-    else several GPUs.
-    """
-    if _workers() > 1 or (
-        "SLURM_PROCID" in os.environ and os.environ.get("SLURM_STEP_NUM_TASKS", "1") != "1"
-    ):
+    """Name the strategy of `auto`: workers of TF_CONFIG or Slurm, else TPUs, else several GPUs."""
+    in_slurm = "SLURM_PROCID" in os.environ
+    if _workers() > 1 or (in_slurm and os.environ.get("SLURM_STEP_NUM_TASKS", "1") != "1"):
         return "multi_worker"
     if "TPU_NAME" in os.environ or tf.config.list_physical_devices("TPU"):
         return "tpu"
@@ -82,23 +78,7 @@ def open_strategy(name: str, replicas: int = 0) -> tf.distribute.Strategy:
                 f"expected this worker to open its port in the cluster, got ({_reason(error)}): "
                 "check TF_CONFIG, and that nothing else uses the port"
             ) from error
-    try:
-        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
-            os.environ.get("TPU_NAME", "local")
-        )
-        if resolver.master().startswith(
-            "grpc://"
-        ):  # without an answer TensorFlow would wait for ever
-            host, _, port = resolver.master().removeprefix("grpc://").rpartition(":")
-            socket.create_connection((host, int(port)), timeout=5).close()
-        tf.config.experimental_connect_to_cluster(resolver)
-        tf.tpu.experimental.initialize_tpu_system(resolver)
-    except (ValueError, RuntimeError, OSError, tf.errors.OpError) as error:
-        raise ValueError(
-            f"expected a TPU, got none ({_reason(error)}): set TPU_NAME, or choose another "
-            "--strategy"
-        ) from error
-    return tf.distribute.TPUStrategy(resolver)
+    return tf.distribute.TPUStrategy(_tpu())
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
@@ -121,26 +101,21 @@ def describe(strategy: tf.distribute.Strategy) -> str:
     if several_workers(strategy):
         resolver = strategy.cluster_resolver
         workers = sum(len(tasks) for tasks in resolver.cluster_spec().as_dict().values())
-        return (
-            f"{count} replicas on {workers} workers, this is {resolver.task_type} "
-            f"{resolver.task_id}"
-        )
+        this = f"{resolver.task_type} {resolver.task_id}"
+        return f"{count} replicas on {workers} workers, this is {this}"
     if count == 1:
         return "1 replica"
     return f"{count} replicas ({type(strategy).__name__})"
 
 
 def _workers() -> int:
-    """Count the workers in TF_CONFIG, and check it: TensorFlow's own errors do not name it, or
-    never come.
-    """
+    """Count the workers in TF_CONFIG, and check it: TensorFlow's errors do not name it, or any."""
     text = os.environ.get("TF_CONFIG") or "{}"
     try:
         config = json.loads(text)
         cluster = {job: config.get("cluster", {}).get(job, []) for job in ("chief", "worker")}
-        addresses = [
-            tuple(address.rsplit(":", 1)) for tasks in cluster.values() for address in tasks
-        ]
+        tasks = cluster["chief"] + cluster["worker"]
+        addresses = [tuple(address.rsplit(":", 1)) for address in tasks]
         fits = all(host and 0 < int(port) < 2**16 for host, port in addresses)
         fits = fits and len(set(addresses)) == len(addresses)
         if len(addresses) > 1:
@@ -149,53 +124,67 @@ def _workers() -> int:
         fits = False
     if not fits:
         raise ValueError(
-            'expected TF_CONFIG like {"cluster": {"worker": ["host:port", ...]}, "task": {"type": '
-            '"worker", "index": '
-            f"0}}}}, each worker once and the task among them, got {text!r}"
+            'expected TF_CONFIG like {"cluster": {"worker": ["host:port", ...]}, '
+            '"task": {"type": "worker", "index": 0}}, '
+            f"each worker once and the task among them, got {text!r}"
         )
     return len(addresses)
 
 
 def _reason(error: Exception) -> str:
-    """The first sentence of another library's error."""
+    """Take the first sentence of another library's error."""
     return re.split(r"\.(?:\s|$)|\n", str(error) or type(error).__name__)[0]
 
 
 def _devices(replicas: int) -> list[str]:
-    """Names of the GPUs to use; without any, of as many parts of the CPU."""
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
+    """Name the GPUs to use; without any, as many parts of the CPU."""
+    if gpus := tf.config.list_physical_devices("GPU"):
         if replicas > len(gpus):
-            raise ValueError(
-                f"expected --replicas of at most the {len(gpus)} GPUs here, got {replicas}"
-            )
+            expected = f"expected --replicas of at most the {len(gpus)} GPUs here"
+            raise ValueError(f"{expected}, got {replicas}")
         return [f"GPU:{i}" for i in range(replicas or len(gpus))]
     if replicas < 2:
         raise ValueError(
-            "expected several GPUs for --strategy=mirrored, got none: name --replicas to split the "
-            "CPU"
+            "expected several GPUs for --strategy=mirrored, got none: "
+            "name --replicas to split the CPU"
         )
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(
-        cpu, [tf.config.LogicalDeviceConfiguration()] * replicas
-    )
+    cpu, parts = tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()]
+    tf.config.set_logical_device_configuration(cpu, parts * replicas)
     return [f"CPU:{i}" for i in range(replicas)]
 
 
 def _cluster() -> tf.distribute.cluster_resolver.ClusterResolver | None:
-    """The resolver for Slurm; None for TF_CONFIG, which TensorFlow reads itself."""
+    """Make the resolver for Slurm; None for TF_CONFIG, which TensorFlow reads itself."""
     if _workers():
         return None
     if "SLURM_PROCID" not in os.environ:
         raise ValueError(
-            "expected a cluster in TF_CONFIG or a Slurm step (srun), got neither: see "
-            "docs/distributed.md"
+            "expected a cluster in TF_CONFIG or a Slurm step (srun), got neither: "
+            "see docs/distributed.md"
         )
+    slurm = tf.distribute.cluster_resolver.SlurmClusterResolver
     try:
-        return tf.distribute.cluster_resolver.SlurmClusterResolver(
-            port_base=12345, auto_set_gpu=True
-        )
+        return slurm(port_base=12345, auto_set_gpu=True)
     except (RuntimeError, ValueError, OSError) as error:
         raise ValueError(
             f"expected a Slurm step with one task a machine (srun), got ({_reason(error)})"
         ) from error
+
+
+def _tpu() -> tf.distribute.cluster_resolver.TPUClusterResolver:
+    """Connect to the TPU, and initialise it."""
+    name = os.environ.get("TPU_NAME", "local")
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(name)
+        if resolver.master().startswith("grpc://"):
+            # Without an answer TensorFlow would wait for ever.
+            host, _, port = resolver.master().removeprefix("grpc://").rpartition(":")
+            socket.create_connection((host, int(port)), timeout=5).close()
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+    except (ValueError, RuntimeError, OSError, tf.errors.OpError) as error:
+        raise ValueError(
+            f"expected a TPU, got none ({_reason(error)}): "
+            "set TPU_NAME, or choose another --strategy"
+        ) from error
+    return resolver

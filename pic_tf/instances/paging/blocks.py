@@ -14,7 +14,7 @@ _NAME = re.compile(r"block-(\d{12}|-\d{11})\.npz")
 
 
 def table_types(dim: int) -> dict[str, tuple[list[int], type]]:
-    """(shape of a row, dtype) by table, for embeddings of size `dim`."""
+    """Give (shape of a row, dtype) by table, for embeddings of size `dim`."""
     return {
         "weights": ([dim], np.float32),
         "momentum": ([dim], np.float32),
@@ -67,7 +67,7 @@ class Blocks:
             if set(rows) != set(TABLES):
                 raise ValueError(f"tables {sorted(rows)}")
             return rows
-        except Exception as error:  # what zipfile and numpy make of a damaged file has many names
+        except Exception as error:  # zipfile and numpy raise many kinds for a damaged file
             raise ValueError(
                 f"expected a block of rows in {str(path)!r}, got none that can be read ({error}): "
                 "bring it back from a copy, or begin anew with another --output_dir"

@@ -12,15 +12,14 @@ from pic_tf.instances.paging.schedule import WindowSchedule
 from pic_tf.instances.paging.segments import BlockStore
 from pic_tf.instances.rows import RowSnapshot
 
-_PART = 65536  # rows that are looked at, or drawn, at once
+_PART = 65536  # rows that are checked, or drawn, at once
 
 
 def trained_later(schedules: list[WindowSchedule], step: int, stamp: np.ndarray) -> bool:
-    """Tell whether rows were trained that an order of visits comes to for the first time after a
-    step.
+    """Tell whether an order of visits comes to trained rows for the first time after a step.
 
-    They come from another order; this one then counts as if it had visited all rows once before
-    (`WindowSchedule.visited_before`).
+    Such rows were trained in another order; this one then counts as if it had visited all rows once
+    before (`WindowSchedule.visited_before`).
 
     Args:
       schedules: of every replica.
@@ -82,15 +81,10 @@ def fill_tables(
       ValueError: for a block that cannot be read.
     """
     total = sum(len(schedule.needed(window)) for schedule in schedules)
-    with tqdm(
-        total=total,
-        desc=progress,
-        unit="block",
-        disable=not progress,
-        mininterval=drawing_interval(),
-    ) as bar:
+    shown = {"desc": progress, "disable": not progress, "mininterval": drawing_interval()}
+    with tqdm(total=total, unit="block", **shown) as bar:
         for schedule, store in zip(schedules, stores):
-            for number in schedule.needed(window):  # in this order: what comes later is newer
+            for number in schedule.needed(window):  # in this order: later blocks are newer
                 block, ids = store.read(number), schedule.of_block(number)
                 for name, table in tables.items():
                     table[ids] = block[name]

@@ -6,11 +6,10 @@ from typing import Any
 
 
 class IOThread:
-    """One thread that does what it is told, in this order: a block that is to be read later has
-    been written by then.
+    """One thread that writes and reads in the order of the calls.
 
-    A write that failed is reported by every `check` and `flush` from then on, a read that failed by
-    `result`.
+    So a block to be read later has been written by then. A write that failed is reported by every
+    `check` and `flush` from then on, a read that failed by `result`.
     """
 
     def __init__(self):
@@ -23,15 +22,15 @@ class IOThread:
         self._writes.append(self._thread.submit(function, *arguments))
 
     def read(self, function: Callable[..., Any], *arguments: Any) -> None:
-        """Call a function that reads, later; `result` returns what it returned."""
+        """Call a function that reads, later; `result` gives its result."""
         self._read = self._thread.submit(function, *arguments)
 
     def result(self) -> Any:
-        """Wait for the last `read`, and return what it returned, or raise what it raised."""
+        """Wait for the last `read`, and return its result, or raise its error."""
         return self._read.result()
 
     def check(self) -> None:
-        """Raise what a write has raised; waits for none."""
+        """Raise the error of a write that has failed; wait for none."""
         pending = []
         for write in self._writes:
             if write.done():
@@ -41,11 +40,11 @@ class IOThread:
         self._writes = pending
 
     def flush(self) -> None:
-        """Wait until everything is written, and raise what a write has raised."""
+        """Wait until everything is written, and raise the error of a write that has failed."""
         for write in self._writes:
             write.result()
         self._writes = []
 
     def close(self) -> None:
-        """Wait for what is under way."""
+        """Wait for everything under way."""
         self._thread.shutdown()

@@ -1,6 +1,4 @@
-"""Bring the rows that the sliding window needs to the device, and take away those that it has
-left.
-"""
+"""Bring rows to the device as the sliding window needs them, and take them away behind it."""
 
 import dataclasses
 import sys
@@ -19,13 +17,13 @@ from pic_tf.replicas import collectives
 
 
 class Pager:
-    """Moves rows between the device and blocks on disk, a stride at a time.
+    """Mover of rows between the device and blocks on disk, a stride at a time.
 
-    When the window has moved on, the block behind it is copied to the host and the one that the
-    next window will need takes its place. A thread of its own writes the one and has read the other
-    before, in the order in which they were asked for, so that what is read has been written.
-    Nothing is ever changed in place: a checkpoint needs no copy of the blocks (`release` deletes
-    those that no checkpoint needs).
+    When the window has moved on, the block behind it is copied to the host and the block of the
+    next window takes its place. A thread of its own writes the one and has read the other before,
+    in the order of the requests, so that a block to be read has been written. Nothing is ever
+    changed in place: a checkpoint needs no copy of the blocks (`release` deletes those that no
+    checkpoint needs).
 
     Args:
       classifier: whose store is paged; made in the strategy's scope.
@@ -58,12 +56,8 @@ class Pager:
         self.schedules, self.stores = schedules, stores
         self._local = collectives.local_indices(strategy)
         names = (*TABLES, "rows", "locations")
-        of_replicas = zip(
-            *(
-                strategy.experimental_local_results(getattr(classifier.store, name))
-                for name in names
-            )
-        )
+        tables = [getattr(classifier.store, name) for name in names]
+        of_replicas = zip(*map(strategy.experimental_local_results, tables))
         self._variables = [dict(zip(names, variables)) for variables in of_replicas]
         self.row_size = 2 * 4 * classifier.embedding_dim + 8
         self._thread = IOThread()
@@ -87,7 +81,7 @@ class Pager:
     def open(
         self, step: int, segments: Sequence[RunSegment] = (), visited_before: bool = False
     ) -> None:
-        """Begin at a step: nothing but untouched rows is on the device.
+        """Begin at a step, with nothing but untouched rows on the device.
 
         Args:
           step: the next one to take.
@@ -97,10 +91,8 @@ class Pager:
         Raises:
           OSError: where there cannot be a folder for blocks.
         """
-        self.schedules = [
-            dataclasses.replace(schedule, visited_before=visited_before)
-            for schedule in self.schedules
-        ]
+        visited = {"visited_before": visited_before}
+        self.schedules = [dataclasses.replace(schedule, **visited) for schedule in self.schedules]
         self.window = self.schedules[0].window_of(step)
         for schedule, store in zip(self.own_schedules, self.stores):
             store.begin(step, schedule.needed(self.window), list(segments))
@@ -111,22 +103,20 @@ class Pager:
         self._thread.read(self._read, self.window)
 
     def bytes_there(self) -> int:
-        """Bytes of the blocks of this worker."""
+        """Count the bytes of the blocks of this worker."""
         return int(sum(store.rows_there() for store in self.stores) * self.row_size)
 
     def forget(self) -> None:
-        """Delete blocks of other starts of the run that this one writes itself; after `open`."""
+        """Delete blocks that this start of the run writes itself, of other starts; after `open`."""
         for schedule, store in zip(self.own_schedules, self.stores):
             store.forget(schedule.needed(self.window).stop)
 
     def missing(self) -> list[tuple[int, str]]:
-        """(number, folder) of blocks that a run needs from here on and that are not there; after
-        `open`.
-        """
-        both = zip(self.own_schedules, self.stores)
-        return sorted(
-            set().union(*(store.missing(schedule.needed(self.window)) for schedule, store in both))
-        )
+        """List (number, folder) of blocks that a run lacks from here on; after `open`."""
+        found = set()
+        for schedule, store in zip(self.own_schedules, self.stores):
+            found.update(store.missing(schedule.needed(self.window)))
+        return sorted(found)
 
     def follow(self, step: int) -> None:
         """Bring the rows that a step needs.
@@ -142,8 +132,7 @@ class Pager:
             self.turn()
 
     def turn(self) -> None:
-        """Move on by one window; to be called between its last step and the last step of the next
-        one.
+        """Move on by one window, after its last step and before the last step of the next one.
 
         Raises:
           OSError: where a block could not be written.
@@ -151,18 +140,14 @@ class Pager:
         """
         coming = self._thread.result()
         self._thread.check()
-        for schedule, store, variables, (arrived, rows) in zip(
-            self.own_schedules, self.stores, self._variables, coming
-        ):
+        of_replicas = zip(self.own_schedules, self.stores, self._variables, coming)
+        for schedule, store, variables, (arrived, rows) in of_replicas:
             leaving = schedule.leaving(self.window)
-            locations = (
-                tf.range(leaving.start, leaving.stop, dtype=tf.int64) % schedule.rows_on_device
-            )
+            positions = tf.range(leaving.start, leaving.stop, dtype=tf.int64)
+            locations = positions % schedule.rows_on_device
             if leaving.start in schedule.here(self.window):
-                left = {
-                    name: collectives.gather_rows(variables[name], locations).numpy()
-                    for name in TABLES
-                }
+                tables = {name: variables[name] for name in TABLES}
+                left = {n: collectives.gather_rows(v, locations).numpy() for n, v in tables.items()}
                 self._thread.write(store.write, leaving.start // schedule.stride, left)
             for name in TABLES:
                 collectives.scatter_rows(variables[name], locations, tf.constant(arrived[name]))
@@ -171,10 +156,10 @@ class Pager:
         self._thread.read(self._read, self.window)
 
     def flush(self) -> None:
-        """Wait until everything that was to be written is.
+        """Wait until all blocks are written.
 
         Raises:
-          OSError: where something could not be.
+          OSError: where one could not be.
         """
         self._thread.flush()
         for store in self.stores:
@@ -197,31 +182,25 @@ class Pager:
             self._thread.write(remove, store, schedule.needed(schedule.window_of(step)).start)
 
     def close(self) -> None:
-        """Wait for what is under way."""
+        """Wait for everything under way."""
         self._thread.close()
 
     def here(self) -> list[np.ndarray]:
-        """int64 [m], the row numbers on the device of each of all replicas, -1 for none."""
+        """List the row numbers on the device of each of all replicas, int64 [m], -1 for none."""
         return [schedule.rows_here(self.window) for schedule in self.schedules]
 
     def stay(self, step: int) -> list[np.ndarray]:
-        """int64 [m] of each of all replicas, after how many of its views, from a step on, the
-        rows `here` leave.
-        """
+        """Count views of each of all replicas, int64 [m], from a step until rows `here` leave."""
         return [schedule.views_until_leaving(step) for schedule in self.schedules]
 
     def _read(
         self, window: int
     ) -> list[tuple[dict[str, np.ndarray], tuple[np.ndarray, np.ndarray]]]:
-        """Read the block of each replica that comes to the device after a window, and list the
-        rows there then.
-        """
+        """Read the next block of each replica, and list the rows on the device with it."""
         found = []
         for schedule, store, variables in zip(self.own_schedules, self.stores, self._variables):
-            stop = schedule.here(window).stop
-            arriving = read_block(
-                schedule, store, range(stop, stop + schedule.stride), variables["weights"].shape[1]
-            )
+            stop, dim = schedule.here(window).stop, variables["weights"].shape[1]
+            arriving = read_block(schedule, store, range(stop, stop + schedule.stride), dim)
             found.append((arriving, _sorted_rows(schedule, window + 1)))
         return found
 
@@ -229,8 +208,7 @@ class Pager:
 def read_block(
     schedule: WindowSchedule, store: BlockStore, block: range, dim: int
 ) -> dict[str, np.ndarray]:
-    """Read rows as they were left one sweep ago; zeros, with stamp 0, where they were never
-    visited.
+    """Read rows as they were left one sweep ago; zeros, with stamp 0, for rows never visited.
 
     Args:
       schedule: of the replica.
@@ -241,10 +219,8 @@ def read_block(
     Returns:
       weights float32 [n, D], momentum float32 [n, D], stamp int64 [n].
     """
-    rows = {
-        name: np.zeros([len(block), *shape], dtype)
-        for name, (shape, dtype) in table_types(dim).items()
-    }
+    types, n = table_types(dim), len(block)
+    rows = {name: np.zeros([n, *shape], dtype) for name, (shape, dtype) in types.items()}
     for number, of_block, of_rows in schedule.earlier(block):
         earlier = store.read(number)
         for name in TABLES:
@@ -253,9 +229,7 @@ def read_block(
 
 
 def _sorted_rows(schedule: WindowSchedule, window: int) -> tuple[np.ndarray, np.ndarray]:
-    """int64 [n] rows that are on the device in a window, in ascending order, and int64 [n] their
-    locations.
-    """
+    """List the rows on the device in a window, int64 [n] ascending, and their locations."""
     here = schedule.here(window)
     rows = np.full(schedule.rows_on_device, np.iinfo(np.int64).max)
     rows[np.arange(here.start, here.stop) % schedule.rows_on_device] = schedule.rows(here)
@@ -266,5 +240,6 @@ def _sorted_rows(schedule: WindowSchedule, window: int) -> tuple[np.ndarray, np.
 def _assign(
     variables: dict[str, tf.Variable], rows_and_locations: tuple[np.ndarray, np.ndarray]
 ) -> None:
+    """Set the rows and locations of a store."""
     for name, value in zip(("rows", "locations"), rows_and_locations):
         variables[name].assign(value)

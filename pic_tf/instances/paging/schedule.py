@@ -1,6 +1,4 @@
-"""Schedule of the rows that the sliding window needs on the device, and of the blocks that the
-future reads.
-"""
+"""Schedule of rows that the sliding window needs on the device, and of blocks to be read."""
 
 import dataclasses
 
@@ -47,8 +45,8 @@ class WindowSchedule:
             needed = (self.rows_on_device + order.own_stride) * order.num_replicas
             raise ValueError(
                 f"expected at least {needed:,} instances for rows on disk (window, "
-                f"{self.behind + 2} strides), got {order.num_instances:,}: use "
-                "--instance_store=device, or smaller windows"
+                f"{self.behind + 2} strides), got {order.num_instances:,}: "
+                "use --instance_store=device, or smaller windows"
             )
 
     @property
@@ -69,81 +67,72 @@ class WindowSchedule:
         return self.order.own_window + (1 + self.behind) * self.stride
 
     def window_of(self, step: int) -> int:
-        """n, the window that a step visits."""
+        """Give n, the window that a step visits."""
         return step // self.order.steps_per_window
 
     def here(self, window: int) -> range:
-        """Positions of the endless sequence whose rows are on the device."""
+        """Give the positions of the endless sequence whose rows are on the device."""
         first = (window - self.behind) * self.stride
         return range(self._begun(first), first + self.rows_on_device)
 
     def rows_here(self, window: int) -> np.ndarray:
-        """int64 [rows_on_device], the row numbers on the device, -1 where there is none yet."""
+        """List the row numbers on the device, int64 [rows_on_device], -1 where none is yet."""
         rows = self.rows(self.here(window))
         return np.pad(rows, (self.rows_on_device - len(rows), 0), constant_values=EMPTY)
 
     def views_until_leaving(self, step: int) -> np.ndarray:
-        """int64 [rows_on_device], views of this replica, from a step on, after which `rows_here`
-        leave.
-        """
+        """Count the views of this replica from a step until each of `rows_here` leaves, int64."""
         order, stop = self.order, self.here(self.window_of(step)).stop
         last_windows = np.arange(stop - self.rows_on_device, stop) // self.stride + self.behind
-        return ((last_windows + 1) * order.steps_per_window - step) * (
-            order.batch_size // order.num_replicas
-        )
+        steps = (last_windows + 1) * order.steps_per_window - step
+        return steps * (order.batch_size // order.num_replicas)
 
     def leaving(self, window: int) -> range:
-        """Positions of the stride that goes after a window; where the sequence has not begun,
-        nothing is.
-        """
+        """Give the positions of the stride that leaves after a window; before 0 nothing is."""
         first = (window - self.behind) * self.stride
         return range(first, first + self.stride)
 
     def rows(self, sequence: range) -> np.ndarray:
-        """int64 [n] row numbers (id // R) at positions of the endless sequence."""
+        """List the row numbers (id // R) at positions of the endless sequence, int64 [n]."""
         return self.instance_ids(sequence) // self.order.num_replicas
 
     def instance_ids(self, sequence: range) -> np.ndarray:
-        """int64 [n], the instances at positions of the endless sequence."""
-        return self.order.instances_at(
-            tf.range(sequence.start, sequence.stop, dtype=tf.int64)
-        ).numpy()
+        """List the instances at positions of the endless sequence, int64 [n]."""
+        positions = tf.range(sequence.start, sequence.stop, dtype=tf.int64)
+        return self.order.instances_at(positions).numpy()
 
     def of_block(self, number: int) -> np.ndarray:
-        """int64 [S], the instances whose rows a block holds."""
+        """List the instances whose rows a block holds, int64 [S]."""
         return self.instance_ids(range(number * self.stride, (number + 1) * self.stride))
 
     def to_come(self, window: int) -> range:
-        """Places at which rows come to the device for the first time, and some that come again;
-        at most a sweep.
-        """
+        """Give positions of rows that come for the first time, and of some that come again."""
         return range(self.here(window).stop, self._sweep)
 
     def first_time(self, sequence: range) -> np.ndarray:
-        """int64 [n], the instances that are visited at these positions, and were never before
-        from position 0 on.
-        """
+        """List the instances with their first visit at these positions of all from 0 on, int64."""
         shards, positions = len(self.order.shards), np.arange(sequence.start, sequence.stop)
         first = positions // shards < self.order.shard_sizes[positions % shards]
         return self.order.instances_at(tf.constant(positions[first])).numpy()
 
     def needed(self, window: int) -> range:
-        """Blocks that the future reads, from the state at the beginning of a window on."""
+        """Give the blocks to be read from the beginning of a window on."""
         here = self.here(window)
-        return range(self._begun(here.stop - self._sweep) // self.stride, here.start // self.stride)
+        first = self._begun(here.stop - self._sweep)
+        return range(first // self.stride, here.start // self.stride)
 
     def earlier(self, block: range) -> list[tuple[int, np.ndarray, np.ndarray]]:
-        """Find where the rows at these positions were left one sweep ago.
+        """Find the blocks in which the rows at these positions were left one sweep ago.
 
         Args:
           block: positions of the endless sequence.
 
         Returns:
-          (number of the block that holds them, int64 [n] which of its rows, int64 [n] which rows of
-          `block` these are), of those that were visited at all.
+          (number of such a block, int64 [n] indices of its rows, int64 [n] their indices in
+          `block`), without rows that were never visited.
         """
-        order, positions = self.order, np.arange(block.start, block.stop)
-        before = positions - len(order.shards) * order.shard_sizes[positions % len(order.shards)]
+        shards, positions = len(self.order.shards), np.arange(block.start, block.stop)
+        before = positions - shards * self.order.shard_sizes[positions % shards]
         numbers, of_rows = before // self.stride, before % self.stride
         there = (before >= 0) | self.visited_before
         parts = []
@@ -154,11 +143,9 @@ class WindowSchedule:
 
     @property
     def _sweep(self) -> int:
-        """Places after which all rows have come again: those of the largest shards of any
-        replica.
-        """
+        """Positions until all rows have come again, with the largest shards of any replica."""
         return len(self.order.shards) * -(-self.order.num_instances // self.order.num_shards)
 
     def _begun(self, position: int) -> int:
-        """The first position from there on at which there is something."""
+        """Give the first position from there on that holds a row."""
         return position if self.visited_before else max(position, 0)

@@ -1,6 +1,4 @@
-"""Find the folder of each block of a run: one for every start of the run, with its number of
-replicas.
-"""
+"""Find the blocks of a run, in a folder for every start of the run and number of replicas."""
 
 import contextlib
 import dataclasses
@@ -19,7 +17,7 @@ _FOLDER = re.compile(r"from-step-\d{12}/replica-(\d{5})-of-(\d{5})")
 
 @dataclasses.dataclass(frozen=True)
 class RunSegment:
-    """Blocks that one start of a run has written, from a number on up to those of the next segment.
+    """Blocks that one start of a run has written, from a number up to those of the next segment.
 
     Attributes:
       first: number of the first block.
@@ -69,17 +67,16 @@ class BlockStore:
           OSError: where there cannot be a folder for the blocks.
         """
         ends = [segment.first for segment in segments[1:]] + [needed.stop]
-        before = [
+        self.segments = [
             segment
             for segment, end in zip(segments, ends)
             if segment.first < needed.stop and end > needed.start
         ]
-        self.segments = [*before, RunSegment(needed.stop, step, self._order.num_replicas)]
+        self.segments.append(RunSegment(needed.stop, step, self._order.num_replicas))
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def begin_anew(self, step: int, first: int) -> None:
-        """Begin at a step with no blocks at all, not even those that an earlier try from this step
-        has written.
+        """Begin at a step with no blocks, not even those of an earlier try from this step.
 
         Args:
           step: of a checkpoint that holds all rows.
@@ -97,17 +94,15 @@ class BlockStore:
         return self._own.folder
 
     def write(self, number: int, rows: dict[str, np.ndarray]) -> None:
-        """Keep a block: arrays [S / R, ...] by name; raises OSError as `Blocks.write` does."""
+        """Write a block, arrays [S / R, ...] by name; raises OSError as `Blocks.write` does."""
         self._own.write(number, rows)
 
     def read(self, number: int) -> dict[str, np.ndarray]:
-        """The arrays of a block, [S / R, ...] by name; raises ValueError as `Blocks.read` does."""
+        """Read a block, arrays [S / R, ...] by name; raises ValueError as `Blocks.read` does."""
         order, count, found = self._order, self._segment_of(number).replicas, {}
         for replica, blocks in self._parts(number):
-            theirs, mine = (
-                np.arange(replica, order.num_shards, count),
-                order.shards % count == replica,
-            )
+            theirs = np.arange(replica, order.num_shards, count)
+            mine = order.shards % count == replica
             for name, table in blocks.read(number).items():
                 if name not in found:
                     found[name] = np.empty([order.own_stride, *table.shape[1:]], table.dtype)
@@ -117,7 +112,7 @@ class BlockStore:
         return found
 
     def missing(self, numbers: range) -> list[tuple[int, str]]:
-        """(number, folder in which it should be) of those that are not there."""
+        """List (number, folder in which it should be) of blocks that are not there."""
         return [
             (number, str(blocks.folder))
             for number in numbers
@@ -126,7 +121,7 @@ class BlockStore:
         ]
 
     def rows_there(self) -> float:
-        """Count the rows of this replica that are there, with those that nothing needs any more."""
+        """Count the rows of this replica on disk, with those that nothing needs any more."""
         order, r = self._order, self._order.num_replicas
         return sum(
             len(blocks.numbers()) * order.window_stride / math.lcm(r, count)
@@ -141,9 +136,7 @@ class BlockStore:
         sync_folder(self._rows)
 
     def forget(self, stop: int) -> None:
-        """Delete the blocks from a number on of other starts of the run: this one writes its
-        own.
-        """
+        """Delete blocks from a number on of other starts of the run: this one writes its own."""
         for replica, count, blocks in self._all():
             if not self._is_of_this_start(replica, count, blocks):
                 blocks.remove(lambda number: number >= stop)
@@ -169,18 +162,15 @@ class BlockStore:
         return self._blocks(self.segments[-1].step, self._order.replica, self._order.num_replicas)
 
     def _blocks(self, step: int, replica: int, count: int) -> Blocks:
-        return Blocks(
-            self._rows / f"from-step-{step:012d}" / f"replica-{replica:05d}-of-{count:05d}"
-        )
+        start = self._rows / f"from-step-{step:012d}"
+        return Blocks(start / f"replica-{replica:05d}-of-{count:05d}")
 
     def _segment_of(self, number: int) -> RunSegment:
-        return next(
-            (segment for segment in reversed(self.segments) if segment.first <= number),
-            self.segments[0],
-        )
+        begun = [segment for segment in self.segments if segment.first <= number]
+        return begun[-1] if begun else self.segments[0]
 
     def _parts(self, number: int) -> list[tuple[int, Blocks]]:
-        """The replicas that wrote the shards of this one, and the blocks of each."""
+        """List the replicas that wrote the shards of this one, with the blocks of each."""
         segment = self._segment_of(number)
         return [
             (int(replica), self._blocks(segment.step, int(replica), segment.replicas))
@@ -188,7 +178,7 @@ class BlockStore:
         ]
 
     def _all(self) -> list[tuple[int, int, Blocks]]:
-        """(replica, number of replicas, blocks) of every start of the run that is in the folder."""
+        """List (replica, number of replicas, blocks) of every start of the run in the folder."""
         found = []
         for path in sorted(self._rows.glob("from-step-*/replica-*")):
             if match := _FOLDER.fullmatch(f"{path.parent.name}/{path.name}"):
