@@ -141,12 +141,12 @@ class PIC(keras.Model):
             create_momentum(optimizer, variables)
 
     def features(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """[B, C] features of the backbone's input."""
+        """Compute features, float [B, C], of the backbone's input."""
         features = self.backbone(images, training=training)
         return tf.reduce_mean(features, axis=[1, 2]) if features.shape.rank == 4 else features
 
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """float [B, D] embeddings of the backbone's input."""
+        """Compute embeddings, float [B, D], of the backbone's input."""
         return self.projection(self.features(images, training), training=training)
 
     def train_step(self, data: tuple) -> dict[str, tf.Tensor]:
@@ -167,7 +167,7 @@ class PIC(keras.Model):
             return self._update_function(images, instance_ids, weights, labelled)
 
     def _update(self, images, instance_ids, weights, labelled) -> dict[str, tf.Tensor]:
-        """The step itself; reads as in the paper."""
+        """Take the step of the paper."""
         views = images if self.augment is None else self.augment(images)
         visited = tf.where(weights > 0, instance_ids, tf.constant(-1, tf.int64))
         slots, moved = self.classifier.admit(visited, self.lazy_sgd)

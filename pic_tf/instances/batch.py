@@ -47,7 +47,7 @@ def unpack(data: Any, probed: bool) -> Batch:
         raise ValueError(
             f"expected batches of {expected}, got {got}: number your images from 0 to N - 1"
         )
-    images, instance_ids, weights, labelled = (*data, None, None)[:4]
-    instance_ids = tf.cast(instance_ids, tf.int64)
+    images, instance_ids = data[0], tf.cast(data[1], tf.int64)
+    weights = data[2] if len(data) > 2 else None
     weights = tf.ones_like(instance_ids) if weights is None else weights
-    return Batch(images, instance_ids, tf.cast(weights, tf.float32), labelled)
+    return Batch(images, instance_ids, tf.cast(weights, tf.float32), data[3] if probed else None)

@@ -1,4 +1,4 @@
-"""The instance classifier: a ring of the K most recent instances before a store of all of them."""
+"""Instance classifier: a ring of the K most recent instances before a store of all of them."""
 
 import tensorflow as tf
 import tf_keras as keras
@@ -58,7 +58,7 @@ class InstanceClassifier(keras.layers.Layer):
     Attributes, one of each in every replica:
       weights_ring: float32 [K / R, D], w.
       momentum_ring: float32 [K / R, D], u.
-      ids: int64 [K / R], whose rows these are, -1 for an empty slot.
+      ids: int64 [K / R], the instances of these rows, -1 for an empty slot.
       head: int64 scalar, the oldest slot, which the next batch takes over.
       store: the resting rows, or None where K = N.
 
@@ -225,7 +225,7 @@ class InstanceClassifier(keras.layers.Layer):
         Args:
           gradient: float32 [K / R, D] with respect to `weights`.
           weights: float32 [K / R, D], the ring's weights as the loss saw them.
-          optimizer: whose rate, momentum and weight decay apply.
+          optimizer: has rate, momentum and weight decay.
         """
         optimizer.update(gradient, weights, self.weights_ring, self.momentum_ring)
 

@@ -24,7 +24,7 @@ def restore(
     Args:
       rows: as `snapshot` gave them.
       classifier: the layer.
-      strategy: in whose scope it was made.
+      strategy: of the layer.
       here: where the store is paged, the row numbers that are to be on the devices, as `snapshot`
         takes them.
       stay: int64 [m] of each replica, after how many of its views these leave the device.

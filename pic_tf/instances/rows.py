@@ -17,8 +17,7 @@ BLOCK = 65536  # rows that cross between host and device at once, over all repli
 class RowSnapshot:
     """Rows of instances, wherever they are, and the ring.
 
-    Rows of all N instances; or, where the others lie on disk, of the n instances whose rows are on
-    the devices.
+    Rows of all N instances; or, where the others lie on disk, of the n instances on the devices.
 
     Slot p of replica r is slot p R + r here, so with the same R, or a divisor of it, every row
     returns to its slot. With another R a replica takes its instances from the newest on until its
@@ -28,9 +27,9 @@ class RowSnapshot:
       weights: float32 [n, D], w.
       momentum: float32 [n, D], u.
       stamp: int64 [n], updates applied when the row was as it is here.
-      ring: int64 [slots of all replicas], whose rows are recent, -1 for an empty slot.
+      ring: int64 [slots of all replicas], the recent instances, -1 for an empty slot.
       head: the oldest slot of the ring.
-      instance_ids: int64 [n] in ascending order, whose rows these are; None for all.
+      instance_ids: int64 [n], the instances of these rows in ascending order; None for all.
     """
 
     weights: np.ndarray
@@ -41,7 +40,7 @@ class RowSnapshot:
     instance_ids: np.ndarray | None = None
 
     def index(self, instance_ids: np.ndarray) -> np.ndarray:
-        """Find the rows of instances; any row for -1 and an instance whose row is not here."""
+        """Find the rows of instances; any row for -1 and for an instance without a row here."""
         if self.instance_ids is None:
             return instance_ids
         index = np.searchsorted(self.instance_ids, instance_ids)
@@ -59,7 +58,7 @@ def snapshot(
     Args:
       classifier: the layer.
       step: updates applied so far.
-      strategy: in whose scope it was made.
+      strategy: of the layer.
       here: where the store is paged, the row numbers on the device of each of all replicas, int64
         [m], -1 for none.
 
@@ -74,7 +73,7 @@ def snapshot(
     state = RowSnapshot(weights, momentum, stamp, np.zeros(0, np.int64), 0, instance_ids)
 
     def interleaved(x: tf.Tensor) -> tf.Tensor:
-        """[R, m, ...] -> [m R, ...]."""
+        """Interleave values of replicas, [R, m, ...] -> [m R, ...]."""
         by_row = tf.transpose(x, [1, 0, *range(2, x.shape.rank)])
         return tf.reshape(by_row, [-1, *x.shape[2:]])
 
@@ -101,7 +100,7 @@ def snapshot(
             resting = gathered(classifier.store.read, tf.constant(rows))
             for table, values in zip((weights, momentum, stamp), resting):
                 table[at] = values.numpy()[some]
-    whose = []
+    recent = []
     each = max(BLOCK // count, 1)
     for first in range(0, slots, each):
         rows = np.arange(first, min(first + each, slots))
@@ -110,10 +109,10 @@ def snapshot(
         live = ids >= 0
         at = state.index(ids[live])
         weights[at], momentum[at], stamp[at] = w[live], u[live], step
-        whose.append(ids)
+        recent.append(ids)
     # The head is equal in all replicas; read across them it is the first one's.
     head = int(classifier.head.numpy()) * count
-    return dataclasses.replace(state, ring=np.concatenate(whose), head=head)
+    return dataclasses.replace(state, ring=np.concatenate(recent), head=head)
 
 
 def norms(
@@ -126,7 +125,7 @@ def norms(
     Args:
       instance_ids: int64 [n].
       classifier: the layer.
-      strategy: in whose scope it was made.
+      strategy: of the layer.
 
     Returns:
       float32 [n].

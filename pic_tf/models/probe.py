@@ -81,7 +81,7 @@ class LinearProbe(keras.layers.Layer):
         self.accuracy.update_state(tf.argmax(logits, 1) == labels, weights)
 
     def accuracy_on(self, features: np.ndarray, labels: np.ndarray) -> float:
-        """Measure the share of features [n, C] whose class, of labels int64 [n], is found."""
+        """Measure the share of features [n, C] for which labels int64 [n] are found."""
         return float(np.mean(np.argmax(self(tf.constant(features)).numpy(), 1) == labels))
 
     def _scaled(self, features: tf.Tensor) -> tf.Tensor:

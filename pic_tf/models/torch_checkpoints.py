@@ -18,7 +18,7 @@ _HEADS = ({"fc1": "fc1", "fc2": "fc2"}, {"fc.0": "fc1", "fc.2": "fc2"}, {"fc": "
 
 
 class Parts(NamedTuple):
-    """The arrays of a checkpoint, by purpose.
+    """Arrays of a checkpoint, by purpose.
 
     Attributes:
       backbone: torchvision's names without any prefix -> arrays, counters left out.

@@ -21,7 +21,8 @@ from pic_tf.models.projection import projection_head
 from pic_tf.models.resnet import STAGES, resnet
 
 _VARIABLE = re.compile(
-    r"(?:.*/)?(?:stem|stage(\d)_block(\d+)_(\d|shortcut))_(conv|bn)/(\w+?)(?::0)?"
+    r"(?:.*/)?(?:stem|stage(?P<stage>\d)_block(?P<block>\d+)_(?P<layer>\d|shortcut))"
+    r"_(?P<kind>conv|bn)/(?P<part>\w+?)(?::0)?"
 )
 _PART = {"kernel": "weight", "gamma": "weight", "beta": "bias"}
 _PART |= {"moving_mean": "running_mean", "moving_variance": "running_var"}
@@ -72,14 +73,13 @@ def torch_name(variable: str) -> str:
         raise ValueError(
             f"expected the variables of a ResNet of pic_tf, got {variable!r}: {ADVICE}"
         )
-    stage, block, which, kind, part = match.groups()
+    stage, layer, kind = match["stage"], match["layer"], match["kind"]
     if stage is None:
-        module = f"{kind}1"
-    elif which == "shortcut":
-        module = f"layer{stage}.{int(block) - 1}.downsample.{0 if kind == 'conv' else 1}"
-    else:
-        module = f"layer{stage}.{int(block) - 1}.{kind}{which}"
-    return f"{module}.{_PART[part]}"
+        return f"{kind}1.{_PART[match['part']]}"
+    module = f"{kind}{layer}"
+    if layer == "shortcut":
+        module = "downsample.0" if kind == "conv" else "downsample.1"
+    return f"layer{stage}.{int(match['block']) - 1}.{module}.{_PART[match['part']]}"
 
 
 def state_of(variables: Iterable[Any]) -> dict[str, np.ndarray]:

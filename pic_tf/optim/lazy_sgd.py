@@ -140,10 +140,11 @@ class LazySGD(keras.optimizers.Optimizer):
           float64 (w, u) after all updates applied so far; a row that rested for long may be too
           short for float32 to square.
         """
-        product = self.history.between(since, tf.identity(self.iterations))
-        weights, momentum = tf.cast(weights, tf.float64), tf.cast(momentum, tf.float64)
-        ww, wu, uw, uu = (product[:, i, j, None] for i in (0, 1) for j in (0, 1))
-        return ww * weights + wu * momentum, uw * weights + uu * momentum
+        product = self.history.between(since, tf.identity(self.iterations))[..., None]
+        w, u = tf.cast(weights, tf.float64), tf.cast(momentum, tf.float64)
+        caught_up_w = product[:, 0, 0] * w + product[:, 0, 1] * u
+        caught_up_u = product[:, 1, 0] * w + product[:, 1, 1] * u
+        return caught_up_w, caught_up_u
 
     def get_config(self) -> dict:
         return {

@@ -102,7 +102,7 @@ def values_of(variables: list[tf.Variable], strategy: tf.distribute.Strategy) ->
 
     Args:
       variables: small ones, since every replica gathers them all.
-      strategy: the strategy in whose scope they were made.
+      strategy: of the variables.
 
     Returns:
       [R, ...] of each variable.
@@ -147,7 +147,7 @@ def numbers_of_workers(number: int, strategy: tf.distribute.Strategy) -> np.ndar
 
     Args:
       number: this worker's.
-      strategy: whose workers exchange.
+      strategy: of the workers.
 
     Returns:
       int64 [R], for each replica the number of its worker.

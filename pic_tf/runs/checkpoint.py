@@ -118,10 +118,10 @@ class Checkpoints:
         self._saved = step
 
     def wait(self) -> None:
-        """Wait for what is being written.
+        """Wait for the checkpoint that is being written.
 
         Raises:
-          OSError: where it could not be; the checkpoints before it are still there.
+          OSError: where it could not be written; the checkpoints before it are still there.
         """
         pending, self._pending = self._pending, None
         if pending is None:
@@ -133,7 +133,7 @@ class Checkpoints:
             raise
 
     def close(self) -> None:
-        """Wait for what is being written, whatever becomes of it."""
+        """Wait for the writer, whether or not it succeeds."""
         self._writer.shutdown()
 
     def read(self, path: pathlib.Path) -> State:

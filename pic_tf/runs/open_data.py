@@ -14,7 +14,7 @@ from pic_tf.settings.config import Config
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """The images of a run.
+    """Images of a run.
 
     Attributes:
       train: training images.

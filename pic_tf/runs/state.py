@@ -16,7 +16,7 @@ from pic_tf.runs import checkpoint_files
 from pic_tf.runs.variables import variables_of
 
 TABLES = ("weights", "momentum", "stamp", "ring")  # of `RowSnapshot`
-INSTANCES = "instance_ids"  # whose rows they are, where that is not all
+INSTANCES = "instance_ids"  # of the rows, where they are not those of all instances
 VISITED_BEFORE, SEGMENTS = "pager/visited_before", "pager/writers"  # there with blocks on disk
 HEAD, CAPACITY = "ring/head", "optimizer/history/capacity"
 STEP, PRODUCTS = "optimizer/_iterations", "optimizer/history/products"

@@ -73,7 +73,7 @@ def fill_tables(
       rows: those on the devices.
       schedules: of every replica.
       stores: of every replica.
-      window: at whose beginning the rows are wanted.
+      window: the rows are those at its beginning.
       first_weights: a function from instances int64 [b] to float32 [b, D].
       progress: name of a progress bar; "" for none.
 

@@ -26,7 +26,7 @@ class Pager:
     checkpoint needs).
 
     Args:
-      classifier: whose store is paged; made in the strategy's scope.
+      classifier: with a paged store; made in the strategy's scope.
       schedules: of every replica.
       stores: of each replica of this worker.
       strategy: of the classifier.
@@ -35,7 +35,7 @@ class Pager:
       schedules: of every replica, as `open` has set them.
       stores: of each replica of this worker.
       row_size: bytes of a resting row.
-      window: number of the window whose rows are here.
+      window: number of the window with its rows here.
 
     Raises:
       ValueError: for a classifier with another number of rows on the device.

@@ -71,7 +71,7 @@ class WindowSchedule:
         return step // self.order.steps_per_window
 
     def here(self, window: int) -> range:
-        """Give the positions of the endless sequence whose rows are on the device."""
+        """Give the positions of the endless sequence with rows on the device."""
         first = (window - self.behind) * self.stride
         return range(self._begun(first), first + self.rows_on_device)
 
@@ -102,7 +102,7 @@ class WindowSchedule:
         return self.order.instances_at(positions).numpy()
 
     def of_block(self, number: int) -> np.ndarray:
-        """List the instances whose rows a block holds, int64 [S]."""
+        """List the instances of a block's rows, int64 [S]."""
         return self.instance_ids(range(number * self.stride, (number + 1) * self.stride))
 
     def to_come(self, window: int) -> range:

@@ -31,7 +31,7 @@ class RunSegment:
 
 
 class BlockStore:
-    """The blocks of one replica on disk.
+    """Blocks of one replica on disk.
 
     A run that goes on from a checkpoint writes its blocks beside those that are there, and the
     checkpoints that follow know from which start on, and with how many replicas, each was written
