@@ -13,10 +13,8 @@ from pic_tf.serving import of_run
 def main() -> None:
     output = flags.FLAGS.output
     step = of_run.export_run(flags.FLAGS.run, output, flags.FLAGS.untrained)
-    print(
-        f"backbone {f'after {step:,} steps' if step else 'at its random initialisation'} written "
-        f"to {output}"
-    )
+    state = f"after {step:,} steps" if step else "at its random initialisation"
+    print(f"backbone {state} written to {output}")
 
 
 if __name__ == "__main__":

@@ -45,9 +45,8 @@ def main() -> int:
         print(f"stopped at step {result.step:,}; the same command goes on from there")
         return command_line.START_AGAIN
     if chief:
-        print(
-            f"done: backbone in {result.export}, curves in {config.output_dir}/{run_folder.PICTURE}"
-        )
+        curves = f"{config.output_dir}/{run_folder.PICTURE}"
+        print(f"done: backbone in {result.export}, curves in {curves}")
     return 0
 
 
@@ -65,11 +64,6 @@ if __name__ == "__main__":
         main,
         functools.partial(help_text, Config),
         output="output_dir",
-        no_room=(
-            "checkpoints that were complete are still there; make room, and the same command goes "
-            "on"
-        ),
-        no_memory=(
-            "lower --batch_size, --image_size or --width; --plan_only tells what needs how much"
-        ),
+        no_room="complete checkpoints are still there; make room, and the same command goes on",
+        no_memory="lower --batch_size, --image_size or --width; --plan_only says what each needs",
     )

@@ -1,4 +1,4 @@
-"""A backbone with a linear classifier on its features, trained with labels."""
+"""Train a linear classifier on the features of a backbone, alone or with the backbone."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ TOP = 5  # classes that a prediction names
 
 
 class Classifier(keras.Model):
-    """logits = W f(x) + b, with f fixed (linear evaluation) or trained along (fine-tuning).
+    """Linear classifier, logits = W f(x) + b, with f fixed or trained along (fine-tuning).
 
     A fixed f is in inference mode: its batch statistics do not move.
 
@@ -24,12 +24,12 @@ class Classifier(keras.Model):
       feature_dim: C.
       labels: int64 [N] of the training images.
       classes: number of them.
-      fine_tune: whether f is trained along.
+      fine_tune: whether f is trained along; False for linear evaluation.
       layer_decay: rate of a block of f, as a share of that of the block behind it.
       backbone_rate: rate of the last block of f, as a share of that of W and b.
       weight_decay: lambda, of everything that is trained.
-      flip_probability: of mirroring a training image.
-      seed: of W.
+      flip_probability: probability of a horizontal flip of a training image.
+      seed: seed of W.
 
     Raises:
       ValueError: for a network that has nothing to train where it should be.
@@ -62,13 +62,13 @@ class Classifier(keras.Model):
         backbone = list(network.trainable_variables) if fine_tune else []
         if fine_tune and not backbone:
             raise ValueError(
-                "expected a backbone with trainable variables to fine-tune, got none: export it "
-                "again"
+                "expected a backbone with trainable variables to fine-tune, got none: "
+                "export it again"
             )
         shares = layer_rates([variable.name for variable in backbone], layer_decay, backbone_rate)
         self.trained = [*backbone, *self.head.trainable_variables]
         self._shares = [*shares, *[1.0] * len(self.head.trainable_variables)]
-        # What a state has to hold beside the optimizer's momenta.
+        # A saved state holds these beside the optimizer's momenta.
         self.state = [*(network.variables if fine_tune else []), *self.head.variables]
         self.built = True
 
@@ -77,20 +77,16 @@ class Classifier(keras.Model):
         return [self.mean_loss, self.mean_accuracy]
 
     def compile(self, optimizer: LazySGD, **kwargs: Any) -> None:
-        """Take the optimizer, which must not decay weights itself: each tensor's rate counts for
-        its decay too.
-        """
+        """Take an optimizer without decay of its own: the rate of a tensor counts for decay too."""
         super().compile(optimizer=optimizer, **kwargs)
         optimizer.build(self.trained)
 
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """float32 [b, classes] logits of float32 [b, H, W, 3] images in [0, 1]."""
+        """Compute logits float32 [b, classes] of images float32 [b, H, W, 3] in [0, 1]."""
         return self.head(self.network(images, training=training and self.fine_tune))
 
     def train_step(self, batch: tuple) -> dict[str, tf.Tensor]:
-        """One update from a batch of `pretraining_batches`; images of weight 0 count for
-        nothing.
-        """
+        """Update from a batch of `pretraining_batches`; images of weight 0 count for nothing."""
         ((views, random),), ids, weights = batch
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         flip = (random[:, 0] < self.flip_probability)[:, None, None, None]
@@ -103,11 +99,9 @@ class Classifier(keras.Model):
             loss = tf.reduce_sum(weights * losses) / tf.cast(tf.size(ids) * replicas, tf.float32)
         gradients = tape.gradient(loss, self.trained)
         # u <- m u + c (g + lambda w), w <- w - eta u: as if the rate of this tensor were c eta.
+        decay = self.weight_decay / replicas  # the optimizer adds up the replicas' directions
         directions = [
-            share
-            * (
-                gradient + self.weight_decay / replicas * variable
-            )  # the optimizer adds up those of all replicas
+            share * (gradient + decay * variable)
             for share, gradient, variable in zip(self._shares, gradients, self.trained)
         ]
         self.optimizer.apply_gradients(zip(directions, self.trained))
@@ -116,21 +110,22 @@ class Classifier(keras.Model):
         return {metric.name: metric.result() for metric in self.metrics}
 
     def predict_step(self, images: tf.Tensor) -> tf.Tensor:
-        """int32 [b, 5], the most likely classes first, of uint8 [b, H, W, 3] images."""
+        """Predict the 5 most likely classes, int32 [b, 5], of images uint8 [b, H, W, 3]."""
         logits = self(tf.cast(images, tf.float32) / 255, training=False)
         return tf.math.top_k(logits, min(TOP, logits.shape[-1])).indices
 
 
 def layer_rates(names: Sequence[str], decay: float, last: float = 1.0) -> list[float]:
-    """Rates of a network's tensors, smaller towards its input: `last` decay^(blocks behind the
-    tensor's).
+    """Compute the rates of a network's tensors, smaller towards the input.
+
+    rate = last decay^(number of blocks behind the tensor's)
 
     The blocks are those of the tensors' names, in the order of their first appearance: a residual
     block is one, and so is each other layer with all its tensors.
 
     Args:
-      names: of the tensors, LAYER/TENSOR, those near the input first.
-      decay: in (0, 1].
+      names: names of the tensors, LAYER/TENSOR, those near the input first.
+      decay: rate of a block as a share of that of the block behind it, in (0, 1].
       last: rate of the last block.
 
     Returns:

@@ -1,4 +1,4 @@
-"""After each epoch of a classifier: evaluate it, and keep its state."""
+"""Evaluate a classifier after each epoch, and save its state."""
 
 import json
 import math
@@ -16,21 +16,21 @@ from pic_tf.data.decode.broken import BrokenImages
 from pic_tf.evals.classifier import Classifier
 from pic_tf.files.replaced import replaced
 
-_LOOK_EVERY = 64  # steps between two looks at the loss, which wait for the device
+_CHECK_EVERY = 64  # steps between two checks of the loss, which wait for the device
 
 
 class EvaluateAndSave(keras.callbacks.Callback):
-    """Accuracy on held-out images, and a file to go on from where training is interrupted.
+    """Accuracy on held-out images, and a state file for an interrupted training to go on from.
 
     Args:
       views: data set of uint8 [b, H, W, 3], the held-out images in order.
-      labels: int64 [n], theirs.
-      broken: those that cannot be decoded; they are left out.
-      max_broken: share of them that may be.
+      labels: int64 [n] of the held-out images.
+      broken: list of held-out images that cannot be decoded; they are left out.
+      max_broken: share of the held-out images that may be broken.
       every: epochs between two evaluations.
-      epochs: of the whole training; the last is evaluated in any case.
-      path: of the file.
-      settings: what the file has to agree with; anything JSON can hold.
+      epochs: epochs of the whole training; the last is evaluated in any case.
+      path: the state file.
+      settings: a file of other settings is passed over; anything JSON can hold.
 
     Attributes:
       done: epochs trained.
@@ -61,7 +61,7 @@ class EvaluateAndSave(keras.callbacks.Callback):
         self.done, self.accuracies, self.predictions = 0, {}, None
 
     def restore(self, model: Classifier) -> None:
-        """Bring the model to the state in the file, if it holds one of the same settings."""
+        """Restore the model from the file, if it holds a state of the same settings."""
         if not self._path.exists():
             return
         try:
@@ -80,12 +80,12 @@ class EvaluateAndSave(keras.callbacks.Callback):
         self.accuracies = dict(zip(arrays["evaluated"].tolist(), arrays["accuracies"].tolist()))
         tqdm.write(f"going on after epoch {self.done} ({self._path})", file=sys.stderr)
 
-    def whole(self) -> np.ndarray:
-        """bool [n], which held-out images could be decoded."""
+    def decodable(self) -> np.ndarray:
+        """bool [n], true for held-out images that could be decoded."""
         return self._broken.decodable(np.arange(len(self._labels)))
 
     def on_train_batch_end(self, batch: int, logs: dict) -> None:
-        if batch % _LOOK_EVERY == 0:
+        if batch % _CHECK_EVERY == 0:
             self._check(logs)
 
     def on_epoch_end(self, epoch: int, logs: dict) -> None:
@@ -105,18 +105,17 @@ class EvaluateAndSave(keras.callbacks.Callback):
     def _evaluate(self, logs: dict) -> None:
         self.predictions = self.model.predict(self._views, verbose=0)
         self._broken.report(self._max_broken)
-        right = (self.predictions[:, 0] == self._labels)[self.whole()]
-        self.accuracies[self.done] = float(right.mean())
+        right = (self.predictions[:, 0] == self._labels)[self.decodable()]
+        held_out = self.accuracies[self.done] = float(right.mean())
+        loss, accuracy = float(logs["loss"]), float(logs["accuracy"])
         tqdm.write(
-            f"epoch {self.done}: loss {float(logs['loss']):.3f}, accuracy "
-            f"{float(logs['accuracy']):.4f}, held out {self.accuracies[self.done]:.4f}",
+            f"epoch {self.done}: loss {loss:.3f}, accuracy {accuracy:.4f}, held out {held_out:.4f}",
             file=sys.stderr,
         )
 
     def _save(self) -> None:
-        arrays = {
-            f"array{i}": variable.numpy() for i, variable in enumerate(_variables(self.model))
-        }
+        variables = enumerate(_variables(self.model))
+        arrays = {f"array{i}": variable.numpy() for i, variable in variables}
         with replaced(self._path, "wb") as file:
             np.savez(
                 file,

@@ -1,4 +1,4 @@
-"""Features of a data set, from a backbone or as raw pixels, kept on disk."""
+"""Extract features of a data set, from a backbone or as raw pixels, and keep them on disk."""
 
 import hashlib
 import json
@@ -19,11 +19,13 @@ from pic_tf.files.progress import drawing_interval
 from pic_tf.files.replaced import replaced
 from pic_tf.serving.exported import Exported
 
+Features = Callable[[tf.data.Dataset], np.ndarray]  # uint8 [b, H, W, 3] -> float32 [n, C]
+
 _RAW_SIZE = 32  # pixels; 20,000 views of it are 245 MB
 
 
-def inference(backbone: Callable[..., tf.Tensor]) -> Callable[[tf.data.Dataset], np.ndarray]:
-    """A function that extracts features, batch normalisation in inference mode.
+def inference(backbone: Callable[..., tf.Tensor]) -> Features:
+    """Make a function from images to features, with batch normalisation in inference mode.
 
     Args:
       backbone: maps float32 [b, H, W, 3], normalised, and `training=False` to [b, C].
@@ -31,17 +33,15 @@ def inference(backbone: Callable[..., tf.Tensor]) -> Callable[[tf.data.Dataset],
     Returns:
       Function from a data set of uint8 [b, H, W, 3] to float32 [n, C]; it is compiled once.
     """
-
     features = _compiled(backbone, normalise)
     return lambda batches: np.concatenate([features(images) for images in batches])
 
 
 def raw_pixels(batches: tf.data.Dataset) -> np.ndarray:
-    """Normalised pixels as features: what a backbone has to beat.
+    """Take normalised pixels as features: a baseline for every backbone.
 
     Args:
-      batches: uint8 [b, H, W, 3]; larger views than 32 x 32 are shrunk to it, or memory would not
-        do.
+      batches: uint8 [b, H, W, 3]; larger views are shrunk to 32 x 32, or memory would not do.
 
     Returns:
       float32 [n, 3 min(H, 32) min(W, 32)].
@@ -58,7 +58,7 @@ def cached_features(
     max_broken: float,
     cache: pathlib.Path,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Features of the central views of all images, from the cache where they are there already.
+    """Compute features of the central views of all images, or take them from the cache.
 
     Args:
       exported: the backbone; None for raw pixels.
@@ -66,12 +66,11 @@ def cached_features(
       image_size: side of a view in pixels.
       eval_crop: side of the centred square, share of the short side.
       max_broken: share of the images that may be broken.
-      cache: folder; features are kept there under a key of the backbone's weights, the images and
-        the views.
+      cache: folder for features, under a key of the backbone's weights, the images and the views.
 
     Returns:
-      (float32 [N, C] mapped from a file, bool [N] whether an image could be decoded; the features
-      of others mean nothing).
+      (float32 [N, C] mapped from a file, bool [N] true for images that could be decoded; the
+      features of others mean nothing).
 
     Raises:
       ValueError: for an image that cannot be read, or too many that cannot be decoded.
@@ -86,22 +85,24 @@ def cached_features(
         "tensorflow": tf.__version__,
     }
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
-    file, whole = cache / f"{name}.npy", cache / f"{name}.decoded.npy"
-    if not (file.exists() and whole.exists()):
+    file, decodable = cache / f"{name}.npy", cache / f"{name}.decoded.npy"
+    if not (file.exists() and decodable.exists()):
         cache.mkdir(parents=True, exist_ok=True)
         broken, ids = BrokenImages(source), np.arange(len(source))
         batches = evaluation_batches(
             source, ids, image_size=image_size, crop_fraction=eval_crop, broken=broken
         )
-        features = map(_compiled(exported.network(), _unit_range) if exported else _pixels, batches)
+        features = _compiled(exported.network(), _unit_range) if exported else _pixels
         try:
-            _write_rows(file, features, len(source), f"features of {source.name}")
+            parts = map(features, batches)
+            _write_rows(file, parts, len(source), f"features of {source.name}")
         except tf.errors.OpError as error:
             raise (find_unreadable(source, ids) or error) from error
         broken.report(max_broken)
-        with replaced(whole, "wb") as f:
+        with replaced(decodable, "wb") as f:
             np.save(f, broken.decodable(ids))
-    return np.load(file, mmap_mode="r", allow_pickle=False), np.load(whole, allow_pickle=False)
+    features = np.load(file, mmap_mode="r", allow_pickle=False)
+    return features, np.load(decodable, allow_pickle=False)
 
 
 def _pixels(images: tf.Tensor) -> np.ndarray:
@@ -112,14 +113,14 @@ def _pixels(images: tf.Tensor) -> np.ndarray:
 
 
 def _unit_range(images: tf.Tensor) -> tf.Tensor:
-    """As an export takes them: in [0, 1]."""
+    """Scale levels to [0, 1], the input of an export."""
     return tf.cast(images, tf.float32) / 255
 
 
 def _compiled(
     network: Callable[..., tf.Tensor], prepared: Callable[[tf.Tensor], tf.Tensor]
 ) -> Callable[[tf.Tensor], np.ndarray]:
-    """uint8 images -> features of the prepared images, float32."""
+    """Compile a function from uint8 images to float32 features of the prepared images."""
 
     @tf.function(reduce_retracing=True)
     def features(images: tf.Tensor) -> tf.Tensor:
@@ -128,10 +129,10 @@ def _compiled(
     return lambda images: features(images).numpy()
 
 
-def _write_rows(path: pathlib.Path, parts: Iterable[np.ndarray], count: int, what: str) -> None:
-    """An .npy file of `count` rows that come in parts; only one part is in memory."""
+def _write_rows(path: pathlib.Path, parts: Iterable[np.ndarray], count: int, title: str) -> None:
+    """Write an .npy file of `count` rows that come in parts; only one part is in memory."""
     first, aside, rows = 0, path.with_suffix(".partial"), None
-    with tqdm(total=count, desc=what, unit=" images", mininterval=drawing_interval()) as bar:
+    with tqdm(total=count, desc=title, unit=" images", mininterval=drawing_interval()) as bar:
         for part in parts:
             if rows is None:
                 rows = np.lib.format.open_memmap(aside, "w+", np.float32, (count, part.shape[1]))
@@ -143,7 +144,7 @@ def _write_rows(path: pathlib.Path, parts: Iterable[np.ndarray], count: int, wha
 
 
 def _state_of_files(source: Source) -> str:
-    """Changes where a file does: the fingerprint of a folder is of names alone.
+    """Hash sizes and times of a folder's files, as its fingerprint is of names alone.
 
     Other sources know their contents.
     """

@@ -6,15 +6,14 @@ from tqdm import tqdm
 
 from pic_tf.files.progress import drawing_interval
 
-# rows compared at once: 64 MiB of cosines, whatever the number of images
-_QUERIES = 1024
-_BANK = 16384
+# Rows compared at once: 64 MiB of cosines, whatever the number of images.
+_QUERIES, _BANK = 1024, 16384
 
 
 def nearest(
     bank: np.ndarray, queries: np.ndarray, k: int, progress: str = ""
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k rows of `bank` of highest cosine with each query, the first ones first among equals.
+    """Find the k rows of `bank` of highest cosine with each query; among equals the first.
 
     Both may be mapped from files: the bank is read once, in blocks, and memory does not grow with
     its length.
@@ -23,11 +22,10 @@ def nearest(
       bank: float [n, C].
       queries: float [q, C].
       k: neighbours; at most n are found.
-      progress: what to call it on a progress bar; "" for none.
+      progress: title of a progress bar; "" for none.
 
     Returns:
-      (cosines float32 [q, min(k, n)] in falling order, their rows in the bank int64 [q, min(k,
-      n)]).
+      (cosines float32 [q, min(k, n)] in falling order, rows of the bank int64 [q, min(k, n)]).
     """
     k = min(k, len(bank))
     best = np.full([len(queries), k], -np.inf, np.float32)
@@ -39,20 +37,16 @@ def nearest(
             part = slice(start, start + _QUERIES)
             cosines = tf.matmul(_normalised(queries[part]), block, transpose_b=True)
             cosines, found = tf.math.top_k(cosines, min(k, len(block)))
-            # Those of earlier blocks first, so that the order among equals does not depend on the
-            # blocks.
-            best[part], order = (
-                x.numpy() for x in tf.math.top_k(tf.concat([best[part], cosines], 1), k)
-            )
-            rows[part] = np.take_along_axis(
-                np.concatenate([rows[part], found.numpy() + first], 1), order, 1
-            )
+            # Earlier blocks first: then the order among equals does not depend on the blocks.
+            cosines = tf.concat([best[part], cosines], 1)
+            found = np.concatenate([rows[part], found.numpy() + first], 1)
+            best[part], order = (x.numpy() for x in tf.math.top_k(cosines, k))
+            rows[part] = np.take_along_axis(found, order, 1)
     return best, rows
 
 
 def vote(cosines: np.ndarray, labels: np.ndarray, classes: int, temperature: float) -> np.ndarray:
-    """Votes for each class: sum over the neighbours of the class of exp((s - 1) / T), s their
-    cosine.
+    """Sum the neighbours' votes for each class: exp((s - 1) / T), s a neighbour's cosine.
 
     Args:
       cosines: float32 [q, k] of the neighbours.
@@ -67,18 +61,13 @@ def vote(cosines: np.ndarray, labels: np.ndarray, classes: int, temperature: flo
     and keeps small T finite.
     """
     votes = np.zeros([len(labels), classes])
-    np.add.at(
-        votes,
-        (np.arange(len(labels))[:, None], labels),
-        np.exp((cosines.astype(np.float64) - 1) / temperature),
-    )
+    queries = np.arange(len(labels))[:, None]
+    np.add.at(votes, (queries, labels), np.exp((cosines.astype(np.float64) - 1) / temperature))
     return votes
 
 
 def most_likely(scores: np.ndarray) -> np.ndarray:
-    """int64 [n, 5] classes of the highest scores [n, classes], the first classes first among
-    equals.
-    """
+    """int64 [n, 5], classes by falling scores [n, classes], the first ones first among equals."""
     return np.argsort(-scores, axis=1, kind="stable")[:, :5]
 
 
@@ -91,7 +80,7 @@ def knn_predictions(
     temperature: float,
     progress: str = "",
 ) -> np.ndarray:
-    """The classes that most of the k nearest neighbours vote for.
+    """Predict classes by the votes of the k nearest neighbours.
 
     Args:
       bank: float32 [n, C] features of labelled images.
@@ -119,7 +108,7 @@ def knn_accuracy(
     k: int = 20,
     temperature: float = 0.07,
 ) -> float:
-    """Share of queries whose k nearest neighbours vote for the right class.
+    """Compute the accuracy of the votes of the k nearest neighbours.
 
     Args:
       bank: float32 [n, C] features of labelled images.

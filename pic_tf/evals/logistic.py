@@ -9,9 +9,8 @@ from tqdm import tqdm
 
 from pic_tf.files.progress import drawing_interval
 
-_STRENGTHS = tuple(
-    10.0**e for e in range(-5, 2)
-)  # inverse regularisation C of scikit-learn, smallest first
+# Inverse regularisation C of scikit-learn, smallest first.
+_STRENGTHS = tuple(10.0**e for e in range(-5, 2))
 _MAX_ITERATIONS = 1000
 _SMALL = 20_000_000  # numbers in the features that one thread does quickly
 
@@ -23,7 +22,7 @@ def logistic_regression(
     seed: int,
     strength: float | None = None,
 ) -> tuple[np.ndarray, float]:
-    """Class probabilities of the L2-regularised soft-max regression, solved by L-BFGS.
+    """Predict class probabilities by L2-regularised soft-max regression, solved by L-BFGS.
 
     min_W  |W|^2 / 2 + C sum_i -log softmax(W x_i + b)[y_i], with the x scaled to mean 0 and
     variance 1 by channel.
@@ -72,7 +71,6 @@ def _best_strength(x: np.ndarray, labels: np.ndarray, seed: int) -> float:
 
 
 def _fit(x: np.ndarray, labels: np.ndarray, strength: float) -> LogisticRegression:
-    # Threads that wait for each other make small problems many times as slow, where other programs
-    # run.
+    # Threads that wait for each other slow small problems down many times beside other programs.
     with threadpool_limits(1 if x.size < _SMALL else None):
         return LogisticRegression(C=strength, max_iter=_MAX_ITERATIONS).fit(x, labels)

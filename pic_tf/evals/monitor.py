@@ -1,4 +1,4 @@
-"""How good the features are while they are being learned."""
+"""Measure the features while they are being learned."""
 
 import sys
 
@@ -10,14 +10,15 @@ from tqdm import tqdm
 from pic_tf.data.decode.broken import BrokenImages
 from pic_tf.data.pipeline import evaluation_batches, find_unreadable
 from pic_tf.data.sources.source import Source
-from pic_tf.evals.features import inference, raw_pixels
+from pic_tf.evals.features import Features, inference, raw_pixels
 from pic_tf.evals.knn import knn_accuracy
 from pic_tf.models.probe import LinearProbe
 
 
 class KnnMonitor(keras.callbacks.Callback):
-    """Weighted kNN accuracy on held-out images, and that of a linear probe. Adds `knn` and `probe`
-    to the logs of the epochs it runs in.
+    """Weighted kNN accuracy on held-out images, and that of a linear probe.
+
+    The logs of the epochs of an evaluation get `knn` and `probe`.
 
     Args:
       backbone: the network being trained.
@@ -67,12 +68,9 @@ class KnnMonitor(keras.callbacks.Callback):
         super().__init__()
         self._backbone, self._evaluated, self._chief = backbone, evaluated, chief
         self._features, self._probe = inference(evaluated), probe
-        self._every = every
-        self._epochs = epochs
-        self._k = k
-        self._temperature = temperature
-        # Lists of its own: what it leaves out must not depend on the windows that training has
-        # seen.
+        self._every, self._epochs = every, epochs
+        self._k, self._temperature = k, temperature
+        # Lists of its own: images left out must not depend on the windows that training has seen.
         self._broken = (BrokenImages(labelled), BrokenImages(held_out))
         self._max_broken = max_broken
         self._images, self._batches, self._labels = [], [], []
@@ -104,33 +102,27 @@ class KnnMonitor(keras.callbacks.Callback):
             file=sys.stderr,
         )
 
-    def _accuracies(self, features, probe: LinearProbe | None = None) -> dict[str, float]:
+    def _accuracies(self, features: Features, probe: LinearProbe | None = None) -> dict[str, float]:
         try:
             bank, queries = (features(batches) for batches in self._batches)
         except tf.errors.OpError as error:
-            unreadable = next(
-                filter(None, (find_unreadable(*images) for images in self._images)), None
-            )
-            if unreadable is None:
-                raise
-            raise unreadable from error
+            unreadable = (find_unreadable(*images) for images in self._images)
+            raise (next(filter(None, unreadable), None) or error) from error
         for broken in self._broken:
             broken.report(self._max_broken, "kNN: ")
-        whole = [broken.decodable(ids) for broken, (_, ids) in zip(self._broken, self._images)]
         (bank, bank_labels), (queries, labels) = (
             (values[fine], of_values[fine])
-            for values, of_values, fine in zip((bank, queries), self._labels, whole)
+            for values, of_values, fine in zip((bank, queries), self._labels, self._decodable())
         )
-        found = {
-            "knn": knn_accuracy(bank, bank_labels, queries, labels, self._k, self._temperature)
-        }
-        return found | ({"probe": probe.accuracy_on(queries, labels)} if probe else {})
+        knn = knn_accuracy(bank, bank_labels, queries, labels, self._k, self._temperature)
+        return {"knn": knn} | ({"probe": probe.accuracy_on(queries, labels)} if probe else {})
+
+    def _decodable(self) -> list[np.ndarray]:
+        """bool [n] of each of the two sets of images."""
+        return [broken.decodable(ids) for broken, (_, ids) in zip(self._broken, self._images)]
 
 
 def copy_weights(trained: keras.Model, plain: keras.Model) -> None:
-    """Bring the weights of a network that may be spread over replicas to one that is not; on
-    every worker.
-    """
-    plain.set_weights(
-        [variable.numpy() for variable in trained.weights]
-    )  # statistics: the mean over replicas
+    """Copy weights to a plain network, also from one spread over replicas, on every worker."""
+    # Of statistics, the mean over replicas.
+    plain.set_weights([variable.numpy() for variable in trained.weights])

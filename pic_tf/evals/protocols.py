@@ -1,7 +1,8 @@
-"""An evaluation from its settings to its report."""
+"""Run an evaluation from its settings to its report."""
 
 import dataclasses
 import pathlib
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -47,7 +48,7 @@ def run(settings: EvaluationSettings) -> tuple[Report, str]:
 
 
 def open_labelled(settings: EvaluationSettings) -> tuple[Source, Source]:
-    """The labelled images to learn from and those to classify.
+    """Open the labelled images to learn from and those to classify.
 
     Args:
       settings: the settings.
@@ -79,7 +80,7 @@ def evaluate(
     held_out: Source,
     strategy: tf.distribute.Strategy,
 ) -> Report:
-    """Judge a backbone by a protocol, and write what was found.
+    """Judge a backbone by a protocol, and write the report.
 
     Args:
       settings: resolved settings.
@@ -97,41 +98,58 @@ def evaluate(
       OSError: where the output folder cannot be written.
     """
     labelled = _labelled(settings, train)
-    protocol = {"knn": _knn, "linear": _linear, "finetune": _fine_tune}[settings.protocol]
-    what, predictions, whole, more = protocol(
-        settings, exported, train, held_out, labelled, strategy
-    )
-    share = (
-        "" if len(labelled) == len(train) else f", {len(labelled) / len(train):.2g} of the labels"
-    )
+    protocol = {"knn": _knn, "linear": _linear, "finetune": _train}[settings.protocol]
+    outcome = protocol(settings, exported, train, held_out, labelled, strategy)
+    title, share = outcome.title, len(labelled) / len(train)
     found = report(
-        what + share,
+        title if len(labelled) == len(train) else f"{title}, {share:.2g} of the labels",
         exported.name if exported else "raw pixels",
         len(labelled),
-        predictions[whole],
-        held_out.labels[whole],
+        outcome.predictions[outcome.decodable],
+        held_out.labels[outcome.decodable],
         train.class_names,
-        {"model": settings.model, **more, "flags": dataclasses.asdict(settings)},
+        {"model": settings.model, **outcome.more, "flags": dataclasses.asdict(settings)},
     )
     write_report(found, pathlib.Path(settings.output_dir), _file_name(settings))
     return found
 
 
+class _Outcome(NamedTuple):
+    """Outcome of a protocol.
+
+    Attributes:
+      title: name of the protocol in the table.
+      predictions: integer [n, m] most likely classes of the held-out images, the first first.
+      decodable: bool [n], true for held-out images that could be decoded.
+      more: entries of the report; anything JSON can hold.
+    """
+
+    title: str
+    predictions: np.ndarray
+    decodable: np.ndarray
+    more: dict[str, Any]
+
+
 def _labelled(settings: EvaluationSettings, train: Source) -> np.ndarray:
-    """int64 ids of the training images whose labels may be used."""
+    """Choose the training images whose labels may be used: int64 ids."""
     if settings.label_ids:
         return listed(settings.label_ids, train)
     return stratified(train.labels, settings.label_fraction, settings.seed)
 
 
-def _knn(settings: EvaluationSettings, exported, train, held_out, labelled, strategy):
-    (bank, known), (queries, whole) = (
-        _features(settings, exported, source) for source in (train, held_out)
-    )
+def _knn(
+    settings: EvaluationSettings,
+    exported: Exported | None,
+    train: Source,
+    held_out: Source,
+    labelled: np.ndarray,
+    strategy: tf.distribute.Strategy,
+) -> _Outcome:
+    bank, known = _features(settings, exported, train)
+    queries, decodable = _features(settings, exported, held_out)
     labelled = labelled[known[labelled]]
-    bank = bank if len(labelled) == len(train) else bank[labelled]
     predictions = knn_predictions(
-        bank,
+        bank if len(labelled) == len(train) else bank[labelled],
         train.labels[labelled],
         queries,
         len(train.class_names),
@@ -139,45 +157,54 @@ def _knn(settings: EvaluationSettings, exported, train, held_out, labelled, stra
         settings.knn_temperature,
         "nearest neighbours",
     )
-    return f"kNN, k {settings.knn_k}", predictions, whole, {}
+    return _Outcome(f"kNN, k {settings.knn_k}", predictions, decodable, {})
 
 
-def _linear(settings: EvaluationSettings, exported, train, held_out, labelled, strategy):
+def _linear(
+    settings: EvaluationSettings,
+    exported: Exported | None,
+    train: Source,
+    held_out: Source,
+    labelled: np.ndarray,
+    strategy: tf.distribute.Strategy,
+) -> _Outcome:
     if settings.solver == "sgd":
-        return _train("linear", settings, exported, train, held_out, labelled, strategy)
-    (features, known), (queries, whole) = (
-        _features(settings, exported, source) for source in (train, held_out)
-    )
+        return _train(settings, exported, train, held_out, labelled, strategy)
+    features, known = _features(settings, exported, train)
+    queries, decodable = _features(settings, exported, held_out)
     labelled = labelled[known[labelled]]
     probabilities, strength = logistic_regression(
         features[labelled], train.labels[labelled], queries, settings.seed
     )
-    return "linear, L-BFGS", most_likely(probabilities), whole, {"strength": strength}
+    predictions = most_likely(probabilities)
+    return _Outcome("linear, L-BFGS", predictions, decodable, {"strength": strength})
 
 
-def _fine_tune(settings: EvaluationSettings, exported, train, held_out, labelled, strategy):
-    return _train("fine-tuned", settings, exported, train, held_out, labelled, strategy)
-
-
-def _train(what: str, settings: EvaluationSettings, exported, train, held_out, labelled, strategy):
+def _train(
+    settings: EvaluationSettings,
+    exported: Exported,
+    train: Source,
+    held_out: Source,
+    labelled: np.ndarray,
+    strategy: tf.distribute.Strategy,
+) -> _Outcome:
+    fine_tune = settings.protocol == "finetune"
     names = [field.name for field in dataclasses.fields(Training) if field.name != "fine_tune"]
-    training = Training(
-        settings.protocol == "finetune", **{name: getattr(settings, name) for name in names}
-    )
     output = pathlib.Path(settings.output_dir)
     output.mkdir(parents=True, exist_ok=True)
-    predictions, whole, accuracies = train_classifier(
+    predictions, decodable, accuracies = train_classifier(
         exported,
         train if len(labelled) == len(train) else Subset(train, labelled),
         held_out,
         len(train.class_names),
-        training,
+        Training(fine_tune, **{name: getattr(settings, name) for name in names}),
         strategy,
         output / f"{_file_name(settings)}.state.npz",
     )
+    title = f"{'fine-tuned' if fine_tune else 'linear'}, {settings.epochs} epochs"
     best = max(accuracies, key=accuracies.get)
     more = {"best_epoch": best, "best_top1": accuracies[best], "top1_by_epoch": accuracies}
-    return f"{what}, {settings.epochs} epochs", predictions, whole, more
+    return _Outcome(title, predictions, decodable, more)
 
 
 def _features(
@@ -194,7 +221,7 @@ def _features(
 
 
 def _file_name(settings: EvaluationSettings) -> str:
-    """Of the results: evaluations that differ in more than details do not overwrite each other."""
+    """Name the result files; evaluations that differ in more than details keep theirs."""
     parts = [settings.protocol]
     if settings.model == PIXELS:
         parts.append("pixels")

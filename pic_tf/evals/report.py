@@ -1,4 +1,4 @@
-"""What an evaluation found: JSON, a picture, and a line for a table."""
+"""Report an evaluation: JSON, a picture, and a line for a table."""
 
 import dataclasses
 import json
@@ -7,14 +7,15 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from sklearn.metrics import confusion_matrix
 
 from pic_tf.files.replaced import replaced
 
 _MOST_CLASSES = 30  # in a confusion matrix that people can read
 HEADER = (
-    "| protocol | backbone | labelled images | held out | top-1 | top-5 "
-    "|\n|---|---|---|---|---|---|"
+    "| protocol | backbone | labelled images | held out | top-1 | top-5 |\n"
+    "|---|---|---|---|---|---|"
 )
 
 
@@ -23,8 +24,8 @@ class Report:
     """Accuracy on held-out images.
 
     Attributes:
-      protocol: what was done, for the table.
-      backbone: what was evaluated, for the table.
+      protocol: name of the protocol in the table.
+      backbone: name of the backbone in the table.
       images: labelled images used.
       top1: share of held-out images whose first class is right.
       top5: share of held-out images whose class is among the first five; None where five are all
@@ -32,7 +33,7 @@ class Report:
       of_class: float64 [classes], top-1 within each class, NaN for classes without images.
       confusion: int64 [classes, classes], images of class i that were taken for class j.
       class_names: names of the classes.
-      settings: how it was done; anything JSON can hold.
+      settings: of the evaluation; anything JSON can hold.
     """
 
     protocol: str
@@ -46,7 +47,7 @@ class Report:
     settings: dict[str, Any]
 
     def line(self) -> str:
-        """A row of the table that `HEADER` begins."""
+        """Format a row of the table with the head `HEADER`."""
         top5 = "" if self.top5 is None else f"{self.top5:.4f}"
         held_out = int(self.confusion.sum())
         return (
@@ -64,12 +65,12 @@ def report(
     class_names: tuple[str, ...],
     settings: dict[str, Any],
 ) -> Report:
-    """Count what is right.
+    """Count the right predictions.
 
     Args:
       protocol, backbone, images, class_names, settings: see `Report`.
       predictions: integer [n, m] most likely classes of the held-out images, the first first.
-      labels: int64 [n], theirs.
+      labels: int64 [n] of the held-out images.
 
     Returns:
       The report.
@@ -87,8 +88,7 @@ def report(
 
 
 def write_report(found: Report, folder: pathlib.Path, name: str) -> None:
-    """Write NAME.json and NAME.png: the confusion matrix, or, of many classes, the accuracy of
-    each.
+    """Write NAME.json and NAME.png: confusion matrix, or of many classes the accuracy of each.
 
     Args:
       found: the report.
@@ -130,9 +130,8 @@ def _draw(found: Report, path: pathlib.Path) -> None:
         order = np.argsort(np.nan_to_num(found.of_class, nan=-1))
         order = order[~np.isnan(found.of_class[order])]
         axis.plot(found.of_class[order])
-        axis.set_xlabel(
-            f"classes, the worst first ({', '.join(found.class_names[i] for i in order[:3])}, ...)"
-        )
+        worst = ", ".join(found.class_names[i] for i in order[:3])
+        axis.set_xlabel(f"classes, the worst first ({worst}, ...)")
         axis.set_ylabel("accuracy")
         axis.set_ylim(0, 1)
         axis.grid(alpha=0.3)
@@ -142,22 +141,15 @@ def _draw(found: Report, path: pathlib.Path) -> None:
     plt.close(figure)
 
 
-def _draw_confusion(axis, found: Report) -> None:
+def _draw_confusion(axis: Axes, found: Report) -> None:
     count = found.confusion.sum(1, keepdims=True)
     share = found.confusion / np.maximum(count, 1)
     axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for i, row in enumerate(share):
         for j, value in enumerate(row):
             if value >= 0.005:
-                axis.text(
-                    j,
-                    i,
-                    f"{100 * value:.0f}",
-                    ha="center",
-                    va="center",
-                    fontsize=7,
-                    color="w" if value > 0.5 else "k",
-                )
+                style = {"ha": "center", "va": "center", "fontsize": 7}
+                axis.text(j, i, f"{100 * value:.0f}", color="w" if value > 0.5 else "k", **style)
     axis.set_xticks(range(len(found.class_names)), found.class_names, rotation=90)
     axis.set_yticks(range(len(found.class_names)), found.class_names)
     axis.set_xlabel("taken for (% of the class)")

@@ -1,4 +1,4 @@
-"""Some of a source's images: those whose labels a protocol may use."""
+"""Choose some of a source's images: those with labels that a protocol may use."""
 
 import dataclasses
 import hashlib
@@ -13,11 +13,11 @@ from pic_tf.data.sources.source import Source
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Subset:
-    """A source of some images of another one, in the order given.
+    """Some images of another source, in the order given.
 
     Attributes:
-      source: the other one.
-      ids: int64 [n], which.
+      source: the other source.
+      ids: int64 [n], the chosen images.
     """
 
     source: Source
@@ -43,15 +43,15 @@ class Subset:
         return len(self.ids)
 
     def path(self, instance_id: int) -> str:
-        """What to call an instance in messages."""
+        """The name of an instance in messages."""
         return self.source.path(int(self.ids[instance_id]))
 
     def fingerprint(self) -> str:
-        """Of the source and the choice."""
+        """Hash of the source's fingerprint and of the choice."""
         return hashlib.sha256(self.source.fingerprint().encode() + self.ids.tobytes()).hexdigest()
 
     def read(self, instance_ids: tf.Tensor) -> tf.Tensor:
-        """Images of int64 [b] ids, as the source has them."""
+        """Read images of int64 [b] ids, as the source does."""
         return self.source.read(tf.gather(tf.constant(self.ids, tf.int64), instance_ids))
 
 
@@ -74,12 +74,13 @@ def stratified(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
 
 
 def listed(path: str | os.PathLike, source: Source) -> np.ndarray:
-    """The images that a text file names, one a line, by their file names: the published lists of
-    SimCLR are such files.
+    """List the images named by a text file, one file name a line.
+
+    The published lists of SimCLR are such files.
 
     Args:
       path: the text file.
-      source: where to find them; the folders in front of a name need not be in the list.
+      source: the images; the folders in front of a name need not be in the list.
 
     Returns:
       int64 [n] ids in rising order.
@@ -88,13 +89,12 @@ def listed(path: str | os.PathLike, source: Source) -> np.ndarray:
       ValueError: for a list that cannot be read, or a name that is not there, or there twice.
     """
     try:
-        names = [
-            line.strip() for line in pathlib.Path(path).read_text().splitlines() if line.strip()
-        ]
+        lines = pathlib.Path(path).read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(
             f"expected a text file with an image's name in each line in --label_ids, got {error}"
         ) from error
+    names = [line.strip() for line in lines if line.strip()]
     ids: dict[str, list[int]] = {}
     for i in range(len(source)):
         ids.setdefault(os.path.basename(source.path(i)), []).append(i)

@@ -1,6 +1,4 @@
-"""Linear evaluation and fine-tuning: train a classifier on a backbone, and say what it gets
-right.
-"""
+"""Linear evaluation and fine-tuning: train a classifier on a backbone, and judge its answers."""
 
 import contextlib
 import dataclasses
@@ -26,7 +24,7 @@ from pic_tf.serving.exported import Exported
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """How a classifier is trained.
+    """Settings of a classifier's training.
 
     Attributes:
       fine_tune: whether the backbone is trained along.
@@ -74,8 +72,7 @@ def train_classifier(
     strategy: tf.distribute.Strategy,
     state: pathlib.Path,
 ) -> tuple[np.ndarray, np.ndarray, dict[int, float]]:
-    """Train on labelled images; go on where an interrupted training of the same settings has left
-    off.
+    """Train on labelled images, or go on with an interrupted training of the same settings.
 
     Args:
       exported: the backbone to begin with.
@@ -87,8 +84,8 @@ def train_classifier(
       state: file for the state after each epoch; removed at the end.
 
     Returns:
-      (int32 [n, 5] most likely classes of the held-out images after the last epoch, bool [n] which
-      of them could be decoded, accuracy by epoch).
+      (int32 [n, 5] most likely classes of the held-out images after the last epoch, bool [n] true
+      for those that could be decoded, accuracy by epoch).
 
     Raises:
       ValueError: for images that cannot be used.
@@ -118,9 +115,8 @@ def train_classifier(
             flip_probability=training.flip_probability,
             seed=training.seed,
         )
-        model.compile(
-            LazySGD(WarmupCosine(peak, total, warmup, 0.0), training.momentum, 0.0, total)
-        )
+        schedule = WarmupCosine(peak, total, warmup, 0.0)
+        model.compile(LazySGD(schedule, training.momentum, 0.0, total))
     broken = BrokenImages(train)
     broken_held_out = BrokenImages(held_out)
     everything = np.arange(len(held_out))
@@ -175,4 +171,4 @@ def train_classifier(
         unreadable = find_unreadable(train, range(n)) or find_unreadable(held_out, everything)
         raise (unreadable or error) from error
     state.unlink(missing_ok=True)
-    return evaluation.predictions, evaluation.whole(), evaluation.accuracies
+    return evaluation.predictions, evaluation.decodable(), evaluation.accuracies

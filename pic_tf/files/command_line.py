@@ -49,8 +49,7 @@ def run(
 def errors_as_sentences(
     output: str = "output", no_room: str = _MORE_ROOM, no_memory: str = _MORE_MEMORY
 ) -> Iterator[None]:
-    """End the process with one line on standard error where the input is wrong or the machine too
-    small.
+    """End the process with one line on standard error after wrong input or a lack of room.
 
     Args:
       output, no_room, no_memory: as of `run`.
@@ -65,19 +64,16 @@ def errors_as_sentences(
         sys.exit(f"error: {error}")
     except (tf.errors.ResourceExhaustedError, MemoryError) as error:
         tensor = re.search(r"shape ?([\[(][\d, ]*[\])])", str(error))
-        what = tensor[1] if tensor else "more"
-        sys.exit(
-            f"error: expected the command to fit into memory, got no room for {what}: {no_memory}"
-        )
+        size = tensor[1] if tensor else "more"
+        expected = "expected the command to fit into memory"
+        sys.exit(f"error: {expected}, got no room for {size}: {no_memory}")
     except ConnectionError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(START_AGAIN)
     except OSError as error:
-        place = flags.FLAGS[output].value if output in flags.FLAGS else ""
-        sys.exit(
-            f"error: expected to write to {repr(place) if place else f'--{output}'}, got {error}: "
-            f"{no_room}"
-        )
+        folder = flags.FLAGS[output].value if output in flags.FLAGS else ""
+        folder = repr(folder) if folder else f"--{output}"
+        sys.exit(f"error: expected to write to {folder}, got {error}: {no_room}")
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 
@@ -90,7 +86,7 @@ def parse(arguments: list[str], help_text: Callable[[], str] | None = None) -> l
       help_text: as of `run`.
 
     Returns:
-      What is no flag, the program first.
+      Words that are no flags, the program first.
     """
     if help_text and {"--help", "-help", "-h", "-?"} & set(arguments[1:]):
         print(help_text(), end="")
@@ -103,11 +99,12 @@ def parse(arguments: list[str], help_text: Callable[[], str] | None = None) -> l
 
 
 def only_flags(arguments: list[str]) -> None:
-    """Refuse words that are no flags: `--epochs 3 4` leaves 4 over, `--tensorboard false` leaves
-    false.
+    """Refuse words that are no flags.
+
+    `--epochs 3 4` leaves 4 over, `--tensorboard false` leaves false.
 
     Args:
-      arguments: what absl leaves of the command line, the program first.
+      arguments: words that absl leaves of the command line, the program first.
 
     Raises:
       ValueError: for a word.

@@ -1,4 +1,4 @@
-"""One process at a time."""
+"""Let one process at a time work in a folder."""
 
 import contextlib
 import fcntl

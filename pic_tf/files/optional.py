@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 @contextlib.contextmanager
 def going_on_without(path: pathlib.Path) -> Iterator[None]:
-    """A log that cannot be written, on a full disk, is no reason to end weeks of training."""
+    """Go on if a log cannot be written: a full disk is no reason to end weeks of training."""
     try:
         yield
     except (OSError, tf.errors.OpError) as error:

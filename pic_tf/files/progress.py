@@ -1,10 +1,8 @@
-"""How often a progress bar is drawn."""
+"""Choose the interval between drawings of a progress bar."""
 
 import sys
 
 
 def drawing_interval() -> float:
-    """Seconds between two drawings: a terminal has a live bar, a log file gets a line every half
-    minute.
-    """
+    """Seconds between two drawings: live on a terminal, a line every half minute in a log file."""
     return 0.5 if sys.stderr.isatty() else 30.0

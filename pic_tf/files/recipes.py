@@ -56,8 +56,8 @@ def flags_in(path: pathlib.Path, including: tuple[pathlib.Path, ...] = ()) -> li
     chain = (*including, path.resolve())
     if path.resolve() in including:
         raise ValueError(
-            "expected flag files that do not include themselves, got "
-            f"{' -> '.join(map(str, chain))}"
+            "expected flag files that do not include themselves, "
+            f"got {' -> '.join(map(str, chain))}"
         )
     try:
         with open(path) as file:
@@ -89,9 +89,7 @@ def _flags_of(word: str, including: tuple[pathlib.Path, ...] = ()) -> list[str]:
 
 
 def _find(name: str, including: tuple[pathlib.Path, ...]) -> pathlib.Path:
-    """The file that is meant: beside the including one, else at this path, else the recipe of
-    this name.
-    """
+    """Find a file: beside the including one, else at this path, else the recipe of this name."""
     beside = [including[-1].parent / name] if including else []
     candidates = [*beside, pathlib.Path(name), folder() / name.removeprefix("configs/")]
     return next((path for path in candidates if os.path.exists(path)), pathlib.Path(name))

@@ -1,4 +1,4 @@
-"""Files that are there as a whole or not at all."""
+"""Write files as a whole or not at all."""
 
 import contextlib
 import os
@@ -9,17 +9,16 @@ from typing import IO
 
 @contextlib.contextmanager
 def replaced(path: pathlib.Path, mode: str = "w", durable: bool = False, **options) -> Iterator[IO]:
-    """Open a file beside `path`, which takes its place once it is complete.
+    """Open a file beside `path` to write; it replaces `path` once it is complete.
 
     Args:
       path: the file to write.
       mode: as of `open`.
-      durable: whether its content is on the disk, not only on its way there, before it takes the
-        place.
+      durable: bring the content to the disk before it takes its place, not only on its way there.
       **options: as of `open`.
 
     Raises:
-      OSError: where it cannot be written; what was at `path` is still there.
+      OSError: where it cannot be written; the old content of `path` is still there.
     """
     aside = path.with_suffix(".partial")
     with open(aside, mode, **options) as file:

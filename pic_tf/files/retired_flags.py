@@ -1,4 +1,4 @@
-"""Flags of earlier releases, which the flag files of runs may still hold."""
+"""Translate or refuse flags of earlier releases, which flag files of runs may still hold."""
 
 _NO_RANDAUGMENT = (
     "RandAugment was removed, name another --augmentation or use the release that had it"

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 
 from pic_tf.data.augment import MEAN, STDDEV
-from pic_tf.data.crops import Crop
+from pic_tf.data.crops import Crop, total
 from pic_tf.data.order import SlidingWindow, epoch_order
 from pic_tf.data.pipeline import evaluation_batches, pretraining_batches
 from pic_tf.data.presets import Preset, augmentation_of
@@ -21,34 +21,27 @@ _MIN_ROW = 40  # pixels a row, for its title
 def augmented_views(
     source: Source, preset: Preset, crops: tuple[Crop, ...], count: int, views: int, seed: int
 ) -> np.ndarray:
-    """Picture images and their views in training, a row an image: the middle of the image, then the
-    views.
+    """Picture images and their views in training, a row an image: its middle, then the views.
 
     Args:
       source: the images; `count` of them are drawn by `seed`.
-      preset: how views are augmented.
-      crops: what a step takes of each image.
+      preset: augmentation of the views.
+      crops: kinds of views of each image in a step.
       count: rows.
       views: columns, at least; whole steps are shown.
-      seed: of the draw, the crops and the augmentation.
+      seed: seed of the draw, the crops and the augmentation.
 
     Returns:
       float32 [H, W, 3] in [0, 1]; smaller views have narrower columns.
     """
     augmentation, side = augmentation_of(preset), max(crop.size for crop in crops)
     order = epoch_order(len(source), count, seed)
-    _, ids, _ = next(
-        iter(pretraining_batches(source, order, crops=crops, seed=seed, start_step=0, stop_step=1))
-    )
-    once = SameImages(order)
-    columns = [
-        next(iter(evaluation_batches(source, ids, image_size=side, crop_fraction=1.0))).numpy()
-        / 255
-    ]
-    steps = -(-views // sum(crop.count for crop in crops))
-    for groups, _, _ in pretraining_batches(
-        source, once, crops=crops, seed=seed, start_step=0, stop_step=steps
-    ):
+    options = {"crops": crops, "seed": seed, "start_step": 0}
+    _, ids, _ = next(iter(pretraining_batches(source, order, stop_step=1, **options)))
+    middles = evaluation_batches(source, ids, image_size=side, crop_fraction=1.0)
+    columns = [next(iter(middles)).numpy() / 255]
+    same, steps = SameImages(order), -(-views // total(crops))
+    for groups, _, _ in pretraining_batches(source, same, stop_step=steps, **options):
         for (images, random), crop in zip(groups, crops):
             augmented = augmentation(images, random).numpy() * STDDEV + MEAN
             of_image = augmented.reshape(count, crop.count, crop.size, crop.size, 3)
@@ -58,9 +51,7 @@ def augmented_views(
 
 
 def _with_margin(column: np.ndarray, side: int) -> np.ndarray:
-    """[count, s, s, 3] -> [count (side + gap), s + gap, 3], white below and at the right of
-    each.
-    """
+    """[count, s, s, 3] -> [count (side + gap), s + gap, 3], white below and right of each."""
     count, size = column.shape[:2]
     cells = np.ones([count, side + _GAP, size + _GAP, 3], np.float32)
     cells[:, :size, :size] = column
@@ -96,20 +87,15 @@ def save_views(picture: np.ndarray, titles: list[str], title: str, path: pathlib
 
     height, width = picture.shape[:2]
     zoom = -(-_MIN_ROW * len(titles) // height)  # whole, so that all pixels stay equal
-    figure = plt.figure(
-        figsize=((_LEFT + zoom * width + 10) / DPI, (_TOP + zoom * height + 10) / DPI), dpi=DPI
-    )
-    whole = figure.get_figwidth() * DPI, figure.get_figheight() * DPI
-    axis = figure.add_axes(
-        (_LEFT / whole[0], 10 / whole[1], zoom * width / whole[0], zoom * height / whole[1])
-    )
+    shape = _LEFT + zoom * width + 10, _TOP + zoom * height + 10
+    figure = plt.figure(figsize=(shape[0] / DPI, shape[1] / DPI), dpi=DPI)
+    right, up = figure.get_figwidth() * DPI, figure.get_figheight() * DPI  # pixels
+    axis = figure.add_axes((_LEFT / right, 10 / up, zoom * width / right, zoom * height / up))
     axis.imshow(picture, interpolation="nearest", aspect="auto")
-    # As they are: "$" would begin a formula.
-    axis.set_yticks(
-        (np.arange(len(titles)) + 0.5) * height / len(titles), titles, fontsize=7, parse_math=False
-    )
+    middles = (np.arange(len(titles)) + 0.5) * height / len(titles)
+    axis.set_yticks(middles, titles, fontsize=7, parse_math=False)  # "$" would begin a formula
     axis.set_xticks([])
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
-    figure.text(10 / whole[0], 1 - 10 / whole[1], title, fontsize=9, va="top", parse_math=False)
+    figure.text(10 / right, 1 - 10 / up, title, fontsize=9, va="top", parse_math=False)
     save_figure(figure, path)

@@ -1,6 +1,4 @@
-"""Draw contact sheets: images in groups, framed by whether their classes agree, with a few words
-under each.
-"""
+"""Draw contact sheets: images in groups, framed by agreement of classes, with words under each."""
 
 import dataclasses
 import pathlib
@@ -16,22 +14,14 @@ from pic_tf.data.sources.source import Source
 from pic_tf.look.figures import DPI, save_figure
 
 SIDE = 112  # pixels of an image in a contact sheet
-# pixels
-_FRAME = 4
-_GAP = 10
-_GROUP_GAP = 26
-_MARGIN = 16
-# heights of a line, of the title above all; from a line's top to its letters' feet
-_LINE = 18
-_TITLE = 34
-_BASE = 14
+_FRAME, _MARGIN = 4, 16  # pixels
+_GAP, _GROUP_GAP = 10, 26  # pixels between cells, between groups
+_LINE, _TITLE = 18, 34  # pixels, heights of a line, of the title above all
+_BASE = 14  # pixels from a line's top to its letters' feet
 _MIN_WIDTH = 1000  # pixels, for the title
 _SMALL, _LARGE = 7, 10  # sizes of letters in points
-_COLOURS = {
-    True: (46, 140, 60),
-    False: (205, 50, 45),
-    None: (190, 190, 190),
-}  # of frames: agrees, does not, unknown
+# Frames of images whose class agrees, does not, is unknown.
+_COLOURS = {True: (46, 140, 60), False: (205, 50, 45), None: (190, 190, 190)}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,7 +57,7 @@ def thumbnails(source: Source, instance_ids: np.ndarray) -> dict[int, np.ndarray
 
     Args:
       source: the images.
-      instance_ids: integer [n], which; those that come twice are read once.
+      instance_ids: integer [n]; ids that come twice are read once.
 
     Returns:
       uint8 [SIDE, SIDE, 3] by id; black for an image that cannot be decoded.
@@ -76,12 +66,9 @@ def thumbnails(source: Source, instance_ids: np.ndarray) -> dict[int, np.ndarray
       ValueError: for an image that cannot be read.
     """
     ids = np.unique(instance_ids)
+    batches = evaluation_batches(source, ids, image_size=SIDE, crop_fraction=1.0)
     try:
-        views = list(
-            evaluation_batches(source, ids, image_size=SIDE, crop_fraction=1.0)
-            .unbatch()
-            .as_numpy_iterator()
-        )
+        views = list(batches.unbatch().as_numpy_iterator())
     except tf.errors.OpError as error:
         raise (find_unreadable(source, ids) or error) from error
     return dict(zip(ids.tolist(), views))
@@ -111,47 +98,41 @@ def save_contact_sheet(rows: Sequence[Sequence[Group]], title: str, path: pathli
         text = "".join(c if c.isprintable() else "?" for c in text)
         properties = matplotlib.font_manager.FontProperties(**font)
         for left_out in range(len(text)):
-            kept = len(text) - left_out
-            short = (
-                text
-                if not left_out
-                else f"{text[: kept - kept // 2]}\u2026{text[len(text) - kept // 2 :]}"
-            )
+            half = (len(text) - left_out) // 2
+            head, tail = text[: len(text) - left_out - half], text[len(text) - half :]
+            short = f"{head}\u2026{tail}" if left_out else text
             if renderer.get_text_width_height_descent(short, properties, False)[0] <= room:
                 return short
         return ""
 
+    def place(x: float, top: float, words: str, **style) -> None:
+        # Without formulas, which "$" would begin.
+        figure.text(x / width, 1 - (top + _BASE) / height, words, parse_math=False, **style)
+
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "Glyph .* missing"
-        )  # a name in letters that matplotlib's font lacks
+        # A name may be in letters that matplotlib's font lacks.
+        warnings.filterwarnings("ignore", "Glyph .* missing")
         words = fitting(title, width - 2 * _MARGIN, size=_LARGE)
-        # As it is: "$" would begin a formula.
-        figure.text(
-            _MARGIN / width, 1 - (_MARGIN + _BASE) / height, words, size=_LARGE, parse_math=False
-        )
-        for x, y, room, text, weight in texts:
+        place(_MARGIN, _MARGIN, words, size=_LARGE)
+        for x, top, room, text, weight in texts:
             font = {"size": _SMALL, "weight": weight}
-            words = fitting(text, room, **font)
-            figure.text(
-                x / width, 1 - (y + _BASE) / height, words, ha="center", parse_math=False, **font
-            )
+            place(x, top, fitting(text, room, **font), ha="center", **font)
         save_figure(figure, path)
 
 
 def _compose(
     rows: Sequence[Sequence[Group]],
 ) -> tuple[np.ndarray, list[tuple[float, int, int, str, str]]]:
-    """Compose the sheet without words, uint8 [H, W, 3], and its words: (centre, top, room in
-    pixels, text, weight).
+    """Compose the sheet without words, uint8 [H, W, 3], and its words.
+
+    Each of the words: (centre, top, room in pixels, text, weight).
     """
     framed = SIDE + 2 * _FRAME
     pitch = framed + _GAP
 
     def width_of(groups: Sequence[Group]) -> int:
-        return sum(pitch * len(group.cells) - _GAP for group in groups) + _GROUP_GAP * (
-            len(groups) - 1
-        )
+        gaps = _GROUP_GAP * (len(groups) - 1)
+        return sum(pitch * len(group.cells) - _GAP for group in groups) + gaps
 
     def height_of(groups: Sequence[Group]) -> int:
         lines = max(len(cell.lines) for group in groups for cell in group.cells)
@@ -167,14 +148,12 @@ def _compose(
             texts.append((left + wide / 2, top, wide, group.title, "bold"))
             for i, cell in enumerate(group.cells):
                 x = left + i * pitch
-                canvas[first : first + framed, x : x + framed] = _COLOURS[cell.agrees]
-                canvas[first + _FRAME : first + _FRAME + SIDE, x + _FRAME : x + _FRAME + SIDE] = (
-                    cell.image
-                )
+                frame = canvas[first : first + framed, x : x + framed]
+                frame[:] = _COLOURS[cell.agrees]
+                frame[_FRAME : _FRAME + SIDE, _FRAME : _FRAME + SIDE] = cell.image
                 for number, line in enumerate(cell.lines):
-                    texts.append(
-                        (x + framed / 2, first + framed + number * _LINE, framed, line, "normal")
-                    )
+                    below = first + framed + number * _LINE
+                    texts.append((x + framed / 2, below, framed, line, "normal"))
             left += wide + _GROUP_GAP
         top += height_of(groups)
     return canvas, [text for text in texts if text[3]]

@@ -20,38 +20,35 @@ from pic_tf.look.settings import RetrievalSettings
 
 
 def find_duplicates_and_outliers(settings: RetrievalSettings) -> str:
-    """Find duplicates and outliers among the training images by the run's instance weights, and
-    write them down.
+    """Write down duplicates and outliers among the training images, by a run's instance weights.
 
     Args:
       settings: as `check_retrieval` passes them; `model` is a run with checkpoints.
 
     Returns:
-      What was found, in a line.
+      A line about the files.
 
     Raises:
       ValueError: for a run or images that cannot be used.
       OSError: where a file cannot be written.
     """
     tf.config.experimental.enable_op_determinism()
-    rows, of_run, path = open_rows(settings.model)
+    rows, of_run, checkpoint = open_rows(settings.model)
     dataset = settings.dataset or of_run.dataset
     eval_dataset = "" if settings.dataset else of_run.eval_dataset
     train, _ = open_dataset(dataset, eval_dataset, settings.max_broken)
-    check_images(path, train)
+    check_images(checkpoint, train)
     check_neighbours(settings.neighbours, len(rows))
     pairs, alike, best = most_alike(rows, settings.count, "pairs of instances")
     where = f"among {len(rows):,} instances at step {rows.step:,}"
-    write_pairs(train, rows.ids[pairs], alike, pathlib.Path(settings.output + "_duplicates.csv"))
+    table = pathlib.Path(settings.output + "_duplicates.csv")
+    write_pairs(train, rows.ids[pairs], alike, table)
     title = f"Duplicates {where}: pairs whose instance weights have the highest cosines"
-    draw_pairs(
-        train, rows.ids[pairs], alike, title, pathlib.Path(settings.output + "_duplicates.png")
-    )
+    draw_pairs(train, rows.ids[pairs], alike, title, table.with_suffix(".png"))
     lonely = np.argsort(best, kind="stable")[: settings.count]
     cosines, found = nearest(rows, rows[lonely], settings.neighbours + 1)
-    outliers = NeighbourTable(
-        train, rows.ids[lonely], train, rows.ids[found], cosines
-    ).without_themselves()
+    outliers = NeighbourTable(train, rows.ids[lonely], train, rows.ids[found], cosines)
+    outliers = outliers.without_themselves()
     write_neighbours(outliers, pathlib.Path(settings.output + "_outliers.csv"))
     title = f"Outliers {where}: images whose instance weights are far from all others"
     draw_neighbours(outliers, title, pathlib.Path(settings.output + "_outliers.png"))

@@ -42,18 +42,17 @@ def points(features: np.ndarray, method: str, seed: int) -> tuple[np.ndarray, tu
     features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-300)
     if np.ptp(features, axis=0).max() == 0:
         raise ValueError(
-            f"expected features that differ, got {len(features)} times the same: the backbone is "
-            "not well"
+            f"expected features that differ, got {len(features)} times the same: "
+            "the backbone is not well"
         )
     if method == "pca":
         pca = PCA(2, svd_solver="full")
         found = pca.fit_transform(features)
         shares = pca.explained_variance_ratio_
-        names = tuple(
-            f"principal component {i} ({share:.1%} of the variance)"
-            for i, share in enumerate(shares, 1)
-        )
-        return found, names
+        names = [
+            f"principal component {i} ({x:.1%} of the variance)" for i, x in enumerate(shares, 1)
+        ]
+        return found, tuple(names)
     perplexity = min(_PERPLEXITY, (len(features) - 1) / 3)
     tsne = TSNE(2, perplexity=perplexity, init="pca", learning_rate="auto", random_state=seed)
     # One thread: several wait for each other in every step, which on a busy machine took 40 times
@@ -74,10 +73,10 @@ def save_map(
 
     Args:
       found: float [n, 2].
-      axes: their names.
+      axes: names of the axes.
       labels: int64 [n], or None.
       class_names: names of the classes.
-      title: what stands above.
+      title: words above the points.
       path: PNG file to write.
 
     Raises:
@@ -95,18 +94,15 @@ def save_map(
         count = len(class_names)
         palette = plt.get_cmap("tab10" if count <= 10 else "tab20" if named else "turbo")
         colours = palette(labels if named else labels / (count - 1))
-        axis.scatter(
-            *found.T, color=colours, **style
-        )  # in the order of the ids: no class lies on top of another
+        # In the order of the ids: no class lies on top of another.
+        axis.scatter(*found.T, color=colours, **style)
     if named:
         handles = [axis.scatter([], [], color=palette(i), s=30) for i in range(count)]
-        legend = axis.legend(
-            handles, ["x"] * count, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False
-        )
-        for text, name in zip(
-            legend.get_texts(), class_names
-        ):  # only now: "_" at the start would hide it
-            text.set_parse_math(False)  # as it is: "$" would begin a formula
+        at_right = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
+        legend = axis.legend(handles, ["x"] * count, frameon=False, **at_right)
+        # Only now: "_" at the start of a name would hide it.
+        for text, name in zip(legend.get_texts(), class_names):
+            text.set_parse_math(False)  # "$" would begin a formula
             text.set_text(name if len(name) <= 24 else f"{name[:15]}...{name[-6:]}")
     axis.set_xlabel(axes[0])
     axis.set_ylabel(axes[1])
@@ -125,7 +121,7 @@ def draw_map(settings: FeatureMapSettings) -> str:
       settings: as `check_feature_map` passes them.
 
     Returns:
-      What was drawn, in a line.
+      A line about the picture.
 
     Raises:
       ValueError: for a model or images that cannot be used.
@@ -140,9 +136,8 @@ def draw_map(settings: FeatureMapSettings) -> str:
         )
     ids = np.arange(len(source))
     if len(ids) > settings.images:
-        ids = np.sort(
-            np.random.default_rng(settings.seed).choice(ids, settings.images, replace=False)
-        )
+        rng = np.random.default_rng(settings.seed)
+        ids = np.sort(rng.choice(ids, settings.images, replace=False))
     ids, features = session.features_of(source, ids)
     found, axes = points(features, settings.method, settings.seed)
     labels = None if source.labels is None else source.labels[ids]

@@ -26,17 +26,14 @@ def save_figure(figure: Figure, path: pathlib.Path) -> None:
     import matplotlib.pyplot as plt
 
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "Glyph .* missing"
-        )  # a name in letters that matplotlib's font lacks
+        # A name may be in letters that matplotlib's font lacks.
+        warnings.filterwarnings("ignore", "Glyph .* missing")
         with replaced(path, "wb") as file:
             figure.savefig(file, format="png", dpi=DPI)
     plt.close(figure)
 
 
 def shortened(text: str, length: int = 24) -> str:
-    """Shorten a name to `length` characters, its end kept; "?" stands for what cannot be
-    printed.
-    """
+    """Shorten a name to `length` characters, its end kept, with "?" for unprintable ones."""
     text = "".join(c if c.isprintable() else "?" for c in text)
     return text if len(text) <= length else f"{text[: length - 9]}...{text[-6:]}"

@@ -1,6 +1,4 @@
-"""What the instance weights of a run know about its images: duplicates and outliers among the
-rows.
-"""
+"""Compare images by the instance weights of a run, to find duplicates and outliers."""
 
 import dataclasses
 import json
@@ -23,11 +21,10 @@ _BLOCK = 2048  # rows compared at once: 16 MiB of cosines, whatever the number o
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class InstanceRows:
-    """The rows of all instances that have been visited, as they are at a step, in rising order of
-    the ids.
+    """Rows of all visited instances, as of a step, in rising order of the ids.
 
-    Rows in the ring are those of the step. One that rests is caught up with what it missed, w <- a
-    w + b u, as if it came back now (paper, Eq. 3).
+    Rows in the ring are those of the step. One that rests is caught up with what it missed,
+    w <- a w + b u, as if it came back now (paper, Eq. 3).
 
     Attributes:
       step: updates applied.
@@ -62,7 +59,7 @@ class InstanceRows:
 
 
 def open_rows(run_dir: str) -> tuple[InstanceRows, Config, pathlib.Path]:
-    """The instance rows of a run's newest good checkpoint.
+    """Open the instance rows of a run's newest good checkpoint.
 
     Never visited ones are left out: their stamp is 0, and they are not in the ring. With all
     instances in the soft-max every row is in the ring, and moves from the first step on.
@@ -91,9 +88,8 @@ def open_rows(run_dir: str) -> tuple[InstanceRows, Config, pathlib.Path]:
             f"expected rows of all images in {str(path)!r}, got those of a window: with "
             "--instance_store=disk the others are not in the checkpoint"
         )
-    weights, momentum, stamp, ring = (
-        checkpoint_files.read_table(path, name) for name in ("weights", "momentum", "stamp", "ring")
-    )
+    tables = ("weights", "momentum", "stamp", "ring")
+    weights, momentum, stamp, ring = (checkpoint_files.read_table(path, name) for name in tables)
     visited = np.asarray(stamp) > 0
     visited[ring[ring >= 0]] = True
     ids = np.flatnonzero(visited)
@@ -116,7 +112,7 @@ def _factors(path: pathlib.Path, since: np.ndarray, step: int) -> np.ndarray:
 
 
 def check_images(path: pathlib.Path, train: Source) -> None:
-    """See that the rows of a checkpoint are those of the images.
+    """Check that the rows of a checkpoint are those of the images.
 
     Args:
       path: folder of the checkpoint.
@@ -137,14 +133,13 @@ def check_images(path: pathlib.Path, train: Source) -> None:
 def most_alike(
     rows: InstanceRows, count: int, progress: str = ""
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Compare every row with every other one, in blocks; memory does not grow with their number
-    squared.
+    """Compare every row with every other one, in blocks; memory grows as their number.
 
     Args:
       rows: n rows; anything with `len`, `rows[part]` float32 [m, D] and `rows.exact(part)` float64
         [m, D], of length 1.
       count: pairs to find, at most.
-      progress: what to call it on a progress bar; "" for none.
+      progress: title of a progress bar; "" for none.
 
     Returns:
       (the pairs of highest cosine, int64 [p, 2] positions (i, j) with i < j, in falling order of
@@ -154,47 +149,34 @@ def most_alike(
     starts = range(0, len(rows), _BLOCK)
     best = np.full(len(rows), -np.inf, np.float32)
     pairs, cosines = np.zeros([0, 2], np.int64), np.zeros(0, np.float32)
-    bar = tqdm(
-        total=len(starts) * (len(starts) + 1) // 2,
-        desc=progress,
-        disable=not progress,
-        mininterval=drawing_interval(),
-    )
-    with bar:
+    options = {"disable": not progress, "mininterval": drawing_interval()}
+    with tqdm(total=len(starts) * (len(starts) + 1) // 2, desc=progress, **options) as bar:
         for first in starts:
             block = rows[first : first + _BLOCK]
             for second in range(first, len(rows), _BLOCK):
                 other = block if second == first else rows[second : second + _BLOCK]
                 found = block @ other.T
-                if second == first:
-                    found[
-                        np.tri(len(block), dtype=bool)
-                    ] = -np.inf  # itself, and what stands above the diagonal
+                if second == first:  # without each row itself, and each pair once
+                    found[np.tri(len(block), dtype=bool)] = -np.inf
                 for start, highest in ((first, found.max(1)), (second, found.max(0))):
                     part = best[start : start + len(highest)]
                     np.maximum(part, highest, out=part)
-                i, j = _highest(
-                    found, count, cosines[-1] if len(cosines) == count else np.float32(-2)
-                )
+                least = cosines[-1] if len(cosines) == count else np.float32(-2)
+                i, j = _highest(found, count, least)
                 pairs = np.concatenate([pairs, np.stack([first + i, second + j], axis=1)])
                 cosines = np.concatenate([cosines, found[i, j]])
                 kept = np.lexsort([*pairs.T[::-1], -cosines])[:count]
                 pairs, cosines = pairs[kept], cosines[kept]
                 bar.update()
-    exact = np.sum(rows.exact(pairs[:, 0]) * rows.exact(pairs[:, 1]), axis=1).round(
-        12
-    )  # equals stay equals
+    exact = np.sum(rows.exact(pairs[:, 0]) * rows.exact(pairs[:, 1]), axis=1)
+    exact = exact.round(12)  # equals stay equals
     kept = np.lexsort([*pairs.T[::-1], -exact])
     return pairs[kept], exact[kept], best
 
 
 def _highest(found: np.ndarray, count: int, least: np.float32) -> tuple[np.ndarray, np.ndarray]:
-    """Where the `count` highest values are, and those equal to the last of them, none of them
-    under `least`.
-    """
-    some = np.flatnonzero(
-        found.max(1) >= least
-    )  # mostly few: all values need not be looked at again
+    """Positions of the `count` highest values and of equals of the last, none under `least`."""
+    some = np.flatnonzero(found.max(1) >= least)  # mostly few: not all values are compared again
     i, j = np.nonzero(found[some] >= least)
     i = some[i]
     if len(i) > count:

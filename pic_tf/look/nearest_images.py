@@ -14,14 +14,13 @@ from pic_tf.look.settings import MAX_IMAGES, RetrievalSettings
 
 
 def retrieve(settings: RetrievalSettings) -> str:
-    """Find the nearest training images of some images by the cosine of their features, and write
-    them down.
+    """Write down the nearest training images of some images, by the cosine of their features.
 
     Args:
       settings: as `check_retrieval` passes them.
 
     Returns:
-      What was found, in a line.
+      A line about the files.
 
     Raises:
       ValueError: for a model, images or queries that cannot be used.
@@ -36,30 +35,24 @@ def retrieve(settings: RetrievalSettings) -> str:
     ids = choose_queries(asked, settings.queries, settings.count, settings.seed)
     if len(ids) * (settings.neighbours + 1) > MAX_IMAGES:
         raise ValueError(
-            f"expected at most {MAX_IMAGES:,} images in a contact sheet, got more: name fewer "
-            "--queries"
+            f"expected at most {MAX_IMAGES:,} images in a contact sheet, got more: "
+            "name fewer --queries"
         )
     ids, features = session.features_of(asked, ids)
     bank, decoded = session.features()
     bank_ids = np.flatnonzero(decoded)
     bank = bank if decoded.all() else bank[decoded]
-    cosines, found = nearest(
-        bank, features, settings.neighbours + among_themselves, "nearest images"
-    )
+    k = settings.neighbours + among_themselves
+    cosines, found = nearest(bank, features, k, "nearest images")
     neighbours = NeighbourTable(asked, ids, train, bank_ids[found], cosines)
     if among_themselves:
         neighbours = neighbours.without_themselves()
     write_neighbours(neighbours, pathlib.Path(settings.output + ".csv"))
-    kind = "training" if among_themselves else "held-out"
-    title = (
-        f"{len(ids)} {kind} images and the nearest of {len(bank):,} training images, by "
-        f"{session.name}"
-    )
+    asked_for = f"{len(ids)} {'training' if among_themselves else 'held-out'} images"
+    all_images = f"{len(bank):,} training images"
+    title = f"{asked_for} and the nearest of {all_images}, by {session.name}"
     draw_neighbours(neighbours, title, pathlib.Path(settings.output + ".png"))
-    text = (
-        f"{len(ids)} {kind} images with their {neighbours.found.shape[1]} nearest of {len(bank):,} "
-        "training images"
-    )
+    text = f"{asked_for} with their {neighbours.found.shape[1]} nearest of {all_images}"
     share = neighbours.agreement()
     text += "" if share is None else f", {share:.1%} of the same class"
     return f"{text}: {settings.output}.png, {settings.output}.csv"
@@ -69,13 +62,13 @@ def choose_queries(source: Source, queries: str, count: int, seed: int) -> np.nd
     """Choose the images to search for.
 
     Args:
-      source: where to take them from.
+      source: the images.
       queries: ids separated by commas; a pattern for the end of their paths; or "" for any.
-      count: how many to draw where they are not named one by one.
-      seed: of the draw.
+      count: images to draw where they are not named one by one.
+      seed: seed of the draw.
 
     Returns:
-      int64 [n] ids, as they are named, otherwise in rising order.
+      int64 [n] ids, in the order of their names in `queries`, otherwise in rising order.
 
     Raises:
       ValueError: for an id that is not there, or a pattern that fits none.
@@ -92,12 +85,8 @@ def choose_queries(source: Source, queries: str, count: int, seed: int) -> np.nd
     ids = np.arange(len(source))
     if queries:
         patterns = (queries, f"*/{queries}")
-        ids = ids[
-            [
-                any(fnmatch.fnmatchcase(source.path(i), pattern) for pattern in patterns)
-                for i in range(len(ids))
-            ]
-        ]
+        paths = [source.path(i) for i in range(len(source))]
+        ids = ids[[any(fnmatch.fnmatchcase(path, p) for p in patterns) for path in paths]]
     if not len(ids):
         raise ValueError(
             f"expected ids or a pattern of names of {source.name} in --queries, got {queries!r}, "

@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -40,11 +40,11 @@ class NeighbourTable:
     """Images, each with its nearest ones.
 
     Attributes:
-      asked: where the images are from.
-      ids: int64 [q], which.
-      searched: where their neighbours are from.
-      found: int64 [q, k], which, the nearest first.
-      cosines: float [q, k], theirs.
+      asked: source of the images.
+      ids: int64 [q] of the images.
+      searched: source of the neighbours.
+      found: int64 [q, k] ids of the neighbours, the nearest first.
+      cosines: float [q, k] of the neighbours.
     """
 
     asked: Source
@@ -54,54 +54,45 @@ class NeighbourTable:
     cosines: np.ndarray
 
     def without_themselves(self) -> "NeighbourTable":
-        """Drop each image from its own neighbours, where images were searched for among
-        themselves: k - 1 remain.
-        """
+        """Drop each image from its own neighbours, if searched for among them: k - 1 remain."""
         others = self.found != self.ids[:, None]
         others[others.all(1), -1] = False  # behind more equals than were asked for
         found, cosines = (x[others].reshape(len(self.ids), -1) for x in (self.found, self.cosines))
         return dataclasses.replace(self, found=found, cosines=cosines)
 
     def agreement(self) -> float | None:
-        """Compute the share of neighbours of the image's class; None where classes are not
-        known.
-        """
+        """Compute the share of neighbours of the image's class; None without known classes."""
         if self.asked.labels is None or self.searched.labels is None:
             return None
-        return float(
-            np.mean(self.searched.labels[self.found] == self.asked.labels[self.ids][:, None])
-        )
+        own = self.asked.labels[self.ids][:, None]
+        return float(np.mean(self.searched.labels[self.found] == own))
+
+    def rows(self) -> Iterator[tuple[int, list[int], np.ndarray]]:
+        """Iterate over (id, ids of the neighbours, their cosines) of each image."""
+        return zip(self.ids.tolist(), self.found.tolist(), self.cosines)
 
 
 def write_neighbours(neighbours: NeighbourTable, path: pathlib.Path) -> None:
     """Write a CSV file, a line a neighbour."""
     lines = (
         (*_identity(neighbours.asked, i), rank, *_identity(neighbours.searched, j), f"{cosine:.6f}")
-        for i, found, cosines in zip(
-            neighbours.ids.tolist(), neighbours.found.tolist(), neighbours.cosines
-        )
+        for i, found, cosines in neighbours.rows()
         for rank, (j, cosine) in enumerate(zip(found, cosines), 1)
     )
     write_csv(path, [COLUMNS, *lines])
 
 
 def draw_neighbours(neighbours: NeighbourTable, title: str, path: pathlib.Path) -> None:
-    """Draw a contact sheet: a row an image, its neighbours at the right, framed by whether the
-    classes agree.
-    """
+    """Draw a contact sheet: a row an image, its neighbours at the right."""
     asked, searched = neighbours.asked, neighbours.searched
     queries = thumbnails(asked, neighbours.ids)
     images = thumbnails(searched, neighbours.found.ravel())
     rows = []
-    for i, found, cosines in zip(
-        neighbours.ids.tolist(), neighbours.found.tolist(), neighbours.cosines
-    ):
-        cells = (
-            Cell(
-                images[j], (f"{cosine:.3f}", *_class_of(searched, j)), _agree(asked, i, searched, j)
-            )
-            for j, cosine in zip(found, cosines)
-        )
+    for i, found, cosines in neighbours.rows():
+        cells = []
+        for j, cosine in zip(found, cosines):
+            words = (f"{cosine:.3f}", *_class_of(searched, j))
+            cells.append(Cell(images[j], words, _agree(asked, i, searched, j)))
         titles = ("", "") if rows else ("image", "nearest images")
         query = Cell(queries[i], (_name(asked, i), *_class_of(asked, i)))
         rows.append([Group(titles[0], (query,)), Group(titles[1], tuple(cells))])
@@ -146,13 +137,11 @@ def _name(source: Source, i: int) -> str:
 
 
 def _class_of(source: Source, i: int) -> tuple[str, ...]:
-    """The name of its class, or nothing."""
+    """The name of an image's class, or nothing."""
     return () if source.labels is None else (source.class_names[source.labels[i]],)
 
 
 def _agree(one: Source, i: int, other: Source, j: int) -> bool | None:
-    return (
-        None
-        if one.labels is None or other.labels is None
-        else bool(one.labels[i] == other.labels[j])
-    )
+    if one.labels is None or other.labels is None:
+        return None
+    return bool(one.labels[i] == other.labels[j])

@@ -25,24 +25,21 @@ _MAX_PIXELS = 50_000_000  # of a picture of views
 
 def _draw_views(values: flags.FlagValues) -> None:
     preset = PRESETS[values.augmentation]()
-    crops = (
-        parse_crops(values.crops) if values.crops else (Crop(values.image_size, preset.crop_scale),)
-    )
+    one = Crop(values.image_size, preset.crop_scale)
+    crops = parse_crops(values.crops) if values.crops else (one,)
     pixels = values.count * (1 + values.views) * max(crop.size for crop in crops) ** 2
     if pixels > _MAX_PIXELS:
         raise ValueError(
-            f"expected at most {_MAX_PIXELS:,} pixels, got {pixels:,}: lower --count, --views or "
-            "the size of views"
+            f"expected at most {_MAX_PIXELS:,} pixels, got {pixels:,}: "
+            "lower --count, --views or the size of views"
         )
     source = open_source(values.images)
     count = min(values.count, len(source))
     picture = augmented_views(source, preset, crops, count, values.views, values.seed)
     ids = epoch_order(len(source), count, values.seed).instance_ids(0).numpy()
     titles = [shortened(os.path.basename(source.path(i))) for i in ids]
-    title = (
-        f"{values.augmentation}: the image, then views of "
-        f"{' and '.join(f'{c.size}' for c in crops)} pixels"
-    )
+    sizes = " and ".join(str(crop.size) for crop in crops)
+    title = f"{values.augmentation}: the image, then views of {sizes} pixels"
     save_views(picture, titles, title, pathlib.Path(values.output))
     print(f"{count} images in {values.output}")
 
@@ -56,14 +53,13 @@ def _draw_order(values: flags.FlagValues) -> None:
     steps = values.epochs * (n // b)
     if steps * b > _MAX_POINTS:
         raise ValueError(
-            f"expected at most {_MAX_POINTS:,} visits to draw, got {steps * b:,}: lower "
-            "--num_instances or --epochs"
+            f"expected at most {_MAX_POINTS:,} visits to draw, got {steps * b:,}: "
+            "lower --num_instances or --epochs"
         )
-    names = f"sliding window, W {order.window_size:,}, S {order.window_stride:,}", "epochs"
-    save_order(
-        {names[0]: visits(order, steps), names[1]: visits(epoch_order(n, b, values.seed), steps)},
-        pathlib.Path(values.order_output),
-    )
+    name = f"sliding window, W {order.window_size:,}, S {order.window_stride:,}"
+    epochs = epoch_order(n, b, values.seed)
+    orders = {name: visits(order, steps), "epochs": visits(epochs, steps)}
+    save_order(orders, pathlib.Path(values.order_output))
     print(f"{steps:,} steps in {values.order_output}")
 
 

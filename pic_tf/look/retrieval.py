@@ -1,5 +1,4 @@
-"""Look at what a run takes for alike: nearest images in feature space, duplicates and outliers by
-the instance weights.
+"""Find images that a run takes for alike, by features or by instance weights.
 
     python -m pic_tf.look.retrieval --model=RUN --dataset=FOLDER --output=retrieval
     python -m pic_tf.look.retrieval --model=RUN --dataset=FOLDER --queries='cat/*' --count=5

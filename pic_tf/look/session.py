@@ -39,7 +39,7 @@ class Session:
 
     @property
     def name(self) -> str:
-        """What to call the features."""
+        """The name of the features in titles."""
         return self.exported.name if self.exported else "raw pixels"
 
     def features(self) -> tuple[np.ndarray, np.ndarray]:
@@ -53,7 +53,7 @@ class Session:
 
         Args:
           source: the images.
-          instance_ids: int64 [n], which.
+          instance_ids: int64 [n].
 
         Returns:
           (int64 [m] ids of those that could be decoded, float32 [m, C] their features).
@@ -61,10 +61,9 @@ class Session:
         Raises:
           ValueError: for an image that cannot be read, or where none can be decoded.
         """
+        some = Subset(source, instance_ids)
         with tempfile.TemporaryDirectory() as folder:  # other ids the next time
-            features, decoded = self._cached(
-                Subset(source, instance_ids), 1.0, pathlib.Path(folder)
-            )
+            features, decoded = self._cached(some, 1.0, pathlib.Path(folder))
             if not decoded.any():
                 raise ValueError(
                     f"expected images of {source.name} that can be decoded, got none: choose others"
@@ -74,22 +73,15 @@ class Session:
     def _cached(
         self, source: Source, max_broken: float, cache: pathlib.Path
     ) -> tuple[np.ndarray, np.ndarray]:
-        size, crop = self.views.image_size, self.views.eval_crop
-        return cached_features(
-            self.exported,
-            source,
-            image_size=size,
-            eval_crop=crop,
-            max_broken=max_broken,
-            cache=cache,
-        )
+        views = {"image_size": self.views.image_size, "eval_crop": self.views.eval_crop}
+        return cached_features(self.exported, source, max_broken=max_broken, cache=cache, **views)
 
 
 def open_session(settings: RetrievalSettings | FeatureMapSettings) -> Session:
     """Open backbone and images.
 
     Args:
-      settings: what to look at; an empty `dataset` stands for the one of the run.
+      settings: names of both; an empty `dataset` stands for the one of the run.
 
     Returns:
       The session; nothing has been computed.
@@ -112,6 +104,5 @@ def open_session(settings: RetrievalSettings | FeatureMapSettings) -> Session:
         views = dataclasses.replace(views, eval_dataset=views.eval_dataset or of_run.eval_dataset)
     views = resolve(dataclasses.replace(views, dataset=dataset), exported)
     cache = pathlib.Path(settings.cache_dir or pathlib.Path(views.output_dir) / "features")
-    return Session(
-        exported, *open_dataset(dataset, views.eval_dataset, views.max_broken), views, cache
-    )
+    train, held_out = open_dataset(dataset, views.eval_dataset, views.max_broken)
+    return Session(exported, train, held_out, views, cache)

@@ -164,6 +164,6 @@ def check_feature_map(settings: FeatureMapSettings) -> None:
     path = pathlib.Path(settings.output)
     if path.suffix != ".png" or not path.absolute().parent.is_dir():
         raise ValueError(
-            f"expected a PNG file in a folder that is there, got {settings.output!r}: name another "
-            "one"
+            f"expected a PNG file in a folder that is there, got {settings.output!r}: "
+            "name another one"
         )

@@ -40,11 +40,8 @@ def read(path: pathlib.Path, prefix: str | None = None) -> Parts:
     if path.suffix == ".safetensors":
         try:
             state = safetensors.numpy.load_file(path)
-        except (
-            safetensors.SafetensorError,
-            OSError,
-            KeyError,
-        ) as error:  # KeyError: numbers that NumPy does not have
+        except (safetensors.SafetensorError, OSError, KeyError) as error:
+            # KeyError: numbers that NumPy does not have.
             raise ValueError(
                 f"expected safetensors in {str(path)!r}, got {error}: fetch the file again"
             ) from error
@@ -70,22 +67,20 @@ def _variables(path: pathlib.Path) -> list[tf.Variable]:
 def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
     torch = _torch()
     try:
-        # The settings that many trainings, PIC's among them, keep beside the weights: attributes
-        # and nothing else.
+        # Many trainings, PIC's among them, keep their settings beside the weights in a Namespace:
+        # attributes and nothing else.
         with torch.serialization.safe_globals([argparse.Namespace]):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        Exception
-    ) as error:  # its own errors are of many types, some of them of modules that load code
+    except Exception as error:  # of many types, some of them of modules that load code
         raise ValueError(
             f"expected tensors in {str(path)!r}, got a file that torch.load refuses "
             f"({str(error).splitlines()[0]}): where it was made, save the state_dict alone"
         ) from error
-    state = unnested(checkpoint)
-    tensors = {name: tensor.detach() for name, tensor in state.items()}
-    return {
-        name: (t.float() if t.is_floating_point() else t).numpy() for name, t in tensors.items()
-    }
+    arrays = {}
+    for name, tensor in unnested(checkpoint).items():
+        tensor = tensor.detach()
+        arrays[name] = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    return arrays
 
 
 def _torch() -> ModuleType:
@@ -115,10 +110,9 @@ def write(backbone: tf_keras.Model, path: pathlib.Path, image_size: int | None =
         _write_safetensors(state, path)
     elif path.suffix in TORCH:
         torch = _torch()
+        tensors = {name: torch.from_numpy(array.copy()) for name, array in state.items()}
         with replaced(path, "wb") as file:
-            torch.save(
-                {name: torch.from_numpy(array.copy()) for name, array in state.items()}, file
-            )
+            torch.save(tensors, file)
     elif path.suffix == ".keras":
         aside = path.with_suffix(".partial.keras")
         keras_model(state, image_size).save(aside)
@@ -129,9 +123,7 @@ def write(backbone: tf_keras.Model, path: pathlib.Path, image_size: int | None =
 
 def _write_safetensors(state: dict[str, np.ndarray], path: pathlib.Path) -> None:
     with replaced(path, "wb") as file:
-        file.write(
-            safetensors.numpy.save(state, {"format": "pt"})
-        )  # readers of PyTorch's ask for it
+        file.write(safetensors.numpy.save(state, {"format": "pt"}))  # PyTorch's readers ask for it
 
 
 def keras_model(state: dict[str, np.ndarray], image_size: int | None = None) -> Any:
@@ -156,8 +148,8 @@ def _keras3() -> ModuleType:
 
     if int(keras.__version__.split(".")[0]) < 3:  # TensorFlow 2.15 brings 2.15
         raise ValueError(
-            f"expected Keras 3 for a .keras file, got {keras.__version__}: pip install "
-            "'tensorflow>=2.16'"
+            f"expected Keras 3 for a .keras file, got {keras.__version__}: "
+            "pip install 'tensorflow>=2.16'"
         )
     return keras
 
@@ -179,7 +171,7 @@ def convert(
       head_output: FILE.safetensors for the projection head; None to pass a head over.
 
     Returns:
-      What was written and what was passed over, a line each.
+      Lines about the files written and the weights passed over.
 
     Raises:
       ValueError: for wrong input.
@@ -197,15 +189,16 @@ def convert(
         f"features: {output}"
     ]
     if head_output:
-        _write_safetensors(
-            {name: np.ascontiguousarray(array) for name, array in parts.head.items()}, head_output
-        )
+        arrays = {name: np.ascontiguousarray(array) for name, array in parts.head.items()}
+        _write_safetensors(arrays, head_output)
         lines.append(
             f"head, {head.count_params():,} parameters, {head.output_shape[-1]:,} numbers: "
             f"{head_output}"
         )
     passed_over = [*parts.passed_over, *([] if head_output else parts.head)]
-    return [*lines, *([f"passed over: {', '.join(passed_over)}"] if passed_over else [])]
+    if passed_over:
+        lines.append(f"passed over: {', '.join(passed_over)}")
+    return lines
 
 
 def _check_outputs(
@@ -227,8 +220,8 @@ def _check_outputs(
         )
     if image_size and output.suffix not in ("", ".keras"):
         raise ValueError(
-            f"expected --image_size with a .keras file or a folder, got {str(output)!r}: leave it "
-            "out"
+            f"expected --image_size with a .keras file or a folder, got {str(output)!r}: "
+            "leave it out"
         )
     if head_output and head_output.suffix != ".safetensors":
         raise ValueError(
@@ -236,6 +229,6 @@ def _check_outputs(
         )
     if head_output == output:
         raise ValueError(
-            f"expected two files as --output and --head_output, got {str(output)!r} twice: name "
-            "another"
+            f"expected two files as --output and --head_output, got {str(output)!r} twice: "
+            "name another"
         )

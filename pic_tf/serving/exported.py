@@ -1,4 +1,4 @@
-"""An exported backbone as the evaluations see it: a SavedModel with its card."""
+"""Open exported backbones, SavedModels with cards, for evaluations."""
 
 import dataclasses
 import hashlib
@@ -14,13 +14,8 @@ from pic_tf.runs.run_folder import CHECKPOINTS, EXPORT
 from pic_tf.serving.model_card import FORMAT_VERSION, JSON_FILE, title
 
 _GRAPH = "saved_model.pb"
-_ENTRIES = (
-    "channels",
-    "feature_dim",
-    "image_size",
-    "eval_crop",
-    "training",
-)  # of a card, that evaluations look at
+# Entries of a card for evaluations.
+_ENTRIES = ("channels", "feature_dim", "image_size", "eval_crop", "training")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,9 +23,9 @@ class Exported:
     """A SavedModel that pic_tf exported.
 
     Attributes:
-      path: its folder.
-      card: its model card.
-      fingerprint: of the weights and the graph.
+      path: folder of the SavedModel.
+      card: model card in it.
+      fingerprint: hash of the weights and the graph.
     """
 
     path: str
@@ -39,20 +34,22 @@ class Exported:
 
     @property
     def name(self) -> str:
-        """What to call it in tables."""
+        """The name of the backbone in tables."""
         return title(self.card)
 
     def network(self) -> Any:
-        """Load it: a callable float32 [b, H, W, 3] in [0, 1], training: bool -> float32 [b, C],
-        with its variables.
+        """Load the network.
 
-        In the scope of a `tf.distribute` strategy its variables are that strategy's.
+        It is a callable float32 [b, H, W, 3] in [0, 1], training: bool -> float32 [b, C], with its
+        variables.
+
+        In the scope of a `tf.distribute` strategy the variables are that strategy's.
         """
         return tf.saved_model.load(self.path)
 
 
 def open_exported(path: str | os.PathLike) -> Exported:
-    """Look at an export, or at the one that a finished run left in its folder, without loading it.
+    """Open an export, or the one in the folder of a finished run, without loading the network.
 
     Args:
       path: folder of a SavedModel, or of a run.
@@ -85,19 +82,19 @@ def open_exported(path: str | os.PathLike) -> Exported:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"expected {JSON_FILE} in the export {str(folder)!r}, got none that can be read "
-            f"({type(error).__name__}): export it again with this version (python -m "
-            "pic_tf.export), or convert it (tools/convert_weights.py)"
+            f"({type(error).__name__}): export it again with this version "
+            "(python -m pic_tf.export), or convert it (tools/convert_weights.py)"
         ) from error
     if version != FORMAT_VERSION:
         raise ValueError(
             f"expected an export of format {FORMAT_VERSION} in {str(folder)!r}, got format "
-            f"{version}, written by pic_tf {card.get('pic_tf_version')}: export it again with this "
-            "version"
+            f"{version}, written by pic_tf {card.get('pic_tf_version')}: "
+            "export it again with this version"
         )
     if card["channels"] != 3:
         raise ValueError(
-            f"expected a backbone for images of 3 channels in {str(folder)!r}, got "
-            f"{card['channels']}"
+            f"expected a backbone for images of 3 channels in {str(folder)!r}, "
+            f"got {card['channels']}"
         )
     return Exported(str(folder), card, _fingerprint(folder))
 

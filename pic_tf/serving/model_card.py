@@ -1,4 +1,4 @@
-"""What an export says of itself: model_card.json for programs, model_card.md for people."""
+"""Describe an export: model_card.json for programs, model_card.md for people."""
 
 import json
 import pathlib
@@ -21,15 +21,15 @@ def model_card(
     training: dict[str, Any] | None = None,
     input_size: int | None = None,
 ) -> dict[str, Any]:
-    """The card of a backbone; the same for equal runs, so it holds no time.
+    """Make the card of a backbone, without times: equal runs have equal cards.
 
     Args:
       backbone: the network.
       feature_dim: C.
       image_size: side in pixels of the views it was trained on; None where that is not known.
       eval_crop: side of the central crop that its evaluation took, share of the short side.
-      training: how it was trained, anything JSON can hold, `step` 0 where it is at its random
-        initialisation; None where that is not known.
+      training: facts of the training, anything JSON can hold, `step` 0 for a backbone at its
+        random initialisation; None where they are not known.
       input_size: side in pixels of the only images that it takes; None for any.
 
     Returns:
@@ -56,13 +56,13 @@ def model_card(
 
 
 def write_card(folder: pathlib.Path, card: dict[str, Any]) -> None:
-    """Write both files into an export that is not in its place yet."""
+    """Write both files into the folder of an unfinished export."""
     (folder / JSON_FILE).write_text(json.dumps(card, indent=1) + "\n")
     (folder / TEXT_FILE).write_text(_as_text(card))
 
 
 def title(card: dict[str, Any]) -> str:
-    """What to call a backbone."""
+    """The name of a backbone in tables and titles."""
     name, training = card["backbone"]["name"], card["training"]
     return f"{name}, random initialisation" if training and training.get("step") == 0 else name
 
@@ -77,31 +77,17 @@ def _as_text(card: dict[str, Any]) -> str:
         f"Made by pic_tf {card['pic_tf_version']} with TensorFlow {card['tensorflow_version']}.",
         "",
         f"- parameters: {network['parameters']:,}; features: {card['feature_dim']}",
-        "- input: RGB images float32 [b, H, W, 3] in [0, 1]; the normalisation by channel is "
-        "inside",
-        f"- side of a training view: {size}; central crop in evaluation: {card['eval_crop']} of "
-        "the short side",
+        "- input: RGB images float32 [b, H, W, 3] in [0, 1]; "
+        "the normalisation by channel is inside",
+        f"- side of a training view: {size}; "
+        f"central crop in evaluation: {card['eval_crop']} of the short side",
     ]
     if training:
         lines += ["", "## Training", ""]
-        lines += [
-            f"- {name}: {value}" for name, value in training.items() if not isinstance(value, dict)
-        ]
-        for name, values in training.items():
-            if isinstance(values, dict):
-                lines += [
-                    "",
-                    f"### {name}",
-                    "",
-                    *(f"- {key}: {value}" for key, value in values.items()),
-                ]
-    lines += [
-        "",
-        "## Use",
-        "",
-        "```python",
-        "import tensorflow_hub as hub",
-        "",
-        'hub.KerasLayer("THIS FOLDER", trainable=True)',
-    ]
-    return "\n".join([*lines, "```", ""])
+        nested = {name: values for name, values in training.items() if isinstance(values, dict)}
+        lines += [f"- {name}: {x}" for name, x in training.items() if name not in nested]
+        for name, values in nested.items():
+            lines += ["", f"### {name}", "", *(f"- {key}: {x}" for key, x in values.items())]
+    lines += ["", "## Use", "", "```python", "import tensorflow_hub as hub", ""]
+    lines += ['hub.KerasLayer("THIS FOLDER", trainable=True)', "```", ""]
+    return "\n".join(lines)

@@ -15,13 +15,8 @@ from pic_tf.settings import check, flag_files, quantities
 from pic_tf.settings.config import Config
 from pic_tf.settings.networks import plain_backbone
 
-FIGURES = (
-    "epoch",
-    "loss",
-    "accuracy",
-    "knn",
-    "probe",
-)  # of the model card: equal runs have them in common
+# Figures of the model card: equal runs have them in common.
+FIGURES = ("epoch", "loss", "accuracy", "knn", "probe")
 
 
 def export_run(run_dir: str, path: str, untrained: bool = False) -> int:
@@ -73,11 +68,8 @@ def export_trained(
       ValueError: where something else than an export is at `path`.
       OSError: where it cannot be written.
     """
-    flags = {
-        f.name: getattr(config, f.name)
-        for f in dataclasses.fields(config)
-        if f.metadata["trajectory"]
-    }
+    fields = [field for field in dataclasses.fields(config) if field.metadata["trajectory"]]
+    flags = {field.name: getattr(config, field.name) for field in fields}
     training = {
         "dataset": pathlib.Path(config.dataset).name,
         "images": config.num_instances,

@@ -1,5 +1,6 @@
 """Export a backbone as a SavedModel."""
 
+import functools
 import os
 import pathlib
 import shutil
@@ -15,10 +16,10 @@ from pic_tf.serving.model_card import model_card, write_card
 
 
 def normalisation_layer(keras: ModuleType = keras) -> keras.layers.Layer:
-    """Images in [0, 1] -> what a backbone takes: (x - mean) / deviation by channel.
+    """Make the layer from images in [0, 1] to a backbone's input: (x - mean) / deviation.
 
     Args:
-      keras: the Keras of the model that it is for.
+      keras: the Keras of the model.
     """
     return keras.layers.Rescaling(
         [1 / s for s in STDDEV], [-m / s for m, s in zip(MEAN, STDDEV)], name="normalise"
@@ -34,7 +35,7 @@ def export_backbone(
     eval_crop: float = 1.0,
     training: dict[str, Any] | None = None,
 ) -> None:
-    """Write the backbone as a SavedModel that takes plain images in [0, 1].
+    """Write the backbone as a SavedModel for plain images in [0, 1].
 
     The channel normalisation it was trained with is inside. The signature `serving_default` maps
     `images` to `features`; the signature `encoded`, there where a size is known, maps `encoded`,
@@ -42,8 +43,8 @@ def export_backbone(
     As a reusable SavedModel, `hub.KerasLayer(path, trainable=True)` fine-tunes it: variables,
     trainable variables and the training flag are there, and batch normalisation updates its
     statistics. In Keras 3 it is `keras.layers.TFSMLayer(path, "serving_default", "training")`; the
-    signature `training` is that mode of it. A model card in it (model_card.json, model_card.md)
-    says what it is.
+    signature `training` is that mode of it. A model card lies in it (model_card.json,
+    model_card.md).
 
     Args:
       backbone: Keras model, normalised images -> features [B, C] or maps [B, h, w, C], which are
@@ -54,7 +55,7 @@ def export_backbone(
         brought; None for `image_size`.
       eval_crop: side of the central crop of encoded images and in evaluations, share of the short
         side.
-      training: how it was trained, for the model card; anything JSON can hold.
+      training: facts of the training for the model card; anything JSON can hold.
 
     Raises:
       ValueError: where something else than an export is at `path`.
@@ -65,8 +66,8 @@ def export_backbone(
     older = os.path.exists(os.path.join(path, "saved_model.pb"))
     if os.path.exists(path) and not older and not (os.path.isdir(path) and not os.listdir(path)):
         raise ValueError(
-            f"expected a new folder or an older export at {path!r}, got something else: name "
-            "another"
+            f"expected a new folder or an older export at {path!r}, got something else: "
+            "name another"
         )
     shape, view_size = [image_size, image_size, 3], image_size or trained_size
     images = keras.Input(shape, name="images")
@@ -85,12 +86,9 @@ def export_backbone(
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="encoded")])
     def serve_encoded(encoded: tf.Tensor) -> dict[str, tf.Tensor]:
-        view = tf.TensorSpec([view_size, view_size, 3], tf.uint8)
-        views = tf.map_fn(
-            lambda image: central_view(image, eval_crop, view_size),
-            encoded,
-            fn_output_signature=view,
-        )
+        spec = tf.TensorSpec([view_size, view_size, 3], tf.uint8)
+        cut = functools.partial(central_view, fraction=eval_crop, size=view_size)
+        views = tf.map_fn(cut, encoded, fn_output_signature=spec)
         return {"features": model(tf.cast(views, tf.float32) / 255, training=False)}
 
     signatures = {"serving_default": of_images(False), "training": of_images(True)}
