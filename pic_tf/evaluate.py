@@ -13,7 +13,7 @@ The same command again goes on with an interrupted training.
 import functools
 import sys
 
-import pic_tf.files.quiet  # noqa: F401
+import pic_tf.files.quiet  # noqa: F401  (first: TensorFlow then starts quietly)
 from pic_tf.evals import protocols
 from pic_tf.evals.report import HEADER
 from pic_tf.evals.settings import EvaluationSettings

@@ -5,7 +5,7 @@ python -m pic_tf.export --run=runs/pic --output=backbone
 
 from absl import flags
 
-import pic_tf.files.quiet  # noqa: F401
+import pic_tf.files.quiet  # noqa: F401  (first: TensorFlow then starts quietly)
 from pic_tf.files import command_line
 from pic_tf.serving import of_run
 

@@ -15,7 +15,7 @@ import functools
 
 from absl import flags
 
-import pic_tf.files.quiet  # noqa: F401
+import pic_tf.files.quiet  # noqa: F401  (first: TensorFlow then starts quietly)
 from pic_tf.files import command_line
 from pic_tf.replicas.devices import is_chief, set_up_tensorflow
 from pic_tf.runs import open_data, run_folder

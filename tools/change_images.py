@@ -15,7 +15,7 @@ import pathlib
 
 from absl import flags
 
-import pic_tf.files.quiet  # noqa: F401
+import pic_tf.files.quiet  # noqa: F401  (first: TensorFlow then starts quietly)
 from pic_tf.files import command_line
 from pic_tf.runs import run_folder
 from pic_tf.runs.change_images import change
@@ -25,13 +25,14 @@ from pic_tf.settings import quantities
 def main() -> None:
     values = flags.FLAGS
     changed = change(values.run, values.dataset, values.output, values.old_dataset, values.epochs)
-    per_epoch, config = quantities.steps_per_epoch(changed.config), changed.config
+    config = changed.config
+    epoch = changed.step / quantities.steps_per_epoch(config)
+    flagfile = pathlib.Path(values.output) / run_folder.FLAGS_FILE
     print(
-        f"{config.num_instances:,} images: {changed.kept:,} keep their rows, {changed.added:,} are "
-        f"new; {changed.retired:,} have retired\n"
-        f"step {changed.step:,} of {quantities.total_steps(config):,}, epoch "
-        f"{changed.step / per_epoch:.1f} of {config.epochs}: train with "
-        f"--flagfile={pathlib.Path(values.output) / run_folder.FLAGS_FILE}"
+        f"{config.num_instances:,} images: {changed.kept:,} keep their rows, "
+        f"{changed.added:,} are new; {changed.retired:,} have retired\n"
+        f"step {changed.step:,} of {quantities.total_steps(config):,}, epoch {epoch:.1f} of "
+        f"{config.epochs}: train with --flagfile={flagfile}"
     )
 
 

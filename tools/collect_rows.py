@@ -10,7 +10,7 @@ of --output has to hold them twice for a while.
 
 from absl import flags
 
-import pic_tf.files.quiet  # noqa: F401
+import pic_tf.files.quiet  # noqa: F401  (first: TensorFlow then starts quietly)
 from pic_tf.files import command_line
 from pic_tf.runs.collect_rows import collect
 

@@ -29,7 +29,7 @@ import pathlib
 
 from absl import flags
 
-import pic_tf.files.quiet  # noqa: F401
+import pic_tf.files.quiet  # noqa: F401  (first: TensorFlow then starts quietly)
 from pic_tf.files import command_line
 from pic_tf.serving.convert import convert
 

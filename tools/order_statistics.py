@@ -5,7 +5,7 @@ python tools/order_statistics.py --num_instances=100000 --batch_size=256
 
 from absl import flags
 
-import pic_tf.files.quiet  # noqa: F401
+import pic_tf.files.quiet  # noqa: F401  (first: TensorFlow then starts quietly)
 from pic_tf.data.order import SlidingWindow, default_shards, default_stride, default_window
 from pic_tf.data.visit_statistics import visit_statistics
 from pic_tf.files import command_line
@@ -36,24 +36,19 @@ def main() -> None:
     if values.window_stride is not None:
         stride = values.window_stride
     shards = default_shards(values.num_instances, window, stride)
-    order = SlidingWindow(
-        values.num_instances, values.batch_size, window, stride, values.seed, virtual_shards=shards
-    )
+    sizes = values.num_instances, values.batch_size, window, stride
+    order = SlidingWindow(*sizes, values.seed, virtual_shards=shards)
     windows = -(-values.num_instances // stride) + 2
     statistics = visit_statistics(order, values.steps or windows * order.steps_per_window)
     print(f"N {values.num_instances:,}, B {values.batch_size:,}, W {window:,}, S {stride:,}")
     print(f"views counted        {statistics['views']:,}")
     print(f"instances visited    {statistics['instances_visited']:,}")
-    print(
-        f"visits per instance  {statistics['visits_per_instance']:.3g} (W / S = "
-        f"{window / stride:.3g} a sweep)"
-    )
+    visits = f"{statistics['visits_per_instance']:.3g}"
+    print(f"visits per instance  {visits} (W / S = {window / stride:.3g} a sweep)")
     print(f"median distance      {statistics['median_distance']:,.0f} views (W = {window:,})")
     if stride < values.num_instances:  # epochs have no overlap to speak of
-        print(
-            f"majority ratio       {statistics['majority_ratio']:.2%} (1 - S / W = "
-            f"{1 - stride / window:.2%})"
-        )
+        ratio = f"{statistics['majority_ratio']:.2%}"
+        print(f"majority ratio       {ratio} (1 - S / W = {1 - stride / window:.2%})")
 
 
 if __name__ == "__main__":

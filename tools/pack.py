@@ -1,5 +1,4 @@
-"""Pack images into a few large files that are read at random: no search for a million files, and
-little to decode.
+"""Pack images into a few large files: quick to find, read at random, and little to decode.
 
     python tools/pack.py --source=FOLDER --output=PACKED
     python tools/pack.py --source=tfds:NAME --output=PACKED
@@ -33,7 +32,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 from absl import flags
 
-import pic_tf.files.quiet  # noqa: F401
+import pic_tf.files.quiet  # noqa: F401  (first: TensorFlow then starts quietly)
 from pic_tf.data.packing.processes import pack_source
 from pic_tf.data.packing.verify import verify
 from pic_tf.files import command_line
@@ -50,12 +49,10 @@ def main() -> int:
                 "expected --source, got none: name a folder of images, a zip file or tfds:NAME"
             )
         else:
-            settings = {
-                name: values[name].value for name in ("short_side", "quality", "images_per_shard")
-            }
-            for packed in pack_source(
-                values.source, values.map, output, workers=workers, **settings
-            ):
+            names = ("short_side", "quality", "images_per_shard")
+            settings = {name: values[name].value for name in names}
+            parts = pack_source(values.source, values.map, output, workers=workers, **settings)
+            for packed in parts:
                 print(packed, flush=True)
     except BrokenProcessPool as error:
         raise ValueError(

@@ -14,7 +14,7 @@ import functools
 
 from absl import flags
 
-import pic_tf.files.quiet  # noqa: F401
+import pic_tf.files.quiet  # noqa: F401  (first: TensorFlow then starts quietly)
 from pic_tf.files import command_line
 from pic_tf.models.projection import projection_head
 from pic_tf.settings import defaults, flag_files, networks, plan, quantities
@@ -24,14 +24,14 @@ from pic_tf.settings.learning import INSTANCE_STORES
 
 
 def plans(config: Config, count: int, machine: dict[str, float], machines: int = 1) -> str:
-    """The plan as text, and a line for each place where rows can rest.
+    """Format the plan, and a line for each --instance_store.
 
     Args:
       config: the configuration, with the number of instances.
       count: R, replicas.
       machine: gigabytes "device" of each replica, "host" and "disk" of each machine; 0 for not
         known.
-      machines: how many share the replicas; each has a part of the rows, and room for all
+      machines: number of machines for the replicas; each has a part of the rows, and room for all
         checkpoints.
 
     Returns:
@@ -54,10 +54,9 @@ def plans(config: Config, count: int, machine: dict[str, float], machines: int =
     lines = [plan.describe(config, backbone, head, f"{count:,} replicas", count), ""]
     lines.append(f"{'--instance_store':17}{'each device':>14}{'each host':>14}{'each disk':>14}")
     for store in INSTANCE_STORES:
+        other = dataclasses.replace(config, instance_store=store)
         try:
-            other = defaults.resolve(
-                dataclasses.replace(config, instance_store=store), config.num_instances, count
-            )
+            other = defaults.resolve(other, config.num_instances, count)
         except ValueError as error:
             lines.append(f"{store:17}  {error}")
             continue
@@ -69,11 +68,8 @@ def plans(config: Config, count: int, machine: dict[str, float], machines: int =
         needed = {"device": on_device, "host": checkpoint, "disk": disk}
         short = [name for name, size in needed.items() if 0 < machine[name] * 1e9 < size]
         verdict = f"  too little memory or room: {', '.join(short)}" if short else ""
-        lines.append(
-            f"{store:17}"
-            + "".join(f"{plan.as_text(size):>14}" for size in needed.values())
-            + verdict
-        )
+        sizes = "".join(f"{plan.as_text(size):>14}" for size in needed.values())
+        lines.append(f"{store:17}{sizes}{verdict}")
     return "\n".join(lines)
 
 
@@ -89,17 +85,10 @@ def define_flags() -> None:
         "plan_replicas", 1, "Number of replicas R to plan for; none of them has to be here.", 1
     )
     flags.DEFINE_integer("plan_machines", 1, "Number of machines that share the replicas.", 1)
-    for name, what in (
-        ("device", "memory of a device"),
-        ("host", "memory of a host"),
-        ("disk", "a disk"),
-    ):
-        flags.DEFINE_float(
-            f"{name}_gb",
-            0.0,
-            f"Gigabytes of {what} to compare the plan with; 0 for not known.",
-            0.0,
-        )
+    rooms = {"device": "memory of a device", "host": "memory of a host", "disk": "a disk"}
+    for name, room in rooms.items():
+        text = f"Gigabytes of {room} to compare the plan with; 0 for not known."
+        flags.DEFINE_float(f"{name}_gb", 0.0, text, 0.0)
 
 
 if __name__ == "__main__":

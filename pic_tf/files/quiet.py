@@ -1,6 +1,6 @@
 """Import TensorFlow without its start-up messages, for commands whose output people read.
 
-To import this module is enough; it has to come before anything else that imports TensorFlow:
+An import for its side effect, before anything else that imports TensorFlow:
 
     import pic_tf.files.quiet  # noqa: F401
 """

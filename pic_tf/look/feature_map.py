@@ -9,7 +9,7 @@ picture has every point.
 
 import functools
 
-import pic_tf.files.quiet  # noqa: F401
+import pic_tf.files.quiet  # noqa: F401  (first: TensorFlow then starts quietly)
 from pic_tf.files import command_line
 from pic_tf.look.feature_points import draw_map
 from pic_tf.look.settings import FeatureMapSettings, check_feature_map

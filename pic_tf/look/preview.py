@@ -9,7 +9,7 @@ import pathlib
 
 from absl import flags
 
-import pic_tf.files.quiet  # noqa: F401
+import pic_tf.files.quiet  # noqa: F401  (first: TensorFlow then starts quietly)
 from pic_tf.data.crops import Crop, parse_crops
 from pic_tf.data.order import SlidingWindow, default_stride, default_window, epoch_order
 from pic_tf.data.presets import PRESETS

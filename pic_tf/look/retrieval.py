@@ -14,7 +14,7 @@ a copy is the nearest of its original, after a few epochs colours are.
 
 import functools
 
-import pic_tf.files.quiet  # noqa: F401
+import pic_tf.files.quiet  # noqa: F401  (first: TensorFlow then starts quietly)
 from pic_tf.files import command_line
 from pic_tf.look.duplicates import find_duplicates_and_outliers
 from pic_tf.look.nearest_images import retrieve

@@ -18,7 +18,7 @@ import sys
 
 from absl import app, flags
 
-import pic_tf.files.quiet  # noqa: F401
+import pic_tf.files.quiet  # noqa: F401  (first: TensorFlow then starts quietly)
 from pic_tf.files import command_line
 
 if not __package__:  # started as `python tools/benchmark`

@@ -1,4 +1,4 @@
-"""Step time on 8 to 1024 accelerators by the model of `step_time`, as a table."""
+"""Print step times on 8 to 1024 accelerators by the model of `step_time`."""
 
 from absl import flags
 
@@ -9,7 +9,7 @@ ACCELERATORS = [8, 16, 32, 64, 128, 256, 512, 1024]  # R
 
 
 def print_model(training: step_time.Training, accelerator: step_time.Accelerator) -> None:
-    """The assumptions, and a line for each number of accelerators."""
+    """Print the assumptions, and a line for each number of accelerators."""
     b = training.per_replica_batch
     d = training.embedding_dim
     k = training.num_negatives
@@ -26,42 +26,38 @@ def print_model(training: step_time.Training, accelerator: step_time.Accelerator
         f"  {b:,} views on each, B = {b:,} R; D {d}, K {k:,} and N {n:,} over all; "
         f"{training.parameters:,} parameters\n"
         "  with gradients in float32\n"
-        "  no communication at the same time as computation (pessimistic); the input keeps up; "
-        "left out: moves of\n"
-        "  rows between ring and store, and passes over the B x K / R logits beside their "
-        "products\n"
-        "  efficiency: against R accelerators that train alone; PIC: its products and "
-        "communication, all that a plain\n"
-        "  data-parallel step of the backbone does not have"
+        "  no communication at the same time as computation (pessimistic); the input keeps up;\n"
+        "  left out: moves of rows between ring and store, and passes over the B x K / R logits\n"
+        "  beside their products\n"
+        "  efficiency: against R accelerators that train alone; PIC: its products and\n"
+        "  communication, all that a plain data-parallel step of the backbone does not have"
     )
     fits = [count for count in ACCELERATORS if count * b <= k and k % count == 0]
     if fits:
         print(
             f"\n{'R':>5}{'B':>9}{'backbone':>10}{'products':>10}{'PIC comm':>10}{'gradients':>11}"
-            f"{'step ms':>9}"
-            f"{'images/s':>12}{'efficiency':>12}{'PIC':>7}{'PIC MB':>9}{'rows MB':>9}"
+            f"{'step ms':>9}{'images/s':>12}{'efficiency':>12}{'PIC':>7}{'PIC MB':>9}{'rows MB':>9}"
         )
     for count in fits:
         time_ms = step_time.step_time(training, accelerator, count)
         moved = step_time.pic_bytes(count * b, training.embedding_dim, count) / 1e6
+        rows = step_time.row_memory(training, count) / 1e6
+        rate = step_time.images_per_second(training, accelerator, count)
+        efficiency = step_time.efficiency(training, accelerator, count)
         print(
             f"{count:5}{count * b:9,}{time_ms.backbone:10.2f}{time_ms.products:10.2f}"
             f"{time_ms.collectives:10.2f}{time_ms.gradients:11.2f}{time_ms.total:9.2f}"
-            f"{step_time.images_per_second(training, accelerator, count):12,.0f}"
-            f"{step_time.efficiency(training, accelerator, count):12.1%}{time_ms.pic_share:7.1%}"
-            f"{moved:9.1f}{step_time.row_memory(training, count) / 1e6:9,.1f}"
+            f"{rate:12,.0f}{efficiency:12.1%}{time_ms.pic_share:7.1%}{moved:9.1f}{rows:9,.1f}"
         )
     if fits != ACCELERATORS:
         print(f"  other R: K must be a multiple of R and at least B = {b} R")
 
 
 def checked_model() -> tuple[step_time.Training, step_time.Accelerator]:
-    """The model's inputs from the flags; fails where one is out of its range."""
+    """Read the model's inputs from the flags; fail where one is out of its range."""
     values = flags.FLAGS
-    check_positive(
-        "embedding_dim", "num_negatives", "views_per_second", "teraflops", "link_gigabytes"
-    )
-    check_positive("per_replica_batch", "parameters")
+    check_positive("embedding_dim", "num_negatives", "views_per_second", "teraflops")
+    check_positive("link_gigabytes", "per_replica_batch", "parameters")
     if values.link_latency_us < 0:
         fail(f"expected --link_latency_us >= 0, got {values.link_latency_us:g}: use 0 for none")
     if values.model_instances < values.num_negatives:
@@ -81,7 +77,7 @@ def checked_model() -> tuple[step_time.Training, step_time.Accelerator]:
 
 
 def check_positive(*names: str) -> None:
-    """Fails for a flag that is not a number above 0."""
+    """Fail for a flag that is not a number above 0."""
     for name in names:
         value = flags.FLAGS[name].value
         if not value > 0:
@@ -89,7 +85,7 @@ def check_positive(*names: str) -> None:
 
 
 def define_flags() -> None:
-    """Flags of the model that `replicas` prints."""
+    """Define the flags of the model that `replicas` prints."""
     flags.DEFINE_float(
         "views_per_second",
         2500.0,

@@ -1,4 +1,4 @@
-"""What a checkpoint costs: how long training waits for it, how long it takes, how large it is."""
+"""Measure checkpoints: the wait of training for one, times to write and read it, its size."""
 
 import pathlib
 import shutil
@@ -20,7 +20,7 @@ from .processes import fail
 
 
 def checkpoint() -> None:
-    """ResNet-50 with its head, and rows of each N: save, verify and restore in turns; medians."""
+    """Save, verify and restore ResNet-50 with its head and rows of each N in turns; medians."""
     values = flags.FLAGS
     if values.checkpoint_rounds < 1:
         fail(f"expected --checkpoint_rounds >= 1, got {values.checkpoint_rounds}")
@@ -64,7 +64,7 @@ def _line(num_instances: int, rounds: int) -> str:
 
 
 def define_flags() -> None:
-    """Flags of `checkpoint`."""
+    """Define the flags of `checkpoint`."""
     flags.DEFINE_list(
         "checkpoint_instances",
         "100000,1281167",

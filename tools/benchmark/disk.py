@@ -1,4 +1,4 @@
-"""Cost of a block of rows on a disk: cold, warm, in another layout, by other means."""
+"""Measure a block of rows on a disk: cold, warm, in another layout, by other means."""
 
 import os
 import pathlib
@@ -17,15 +17,12 @@ _ROUNDS = 9
 
 
 def report(sizes: Sizes, folder: pathlib.Path) -> None:
-    """A block cold and warm; rows one by one instead; and other ways to keep a block."""
+    """Measure a block cold and warm, rows one by one instead, and other ways to keep a block."""
     stride, dim = 16384, sizes.embedding_dim
     rng = np.random.default_rng(0)
-    rows = {name: rng.normal(size=[stride, dim]).astype(np.float32) for name in TABLES[:2]} | {
-        "stamp": np.ones(stride, np.int64)
-    }
-    record = np.dtype(
-        [("weights", np.float32, dim), ("momentum", np.float32, dim), ("stamp", np.int64)]
-    )
+    rows = {name: rng.normal(size=[stride, dim]).astype(np.float32) for name in TABLES[:2]}
+    rows["stamp"] = np.ones(stride, np.int64)
+    record = np.dtype([*((name, np.float32, dim) for name in TABLES[:2]), ("stamp", np.int64)])
     table = np.empty(stride, record)
     for name in TABLES:
         table[name] = rows[name]
@@ -52,23 +49,18 @@ def report(sizes: Sizes, folder: pathlib.Path) -> None:
         mapped[i * stride : (i + 1) * stride] = table
         mapped.flush()
 
+    def read_mapped(i: int) -> None:
+        np.array(mapped[i * stride : (i + 1) * stride])
+
     def read_random(i: int) -> None:
         with open(raw, "rb", buffering=0) as file:
-            for place in rng.integers(stride * _ROUNDS * 4, size=sizes.batch_size):
-                os.pread(file.fileno(), record.itemsize, int(place) * record.itemsize)
+            for number in rng.integers(stride * _ROUNDS * 4, size=sizes.batch_size):
+                os.pread(file.fileno(), record.itemsize, int(number) * record.itemsize)
 
     ways = {
-        "block, .npz (ours)": (
-            lambda i: blocks.write(i, rows),
-            blocks.read,
-            lambda i: blocks._path(i),
-        ),
+        "block, .npz (ours)": (lambda i: blocks.write(i, rows), blocks.read, blocks._path),
         "block, plain file": (write_plain, read_plain, lambda i: folder / f"plain-{i}"),
-        "block, numpy.memmap": (
-            write_mapped,
-            lambda i: np.array(mapped[i * stride : (i + 1) * stride]),
-            lambda i: folder / "rows.npy",
-        ),
+        "block, numpy.memmap": (write_mapped, read_mapped, lambda i: folder / "rows.npy"),
         f"{sizes.batch_size} rows at random": (None, read_random, lambda i: raw),
     }
     ways |= _tensorstore(folder, rows) | _lmdb(folder, table)
@@ -84,50 +76,36 @@ def report(sizes: Sizes, folder: pathlib.Path) -> None:
             times["warm"].append(_milliseconds(read, i))
         write, cold, warm = (f"{np.median(x):.1f}" if x else "" for x in times.values())
         print(f"{name:24}{write:>10}{cold:>11}{warm:>11}")
-    print(
-        "written: on the disk (fsync). Random rows are those of one step: a block serves W / B "
-        "steps"
-    )
+    print("written: on the disk (fsync). Random rows: of one step; a block serves W / B steps")
 
 
 def _tensorstore(folder: pathlib.Path, rows: dict[str, np.ndarray]) -> dict:
-    """The same block as one uncompressed zarr chunk in tensorstore, where that is installed."""
+    """Make the way by tensorstore, one uncompressed zarr chunk, where that is installed."""
     try:
         import tensorstore
     except ImportError:
         print("tensorstore is not installed, so not measured (pip install tensorstore)")
         return {}
-    values = np.concatenate(
-        [rows["weights"], rows["momentum"], rows["stamp"][:, None].view(np.float32)], axis=1
-    )
+    stamp = rows["stamp"][:, None].view(np.float32)
+    values = np.concatenate([rows["weights"], rows["momentum"], stamp], axis=1)
+    chunk = {"dtype": "<f4", "shape": values.shape, "chunks": values.shape, "compressor": None}
 
     def block(i: int, **options) -> tensorstore.TensorStore:
-        spec = {
-            "driver": "zarr",
-            "kvstore": {"driver": "file", "path": str(folder / f"zarr-{i}")},
-            "metadata": {
-                "dtype": "<f4",
-                "shape": values.shape,
-                "chunks": values.shape,
-                "compressor": None,
-            },
-        }
+        files = {"driver": "file", "path": str(folder / f"zarr-{i}")}
+        spec = {"driver": "zarr", "kvstore": files, "metadata": chunk}
         return tensorstore.open(spec, **options).result()
 
     def write(i: int) -> None:
         block(i, create=True, delete_existing=True).write(values).result()
 
-    return {
-        "block, tensorstore": (
-            write,
-            lambda i: block(i, open=True).read().result(),
-            lambda i: folder / f"zarr-{i}" / "0.0",
-        )
-    }
+    def read(i: int) -> None:
+        block(i, open=True).read().result()
+
+    return {"block, tensorstore": (write, read, lambda i: folder / f"zarr-{i}" / "0.0")}
 
 
 def _lmdb(folder: pathlib.Path, table: np.ndarray) -> dict:
-    """The same block by row in LMDB, where that is installed."""
+    """Make the way by LMDB, row by row, where that is installed."""
     try:
         import lmdb
     except ImportError:

@@ -1,6 +1,4 @@
-"""A step without the backbone: PIC over the number of images, against its matrix products and
-the full soft-max.
-"""
+"""Compare a PIC step without backbone with its matrix products and the full soft-max."""
 
 import dataclasses
 import os
@@ -27,7 +25,7 @@ WARM_UP_ROUNDS = 2  # rounds that are not counted
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """Something to measure.
+    """A variant of a step to measure.
 
     Attributes:
       name: what the table calls it.
@@ -50,7 +48,7 @@ class Timing:
 
 
 def matrix_products(sizes: Sizes, num_instances: int, steps: int) -> Callable[[], tf.Tensor]:
-    """The products of a PIC step's forward and backward pass, and nothing else; N plays no part."""
+    """Make the products of a PIC step's forward and backward pass; N plays no part."""
     queries = tf.random.stateless_normal([sizes.batch_size, sizes.embedding_dim], [0, 0])
     weights = tf.random.stateless_normal([sizes.num_negatives, sizes.embedding_dim], [0, 1])
 
@@ -65,9 +63,7 @@ def matrix_products(sizes: Sizes, num_instances: int, steps: int) -> Callable[[]
 
 
 def full_softmax(sizes: Sizes, num_instances: int, steps: int) -> Callable[[], tf.Tensor]:
-    """The authors' published way: logits of all N rows, automatic gradient, dense momentum and
-    decay.
-    """
+    """Make the authors' published step: logits of all N rows, automatic gradient, dense update."""
     b, d = sizes.batch_size, sizes.embedding_dim
     embedding = tf.Variable(tf.random.stateless_normal([b, d], [0, 0]))
     weights = tf.Variable(lambda: 0.01 * tf.random.stateless_normal([num_instances, d], [0, 1]))
@@ -89,15 +85,10 @@ def full_softmax(sizes: Sizes, num_instances: int, steps: int) -> Callable[[], t
 
 
 def take_turns(variants: list[Variant], sizes: Sizes, rounds: int) -> list[Timing]:
-    """Time every variant once a round, the first of a round changing, after rounds that do not
-    count.
-    """
+    """Time every variant once a round, the first of a round changing, after a warm-up."""
     rounds += WARM_UP_ROUNDS
-    progress = tqdm(
-        total=len(variants) * (1 + rounds),
-        unit="step",
-        bar_format="{l_bar}{bar:20}| {elapsed}{postfix}",
-    )
+    total, bar_format = len(variants) * (1 + rounds), "{l_bar}{bar:20}| {elapsed}{postfix}"
+    progress = tqdm(total=total, unit="step", bar_format=bar_format)
     steps = []
     for variant in variants:
         progress.set_postfix_str(f"preparing {variant.name}")
@@ -119,22 +110,17 @@ def take_turns(variants: list[Variant], sizes: Sizes, rounds: int) -> list[Timin
 
 
 def peak_memory(variant: Variant | None, sizes: Sizes) -> int:
-    """Largest resident memory of this process in bytes after a few steps of a variant, or of
-    none.
-    """
+    """Largest resident bytes of this process after a few steps of a variant, or of none."""
     if variant is not None:
         step = variant.build(sizes, variant.num_instances, WARM_UP_ROUNDS)
         for _ in range(WARM_UP_ROUNDS):
             step()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
-        1 if sys.platform == "darwin" else 1024
-    )
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def head() -> None:
-    """A PIC step without backbone: over N, against its matrix products, against the full soft-
-    max.
-    """
+    """Compare PIC steps over N, with their matrix products and with the full soft-max."""
     values = flags.FLAGS
     sizes = Sizes(values.batch_size, values.embedding_dim, values.num_negatives)
     counts, dense = checked_counts(sizes), values.dense_instances
@@ -150,10 +136,8 @@ def head() -> None:
     )
     timings = [in_own_process(take_turns, variants, sizes, rounds) for variants, rounds in groups]
     variants = dict.fromkeys(variant for group, _ in groups for variant in group)
-    peaks = {
-        variant: in_own_process(peak_memory, variant, sizes)
-        for variant in tqdm([None, *variants], "memory")
-    }
+    bar = tqdm([None, *variants], "memory")
+    peaks = {variant: in_own_process(peak_memory, variant, sizes) for variant in bar}
 
     print(
         f"\n{'variant':30}{'median ms':>10}{'quartiles':>22}{'CPU ms':>9}{'/ products':>12}"
@@ -178,38 +162,26 @@ def head() -> None:
         base, *ours = (np.median(getattr(timing, clock)) for timing in timings[0])
         _, same_n, dense_n = (np.median(getattr(timing, clock)) for timing in timings[1])
         verdicts.append((max(ours) / min(ours) - 1, max(ours) / base, dense_n / same_n))
-    (flat, ratio, gain), (cpu_flat, cpu_ratio, cpu_gain) = verdicts
-    for what, value, target, met, by_cpu in (
-        (
-            "PIC step, (max - min) / min over N",
-            f"{flat:.1%}",
-            f"<= {FLAT:.0%}",
-            flat <= FLAT,
-            f"{cpu_flat:.1%}",
-        ),
-        (
-            "PIC step / matrix products",
-            f"{ratio:.2f}",
-            f"<= {PRODUCTS}",
-            ratio <= PRODUCTS,
-            f"{cpu_ratio:.2f}",
-        ),
-        (
-            "full soft-max / PIC step",
-            f"{gain:.1f}",
-            f">= {GAIN:.0f}",
-            gain >= GAIN,
-            f"{cpu_gain:.1f}",
-        ),
-    ):
-        print(
-            f"{what}: {value}, target {target}: {'met' if met else 'NOT met'} (by CPU time "
-            f"{by_cpu})"
-        )
+    flat, ratio, gain = zip(*verdicts)  # each (elapsed, CPU)
+    _print_verdict(
+        "PIC step, (max - min) / min over N", flat, ".1%", f"<= {FLAT:.0%}", flat[0] <= FLAT
+    )
+    _print_verdict(
+        "PIC step / matrix products", ratio, ".2f", f"<= {PRODUCTS}", ratio[0] <= PRODUCTS
+    )
+    _print_verdict("full soft-max / PIC step", gain, ".1f", f">= {GAIN:.0f}", gain[0] >= GAIN)
+
+
+def _print_verdict(
+    name: str, values: tuple[float, float], form: str, target: str, met: bool
+) -> None:
+    """Print a ratio by elapsed time and by CPU time, and whether the target is met."""
+    wall, cpu = (format(value, form) for value in values)
+    print(f"{name}: {wall}, target {target}: {'met' if met else 'NOT met'} (by CPU time {cpu})")
 
 
 def checked_counts(sizes: Sizes) -> list[int]:
-    """The numbers of --instances; fails where a flag of `head` is out of its range."""
+    """Read the numbers of --instances; fail for flags of `head` out of their range."""
     values = flags.FLAGS
     for name in "batch_size embedding_dim num_negatives repeats dense_repeats".split():
         if values[name].value < 1:
@@ -228,17 +200,15 @@ def checked_counts(sizes: Sizes) -> list[int]:
             f"expected --num_negatives >= --batch_size ({sizes.batch_size}), got "
             f"{sizes.num_negatives}"
         )
-    for name, count in [
-        *(("instances", count) for count in counts),
-        ("dense_instances", values.dense_instances),
-    ]:
+    named = [*(("instances", count) for count in counts)]
+    for name, count in [*named, ("dense_instances", values.dense_instances)]:
         if count < sizes.num_negatives:
             fail(f"expected --{name} >= --num_negatives ({sizes.num_negatives}), got {count}")
     return counts
 
 
 def define_flags() -> None:
-    """Flags of `head`, and the sizes that `replicas` and `store` have in common with it."""
+    """Define the flags of `head`, and the sizes in common with `replicas` and `store`."""
     flags.DEFINE_integer("batch_size", 512, "Views a step, B. For head, replicas and store.")
     flags.DEFINE_integer(
         "embedding_dim",

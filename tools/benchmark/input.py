@@ -1,4 +1,4 @@
-"""Cost of an image before it is on the device, here and with other libraries."""
+"""Measure the cost of an image before it is on the device, here and with other libraries."""
 
 import itertools
 import os
@@ -24,9 +24,8 @@ from pic_tf.data.sources.source import Source
 from .processes import fail
 
 ONE, SEVERAL = (Crop(224, (0.08, 1.0)),), (Crop(160, (0.14, 1.0)), Crop(96, (0.08, 0.14), 3))
-SKIPPED = (
-    8  # batches, more than a pipeline reads ahead: its set-up takes some tenths of a second once
-)
+# Batches, more than a pipeline reads ahead: its set-up takes some tenths of a second once.
+SKIPPED = 8
 RECORDS = 512  # a batch of random reads
 # (ours, the other one, the least ratio of CPU time)
 TARGETS = (
@@ -42,7 +41,7 @@ Turn = Callable[[int], tuple[float, float]]  # from a number of images to (CPU s
 
 
 def of_dataset(batches: Callable[[int], tf.data.Dataset], batch_size: int) -> Turn:
-    """A turn of a pipeline in its steady state; `batches` makes so many of them."""
+    """Make turns of a pipeline in its steady state; `batches` makes so many batches."""
 
     def turn(images: int) -> tuple[float, float]:
         count = -(-images // batch_size)
@@ -71,18 +70,14 @@ def ours(source: Source, batch_size: int, crops: tuple[Crop, ...], on_host: bool
 
 
 def decoding_alone(source: Source, batch_size: int) -> Turn:
-    """TensorFlow's whole decoding of every image, and nothing else."""
+    """Make turns of TensorFlow's decoding of whole images, and nothing else."""
 
     def decode(encoded: tf.Tensor) -> tf.Tensor:
         return tf.shape(tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE"))
 
     def batches(count: int) -> tf.data.Dataset:
-        ids = (
-            tf.data.Dataset.range(count * batch_size)
-            .map(lambda i: i % len(source))
-            .batch(batch_size)
-        )
-        records = ids.map(source.read, num_parallel_calls=4).unbatch()
+        ids = tf.data.Dataset.range(count * batch_size).map(lambda i: i % len(source))
+        records = ids.batch(batch_size).map(source.read, num_parallel_calls=4).unbatch()
         return records.map(decode, num_parallel_calls=os.cpu_count()).batch(batch_size).prefetch(2)
 
     return of_dataset(batches, batch_size)
@@ -123,14 +118,14 @@ class Others:
 
 
 def ids_per_second() -> float:
-    """Ids of ImageNet's order, as the pipeline makes them."""
+    """Rate of the ids of ImageNet's order, as the pipeline makes them."""
     order = SlidingWindow(1_281_167, 256, 131_072, 16_384)
     ids = tf.data.Dataset.range(2500).map(order.instance_ids, num_parallel_calls=tf.data.AUTOTUNE)
     return _per_second(ids.prefetch(2), order.batch_size)
 
 
 def reads_per_second(source: Source) -> float:
-    """Records read at random."""
+    """Rate of records read at random."""
     draws = tf.data.Dataset.range(200).map(
         lambda i: tf.random.stateless_uniform([RECORDS], [0, i], 0, len(source), tf.int64)
     )
@@ -147,7 +142,7 @@ def _per_second(batches: tf.data.Dataset, size: int) -> float:
 
 
 def input_() -> None:
-    """CPU time an image, variants in turn; then ratios."""
+    """Measure CPU time an image, variants in turn; then ratios."""
     values = flags.FLAGS
     if not values.images:
         fail("expected --images, got none: name a folder of JPEG photographs")
@@ -155,11 +150,8 @@ def input_() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = pathlib.Path(folder)
         pack = [sys.executable, str(pathlib.Path(__file__).parents[1] / "pack.py")]
-        done = subprocess.run(
-            [*pack, f"--source={values.images}", f"--output={root / 'packed'}"],
-            capture_output=True,
-            text=True,
-        )
+        pack += [f"--source={values.images}", f"--output={root / 'packed'}"]
+        done = subprocess.run(pack, capture_output=True, text=True)
         if done.returncode:
             fail(done.stderr.removeprefix("error: ").strip().splitlines()[-1])
         try:
@@ -179,25 +171,22 @@ def input_() -> None:
             "TensorFlow, decoding alone, packed": decoding_alone(packed, b),
         }
         others = Others(values.torch_python, pathlib.Path(values.images), root / "files")
-        missing = [
-            library for library in ("torchvision", "albumentations") if library not in others.names
-        ]
+        missing = [name for name in ("torchvision", "albumentations") if name not in others.names]
         if missing:
             print(
                 f"{' and '.join(missing)} left out: pip install torch torchvision albumentations, "
                 "here or in an environment that --torch_python names"
             )
         turns |= {name: others.turn(name) for name in others.names}
+        versions = ", ".join(filter(None, (f"TensorFlow {tf.__version__}", others.versions)))
         print(
-            f"input: {len(originals):,} images of {values.images}, B {b}, {os.cpu_count()} CPU "
-            "cores, " + ", ".join(filter(None, (f"TensorFlow {tf.__version__}", others.versions))),
+            f"input: {len(originals):,} images of {values.images}, B {b}, "
+            f"{os.cpu_count()} CPU cores, {versions}",
             flush=True,
         )
         timings = {name: [] for name in turns}
-        rounds = values.input_repeats
-        with tqdm(
-            total=(1 + rounds) * len(turns), bar_format="{l_bar}{bar:20}| {elapsed}{postfix}"
-        ) as bar:
+        rounds, bar_format = values.input_repeats, "{l_bar}{bar:20}| {elapsed}{postfix}"
+        with tqdm(total=(1 + rounds) * len(turns), bar_format=bar_format) as bar:
             for turn, name in itertools.product(range(1 + rounds), turns):
                 bar.set_postfix_str(name)
                 timing = turns[name](values.input_images if turn else b)
@@ -210,32 +199,26 @@ def input_() -> None:
 
 
 def report(timings: dict[str, list], images: int, rates: list[tuple[float, float]]) -> None:
-    cpu = {
-        name: 1e3 * statistics.median(c for c, _ in timing) / images
-        for name, timing in timings.items()
-    }
+    cpu = {}
     print(f"\n{'variant':38}{'CPU ms an image':>16}{'images/s':>10}")
     for name, timing in timings.items():
-        print(
-            f"{name:38}{cpu[name]:16.2f}{images / statistics.median(w for _, w in timing):10,.0f}"
-        )
+        seconds, elapsed = map(statistics.median, zip(*timing))
+        cpu[name] = 1e3 * seconds / images
+        print(f"{name:38}{cpu[name]:16.2f}{images / elapsed:10,.0f}")
     for name, other, target in TARGETS:
         if other in cpu:
             ratio = cpu[other] / cpu[name]
             met = "met" if ratio >= target else "NOT met"
             print(f"{other} / {name}: {ratio:.2f}, target >= {target:g}: {met}")
-    for what, values, target in zip(
-        ("ids of the order", "random records"), zip(*rates), (1_000_000, 20_000)
-    ):
+    targets = {"ids of the order": 1_000_000, "random records": 20_000}
+    for (name, target), values in zip(targets.items(), zip(*rates)):
         rate = statistics.median(values)
-        print(
-            f"{what}: {rate:,.0f} a second, target >= {target:,}: "
-            f"{'met' if rate >= target else 'NOT met'}"
-        )
+        met = "met" if rate >= target else "NOT met"
+        print(f"{name}: {rate:,.0f} a second, target >= {target:,}: {met}")
 
 
 def define_flags() -> None:
-    """Flags of `input`."""
+    """Define the flags of `input`."""
     flags.DEFINE_string(
         "images", "", "Folder of JPEG photographs for input to measure with; it has to be given."
     )

@@ -1,5 +1,4 @@
-"""The other side of the benchmark `input`: torchvision, albumentations and Pillow, in a process
-without TensorFlow.
+"""Measure torchvision, albumentations and Pillow for `input`, in a process without TensorFlow.
 
 Reads lines "VARIANT<tab>IMAGES" and answers each with "CPU_SECONDS ELAPSED_SECONDS".
 """
@@ -36,12 +35,12 @@ WORKERS = 2
 
 
 def pil_blur(image: Image.Image) -> Image.Image:
-    """As MoCo's and SimCLR's published PyTorch recipes blur."""
+    """Blur as MoCo's and SimCLR's published PyTorch recipes do."""
     return image.filter(ImageFilter.GaussianBlur(random.uniform(0.1, 2.0)))
 
 
 def chain(size: int, scale: tuple[float, float], blur) -> transforms.Compose:
-    """SimCLR's augmentation in torchvision."""
+    """Make SimCLR's augmentation in torchvision."""
     return transforms.Compose(
         [
             transforms.RandomResizedCrop(size, scale),
@@ -56,7 +55,7 @@ def chain(size: int, scale: tuple[float, float], blur) -> transforms.Compose:
 
 
 def albumentations_chain():
-    """The same in albumentations."""
+    """Make SimCLR's augmentation in albumentations."""
     jitter = albumentations.ColorJitter((0.2, 1.8), (0.2, 1.8), (0.2, 1.8), (-0.2, 0.2), p=0.8)
     return albumentations.Compose(
         [
@@ -93,9 +92,8 @@ def through(*pipelines: transforms.Compose):
 
 def with_albumentations(file: str):
     image = cv2.cvtColor(cv2.imread(file), cv2.COLOR_BGR2RGB)
-    return torch.from_numpy(
-        np.ascontiguousarray(albumentations_chain.made(image=image)["image"].transpose(2, 0, 1))
-    )
+    view = albumentations_chain.made(image=image)["image"].transpose(2, 0, 1)
+    return torch.from_numpy(np.ascontiguousarray(view))
 
 
 def decode_alone(file: str) -> int:

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 
 def in_own_process(function: Callable, *arguments: Any) -> Any:
-    """What the function returns in a fresh process, whose memory is free again afterwards.
+    """Run a function in a fresh process, whose memory is free again afterwards.
 
     All measuring is done in such processes: the peak memory of a process starts from that of the
     process that started it (Linux, ru_maxrss), which must therefore stay small.
@@ -21,8 +21,8 @@ def in_own_process(function: Callable, *arguments: Any) -> Any:
             return process.submit(function, *arguments).result()
     except (BrokenProcessPool, tf.errors.ResourceExhaustedError):
         fail(
-            "expected enough memory for all tables, got stopped by the system: use smaller "
-            "--instances"
+            "expected enough memory for all tables, got stopped by the system: "
+            "use smaller --instances"
         )
 
 

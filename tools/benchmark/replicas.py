@@ -1,4 +1,4 @@
-"""Cost of a PIC step without its backbone to a replica, measured on CPU cores."""
+"""Measure the cost of a PIC step without backbone to a replica, on CPU cores."""
 
 import dataclasses
 import math
@@ -34,19 +34,14 @@ class Steps:
 
 
 def replicas() -> None:
-    """A PIC step without backbone over R replicas, then a model of step time over many
-    accelerators.
-    """
+    """Measure PIC steps without backbone over R replicas, then print a model of step time."""
     values = flags.FLAGS
     training, accelerator = accelerators.checked_model()
     if not values.model_only:
         counts = checked_counts()
         sizes = Sizes(values.batch_size, values.embedding_dim, values.num_negatives)
-        print_measured(
-            counts,
-            sizes,
-            take_turns(counts, sizes, values.replica_instances, values.replica_rounds),
-        )
+        steps = take_turns(counts, sizes, values.replica_instances, values.replica_rounds)
+        print_measured(counts, sizes, steps)
         print()
     accelerators.print_model(training, accelerator)
 
@@ -65,14 +60,11 @@ def take_turns(counts: list[int], sizes: Sizes, num_instances: int, rounds: int)
       rounds: rounds that count.
 
     Returns:
-      What was measured for each of `counts`.
+      The steps of each of `counts`.
     """
     rounds += WARM_UP_ROUNDS
-    progress = tqdm(
-        total=len(counts) * (1 + rounds),
-        unit="step",
-        bar_format="{l_bar}{bar:20}| {elapsed}{postfix}",
-    )
+    total, bar_format = len(counts) * (1 + rounds), "{l_bar}{bar:20}| {elapsed}{postfix}"
+    progress = tqdm(total=total, unit="step", bar_format=bar_format)
     context = multiprocessing.get_context("spawn")
     connections, steps = [], [Steps([], []) for _ in counts]
     for count in counts:
@@ -100,7 +92,7 @@ def take_turns(counts: list[int], sizes: Sizes, num_instances: int, rounds: int)
 
 
 def receive(connection: Connection, count: int) -> tuple[float, float]:
-    """What the process of R = count sends; fails where it has ended."""
+    """Receive an answer of the process of R = count; fail after its end."""
     try:
         return connection.recv()
     except (EOFError, ConnectionResetError):
@@ -122,16 +114,14 @@ def serve_steps(
       count: R.
       sizes: B, D and K over all replicas.
       num_instances: N.
-      steps: how many will be asked for.
+      steps: number of steps to come.
     """
-    # A replica is one core: each operation runs on one, and as many operations at once as there are
-    # replicas.
+    # A replica is one core: each operation runs on one, as many at once as there are replicas.
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(count)
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(
-        cpu, [tf.config.LogicalDeviceConfiguration()] * count
-    )
+    cpu, *_ = tf.config.list_physical_devices("CPU")
+    core = tf.config.LogicalDeviceConfiguration()
+    tf.config.set_logical_device_configuration(cpu, [core] * count)
     with tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(count)]).scope():
         step = pic_step(sizes, num_instances, steps)
     connection.send(None)
@@ -144,11 +134,10 @@ def serve_steps(
 
 
 def print_measured(counts: list[int], sizes: Sizes, measured: list[Steps]) -> None:
-    """The table of what was measured, and whether the cost of a replica falls as 1 / R."""
+    """Print the table of measurements, and whether the cost of a replica falls as 1 / R."""
     values = flags.FLAGS
-    training = step_time.Training(
-        0, sizes.embedding_dim, sizes.num_negatives, values.replica_instances, 0
-    )
+    rows = sizes.embedding_dim, sizes.num_negatives, values.replica_instances
+    training = step_time.Training(0, *rows, 0)
     print(
         f"replicas: B {sizes.batch_size:,}, D {sizes.embedding_dim}, K {sizes.num_negatives:,} "
         f"over all replicas, N {values.replica_instances:,}; TensorFlow {tf.__version__}, a "
@@ -158,9 +147,8 @@ def print_measured(counts: list[int], sizes: Sizes, measured: list[Steps]) -> No
         f"{'R':>4}{'elapsed ms':>12}{'quartiles':>18}{'CPU ms':>10}{'CPU ms / R':>12}"
         f"{'to R = 1':>10}{'rows MiB / R':>14}"
     )
-    wall, cpu = (
-        [float(np.median(getattr(steps, clock))) for steps in measured] for clock in ("wall", "cpu")
-    )
+    wall = [float(np.median(steps.wall)) for steps in measured]
+    cpu = [float(np.median(steps.cpu)) for steps in measured]
     base = counts.index(1)
     for i, count in enumerate(counts):
         low, high = np.percentile(measured[i].wall, [25, 75])
@@ -186,7 +174,7 @@ def print_measured(counts: list[int], sizes: Sizes, measured: list[Steps]) -> No
 
 
 def checked_counts() -> list[int]:
-    """The numbers of --replicas; fails where a flag of the measurement is out of its range."""
+    """Read the numbers of --replicas; fail for flags out of their range."""
     values = flags.FLAGS
     b, k, n = values.batch_size, values.num_negatives, values.replica_instances
     accelerators.check_positive("batch_size", "embedding_dim", "num_negatives", "replica_rounds")
@@ -218,7 +206,7 @@ def checked_counts() -> list[int]:
 
 
 def define_flags() -> None:
-    """Flags of the measurement of `replicas`."""
+    """Define the flags of the measurement of `replicas`."""
     flags.DEFINE_list(
         "replicas",
         "1,2,4",

@@ -1,4 +1,4 @@
-"""The step without a backbone that the benchmarks measure, on one replica or several."""
+"""Make a PIC step without a backbone, for the benchmarks, on one replica or several."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,7 +14,7 @@ TEMPERATURE = 0.2
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """What all variants share.
+    """Sizes of all variants.
 
     Attributes:
       batch_size: B, views a step over all replicas.
@@ -28,9 +28,7 @@ class Sizes:
 
 
 class GivenEmbedding(keras.layers.Layer):
-    """Stands for backbone and projection head: a trainable [B / R, D] that the loss
-    differentiates.
-    """
+    """Trainable [B / R, D] in place of backbone and projection head."""
 
     def build(self, input_shape: tf.TensorShape) -> None:
         self.embedding = self.add_weight(
@@ -42,8 +40,9 @@ class GivenEmbedding(keras.layers.Layer):
 
 
 def pic_step(sizes: Sizes, num_instances: int, steps: int) -> Callable[[], tf.Tensor]:
-    """`PIC.train_step` whole, but for the backbone, on visits in sliding-window order, on all
-    replicas in scope.
+    """Make all of `PIC.train_step` but the backbone, on all replicas in scope.
+
+    Visits come in sliding-window order.
 
     Before it the visits of two windows pass through the ring, so that it is full, and hits, misses
     and returning rows come as often as in the middle of a training run.
@@ -51,10 +50,10 @@ def pic_step(sizes: Sizes, num_instances: int, steps: int) -> Callable[[], tf.Te
     Args:
       sizes: B and K over all replicas; multiples of their number R.
       num_instances: N.
-      steps: how many steps will be taken.
+      steps: number of steps to come.
 
     Returns:
-      A function that takes one step and returns the first replica's loss, which is there once all
+      A function that takes one step and returns the first replica's loss, there once all replicas
       have finished.
     """
     strategy = tf.distribute.get_strategy()
@@ -62,9 +61,8 @@ def pic_step(sizes: Sizes, num_instances: int, steps: int) -> Callable[[], tf.Te
     b, d, k = sizes.batch_size, sizes.embedding_dim, sizes.num_negatives
     window = min(131072, num_instances) // b * b
     stride = max(window // 8 // replicas, 1) * replicas
-    orders = [
-        SlidingWindow(num_instances, b, window, stride, 0, r, replicas) for r in range(replicas)
-    ]
+    sizes = num_instances, b, window, stride
+    orders = [SlidingWindow(*sizes, 0, r, replicas) for r in range(replicas)]
     passed = 2 * max(orders[0].steps_per_window, -(-k // b))
     ids_of = [tf.function(order.instance_ids) for order in orders]
 
@@ -87,17 +85,19 @@ def pic_step(sizes: Sizes, num_instances: int, steps: int) -> Callable[[], tf.Te
         """A step without loss: the ring and the optimizer's history move."""
         model.classifier.admit(ids, model.optimizer)
         variables = model.trainable_variables
-        model.optimizer.apply_gradients(
-            [(tf.zeros_like(variable), variable) for variable in variables]
-        )
+        model.optimizer.apply_gradients([(tf.zeros_like(x), x) for x in variables])
 
     def train(ids: tf.Tensor) -> tf.Tensor:
         return model.train_step((tf.zeros([b // replicas, d]), ids))["loss"]
 
-    pass_through = tf.function(lambda ids: strategy.run(visit, (ids,)))
-    train_step = tf.function(
-        lambda ids: strategy.experimental_local_results(strategy.run(train, (ids,)))[0]
-    )
+    @tf.function
+    def pass_through(ids: tf.Tensor) -> None:
+        strategy.run(visit, (ids,))
+
+    @tf.function
+    def train_step(ids: tf.Tensor) -> tf.Tensor:
+        return strategy.experimental_local_results(strategy.run(train, (ids,)))[0]
+
     for ids in all_visits[:passed]:
         pass_through(ids)
     upcoming = iter(all_visits[passed:])

@@ -1,22 +1,18 @@
-"""A model of a training step's time on R accelerators: plain arithmetic, B = R b views, no
-TensorFlow.
-"""
+"""A model of step time on R accelerators: plain arithmetic, B = R b views, no TensorFlow."""
 
 import dataclasses
 import math
 
-# Bytes of a number, gradients too: the variables are float32 whatever the precision of the
-# backbone.
+# Bytes of a number, gradients too: variables are float32 whatever the precision of the backbone.
 FLOAT = 4
 STAMP = 8  # bytes of an id or a time stamp
-# What PIC calls in a step, forward and backward. TensorFlow gathers the shapes before it gathers
-# anything.
+# Collectives of a PIC step, forward and backward. TensorFlow gathers shapes before anything else.
 ALL_GATHERS, ALL_REDUCES = 4, 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """What is trained.
+    """Sizes of a training.
 
     Attributes:
       per_replica_batch: b, views a step on each accelerator.
@@ -35,7 +31,7 @@ class Training:
 
 @dataclasses.dataclass(frozen=True)
 class Accelerator:
-    """What one accelerator and its link achieve.
+    """Rates of one accelerator and its link.
 
     Attributes:
       views_per_second: images/s through backbone and projection head, forward and backward.
@@ -73,14 +69,12 @@ class StepTime:
 
     @property
     def pic_share(self) -> float:
-        """The part of a step that a plain data-parallel training of the network would not have,
-        in [0, 1].
-        """
+        """Part of a step, in [0, 1], that plain data-parallel training would not have."""
         return (self.products + self.collectives) / self.total
 
 
 def all_gather_bytes(size: float, replicas: int) -> float:
-    """What a ring all_gather moves through each accelerator.
+    """Bytes of a ring all_gather through each accelerator.
 
     (R - 1) / R size
 
@@ -95,8 +89,7 @@ def all_gather_bytes(size: float, replicas: int) -> float:
 
 
 def all_reduce_bytes(size: float, replicas: int) -> float:
-    """What a ring all_reduce moves through each accelerator, once to sum and once to hand the sums
-    out.
+    """Bytes of a ring all_reduce through each accelerator, once to sum, once to hand out.
 
     2 (R - 1) / R size
 
@@ -111,8 +104,7 @@ def all_reduce_bytes(size: float, replicas: int) -> float:
 
 
 def product_flops(batch_size: int, num_negatives: int, embedding_dim: int, replicas: int) -> float:
-    """The soft-max's work on each accelerator: logits, gradient of the embeddings, gradient of the
-    rows.
+    """Work of the soft-max on each accelerator: logits, gradients of embeddings and of rows.
 
     3 * 2 B (K / R) D
 
@@ -129,10 +121,10 @@ def product_flops(batch_size: int, num_negatives: int, embedding_dim: int, repli
 
 
 def pic_bytes(batch_size: int, embedding_dim: int, replicas: int) -> float:
-    """What PIC moves through each accelerator in a step; neither K nor N is in it.
+    """Bytes of a PIC step through each accelerator; neither K nor N is in it.
 
-    all_gather(4 B (D + 1)) + all_reduce(4 * 2 B) forward, all_gather(4 B) + all_reduce(4 B D)
-    backward
+    all_gather(4 B (D + 1)) + all_reduce(4 * 2 B) forward,
+    all_gather(4 B) + all_reduce(4 B D) backward
 
     Embeddings with their own logits, sums of exponentials with who was beaten; gradients of the
     losses, of the embeddings. The shapes that TensorFlow gathers too, a few numbers, are left out.
@@ -146,19 +138,15 @@ def pic_bytes(batch_size: int, embedding_dim: int, replicas: int) -> float:
       Bytes.
     """
     b, d = batch_size, embedding_dim
-    gathered = all_gather_bytes(FLOAT * b * (d + 1), replicas) + all_gather_bytes(
-        FLOAT * b, replicas
-    )
-    return (
-        gathered
-        + all_reduce_bytes(FLOAT * 2 * b, replicas)
-        + all_reduce_bytes(FLOAT * b * d, replicas)
-    )
+    gathered = [FLOAT * b * (d + 1), FLOAT * b]
+    reduced = [FLOAT * 2 * b, FLOAT * b * d]
+    moved = [all_gather_bytes(size, replicas) for size in gathered]
+    moved += [all_reduce_bytes(size, replicas) for size in reduced]
+    return sum(moved)
 
 
 def hops(all_gathers: int, all_reduces: int, replicas: int) -> int:
-    """Hops whose latencies a number of collectives add up to; an all_reduce goes up a binary tree
-    and down again.
+    """Number of hops in collectives; an all_reduce goes up a binary tree and down again.
 
     (all_gathers + 2 all_reduces) ceil(log2 R)
 
@@ -174,10 +162,10 @@ def hops(all_gathers: int, all_reduces: int, replicas: int) -> int:
 
 
 def row_memory(training: Training, replicas: int) -> int:
-    """The instance rows on each accelerator: ring and store, weights w and momentum u.
+    """Bytes of the instance rows on each accelerator: ring and store, weights w, momentum u.
 
-    (K / R + ceil(N / R) + 1) (2 * 4 D + 8), one row of the store being spare; without store where K
-    = N
+    (K / R + ceil(N / R) + 1) (2 * 4 D + 8), one row of the store being spare;
+    without store where K = N
 
     Args:
       training: what is trained.
@@ -198,8 +186,8 @@ def step_time(training: Training, accelerator: Accelerator, replicas: int) -> St
     b / views_per_second + FLOP / teraflops + sum over collectives (bytes / link + hops latency)
 
     Args:
-      training: what is trained.
-      accelerator: what each achieves.
+      training: sizes of the training.
+      accelerator: rates of each accelerator.
       replicas: R; 1 for no communication.
 
     Returns:
@@ -230,12 +218,8 @@ def images_per_second(training: Training, accelerator: Accelerator, replicas: in
     Returns:
       Images/s.
     """
-    return (
-        1e3
-        * replicas
-        * training.per_replica_batch
-        / step_time(training, accelerator, replicas).total
-    )
+    step_ms = step_time(training, accelerator, replicas).total
+    return 1e3 * replicas * training.per_replica_batch / step_ms
 
 
 def efficiency(training: Training, accelerator: Accelerator, replicas: int) -> float:

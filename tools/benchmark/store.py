@@ -1,4 +1,4 @@
-"""Cost of rows on disk: a step for each number of images, then the disk by itself."""
+"""Measure rows on disk: a step for each number of images, then the disk by itself."""
 
 import dataclasses
 import os
@@ -32,17 +32,15 @@ _TURNS = 5  # of the window, that are timed
 def prepared(
     sizes: Sizes, count: int, store: str, folder: pathlib.Path, rounds: int
 ) -> tuple[Callable, Pager | None, int]:
-    """A model in its second sweep over N images: the blocks that it will read are there, rows have
-    been visited.
+    """Make a model in its second sweep over N images: its blocks are there, its rows visited.
 
     Returns:
       (a function that takes a step and returns its milliseconds, the pager or None, W).
     """
     b, d, k = sizes.batch_size, sizes.embedding_dim, sizes.num_negatives
     window, stride = default_window(count, b)
-    order = SlidingWindow(
-        count, b, window, stride, virtual_shards=default_shards(count, window, stride)
-    )
+    shards = default_shards(count, window, stride)
+    order = SlidingWindow(count, b, window, stride, virtual_shards=shards)
     schedule = None if store == "device" else WindowSchedule(order, k)
     inputs = keras.Input([d], batch_size=b)
     backbone = keras.Model(inputs, GivenEmbedding()(inputs))
@@ -52,24 +50,20 @@ def prepared(
     model.compile(LazySGD(rate, max_updates=TRAINING_STEPS))
     model.optimizer.build(model.trainable_variables)
     model.optimizer.iterations.assign(1)
-    begin = (
-        -(-count // stride) + 2 * window // stride
-    ) * order.steps_per_window  # behind it lies a whole sweep
+    passed = -(-count // stride) + 2 * window // stride  # windows: a whole sweep lies behind
+    begin = passed * order.steps_per_window
     pager = None
     if schedule:
         blocks = BlockStore(order, folder)
         first = schedule.window_of(begin)
         blocks.begin(begin, range(0, 0), [])
-        rows = {
-            name: np.random.default_rng(0).normal(size=[stride, d]).astype(np.float32) / 100
-            for name in TABLES[:2]
-        }
+        normal = np.random.default_rng(0).normal(size=[stride, d]).astype(np.float32) / 100
+        rows = {name: normal for name in TABLES[:2]}
         rows["stamp"] = np.ones(stride, np.int64)
         windows = _TURNS + 4 + (k // b + rounds) // order.steps_per_window
         stops = [schedule.here(first + turn).stop for turn in range(windows)]
-        for number in {
-            number for stop in stops for number, *_ in schedule.earlier(range(stop, stop + stride))
-        }:
+        coming = [part for stop in stops for part in schedule.earlier(range(stop, stop + stride))]
+        for number in {number for number, *_ in coming}:
             blocks.write(number, rows)
         pager = Pager(model.classifier, [schedule], [blocks], tf.distribute.get_strategy())
         pager.open(begin, blocks.segments)
@@ -97,7 +91,7 @@ def prepared(
 
 
 def costs(name: str, sizes: Sizes, count: int, store: str, rounds: int, folder: str) -> Costs:
-    """Measure a variant; to be called in a process of its own."""
+    """Measure a variant; call it in a process of its own."""
     rounds += 3  # the first ones trace, and warm up
     step, pager, window = prepared(sizes, count, store, pathlib.Path(folder), rounds)
     times, turns, turns_cpu = [step() for _ in range(rounds)][3:], [], []
@@ -121,12 +115,12 @@ def costs(name: str, sizes: Sizes, count: int, store: str, rounds: int, folder: 
 
 
 def resident_bytes() -> int:
-    """Memory of this process that is in use now."""
+    """Bytes of memory in use by this process now."""
     return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def store() -> None:
-    """A step for each N and store; then the disk: cold, warm, in another layout, by other means."""
+    """Measure steps for each N and store; then the disk: cold, warm, in other layouts and ways."""
     values = flags.FLAGS
     sizes = Sizes(values.batch_size, values.embedding_dim, values.num_negatives)
     folder = pathlib.Path(tempfile.mkdtemp(dir=values.store_folder or None))
@@ -138,9 +132,7 @@ def store() -> None:
     )
     try:
         merged: dict[tuple, Costs] = {}
-        turns = [
-            kind for _ in range(values.store_turns) for kind in kinds
-        ]  # so that a slow minute meets all of them
+        turns = kinds * values.store_turns  # one after the other: a slow minute meets all of them
         for number, (kind, count) in enumerate(tqdm(turns, "variants", unit="variant")):
             here = folder / f"{number}"
             name = f"{kind}, N = {count:,}"
@@ -148,11 +140,12 @@ def store() -> None:
             shutil.rmtree(here, ignore_errors=True)
             before = merged.get((kind, count))
             if before:
-                lists = {
-                    field: getattr(before, field) + getattr(found, field)
-                    for field in ("step", "turn", "turn_cpu")
-                }
-                found = dataclasses.replace(found, **lists)
+                found = dataclasses.replace(
+                    found,
+                    step=before.step + found.step,
+                    turn=before.turn + found.turn,
+                    turn_cpu=before.turn_cpu + found.turn_cpu,
+                )
             merged[kind, count] = found
         store_report.print_table(merged, sizes, values.backbone_ms)
         if values.store_output:
@@ -163,7 +156,7 @@ def store() -> None:
 
 
 def define_flags() -> None:
-    """Flags of `store`."""
+    """Define the flags of `store`."""
     flags.DEFINE_list(
         "store_instances",
         "100000,1000000,10000000,100000000,1000000000",

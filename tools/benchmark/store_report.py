@@ -1,4 +1,4 @@
-"""Report what rows on disk cost: a table, whether targets are met, a plot."""
+"""Report the costs of rows on disk: a table, verdicts on targets, a plot."""
 
 import dataclasses
 import pathlib
@@ -18,7 +18,7 @@ OVERHEAD = 1.10  # target: time of a step with rows on disk / on the device
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
-    """What a variant costs.
+    """Costs of a variant.
 
     Attributes:
       name: what the table calls it.
@@ -45,9 +45,8 @@ class Costs:
 
     def mean_step(self, batch_size: int) -> float:
         """Milliseconds a step with its share of a turn."""
-        return float(
-            np.median(self.step) + np.median(self.turn or [0.0]) / self.steps_per_turn(batch_size)
-        )
+        turn = np.median(self.turn or [0.0])
+        return float(np.median(self.step) + turn / self.steps_per_turn(batch_size))
 
 
 def print_table(found: dict[tuple, Costs], sizes: Sizes, backbone_ms: float) -> None:
@@ -62,26 +61,18 @@ def print_table(found: dict[tuple, Costs], sizes: Sizes, backbone_ms: float) -> 
             f"{of.name:26}{of.window:9,}{middle:9.1f}{f'{low:.1f} .. {high:.1f}':>18}{turn:9.1f}"
             f"{cpu:7.0f}{of.mean_step(b):9.1f}{as_text(of.moved):>10}{of.resident / 2**20:8,.0f}"
         )
-    print(
-        "turn: what training waits where the window moves on, once in W / B steps; CPU: of all "
-        "threads for it"
-    )
+    print("turn: wait of training as the window moves on, once in W / B steps; CPU: of all threads")
     print("moved: written a step, and as much read; MiB: resident memory of the whole process")
     disk = [of for (kind, _), of in found.items() if kind == "disk"]
     widest = [of for of in disk if of.window == max(x.window for x in disk)]
-    for what, values, target in (
-        ("step on disk, (max - min) / min over N", [of.mean_step(b) for of in disk], FLAT),
-        (
-            "resident memory, the same over N of one window",
-            [of.resident for of in widest],
-            RESIDENT_FLAT,
-        ),
+    steps, resident = [of.mean_step(b) for of in disk], [of.resident for of in widest]
+    for name, values, target in (
+        ("step on disk, (max - min) / min over N", steps, FLAT),
+        ("resident memory, the same over N of one window", resident, RESIDENT_FLAT),
     ):
         spread = max(values) / min(values) - 1
-        print(
-            f"{what}: {spread:.1%}, target <= {target:.0%}: "
-            f"{'met' if spread <= target else 'NOT met'}"
-        )
+        met = "met" if spread <= target else "NOT met"
+        print(f"{name}: {spread:.1%}, target <= {target:.0%}: {met}")
     for (kind, count), of in found.items():
         beside = found.get(("disk", count))
         if kind == "device" and beside:

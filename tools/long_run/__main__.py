@@ -1,5 +1,4 @@
-"""Train a toy for many sweeps of the window, with and without the norm floor, and see what becomes
-of the rows.
+"""Train a toy for many sweeps of the window, with and without the norm floor for its rows.
 
     python tools/long_run                   # rows shrink at rest as they do among 1e8 images
     python tools/long_run --shrink=0.34     # as in the ImageNet recipe at the peak rate
@@ -7,12 +6,11 @@ of the rows.
 After `pip install pic_tf`, outside of a clone: python -m pic_tf.tools.long_run
 
 A row that rests keeps `--shrink` of its norm, and its cosine gradient grows as 1 / |w|. The toy
-keeps what matters
-then: the recipe's angle by which a view turns a new row (B and learning rate in proportion, tau, m)
-and W / S visits a sweep; what a row loses in the long rests of many images is put into few steps by
-a larger weight decay of the rows alone. An image is a random vector, a view adds noise to it, the
-encoder is a small MLP. Each arm trains the same encoder on the same views in the same order, with
-another norm floor.
+keeps the facts that matter then: the recipe's angle by which a view turns a new row (B and learning
+rate in proportion, tau, m) and W / S visits a sweep. The losses of rows in the long rests of many
+images are put into few steps by a larger weight decay of the rows alone. An image is a random
+vector, a view adds noise to it, the encoder is a small MLP. Each arm trains the same encoder on the
+same views in the same order, with another norm floor.
 """
 
 import pathlib
@@ -21,7 +19,7 @@ import sys
 from absl import flags
 from tqdm import tqdm
 
-import pic_tf.files.quiet  # noqa: F401
+import pic_tf.files.quiet  # noqa: F401  (first: TensorFlow then starts quietly)
 from pic_tf.files import command_line
 from pic_tf.settings.config import Config
 from pic_tf.settings.defaults import resolve
@@ -36,7 +34,7 @@ from .toy import Problem, run
 
 
 def floor_of(text: str) -> float | None:
-    """A part of --floors; None for 'default'."""
+    """Read a part of --floors; None for 'default'."""
     try:
         floor = None if text == "default" else float(text)
     except ValueError:
@@ -47,7 +45,7 @@ def floor_of(text: str) -> float | None:
 
 
 def define_flags() -> None:
-    """Flags of the toy and of the arms."""
+    """Define the flags of the toy and of the arms."""
     flags.DEFINE_integer("num_instances", 8192, "Number of images, N.")
     flags.DEFINE_integer("batch_size", 16, "Views a step, B.")
     flags.DEFINE_integer("window_size", 128, "Images in a window, W.")
@@ -93,22 +91,20 @@ def main() -> None:
     if not picture.parent.is_dir():
         raise ValueError(f"expected a folder to write --output to, got {str(picture.parent)!r}")
     floors = [floor_of(text) for text in values.floors]
-    config = resolve(
-        Config(**{name: values[name].value for name in names.split()}), values.num_instances
-    )
+    config = Config(**{name: values[name].value for name in names.split()})
+    config = resolve(config, values.num_instances)
     problem = Problem(config, values.sweeps, values.shrink, values.noise)
     print(
-        f"N {config.num_instances:,}, W {config.window_size}, S {config.window_stride}, B "
-        f"{config.batch_size}, K {config.num_negatives}, D {config.embedding_dim}; "
-        f"{problem.sweeps} sweeps of {problem.steps_per_sweep:,} steps; a rest of "
-        f"{resting_steps(config):,.0f} steps leaves a row {problem.shrink:g} of its norm (weight "
-        f"decay {problem.row_decay:.3g})",
+        f"N {config.num_instances:,}, W {config.window_size}, S {config.window_stride}, "
+        f"B {config.batch_size}, K {config.num_negatives}, D {config.embedding_dim}; "
+        f"{problem.sweeps} sweeps of {problem.steps_per_sweep:,} steps; "
+        f"a rest of {resting_steps(config):,.0f} steps leaves a row {problem.shrink:g} of its norm "
+        f"(weight decay {problem.row_decay:.3g})",
         flush=True,
     )
     total = len(floors) * problem.sweeps * problem.steps_per_sweep
-    with tqdm(
-        total=total, unit="step", bar_format="{l_bar}{bar:20}| {elapsed}, {remaining} left{postfix}"
-    ) as progress:
+    bar_format = "{l_bar}{bar:20}| {elapsed}, {remaining} left{postfix}"
+    with tqdm(total=total, unit="step", bar_format=bar_format) as progress:
         arms = dict(run(problem, floor, progress) for floor in floors)
     report.print_table(arms, problem.sweeps)
     report.plot(arms, problem, picture)

@@ -1,4 +1,4 @@
-"""Report what became of the rows: a table of all sweeps, a plot, one sentence."""
+"""Report the fate of rows: a table of all sweeps, a plot, one sentence."""
 
 import pathlib
 
@@ -13,40 +13,37 @@ COLORS = ["tab:blue", "tab:red", "black", "tab:green", "tab:purple"]
 
 
 def in_sweep(measurements: list[Measurement], sweep: int) -> Measurement:
-    """All measurements of a sweep (0, 1, ...) as one: means, but the sum of `floored` and the
-    norms of all.
-    """
+    """Sum up a sweep (0, 1, ...): means, but the sum of `floored` and the norms of all."""
     part = measurements[sweep * MEASUREMENTS : (sweep + 1) * MEASUREMENTS]
-    means = {
-        name: float(np.mean([getattr(m, name) for m in part]))
-        for name in ("own_row", "own_image", "loss")
-    }
-    norms, floored = np.concatenate([m.norms for m in part]), sum(m.floored for m in part)
     return Measurement(
-        part[-1].step, norms, floored=floored, broken=max(m.broken for m in part), **means
+        part[-1].step,
+        norms=np.concatenate([m.norms for m in part]),
+        own_row=float(np.mean([m.own_row for m in part])),
+        own_image=float(np.mean([m.own_image for m in part])),
+        loss=float(np.mean([m.loss for m in part])),
+        floored=sum(m.floored for m in part),
+        broken=max(m.broken for m in part),
     )
 
 
 def print_table(arms: dict[str, list[Measurement]], sweeps: int) -> None:
-    """Every arm after every sweep."""
+    """Print every arm after every sweep."""
     print(
-        f"{'sweep':>5} "
-        f"{'arm':16}{'median norm':>12}{'99th perc.':>11}{'own row':>9}{'own image':>11}{'loss':>7}"
-        f"{'floored':>9}{'not finite':>12}"
+        f"{'sweep':>5} {'arm':16}{'median norm':>12}{'99th perc.':>11}{'own row':>9}"
+        f"{'own image':>11}{'loss':>7}{'floored':>9}{'not finite':>12}"
     )
     for sweep in range(sweeps):
         for i, (name, measurements) in enumerate(arms.items()):
             m = in_sweep(measurements, sweep)
             median, high = np.percentile(m.norms, [50, 99])
             print(
-                f"{'' if i else sweep + 1:>5} "
-                f"{name:16}{median:12.3g}{high:11.3g}{m.own_row:9.3f}{m.own_image:11.3f}"
-                f"{m.loss:7.3f}{m.floored:9,}{m.broken:12,}"
+                f"{'' if i else sweep + 1:>5} {name:16}{median:12.3g}{high:11.3g}{m.own_row:9.3f}"
+                f"{m.own_image:11.3f}{m.loss:7.3f}{m.floored:9,}{m.broken:12,}"
             )
 
 
 def conclusion(arms: dict[str, list[Measurement]], problem: Problem) -> str:
-    """The last sweep in one line."""
+    """Describe the last sweep in one line."""
     parts = []
     for name, measurements in arms.items():
         m = in_sweep(measurements, problem.sweeps - 1)
@@ -62,7 +59,7 @@ def conclusion(arms: dict[str, list[Measurement]], problem: Problem) -> str:
 
 
 def plot(arms: dict[str, list[Measurement]], problem: Problem, picture: pathlib.Path) -> None:
-    """Norms of the rows in the ring, and accuracies, against the step.
+    """Plot norms of the rows in the ring, and accuracies, against the step.
 
     Args:
       arms: name -> measurements.
@@ -75,21 +72,15 @@ def plot(arms: dict[str, list[Measurement]], problem: Problem, picture: pathlib.
     figure, (norms, accuracy) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
     for i, (name, measurements) in enumerate(arms.items()):
         # The third arm and those after it are drawn thinly over what they may coincide with.
-        look = {"color": COLORS[i % len(COLORS)], "linewidth": 1.5 if i < 2 else 0.8}
+        style = {"color": COLORS[i % len(COLORS)], "linewidth": 1.5 if i < 2 else 0.8}
         steps = [m.step for m in measurements]
-        low, median, high = np.transpose(
-            [np.percentile(m.norms, [1, 50, 99]) for m in measurements]
-        )
-        norms.plot(steps, median, label=name, **look)
-        norms.fill_between(steps, low, high, color=look["color"], alpha=0.2, linewidth=0)
-        accuracy.plot(steps, [m.own_row for m in measurements], label=f"{name}: own row", **look)
-        accuracy.plot(
-            steps,
-            [m.own_image for m in measurements],
-            linestyle=":",
-            label=f"{name}: own image",
-            **look,
-        )
+        percentiles = [np.percentile(m.norms, [1, 50, 99]) for m in measurements]
+        low, median, high = np.transpose(percentiles)
+        norms.plot(steps, median, label=name, **style)
+        norms.fill_between(steps, low, high, color=style["color"], alpha=0.2, linewidth=0)
+        own_row, own_image = zip(*((m.own_row, m.own_image) for m in measurements))
+        accuracy.plot(steps, own_row, label=f"{name}: own row", **style)
+        accuracy.plot(steps, own_image, linestyle=":", label=f"{name}: own image", **style)
     norms.set_yscale("log")
     norms.set_title("norms of rows in use: median, 1st to 99th percentile")
     accuracy.set_ylim(0, 1)

@@ -1,6 +1,4 @@
-"""A toy of pretraining: views of random vectors, a small encoder, and the product's rows,
-optimizer and order.
-"""
+"""A toy of pretraining: random vectors, a small encoder, and the product's own parts."""
 
 import dataclasses
 import itertools
@@ -24,7 +22,7 @@ MEASUREMENTS = 8  # a sweep
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """What all arms share.
+    """Problem of all arms.
 
     Attributes:
       config: N, W, S, B, K, D, temperature, learning rate for 256 views, momentum and seed.
@@ -47,14 +45,14 @@ class Problem:
     @property
     def steps_per_sweep(self) -> int:
         """N / S windows of W / B steps."""
-        return round(
-            self.config.num_instances / self.config.window_stride * self.order.steps_per_window
-        )
+        windows = self.config.num_instances / self.config.window_stride
+        return round(windows * self.order.steps_per_window)
 
     @property
     def row_decay(self) -> float:
-        """lambda of the rows: eta lambda = (1 - mu) (1 - m / mu), mu^rest = shrink, mu the larger
-        eigenvalue of M.
+        """Weight decay lambda of the rows, by which a rest leaves `shrink` of a norm.
+
+        eta lambda = (1 - mu) (1 - m / mu), mu^rest = shrink, mu the larger eigenvalue of M.
 
         Raises:
           ValueError: where the rest is too short to shrink so much.
@@ -115,30 +113,25 @@ class Arm:
         self.encoder = keras.Model(inputs, keras.layers.Dense(config.embedding_dim)(hidden))
         self.encoder_sgd = LazySGD(rate, config.momentum, DECAY, max_updates=steps)
         self.encoder_sgd.build(self.encoder.trainable_variables)
-        self.classifier = InstanceClassifier(
-            n, config.embedding_dim, config.num_negatives, config.temperature,
-            min_row_norm=min_row_norm, seed=config.seed,
-        )  # fmt: skip
+        sizes = n, config.embedding_dim, config.num_negatives
+        options = {"min_row_norm": min_row_norm, "seed": config.seed}
+        self.classifier = InstanceClassifier(*sizes, config.temperature, **options)
         self.row_sgd = LazySGD(rate, config.momentum, problem.row_decay, max_updates=steps)
-        self.nothing = tf.Variable(
-            0.0
-        )  # an optimizer counts the steps in which it moves a variable
+        # An optimizer counts the steps in which it moves a variable.
+        self.nothing = tf.Variable(0.0)
         self.row_sgd.build([self.nothing])
-        self.probes = tf.constant(
-            np.random.default_rng(config.seed).choice(n, min(PROBES, n), replace=False)
-        )
+        rng = np.random.default_rng(config.seed)
+        self.probes = tf.constant(rng.choice(n, min(PROBES, n), replace=False))
 
     def views(self, instance_ids: tf.Tensor, stream: int, step: tf.Tensor) -> tf.Tensor:
-        """Their images and noise, float [b, 64]; seed (seed, 0) is that of the images."""
+        """Draw views, images and noise, float [b, 64]; seed (seed, 0) is that of the images."""
         seed = tf.stack([tf.constant(self.config.seed, tf.int64), 2 * step + stream])
         noise = tf.random.stateless_normal([instance_ids.shape[0], IMAGE], seed)
         return tf.gather(self.images, instance_ids) + self.noise * noise
 
     @tf.function
     def train(self, first: tf.Tensor, steps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Steps first ... first + steps - 1; their mean loss, and how many returning rows the
-        floor lifted.
-        """
+        """Take steps first ... first + steps - 1: their mean loss, the number of floored rows."""
         total_loss, floored = tf.constant(0.0), tf.constant(0)
         for step in tf.range(first, first + steps):
             ids = self.order.instance_ids(step)
@@ -159,24 +152,21 @@ class Arm:
 
     @tf.function
     def all_rows(self) -> tf.Tensor:
-        """float64 [N, D], every row as it would return now."""
+        """Catch up every row, as if it returned now: float64 [N, D]."""
         everyone = tf.range(self.config.num_instances, dtype=tf.int64)
         rows, _ = self.row_sgd.caught_up_rows(*self.classifier.store.read(everyone))
         live = tf.where(self.classifier.ids >= 0)[:, 0]
+        ids = tf.gather(self.classifier.ids, live)
         recent = tf.cast(tf.gather(self.classifier.weights_ring, live), tf.float64)
-        return tf.tensor_scatter_nd_update(
-            rows, tf.gather(self.classifier.ids, live)[:, None], recent
-        )
+        return tf.tensor_scatter_nd_update(rows, ids[:, None], recent)
 
     def measure(self, step: int, loss: tf.Tensor, floored: tf.Tensor) -> Measurement:
-        """Look at all rows and at the encoder."""
+        """Measure all rows and the encoder."""
         rows = self.all_rows()
-        directions = rows / tf.maximum(
-            tf.norm(rows, axis=1, keepdims=True), 1e-300
-        )  # float32 could not square some
-        embedding = unit(
-            self.encoder(self.views(self.probes, PROBE_VIEWS, tf.constant(step, tf.int64)))
-        )
+        norms = tf.norm(rows, axis=1, keepdims=True)  # float32 could not square some numbers
+        directions = rows / tf.maximum(norms, 1e-300)
+        views = self.views(self.probes, PROBE_VIEWS, tf.constant(step, tf.int64))
+        embedding = unit(self.encoder(views))
         ring = tf.gather(self.classifier.weights_ring, tf.where(self.classifier.ids >= 0)[:, 0])
         return Measurement(
             step,
@@ -189,7 +179,7 @@ class Arm:
         )
 
     def _found(self, embedding: tf.Tensor, among: tf.Tensor) -> float:
-        """Share of the probes whose own of N directions has the largest cosine."""
+        """Share of the probes with their own of N directions nearest by cosine."""
         nearest = tf.argmax(tf.matmul(embedding, among, transpose_b=True), axis=1)
         return float(np.mean(nearest.numpy() == self.probes.numpy()))
 
@@ -210,18 +200,16 @@ def run(
       progress: bar to move by a step for each.
 
     Returns:
-      What to call the arm, and measurements, 8 a sweep.
+      (name of the arm, measurements, 8 a sweep).
     """
     arm, measurements = Arm(problem, min_row_norm), []
     floor = arm.classifier.min_row_norm
     name = f"floor {floor:.3g}" if floor else "no floor"
-    ends = np.linspace(
-        0, problem.sweeps * problem.steps_per_sweep, problem.sweeps * MEASUREMENTS + 1
-    ).astype(np.int64)
+    steps = problem.sweeps * problem.steps_per_sweep
+    ends = np.linspace(0, steps, problem.sweeps * MEASUREMENTS + 1).astype(np.int64)
     for first, end in itertools.pairwise(ends):
-        measurements.append(
-            arm.measure(int(end), *arm.train(tf.constant(first), tf.constant(end - first)))
-        )
+        loss, floored = arm.train(tf.constant(first), tf.constant(end - first))
+        measurements.append(arm.measure(int(end), loss, floored))
         progress.set_postfix_str(f"{name}, loss {measurements[-1].loss:.3f}", refresh=False)
         progress.update(int(end - first))
     return name, measurements
