@@ -40,7 +40,7 @@ class SlidingWindow:
       window_size: W in instances; a multiple of B, or N.
       window_stride: S in instances, 1 <= S <= W.
       seed: any integer; chooses the permutation and every shuffle.
-      replica: r, which share this object gives.
+      replica: r, the replica with the visits of this object.
       num_replicas: R; divides B, and W and S unless W = N.
       virtual_shards: V, a multiple of R that divides W and S; 0 for one shard a replica.
 
@@ -64,35 +64,35 @@ class SlidingWindow:
         w, s = self.window_size, self.window_stride
         if b < 1 or b > n:
             raise ValueError(
-                f"expected 1 <= batch_size <= the number of instances ({n}), got {b}: "
-                "use a smaller one"
+                f"expected 1 <= batch_size <= the number of instances ({n}), "
+                f"got {b}: use a smaller one"
             )
         if not b <= w <= n:
             raise ValueError(
-                f"expected batch_size ({b}) <= window_size <= number of instances ({n}), got "
-                f"window_size {w}"
+                f"expected batch_size ({b}) <= window_size <= number of instances ({n}), "
+                f"got window_size {w}"
             )
         if not 1 <= s <= w:
             raise ValueError(f"expected 1 <= window_stride <= window_size ({w}), got {s}")
         if w % b and w != n:
             fitting = [x for x in (w // b * b, w // b * b + b) if x <= n]
             raise ValueError(
-                f"expected window_size to be a multiple of batch_size ({b}), got {w}: use "
-                f"{_alternatives(fitting)}"
+                f"expected window_size to be a multiple of batch_size ({b}), got {w}: "
+                f"use {_alternatives(fitting)}"
             )
         if not 0 <= self.replica < r:
             raise ValueError(f"expected 0 <= replica < num_replicas ({r}), got {self.replica}")
         if b % r:
             fitting = [x for x in (b // r * r, b // r * r + r) if 0 < x <= n]
             raise ValueError(
-                f"expected batch_size to be a multiple of num_replicas ({r}), got {b}: use "
-                f"{_alternatives(fitting)}"
+                f"expected batch_size to be a multiple of num_replicas ({r}), got {b}: "
+                f"use {_alternatives(fitting)}"
             )
         if s % r and s != n:
             fitting = [x for x in (s // r * r, s // r * r + r) if 0 < x <= w]
             raise ValueError(
-                f"expected window_stride to be a multiple of num_replicas ({r}), got {s}: use "
-                f"{_alternatives(fitting)}"
+                f"expected window_stride to be a multiple of num_replicas ({r}), got {s}: "
+                f"use {_alternatives(fitting)}"
             )
         v = self.virtual_shards
         if v and (v < 0 or v % r or w % v or s % v):

@@ -62,8 +62,8 @@ class Classifier(keras.Model):
         backbone = list(network.trainable_variables) if fine_tune else []
         if fine_tune and not backbone:
             raise ValueError(
-                "expected a backbone with trainable variables to fine-tune, got none: "
-                "export it again"
+                "expected a backbone with trainable variables to fine-tune, "
+                "got none: export it again"
             )
         shares = layer_rates([variable.name for variable in backbone], layer_decay, backbone_rate)
         self.trained = [*backbone, *self.head.trainable_variables]

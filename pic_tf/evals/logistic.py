@@ -31,9 +31,8 @@ def logistic_regression(
       features: float [n, C] of labelled images.
       labels: int64 [n].
       queries: float [q, C].
-      seed: of the images that choose the strength.
-      strength: C; None for that of 1e-5 ... 10 which does best on a tenth of the labelled images,
-        held out for it.
+      seed: seed of the draw of images to choose the strength by.
+      strength: C; None for the best of 1e-5 ... 10 on a tenth of the labelled images, held out.
 
     Returns:
       (float64 [q, classes] probabilities of the classes 0 ... max(labels), C).

@@ -22,8 +22,8 @@ class KnnMonitor(keras.callbacks.Callback):
 
     Args:
       backbone: the network being trained.
-      evaluated: a network alike on one device and in float32, which gets its weights to be
-        evaluated.
+      evaluated: a network alike on one device and in float32; it gets the weights before an
+        evaluation.
       chief: whether this worker evaluates; the others only take part in reading the weights.
       labelled: labelled images, the bank.
       held_out: labelled images to classify.
@@ -33,9 +33,9 @@ class KnnMonitor(keras.callbacks.Callback):
       eval_crop: side of the central crop, share of the short side.
       images: at most so many images of each, drawn by `seed`.
       k: neighbours that vote.
-      temperature: of their votes.
+      temperature: temperature of the votes.
       max_broken: share of either's images that may be broken; those are left out.
-      seed: of the draw.
+      seed: seed of the draw of images.
       probe: a classifier that learns beside the network; None for none.
 
     Attributes:

@@ -67,8 +67,8 @@ def open_labelled(settings: EvaluationSettings) -> tuple[Source, Source]:
         )
     if held_out is None or held_out.labels is None:
         raise ValueError(
-            f"expected labelled held-out images, got none for {settings.dataset!r}: put train and "
-            "val inside it, or name --eval_dataset"
+            f"expected labelled held-out images, got none for {settings.dataset!r}: "
+            "put train and val inside it, or name --eval_dataset"
         )
     return train, held_out
 

@@ -33,7 +33,7 @@ class Report:
       of_class: float64 [classes], top-1 within each class, NaN for classes without images.
       confusion: int64 [classes, classes], images of class i that were taken for class j.
       class_names: names of the classes.
-      settings: of the evaluation; anything JSON can hold.
+      settings: facts of the evaluation; anything JSON can hold.
     """
 
     protocol: str
@@ -92,8 +92,8 @@ def write_report(found: Report, folder: pathlib.Path, name: str) -> None:
 
     Args:
       found: the report.
-      folder: where to.
-      name: of the files, without ending.
+      folder: folder to write to.
+      name: name of the files, without ending.
 
     Raises:
       OSError: where they cannot be written.

@@ -207,8 +207,8 @@ def resolve(settings: EvaluationSettings, exported: Exported | None) -> Evaluati
     if exported is None and not without_network:
         raise ValueError(
             "expected --protocol=knn, or linear with --solver=lbfgs, for raw pixels "
-            f"(--model={PIXELS}), got {settings.protocol} with {settings.solver}: there is no "
-            "network to train"
+            f"(--model={PIXELS}), got {settings.protocol} with {settings.solver}: "
+            "there is no network to train"
         )
     if settings.label_ids and settings.label_fraction < 1:
         raise ValueError("expected --label_ids or --label_fraction, got both: leave one out")
@@ -234,8 +234,8 @@ def resolve(settings: EvaluationSettings, exported: Exported | None) -> Evaluati
     epochs = chosen.get("epochs", settings.epochs)
     if settings.warmup_epochs < 0 or (epochs and settings.warmup_epochs >= epochs):
         raise ValueError(
-            f"expected 0 <= --warmup_epochs < --epochs{f' ({epochs})' if epochs else ''}, got "
-            f"{settings.warmup_epochs}"
+            f"expected 0 <= --warmup_epochs < --epochs{f' ({epochs})' if epochs else ''}, "
+            f"got {settings.warmup_epochs}"
         )
     if not settings.output_dir:
         chosen["output_dir"] = (

@@ -61,7 +61,7 @@ def stratified(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     Args:
       labels: int64 [N].
       fraction: share in (0, 1].
-      seed: of the draw.
+      seed: seed of the draw.
 
     Returns:
       int64 [n] ids in rising order.
@@ -103,8 +103,8 @@ def listed(path: str | os.PathLike, source: Source) -> np.ndarray:
         if len(found) != 1:
             raise ValueError(
                 f"expected each name in {str(path)!r} to be that of one image of {source.name}, "
-                f"got {name!r}, which is that of {len(found)}: use the list of this data set, or "
-                "--label_fraction"
+                f"got {name!r}, which is that of {len(found)}: "
+                "use the list of this data set, or --label_fraction"
             )
     if not names:
         raise ValueError(f"expected names of images in {str(path)!r}, got an empty file")

@@ -28,21 +28,21 @@ class Training:
 
     Attributes:
       fine_tune: whether the backbone is trained along.
-      epochs: of the training images.
+      epochs: length of the training in epochs.
       batch_size: images a step, over all replicas.
-      learning_rate: of the classifier, for 256 images a step.
+      learning_rate: peak rate of the classifier for 256 images a step.
       backbone_rate: rate of the backbone as a share of it.
       layer_decay: see `layer_rates`.
-      warmup_epochs: of linear warm-up.
+      warmup_epochs: length of the linear warm-up in epochs.
       momentum: m.
       weight_decay: lambda.
       crop_scale: least and largest area of a random crop, share of the image.
-      flip_probability: of mirroring an image.
+      flip_probability: probability of a horizontal flip.
       image_size: side of a view in pixels.
       eval_crop: side of the central crop of held-out images, share of the short side.
       eval_every: epochs between two evaluations; the last is always evaluated.
       max_broken: share of the images that may be broken.
-      seed: of the order, the crops and the classifier's first weights.
+      seed: seed of the order, the crops and the classifier's first weights.
     """
 
     fine_tune: bool

@@ -29,8 +29,8 @@ def run(
     """Parse the command line, run a command, and end the process with its exit code.
 
     Args:
-      main: the command, which reads the parsed flags; it returns an exit code, or None for 0.
-      help_text: gives what --help shows; None for absl's list of flags.
+      main: the command; it reads the parsed flags and returns an exit code, or None for 0.
+      help_text: makes the text of --help; None for absl's list of flags.
       output: name of the flag that says where the command writes; named in errors of files.
       no_room: advice where files cannot be written.
       no_memory: advice where memory does not suffice.

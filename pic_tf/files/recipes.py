@@ -69,8 +69,8 @@ def flags_in(path: pathlib.Path, including: tuple[pathlib.Path, ...] = ()) -> li
     except OSError as error:
         names = ", ".join(f"configs/{recipe.name}" for recipe in sorted(folder().glob("*.flags")))
         raise ValueError(
-            f"expected a flag file at {str(path)!r}, got {error.strerror}: name a file, or one of "
-            f"the recipes {names}"
+            f"expected a flag file at {str(path)!r}, got {error.strerror}: "
+            f"name a file, or one of the recipes {names}"
         ) from error
     flags = []
     for line in lines:

@@ -44,7 +44,7 @@ def refuse_replaced(arguments: list[str]) -> None:
       arguments: the command line.
 
     Raises:
-      ValueError: for such a flag; it says what to write instead.
+      ValueError: for such a flag; the text names its substitute.
     """
     for word in arguments:
         if word in _REPLACED:

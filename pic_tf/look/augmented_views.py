@@ -76,8 +76,8 @@ def save_views(picture: np.ndarray, titles: list[str], title: str, path: pathlib
 
     Args:
       picture: float [H, W, 3] in [0, 1], as of `augmented_views`.
-      titles: of the rows.
-      title: of the picture.
+      titles: titles of the rows.
+      title: title of the picture.
       path: PNG file to write.
 
     Raises:

@@ -22,7 +22,7 @@ def points(features: np.ndarray, method: str, seed: int) -> tuple[np.ndarray, tu
     Args:
       features: float32 [n, C].
       method: "tsne" or "pca".
-      seed: of t-SNE.
+      seed: seed of t-SNE.
 
     Returns:
       (float64 [n, 2], names of the axes; "" where they mean nothing).
@@ -42,8 +42,8 @@ def points(features: np.ndarray, method: str, seed: int) -> tuple[np.ndarray, tu
     features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-300)
     if np.ptp(features, axis=0).max() == 0:
         raise ValueError(
-            f"expected features that differ, got {len(features)} times the same: "
-            "the backbone is not well"
+            "expected features that differ, "
+            f"got {len(features)} times the same: the backbone is not well"
         )
     if method == "pca":
         pca = PCA(2, svd_solver="full")

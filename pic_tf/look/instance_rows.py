@@ -125,8 +125,8 @@ def check_images(path: pathlib.Path, train: Source) -> None:
     if images != open_data.identity(train):
         raise ValueError(
             f"expected the {images['count']:,} images whose rows are in {str(path)!r}, got "
-            f"{len(train):,} of which some have other names or places: name the run's own with "
-            "--dataset"
+            f"{len(train):,} of which some have other names or places: "
+            "name the run's own with --dataset"
         )
 
 

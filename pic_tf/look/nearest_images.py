@@ -35,8 +35,8 @@ def retrieve(settings: RetrievalSettings) -> str:
     ids = choose_queries(asked, settings.queries, settings.count, settings.seed)
     if len(ids) * (settings.neighbours + 1) > MAX_IMAGES:
         raise ValueError(
-            f"expected at most {MAX_IMAGES:,} images in a contact sheet, got more: "
-            "name fewer --queries"
+            f"expected at most {MAX_IMAGES:,} images in a contact sheet, "
+            "got more: name fewer --queries"
         )
     ids, features = session.features_of(asked, ids)
     bank, decoded = session.features()
@@ -99,6 +99,6 @@ def check_neighbours(neighbours: int, images: int) -> None:
     """Raise ValueError unless fewer neighbours are asked for than there are images to search."""
     if neighbours >= images:
         raise ValueError(
-            f"expected --neighbours below the number of images to search ({images:,}), got "
-            f"{neighbours}"
+            f"expected --neighbours below the number of images to search ({images:,}), "
+            f"got {neighbours}"
         )

@@ -53,8 +53,8 @@ def _draw_order(values: flags.FlagValues) -> None:
     steps = values.epochs * (n // b)
     if steps * b > _MAX_POINTS:
         raise ValueError(
-            f"expected at most {_MAX_POINTS:,} visits to draw, got {steps * b:,}: "
-            "lower --num_instances or --epochs"
+            f"expected at most {_MAX_POINTS:,} visits to draw, "
+            f"got {steps * b:,}: lower --num_instances or --epochs"
         )
     name = f"sliding window, W {order.window_size:,}, S {order.window_stride:,}"
     epochs = epoch_order(n, b, values.seed)

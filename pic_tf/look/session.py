@@ -96,8 +96,8 @@ def open_session(settings: RetrievalSettings | FeatureMapSettings) -> Session:
         flagfile = pathlib.Path(settings.model) / FLAGS_FILE
         if not flagfile.is_file():
             raise ValueError(
-                f"expected images in --dataset, got '', and {settings.model!r} is no run whose "
-                "images could be taken: name them"
+                "expected images in --dataset, "
+                f"got '', and {settings.model!r} is no run whose images could be taken: name them"
             )
         of_run = flag_files.from_flagfile(str(flagfile))
         dataset = of_run.dataset

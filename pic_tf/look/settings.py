@@ -140,8 +140,8 @@ def check_retrieval(settings: RetrievalSettings) -> None:
     images = settings.count * (settings.neighbours + 1)
     if images > MAX_IMAGES:
         raise ValueError(
-            f"expected at most {MAX_IMAGES:,} images in a contact sheet, got {images:,}: lower "
-            "--count or --neighbours"
+            f"expected at most {MAX_IMAGES:,} images in a contact sheet, got {images:,}: "
+            "lower --count or --neighbours"
         )
     folder = pathlib.Path(settings.output).absolute().parent
     if not folder.is_dir() or settings.output.endswith("/") or not settings.output:
@@ -164,6 +164,6 @@ def check_feature_map(settings: FeatureMapSettings) -> None:
     path = pathlib.Path(settings.output)
     if path.suffix != ".png" or not path.absolute().parent.is_dir():
         raise ValueError(
-            f"expected a PNG file in a folder that is there, got {settings.output!r}: "
-            "name another one"
+            "expected a PNG file in a folder that is there, "
+            f"got {settings.output!r}: name another one"
         )

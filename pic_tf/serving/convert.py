@@ -34,8 +34,8 @@ def read(path: pathlib.Path, prefix: str | None = None) -> Parts:
         return Parts(state_of(_variables(path)), {}, ())
     if not path.is_file():
         raise ValueError(
-            f"expected a file of weights or the folder of an export at {str(path)!r}, got none: "
-            "check it"
+            f"expected a file of weights or the folder of an export at {str(path)!r}, "
+            "got none: check it"
         )
     if path.suffix == ".safetensors":
         try:
@@ -49,8 +49,8 @@ def read(path: pathlib.Path, prefix: str | None = None) -> Parts:
         state = _read_torch(path)
     else:
         raise ValueError(
-            f"expected --input to end in .safetensors, .pth, .pt or .tar, got {str(path)!r}: "
-            "rename it"
+            "expected --input to end in .safetensors, .pth, .pt or .tar, "
+            f"got {str(path)!r}: rename it"
         )
     return parts_of(state, prefix)
 
@@ -97,7 +97,7 @@ def write(backbone: tf_keras.Model, path: pathlib.Path, image_size: int | None =
     """Write a backbone beside `path` and rename it.
 
     Args:
-      backbone: of `resnet`.
+      backbone: a network made by `resnet`.
       path: FILE.safetensors, FILE.pth, FILE.keras or a folder; its ending decides.
       image_size: as of `export_backbone`.
 
@@ -148,8 +148,8 @@ def _keras3() -> ModuleType:
 
     if int(keras.__version__.split(".")[0]) < 3:  # TensorFlow 2.15 brings 2.15
         raise ValueError(
-            f"expected Keras 3 for a .keras file, got {keras.__version__}: "
-            "pip install 'tensorflow>=2.16'"
+            "expected Keras 3 for a .keras file, "
+            f"got {keras.__version__}: pip install 'tensorflow>=2.16'"
         )
     return keras
 
@@ -220,8 +220,8 @@ def _check_outputs(
         )
     if image_size and output.suffix not in ("", ".keras"):
         raise ValueError(
-            f"expected --image_size with a .keras file or a folder, got {str(output)!r}: "
-            "leave it out"
+            "expected --image_size with a .keras file or a folder, "
+            f"got {str(output)!r}: leave it out"
         )
     if head_output and head_output.suffix != ".safetensors":
         raise ValueError(
@@ -229,6 +229,6 @@ def _check_outputs(
         )
     if head_output == output:
         raise ValueError(
-            f"expected two files as --output and --head_output, got {str(output)!r} twice: "
-            "name another"
+            "expected two files as --output and --head_output, "
+            f"got {str(output)!r} twice: name another"
         )

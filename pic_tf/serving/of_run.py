@@ -38,8 +38,8 @@ def export_run(run_dir: str, path: str, untrained: bool = False) -> int:
     if found is None:
         got = f"{len(damaged)} damaged ones" if damaged else "none"
         raise ValueError(
-            f"expected a checkpoint in {run_dir!r}, got {got}: name the output folder of a run "
-            "that has reached --checkpoint_every"
+            f"expected a checkpoint in {run_dir!r}, got {got}: "
+            "name the output folder of a run that has reached --checkpoint_every"
         )
     config = flag_files.from_flagfile(str(found / FLAGS_FILE))
     check.check(config)

@@ -66,8 +66,8 @@ def export_backbone(
     older = os.path.exists(os.path.join(path, "saved_model.pb"))
     if os.path.exists(path) and not older and not (os.path.isdir(path) and not os.listdir(path)):
         raise ValueError(
-            f"expected a new folder or an older export at {path!r}, got something else: "
-            "name another"
+            f"expected a new folder or an older export at {path!r}, "
+            "got something else: name another"
         )
     shape, view_size = [image_size, image_size, 3], image_size or trained_size
     images = keras.Input(shape, name="images")

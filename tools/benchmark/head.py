@@ -28,7 +28,7 @@ class Variant:
     """A variant of a step to measure.
 
     Attributes:
-      name: what the table calls it.
+      name: name in the table.
       build: from (sizes, N, number of steps to come), a function that takes one step and returns a
         tensor to wait for.
       num_instances: N.
@@ -192,13 +192,13 @@ def checked_counts(sizes: Sizes) -> list[int]:
         counts = []
     if not counts:
         fail(
-            "expected --instances to be whole numbers with commas between, got "
-            f"{','.join(values.instances)!r}"
+            "expected --instances to be whole numbers with commas between, "
+            f"got {','.join(values.instances)!r}"
         )
     if not sizes.batch_size <= sizes.num_negatives:
         fail(
-            f"expected --num_negatives >= --batch_size ({sizes.batch_size}), got "
-            f"{sizes.num_negatives}"
+            f"expected --num_negatives >= --batch_size ({sizes.batch_size}), "
+            f"got {sizes.num_negatives}"
         )
     named = [*(("instances", count) for count in counts)]
     for name, count in [*named, ("dense_instances", values.dense_instances)]:

@@ -105,8 +105,8 @@ class Others:
             answer = self._process.stdout.readline().split()
             if len(answer) != 2:
                 fail(
-                    f"expected the other libraries to read all images, got an end in {name!r}: "
-                    "remove broken images"
+                    "expected the other libraries to read all images, "
+                    f"got an end in {name!r}: remove broken images"
                 )
             return float(answer[0]), float(answer[1])
 

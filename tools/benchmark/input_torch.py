@@ -8,6 +8,7 @@ import random
 import resource
 import sys
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -54,7 +55,7 @@ def chain(size: int, scale: tuple[float, float], blur) -> transforms.Compose:
     )
 
 
-def albumentations_chain():
+def albumentations_chain() -> "albumentations.Compose":
     """Make SimCLR's augmentation in albumentations."""
     jitter = albumentations.ColorJitter((0.2, 1.8), (0.2, 1.8), (0.2, 1.8), (-0.2, 0.2), p=0.8)
     return albumentations.Compose(
@@ -82,15 +83,15 @@ class Images(torch.utils.data.Dataset):
         return self.load(self.files[i % len(self.files)])
 
 
-def through(*pipelines: transforms.Compose):
-    def load(file: str):
+def through(*pipelines: transforms.Compose) -> Callable[[str], list[torch.Tensor]]:
+    def load(file: str) -> list[torch.Tensor]:
         image = Image.open(file).convert("RGB")
         return [pipeline(image) for pipeline in pipelines]
 
     return load
 
 
-def with_albumentations(file: str):
+def with_albumentations(file: str) -> torch.Tensor:
     image = cv2.cvtColor(cv2.imread(file), cv2.COLOR_BGR2RGB)
     view = albumentations_chain.made(image=image)["image"].transpose(2, 0, 1)
     return torch.from_numpy(np.ascontiguousarray(view))

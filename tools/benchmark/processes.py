@@ -21,8 +21,8 @@ def in_own_process(function: Callable, *arguments: Any) -> Any:
             return process.submit(function, *arguments).result()
     except (BrokenProcessPool, tf.errors.ResourceExhaustedError):
         fail(
-            "expected enough memory for all tables, got stopped by the system: "
-            "use smaller --instances"
+            "expected enough memory for all tables, "
+            "got stopped by the system: use smaller --instances"
         )
 
 

@@ -98,8 +98,8 @@ def receive(connection: Connection, count: int) -> tuple[float, float]:
     except (EOFError, ConnectionResetError):
         fail(
             f"expected a process with {count} replicas to live until it is stopped, got its end: "
-            "see above, or, if nothing is said there, the system had too little memory: use "
-            "smaller --replica_instances"
+            "see above, or, if nothing is said there, the system had too little memory: "
+            "use smaller --replica_instances"
         )
 
 
@@ -197,8 +197,8 @@ def checked_counts() -> list[int]:
             )
     if k < b:
         fail(
-            f"expected --num_negatives >= --batch_size ({b}), got {k}: use more negatives or "
-            "smaller batches"
+            f"expected --num_negatives >= --batch_size ({b}), got {k}: "
+            "use more negatives or smaller batches"
         )
     if n < k:
         fail(f"expected --replica_instances >= --num_negatives ({k}), got {n}: use fewer negatives")

@@ -53,7 +53,7 @@ class StepTime:
     Attributes:
       backbone: forward and backward pass of the network.
       products: the three products of the soft-max.
-      collectives: what PIC sends between accelerators.
+      collectives: communication of PIC between accelerators.
       gradients: the sum of the network's gradients over accelerators.
     """
 
@@ -151,8 +151,8 @@ def hops(all_gathers: int, all_reduces: int, replicas: int) -> int:
     (all_gathers + 2 all_reduces) ceil(log2 R)
 
     Args:
-      all_gathers: how many.
-      all_reduces: how many.
+      all_gathers: number of all_gathers.
+      all_reduces: number of all_reduces.
       replicas: R.
 
     Returns:
@@ -168,7 +168,7 @@ def row_memory(training: Training, replicas: int) -> int:
     without store where K = N
 
     Args:
-      training: what is trained.
+      training: sizes of the training.
       replicas: R.
 
     Returns:
@@ -211,8 +211,8 @@ def images_per_second(training: Training, accelerator: Accelerator, replicas: in
     R b / step
 
     Args:
-      training: what is trained.
-      accelerator: what each achieves.
+      training: sizes of the training.
+      accelerator: rates of each accelerator.
       replicas: R.
 
     Returns:
@@ -226,8 +226,8 @@ def efficiency(training: Training, accelerator: Accelerator, replicas: int) -> f
     """Images/s against R times those of one accelerator that trains alone with b views.
 
     Args:
-      training: what is trained.
-      accelerator: what each achieves.
+      training: sizes of the training.
+      accelerator: rates of each accelerator.
       replicas: R.
 
     Returns:

@@ -21,11 +21,11 @@ class Costs:
     """Costs of a variant.
 
     Attributes:
-      name: what the table calls it.
+      name: name in the table.
       count: N.
       window: W; a window of other length moves other numbers of bytes a step.
       step: milliseconds of each counted step.
-      turn: milliseconds that training waits where the window moves on, of each turn.
+      turn: milliseconds of waiting in each turn of the window.
       turn_cpu: CPU milliseconds of a turn, of all threads, until all is written and read.
       moved: bytes written in a step, and as many read.
       resident: bytes of this process.

@@ -63,7 +63,7 @@ def plot(arms: dict[str, list[Measurement]], problem: Problem, picture: pathlib.
 
     Args:
       arms: name -> measurements.
-      problem: what they were trained on.
+      problem: the problem of all arms.
       picture: PNG file to write.
     """
     matplotlib.use("Agg")  # no screen needed

@@ -26,7 +26,7 @@ class Problem:
 
     Attributes:
       config: N, W, S, B, K, D, temperature, learning rate for 256 views, momentum and seed.
-      sweeps: of the window over all instances.
+      sweeps: number of sweeps of the window over all instances.
       shrink: share of its norm that a row has left after its rest.
       noise: standard deviation of a view about its image, whose own is 1.
     """
@@ -62,8 +62,8 @@ class Problem:
         if mu <= math.sqrt(m):
             raise ValueError(
                 f"expected rests long enough to leave {self.shrink:g} of a row, got {rest:,.0f} "
-                "steps: use more --num_instances, fewer --num_negatives or a smaller "
-                "--window_stride"
+                "steps: "
+                "use more --num_instances, fewer --num_negatives or a smaller --window_stride"
             )
         return (1 - mu) * (1 - m / mu) / peak_learning_rate(self.config)
 
@@ -81,7 +81,7 @@ class Measurement:
         the encoder alone.
       loss: mean since the last measurement.
       floored: returning rows that the floor lifted since then.
-      broken: rows that hold a number which is not finite.
+      broken: rows with a number that is not finite.
     """
 
     step: int
@@ -97,7 +97,7 @@ class Arm:
     """Training with one norm floor, from the product's own parts.
 
     Args:
-      problem: what to train on.
+      problem: the problem of all arms.
       min_row_norm: the floor; None for the default.
     """
 
@@ -195,7 +195,7 @@ def run(
     """Train one arm.
 
     Args:
-      problem: what to train on.
+      problem: the problem of all arms.
       min_row_norm: the floor; None for the default.
       progress: bar to move by a step for each.
 

@@ -95,8 +95,8 @@ class BrokenImages:
             see = f"see {self.path}, " if self.path else ""
             raise ValueError(
                 f"expected at most {max_fraction:.3%} of the {len(self._source):,} images to be "
-                f"broken (--max_broken), got {count:,}{first}: {see}remove or replace them, or "
-                "allow more"
+                f"broken (--max_broken), got {count:,}{first}: "
+                f"{see}remove or replace them, or allow more"
             )
 
     def new(self) -> list[str]:

@@ -70,8 +70,8 @@ def list_files(source: str, label_map: str = "") -> dict[str, Files]:
     for part, files in parts.items():
         if not files.named:
             raise ValueError(
-                f"expected images in {source!r}, got no files{part and ' in ' + part}: "
-                "check the path"
+                f"expected images in {source!r}, "
+                f"got no files{part and ' in ' + part}: check the path"
             )
     return parts
 
@@ -79,8 +79,8 @@ def list_files(source: str, label_map: str = "") -> dict[str, Files]:
 def _folder(root: pathlib.Path) -> Files:
     if not root.is_dir():
         raise ValueError(
-            f"expected a folder, a zip file or tfds:NAME, got nothing at {str(root)!r}: "
-            "check the path"
+            "expected a folder, a zip file or tfds:NAME, "
+            f"got nothing at {str(root)!r}: check the path"
         )
     names = files_below(root)
     class_names = sorted({_first_folder(name) for name in names} - {""})
@@ -159,8 +159,8 @@ def _labels(path: pathlib.Path) -> dict[str, str]:
         name, _, label = line.rstrip("\r").rpartition("\t")
         if not (name and label.isascii() and label.isdigit()) or labels.get(name, label) != label:
             raise ValueError(
-                f"expected NAME<tab>NUMBER in line {number} of {str(path)!r}, each name once, got "
-                f"{line[:80]!r}: correct the list"
+                f"expected NAME<tab>NUMBER in line {number} of {str(path)!r}, each name once, "
+                f"got {line[:80]!r}: correct the list"
             )
         labels[name] = label
     return {name: str(int(label)) for name, label in labels.items()}

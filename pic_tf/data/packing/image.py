@@ -31,7 +31,7 @@ def packed_image(file: BinaryIO, short_side: int, quality: int) -> tuple[bytes, 
     Args:
       file: an image in a format that Pillow reads.
       short_side: pixels; 0 to keep the size.
-      quality: of the JPEG.
+      quality: quality of the JPEG, 1 to 100.
 
     Returns:
       (bytes, width, height).

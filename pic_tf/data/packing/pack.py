@@ -84,8 +84,8 @@ def pack(
       files: files to pack, and those that are packed.
       folder: the packed data set, to make or to append to.
       short_side: pixels to shrink to; 0 to keep the sizes.
-      quality: of JPEGs.
-      images_per_shard: at most.
+      quality: quality of the JPEGs that are made, 1 to 100.
+      images_per_shard: largest number of images in a shard.
       executor: runs `make_shard`, after `start_worker`.
       progress: counters that the processes share.
 
@@ -124,8 +124,8 @@ def pack(
             _write_left_out(folder, left_out)
     if not description.shards:
         raise ValueError(
-            f"expected images to pack, got none in {len(todo):,} files: "
-            f"{folder / LEFT_OUT} says why"
+            "expected images to pack, "
+            f"got none in {len(todo):,} files: {folder / LEFT_OUT} says why"
         )
     _drop_unused_classes(folder, description)
     return Packed(
@@ -148,8 +148,8 @@ def _so_far(folder: pathlib.Path, short_side: int, quality: int) -> tuple[Descri
         if (description.short_side, description.quality) != (short_side, quality):
             raise ValueError(
                 f"expected --short_side={description.short_side} --quality={description.quality}, "
-                f"by which {str(folder)!r} was packed, got {short_side} and {quality}: name those, "
-                "or another --output"
+                f"by which {str(folder)!r} was packed, got {short_side} and {quality}: "
+                "name those, or another --output"
             )
     known = {pathlib.Path(shard.file).stem for shard in description.shards}
     for path in folder.iterdir():

@@ -33,7 +33,8 @@ def pack_source(
       output: folder of the packed data set, or of those in `train` and `val`.
       short_side: as of `pack`.
       quality: as of `pack`.
-      images_per_shard: at most; fewer where some processes would have nothing to do.
+      images_per_shard: largest number of images in a shard; fewer where some processes would have
+        nothing to do.
       workers: processes at most.
 
     Yields:

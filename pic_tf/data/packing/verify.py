@@ -36,6 +36,6 @@ def verify(output: pathlib.Path, workers: int) -> None:
         print(f"{len(source):,} images read from {folder}")
     if damaged:
         raise ValueError(
-            f"expected all records as they were packed, got {damaged:,} that differ: "
-            "restore the data set"
+            "expected all records as they were packed, "
+            f"got {damaged:,} that differ: restore the data set"
         )

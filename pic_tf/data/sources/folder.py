@@ -119,8 +119,8 @@ def _check_first_bytes(root: pathlib.Path, paths: list[str], seed: int, max_brok
                 head = file.read(8)
         except OSError as error:
             raise ValueError(
-                f"expected a readable image at {str(root / paths[i])!r}, got {error.strerror}: "
-                "remove or replace it"
+                f"expected a readable image at {str(root / paths[i])!r}, "
+                f"got {error.strerror}: remove or replace it"
             ) from error
         if not head.startswith(STARTS):
             others.append((paths[i], head))
@@ -145,8 +145,8 @@ def files_below(root: pathlib.Path) -> list[str]:
 
     def refuse(error: OSError) -> None:
         raise ValueError(
-            f"expected a readable folder at {error.filename!r}, got {error.strerror}: change its "
-            "mode or remove it"
+            f"expected a readable folder at {error.filename!r}, got {error.strerror}: "
+            "change its mode or remove it"
         ) from error
 
     for directory, folders, files in os.walk(root, onerror=refuse, followlinks=True):

@@ -84,7 +84,7 @@ class PackedSource:
 
 
 def is_packed(folder: str | os.PathLike) -> bool:
-    """Whether a folder is a packed data set."""
+    """Tell whether a folder is a packed data set."""
     return pathlib.Path(folder, DESCRIPTION).is_file()
 
 

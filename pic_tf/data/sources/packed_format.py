@@ -61,10 +61,8 @@ class Manifest(NamedTuple):
     """Columns of a manifest, as far as reading needs them.
 
     Attributes:
-      names: of `Row`.
-      labels: of `Row`.
-      sizes: int64, of `Row`.
-      sha256: of `Row`.
+      names, labels, sha256: see `Row`.
+      sizes: int64, `size` of `Row`.
     """
 
     names: list[str]
@@ -212,8 +210,8 @@ def write_manifest(folder: pathlib.Path, file: str, first_id: int, rows: Sequenc
 def damaged(folder: str | os.PathLike, expected: str, got: str) -> ValueError:
     """Make the error for a damaged data set."""
     return ValueError(
-        f"expected {expected} in the packed data set {str(folder)!r}, got {got}: restore it, or "
-        "pack again into another folder"
+        f"expected {expected} in the packed data set {str(folder)!r}, got {got}: "
+        "restore it, or pack again into another folder"
     )
 
 

@@ -53,8 +53,8 @@ def _builder(name: str) -> Any:
             pass
         except ValueError as error:
             raise ValueError(
-                f"expected {name!r} in one place, got it in several of {places}: name one of the "
-                "folders instead"
+                f"expected {name!r} in one place, got it in several of {places}: "
+                "name one of the folders instead"
             ) from error
     known = tfds.list_builders(with_community_datasets=False)
     plain = re.split("[/:]", name)[0]
@@ -69,8 +69,8 @@ def _builder(name: str) -> Any:
     close = difflib.get_close_matches(plain, known) or [catalog]
     raise ValueError(
         f"expected a data set that TensorFlow Datasets knows, one prepared in {places}, or a "
-        f"folder with a dataset_info.json, such as /data/cifar10/3.0.2, got {name!r}: see "
-        f"{', '.join(close)}"
+        f"folder with a dataset_info.json, such as /data/cifar10/3.0.2, got {name!r}: "
+        f"see {', '.join(close)}"
     )
 
 
@@ -116,8 +116,8 @@ def record_files(splits: Any, name: str, split: str) -> list[RecordFile]:
     except (ValueError, KeyError, AssertionError) as error:
         known = [f"{key} ({value.num_examples:,} records)" for key, value in splits.items()]
         raise ValueError(
-            f"expected a split of {name!r}, got {split!r}: name one of {', '.join(known)}, or a "
-            "part such as 'train[:90%]'"
+            f"expected a split of {name!r}, got {split!r}: "
+            f"name one of {', '.join(known)}, or a part such as 'train[:90%]'"
         ) from error
     if not files:
         raise ValueError(f"expected images in {split!r} of {name!r}, got none: name a larger part")
@@ -149,8 +149,8 @@ def image_feature(features: Mapping[str, Any], name: str) -> str:
     # The bytes of floats would be hidden in the colours of a PNG.
     if not np.issubdtype(dtype, np.integer):
         raise ValueError(
-            f"expected JPEG or PNG images in {image!r} of {name!r}, got pixels of {dtype.name}: "
-            "choose another data set"
+            f"expected JPEG or PNG images in {image!r} of {name!r}, "
+            f"got pixels of {dtype.name}: choose another data set"
         )
     return image
 

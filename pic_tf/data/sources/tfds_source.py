@@ -109,8 +109,8 @@ def open_tfds(name: str, split: str | None = None, class_names: tuple[str, ...] 
             pack = f"python tools/pack.py --source={shlex.quote(source.name)} --output=PACKED"
             got, advice = "a GIF", f"pack it with `{pack}`"
         raise ValueError(
-            f"expected JPEG or PNG images in {source.feature!r} of {name!r}, got {got} in "
-            f"{source.path(0)!r}: {advice}"
+            f"expected JPEG or PNG images in {source.feature!r} of {name!r}, "
+            f"got {got} in {source.path(0)!r}: {advice}"
         )
     return source
 
@@ -156,8 +156,8 @@ def _open_records(files: list[RecordFile]) -> Records:
         return Records(files)
     except UnreadableFile as error:
         raise ValueError(
-            f"expected {error.file.total} records in {error.file.path!r}, got {error}: prepare the "
-            "data set again"
+            f"expected {error.file.total} records in {error.file.path!r}, got {error}: "
+            "prepare the data set again"
         ) from error
 
 
