@@ -201,9 +201,8 @@ def resolve(settings: EvaluationSettings, exported: Exported | None) -> Evaluati
         settings = dataclasses.replace(settings, crop_scale=(0.08, 1.0))
     check_ranges(settings)
     check_crop_scale(settings.crop_scale)
-    without_network = settings.protocol == "knn" or (
-        settings.protocol == "linear" and settings.solver == "lbfgs"
-    )
+    judge = settings.protocol, settings.solver
+    without_network = settings.protocol == "knn" or judge == ("linear", "lbfgs")
     if exported is None and not without_network:
         raise ValueError(
             "expected --protocol=knn, or linear with --solver=lbfgs, for raw pixels "
@@ -212,11 +211,8 @@ def resolve(settings: EvaluationSettings, exported: Exported | None) -> Evaluati
         )
     if settings.label_ids and settings.label_fraction < 1:
         raise ValueError("expected --label_ids or --label_fraction, got both: leave one out")
-    chosen = {
-        name: value
-        for name, value in _DEFAULTS.get(settings.protocol, {}).items()
-        if getattr(settings, name) is None
-    }
+    own = _DEFAULTS.get(settings.protocol, {})
+    chosen = {name: value for name, value in own.items() if getattr(settings, name) is None}
     card = exported.card if exported else {"image_size": _PIXELS_SIZE, "eval_crop": 1.0}
     for name in ("image_size", "eval_crop"):
         if getattr(settings, name) is None:
@@ -238,7 +234,6 @@ def resolve(settings: EvaluationSettings, exported: Exported | None) -> Evaluati
             f"got {settings.warmup_epochs}"
         )
     if not settings.output_dir:
-        chosen["output_dir"] = (
-            str(pathlib.Path(exported.path).parent / "evaluation") if exported else "runs/pixels"
-        )
+        folder = pathlib.Path(exported.path).parent / "evaluation" if exported else "runs/pixels"
+        chosen["output_dir"] = str(folder)
     return dataclasses.replace(settings, **chosen)

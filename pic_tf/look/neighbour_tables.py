@@ -83,7 +83,7 @@ def write_neighbours(neighbours: NeighbourTable, path: pathlib.Path) -> None:
 
 
 def draw_neighbours(neighbours: NeighbourTable, title: str, path: pathlib.Path) -> None:
-    """Draw a contact sheet: a row an image, its neighbours at the right."""
+    """Draw a contact sheet: a row an image, neighbours at the right, framed by class agreement."""
     asked, searched = neighbours.asked, neighbours.searched
     queries = thumbnails(asked, neighbours.ids)
     images = thumbnails(searched, neighbours.found.ravel())
