@@ -56,8 +56,8 @@ def main() -> int:
                 print(packed, flush=True)
     except BrokenProcessPool as error:
         raise ValueError(
-            "expected all processes to go on, got one that ended by itself, often for want of "
-            "memory: "
+            "expected all processes to go on, "
+            "got one that ended by itself, often for want of memory: "
             "the same command goes on from what is packed, --workers=1 needs the least memory"
         ) from error
     except KeyboardInterrupt:

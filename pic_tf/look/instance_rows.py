@@ -124,8 +124,8 @@ def check_images(path: pathlib.Path, train: Source) -> None:
     images = json.loads(checkpoint_files.read_text(path, run_folder.IMAGES_FILE))
     if images != open_data.identity(train):
         raise ValueError(
-            f"expected the {images['count']:,} images whose rows are in {str(path)!r}, got "
-            f"{len(train):,} of which some have other names or places: "
+            f"expected the {images['count']:,} images whose rows are in {str(path)!r}, "
+            f"got {len(train):,} of which some have other names or places: "
             "name the run's own with --dataset"
         )
 

@@ -87,8 +87,8 @@ def open_exported(path: str | os.PathLike) -> Exported:
         ) from error
     if version != FORMAT_VERSION:
         raise ValueError(
-            f"expected an export of format {FORMAT_VERSION} in {str(folder)!r}, got format "
-            f"{version}, written by pic_tf {card.get('pic_tf_version')}: "
+            f"expected an export of format {FORMAT_VERSION} in {str(folder)!r}, "
+            f"got format {version}, written by pic_tf {card.get('pic_tf_version')}: "
             "export it again with this version"
         )
     if card["channels"] != 3:

@@ -200,7 +200,7 @@ def checked_counts(sizes: Sizes) -> list[int]:
             f"expected --num_negatives >= --batch_size ({sizes.batch_size}), "
             f"got {sizes.num_negatives}"
         )
-    named = [*(("instances", count) for count in counts)]
+    named = [("instances", count) for count in counts]
     for name, count in [*named, ("dense_instances", values.dense_instances)]:
         if count < sizes.num_negatives:
             fail(f"expected --{name} >= --num_negatives ({sizes.num_negatives}), got {count}")

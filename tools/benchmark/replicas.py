@@ -140,8 +140,8 @@ def print_measured(counts: list[int], sizes: Sizes, measured: list[Steps]) -> No
     training = step_time.Training(0, *rows, 0)
     print(
         f"replicas: B {sizes.batch_size:,}, D {sizes.embedding_dim}, K {sizes.num_negatives:,} "
-        f"over all replicas, N {values.replica_instances:,}; TensorFlow {tf.__version__}, a "
-        f"replica is one core, cores here: {os.cpu_count()}\n"
+        f"over all replicas, N {values.replica_instances:,}; TensorFlow {tf.__version__}, "
+        f"a replica is one core, cores here: {os.cpu_count()}\n"
     )
     print(
         f"{'R':>4}{'elapsed ms':>12}{'quartiles':>18}{'CPU ms':>10}{'CPU ms / R':>12}"
@@ -192,8 +192,8 @@ def checked_counts() -> list[int]:
         if size % multiple:
             fail(
                 f"expected --{name} to be a multiple of all --replicas "
-                f"({','.join(values.replicas)}), got {size}: use "
-                f"{-(-size // multiple) * multiple}, or other --replicas"
+                f"({','.join(values.replicas)}), got {size}: "
+                f"use {-(-size // multiple) * multiple}, or other --replicas"
             )
     if k < b:
         fail(

@@ -61,8 +61,8 @@ class Problem:
         mu = self.shrink ** (1 / rest) if rest else 0.0
         if mu <= math.sqrt(m):
             raise ValueError(
-                f"expected rests long enough to leave {self.shrink:g} of a row, got {rest:,.0f} "
-                "steps: "
+                f"expected rests long enough to leave {self.shrink:g} of a row, "
+                f"got {rest:,.0f} steps: "
                 "use more --num_instances, fewer --num_negatives or a smaller --window_stride"
             )
         return (1 - mu) * (1 - m / mu) / peak_learning_rate(self.config)

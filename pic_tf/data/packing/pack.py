@@ -57,8 +57,8 @@ class Packed(NamedTuple):
     def __str__(self) -> str:
         return (
             f"packed {self.images:,} images in {self.shards:,} shards, "
-            f"{self.images / self.seconds:,.0f} images/s: {self.packed_bytes / 1e6:,.1f} MB of "
-            f"{self.source_bytes / 1e6:,.1f} MB\n"
+            f"{self.images / self.seconds:,.0f} images/s: "
+            f"{self.packed_bytes / 1e6:,.1f} MB of {self.source_bytes / 1e6:,.1f} MB\n"
             f"left out {self.left_out:,}, see {self.folder / LEFT_OUT}\n"
             f"{self.folder} holds {self.total:,} images"
         )
