@@ -125,12 +125,12 @@ class PIC(keras.Model):
         super().compile(optimizer=optimizer, **kwargs)
         self.distribute_reduction_method = "first"  # what a step returns is the same in all
         # Keras wraps the optimizer where the policy is mixed_float16.
-        scaling = None if self.optimizer is optimizer else self.optimizer
-        check_loss_scaling(scaling, backbone_optimizer, self.projection.trainable_variables)
+        self.loss_scaling = None if self.optimizer is optimizer else self.optimizer
+        check_loss_scaling(self.loss_scaling, backbone_optimizer, self.projection)
         self.lazy_sgd, self.backbone_optimizer = optimizer, backbone_optimizer
         statistics = self.backbone.non_trainable_weights + self.projection.non_trainable_weights
         with self.distribute_strategy.scope():
-            self.guard = StepGuard(statistics, [optimizer, backbone_optimizer], scaling)
+            self.guard = StepGuard(statistics, [optimizer, backbone_optimizer], self.loss_scaling)
         self.skipped, self.last_skipped = self.guard.skipped, self.guard.last_skipped
         update = self._update
         self._update_function = tf.function(update, jit_compile=True) if jit_compile else update

@@ -41,21 +41,21 @@ def check_lazy_sgd(
 def check_loss_scaling(
     loss_scaling: keras.mixed_precision.LossScaleOptimizer | None,
     backbone_optimizer: keras.optimizers.Optimizer | None,
-    variables_of_head: list[tf.Variable],
+    head: keras.Model,
 ) -> None:
     """Check that a backbone's own optimizer can skip a step that overflows in float16.
 
     Args:
       loss_scaling: the optimizer that scales the loss; None where it is not scaled.
       backbone_optimizer: None where one optimizer moves backbone and head.
-      variables_of_head: those that train; the scale of the loss follows their gradients.
+      head: projection head; the scale of the loss follows its gradients.
 
     Raises:
       ValueError: where it cannot, or no gradient of the head tells of the overflow.
     """
     if loss_scaling is None or backbone_optimizer is None:
         return
-    if not (hasattr(backbone_optimizer, "skip_unless") and variables_of_head):
+    if not (hasattr(backbone_optimizer, "skip_unless") and head.trainable_variables):
         raise ValueError(
             "expected no backbone_optimizer with mixed_float16, or LARS beside a head that trains, "
             f"got {type(backbone_optimizer).__name__}: use mixed_bfloat16"
