@@ -1,6 +1,4 @@
-"""pic_tf: self-supervised visual pretraining by parametric instance classification, in
-TensorFlow.
-"""
+"""Pretrain vision backbones by parametric instance classification, in TensorFlow."""
 
 import importlib
 import os

@@ -45,7 +45,7 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "input",
         None,
-        "What to convert: the folder of an export, FILE.safetensors or FILE.pth.",
+        "Backbone to convert: the folder of an export, FILE.safetensors or FILE.pth.",
         required=True,
     )
     flags.DEFINE_string(
