@@ -51,7 +51,7 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "output",
         None,
-        "What to write: FILE.safetensors, FILE.pth, FILE.keras or a folder.",
+        "File or folder to write: FILE.safetensors, FILE.pth, FILE.keras or a folder.",
         required=True,
     )
     flags.DEFINE_string(
