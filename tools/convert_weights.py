@@ -63,7 +63,7 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "prefix",
         None,
-        "What the names of the backbone's weights begin with in a checkpoint of several networks. "
+        "Beginning of the names of the backbone's weights in a checkpoint of several networks. "
         "By default the only network is found.",
     )
     flags.DEFINE_integer(
