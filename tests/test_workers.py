@@ -57,7 +57,7 @@ def rows_and_network(output):
 
 @pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_workers_equal_one_process_with_as_many_replicas(tmp_path, count):
-    short = ("--epochs=2", "--knn_every=2")
+    short = ("--epochs=2", "--knn_every=2", "--width=4", "--hidden_dim=32")
     workers = start_workers(count, tmp_path / "workers", *short)
     ended = [worker.communicate(timeout=300) for worker in workers]
     assert [worker.returncode for worker in workers] == [0] * count, ended[0][1][-2000:]
