@@ -21,6 +21,29 @@ _DEFAULTS = {
 
 
 @dataclasses.dataclass(frozen=True)
+class CentralViews:
+    """Central views of the images."""
+
+    image_size: int | None = setting(
+        None,
+        "Side of a view in pixels, 1 to 8192. The default None takes that of pretraining, and 32 "
+        "for raw pixels.",
+        limit="1 <= x <= 8192",
+    )
+    eval_crop: float | None = setting(
+        None,
+        "Side of the central crop as a share of the image's short side, above 0 and at most 1. The "
+        "default None takes that of pretraining.",
+        limit="0 < x <= 1",
+    )
+    max_broken: float = setting(
+        0.01,
+        "Largest share of the images that may be broken before the command stops, 0 to 1.",
+        limit="0 <= x <= 1",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class _Images:
     """Backbone and images."""
 
@@ -50,18 +73,6 @@ class _Images:
         "Folder to write results, pictures and cached features to. The default '' takes "
         "'evaluation' beside the SavedModel, and runs/pixels for raw pixels.",
     )
-    image_size: int | None = setting(
-        None,
-        "Side of a view in pixels, 1 to 8192. The default None takes that of pretraining, and 32 "
-        "for raw pixels.",
-        limit="1 <= x <= 8192",
-    )
-    eval_crop: float | None = setting(
-        None,
-        "Side of the central crop as a share of the image's short side, above 0 and at most 1. The "
-        "default None takes that of pretraining.",
-        limit="0 < x <= 1",
-    )
     label_fraction: float = setting(
         1.0,
         "Share of the training images of every class whose labels are used, above 0 and at most 1.",
@@ -71,11 +82,6 @@ class _Images:
         "",
         "Text file of the training images to use, a file name in each line, like SimCLR's "
         "published lists. The default '' takes all.",
-    )
-    max_broken: float = setting(
-        0.01,
-        "Largest share of the images that may be broken before the command stops, 0 to 1.",
-        limit="0 <= x <= 1",
     )
     seed: int = setting(
         0,
@@ -180,7 +186,7 @@ class _Devices:
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluationSettings(_Devices, _Classifier, _Neighbours, _Images):
+class EvaluationSettings(_Devices, _Classifier, _Neighbours, CentralViews, _Images):
     """Settings of one evaluation; None means "chosen for the protocol or the backbone"."""
 
 

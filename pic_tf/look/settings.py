@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 
+from pic_tf.evals.settings import CentralViews
 from pic_tf.settings.check import check_ranges
 from pic_tf.settings.setting import setting
 
@@ -12,8 +13,8 @@ MAX_IMAGES = 2000  # in a contact sheet
 
 
 @dataclasses.dataclass(frozen=True)
-class RetrievalSettings:
-    """Search for the nearest images."""
+class Features:
+    """Backbone, images and features."""
 
     model: str = setting(
         "runs/pic",
@@ -25,6 +26,17 @@ class RetrievalSettings:
         "Training images, in the forms of pic_tf.train; a folder may hold train and val. The "
         "default '' takes those of the run.",
     )
+    cache_dir: str = setting(
+        "",
+        "Folder of cached features. The default '' takes the one of pic_tf.evaluate, beside the "
+        "SavedModel.",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class RetrievalSettings(CentralViews, Features):
+    """Search for the nearest images."""
+
     eval_dataset: str = setting(
         "",
         "Images to take queries from, in the forms of --dataset. The default '' takes the held-out "
@@ -46,44 +58,12 @@ class RetrievalSettings:
     neighbours: int = setting(10, "Number of nearest images of each query, >= 1.", limit="x >= 1")
     output: str = setting("retrieval", "Beginning of the names of the files to write.")
     seed: int = setting(0, "Seed of the draw of queries, >= 0.", limit="x >= 0")
-    image_size: int | None = setting(
-        None,
-        "Side of a view in pixels, 1 to 8192. The default None takes that of pretraining, and 32 "
-        "for raw pixels.",
-        limit="1 <= x <= 8192",
-    )
-    eval_crop: float | None = setting(
-        None,
-        "Side of the central crop as a share of the image's short side, above 0 and at most 1. The "
-        "default None takes that of pretraining.",
-        limit="0 < x <= 1",
-    )
-    max_broken: float = setting(
-        0.01,
-        "Largest share of the images that may be broken before the command stops, 0 to 1.",
-        limit="0 <= x <= 1",
-    )
-    cache_dir: str = setting(
-        "",
-        "Folder of cached features. The default '' takes the one of pic_tf.evaluate, beside the "
-        "SavedModel.",
-    )
 
 
 @dataclasses.dataclass(frozen=True)
-class FeatureMapSettings:
+class FeatureMapSettings(CentralViews, Features):
     """Draw features as points."""
 
-    model: str = setting(
-        "runs/pic",
-        "Backbone to look at: a SavedModel that pic_tf exported, the folder of a finished run, or "
-        "'pixels' for raw pixels.",
-    )
-    dataset: str = setting(
-        "",
-        "Training images, in the forms of pic_tf.train; a folder may hold train and val. The "
-        "default '' takes those of the run.",
-    )
     eval_dataset: str = setting(
         "",
         "Images to draw, in the forms of --dataset. The default '' takes the held-out images of "
@@ -102,28 +82,6 @@ class FeatureMapSettings:
     seed: int = setting(0, "Seed of the draw of images and of t-SNE, >= 0.", limit="x >= 0")
     output: str = setting(
         "map.png", "PNG file to write; the CSV file of the points beside it has the same name."
-    )
-    image_size: int | None = setting(
-        None,
-        "Side of a view in pixels, 1 to 8192. The default None takes that of pretraining, and 32 "
-        "for raw pixels.",
-        limit="1 <= x <= 8192",
-    )
-    eval_crop: float | None = setting(
-        None,
-        "Side of the central crop as a share of the image's short side, above 0 and at most 1. The "
-        "default None takes that of pretraining.",
-        limit="0 < x <= 1",
-    )
-    max_broken: float = setting(
-        0.01,
-        "Largest share of the images that may be broken before the command stops, 0 to 1.",
-        limit="0 <= x <= 1",
-    )
-    cache_dir: str = setting(
-        "",
-        "Folder of cached features. The default '' takes the one of pic_tf.evaluate, beside the "
-        "SavedModel.",
     )
 
 
