@@ -3,7 +3,7 @@
 import tensorflow as tf
 import tf_keras as keras
 
-from pic_tf.optim.momentum import move
+from pic_tf.optim.momentum import check_ranges, move
 from pic_tf.replicas import collectives
 
 
@@ -47,10 +47,7 @@ class LARS(keras.optimizers.Optimizer):
     ):
         # `weight_decay` of the base class is the decoupled kind, so ours has a name of its own.
         super().__init__(name=name, weight_decay=None, jit_compile=False)
-        if not 0 <= momentum < 1:
-            raise ValueError(f"expected 0 <= momentum < 1, got {momentum}")
-        if weight_decay < 0:
-            raise ValueError(f"expected weight_decay >= 0, got {weight_decay}")
+        check_ranges(momentum, weight_decay)
         if not trust_coefficient > 0:
             raise ValueError(f"expected trust_coefficient > 0, got {trust_coefficient}")
         self._learning_rate = self._build_learning_rate(learning_rate)

@@ -4,6 +4,14 @@ import tensorflow as tf
 import tf_keras as keras
 
 
+def check_ranges(momentum: float, weight_decay: float) -> None:
+    """Raise ValueError unless 0 <= momentum < 1 and weight_decay >= 0."""
+    if not 0 <= momentum < 1:
+        raise ValueError(f"expected 0 <= momentum < 1, got {momentum}")
+    if weight_decay < 0:
+        raise ValueError(f"expected weight_decay >= 0, got {weight_decay}")
+
+
 def create_momentum(optimizer: keras.optimizers.Optimizer, variables: list[tf.Variable]) -> None:
     """Create the state of an optimizer for variables before its first step.
 
