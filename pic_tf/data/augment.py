@@ -43,6 +43,8 @@ class Augmentation:
       grayscale_first: drop the colours before they are changed, not after it.
       blur_probability: probability of a Gaussian blur.
       blur_sigma: least and largest standard deviation of the blur in pixels.
+      backbone_input: images that the backbone takes, "normalised", or, for one with a scaling of
+        its own, "unit" for [0, 1] or "levels" for [0, 255], see `models.input_scaling`.
 
     Source: paper, Section 4.1; SimCLR (https://arxiv.org/abs/2002.05709), Appendix A; the blur's
     sigma from MoCo v2 (https://arxiv.org/abs/2003.04297).
@@ -55,6 +57,7 @@ class Augmentation:
     blur_probability: float = 0.5
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     grayscale_first: bool = False
+    backbone_input: str = "normalised"
 
     def __call__(self, images: tf.Tensor, random: tf.Tensor) -> tf.Tensor:
         """Augment and normalise a batch.
@@ -65,7 +68,8 @@ class Augmentation:
             four strengths, gray or not, blur or not, sigma.
 
         Returns:
-          float32 [B, H, W, 3], normalised by ImageNet's channel means and standard deviations.
+          float32 [B, H, W, 3], images of the form `backbone_input`; "normalised" is by ImageNet's
+          channel means and standard deviations.
         """
         numbers = tf.unstack(random, AUGMENT_RANDOMS, axis=1)
         flip, order, jitter, *strengths, gray, blurred, sigma = numbers
@@ -87,7 +91,7 @@ class Augmentation:
         if self.flip_probability > 0:
             flip = per_image(flip < self.flip_probability)
             planes = [tf.where(flip, tf.reverse(plane, axis=[2]), plane) for plane in planes]
-        return _normalise(planes)
+        return _as_input(planes, self.backbone_input)
 
     def of_one(self, image: tf.Tensor, random: tf.Tensor) -> tf.Tensor:
         """Augment and normalise one image on CPUs, by XLA; changes not drawn take no time.
@@ -143,7 +147,7 @@ class Augmentation:
             lambda: [tf.reverse(p, axis=[2]) for p in planes],
             lambda: planes,
         )
-        return _normalise(planes)[0]
+        return _as_input(planes, self.backbone_input)[0]
 
     def _strengths(self, random: list[tf.Tensor]) -> list[tf.Tensor]:
         """Three factors and a shift of hue, each [B], from uniform numbers."""
@@ -165,15 +169,18 @@ def _compiled(augmentation: Augmentation) -> Callable[[tf.Tensor, tf.Tensor], tf
 
 def normalise(images: tf.Tensor) -> tf.Tensor:
     """(image / 255 - mean) / stddev by channel: uint8 [B, H, W, 3] -> float32 [B, H, W, 3]."""
-    return _normalise(_to_planes(images))
+    return _as_input(_to_planes(images), "normalised")
 
 
 def _to_planes(images: tf.Tensor) -> Planes:
     return tf.unstack(tf.cast(tf.transpose(images, [3, 0, 1, 2]), tf.float32) * (1 / 255))
 
 
-def _normalise(planes: Planes) -> tf.Tensor:
-    return tf.stack([(p - m) * (1 / s) for p, m, s in zip(planes, MEAN, STDDEV)], axis=-1)
+def _as_input(planes: Planes, backbone_input: str) -> tf.Tensor:
+    if backbone_input == "normalised":
+        planes = [(p - m) * (1 / s) for p, m, s in zip(planes, MEAN, STDDEV)]
+    images = tf.stack(planes, axis=-1)
+    return images * 255 if backbone_input == "levels" else images
 
 
 def _drawn_order(random: tf.Tensor) -> tf.Tensor:

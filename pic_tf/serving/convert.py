@@ -1,6 +1,7 @@
 """Convert the weights of a ResNet: PyTorch checkpoints in, PyTorch, Keras 3 and SavedModels out."""
 
 import argparse
+import json
 import os
 import pathlib
 from types import ModuleType
@@ -12,9 +13,11 @@ import safetensors.numpy
 import tensorflow as tf
 import tf_keras
 
+from pic_tf.data.augment import MEAN, STDDEV
 from pic_tf.files.replaced import replaced
 from pic_tf.models.torch_checkpoints import Parts, parts_of, unnested
 from pic_tf.models.torch_weights import backbone_of, head_of, state_of
+from pic_tf.serving.model_card import JSON_FILE
 from pic_tf.serving.saved_model import export_backbone, normalisation_layer
 
 TORCH = (".pth", ".pt", ".tar")  # endings of files of torch.save; .pth.tar is common
@@ -31,6 +34,7 @@ def read(path: pathlib.Path, prefix: str | None = None) -> Parts:
       ValueError: for anything that cannot be read, or is no ResNet.
     """
     if (path / "saved_model.pb").is_file():
+        _check_scaling(path)
         return Parts(state_of(_variables(path)), {}, ())
     if not path.is_file():
         raise ValueError(
@@ -53,6 +57,21 @@ def read(path: pathlib.Path, prefix: str | None = None) -> Parts:
             f"got {str(path)!r}: rename it"
         )
     return parts_of(state, prefix)
+
+
+def _check_scaling(path: pathlib.Path) -> None:
+    """Refuse an export that scales images otherwise than the converted network will."""
+    try:
+        scaling = json.loads((path / JSON_FILE).read_text())["preprocessing"]
+        found = scaling["mean"], scaling["stddev"]
+    except (OSError, ValueError, KeyError, TypeError):  # a SavedModel of others has no card
+        return
+    if None in found or not np.allclose(found, (MEAN, STDDEV), atol=1e-3):
+        raise ValueError(
+            f"expected an export in {str(path)!r} that normalises images by ImageNet's channel "
+            f"means, got mean and deviation {found[0]} and {found[1]}: its weights alone would "
+            "see other images"
+        )
 
 
 def _variables(path: pathlib.Path) -> list[tf.Variable]:

@@ -9,6 +9,7 @@ import tf_keras as keras
 
 from pic_tf import __version__
 from pic_tf.data.augment import MEAN, STDDEV
+from pic_tf.models.input_scaling import InputScaling
 
 FORMAT_VERSION, JSON_FILE, TEXT_FILE = 1, "model_card.json", "model_card.md"
 
@@ -20,6 +21,7 @@ def model_card(
     eval_crop: float = 1.0,
     training: dict[str, Any] | None = None,
     input_size: int | None = None,
+    scaling: InputScaling | None = None,
 ) -> dict[str, Any]:
     """Make the card of a backbone, without times: equal runs have equal cards.
 
@@ -31,10 +33,13 @@ def model_card(
       training: facts of the training, anything JSON can hold, `step` 0 for a backbone at its
         random initialisation; None where they are not known.
       input_size: side in pixels of the only images that it takes; None for any.
+      scaling: the images that the network takes, and its own scaling; None for normalised ones,
+        and none of its own.
 
     Returns:
       The card, as JSON can hold it.
     """
+    scaling = scaling or InputScaling()
     return {
         "format_version": FORMAT_VERSION,
         "pic_tf_version": __version__,
@@ -47,12 +52,23 @@ def model_card(
         "eval_crop": eval_crop,
         "preprocessing": {
             "range": [0.0, 1.0],
-            "mean": list(MEAN),
-            "stddev": list(STDDEV),
+            **_of_unit_images(scaling),
             "inside": True,
+            "backbone_input": scaling.takes,
         },
         "training": training,
     }
+
+
+def _of_unit_images(scaling: InputScaling) -> dict[str, list[float] | None]:
+    """Mean and deviation by channel of the scaling of images in [0, 1], by export and backbone."""
+    if scaling.mean is None:
+        return {"mean": None, "stddev": None}
+    mean, stddev = scaling.mean, scaling.stddev
+    if scaling.takes == "normalised":
+        mean = [a + s * b for a, s, b in zip(MEAN, STDDEV, mean)]
+        stddev = [s * t for s, t in zip(STDDEV, stddev)]
+    return {"mean": list(mean), "stddev": list(stddev)}
 
 
 def write_card(folder: pathlib.Path, card: dict[str, Any]) -> None:
@@ -77,8 +93,7 @@ def _as_text(card: dict[str, Any]) -> str:
         f"Made by pic_tf {card['pic_tf_version']} with TensorFlow {card['tensorflow_version']}.",
         "",
         f"- parameters: {network['parameters']:,}; features: {card['feature_dim']}",
-        "- input: RGB images float32 [b, H, W, 3] in [0, 1]; "
-        "the normalisation by channel is inside",
+        "- input: RGB images float32 [b, H, W, 3] in [0, 1]; their normalisation is inside",
         f"- side of a training view: {size}; "
         f"central crop in evaluation: {card['eval_crop']} of the short side",
     ]

@@ -12,6 +12,7 @@ import tf_keras as keras
 
 from pic_tf.data.augment import MEAN, STDDEV
 from pic_tf.data.crops import central_view
+from pic_tf.models.input_scaling import input_scaling
 from pic_tf.serving.model_card import model_card, write_card
 
 
@@ -26,18 +27,26 @@ def normalisation_layer(keras: ModuleType = keras) -> keras.layers.Layer:
     )
 
 
+def _scaled(images: tf.Tensor, takes: str) -> tf.Tensor:
+    """Bring images in [0, 1] to what a backbone takes, one of `INPUTS`."""
+    if takes == "normalised":
+        return normalisation_layer()(images)
+    return images if takes == "unit" else keras.layers.Rescaling(255.0, name="levels")(images)
+
+
 def export_backbone(
     backbone: keras.Model,
     path: str | os.PathLike,
     image_size: int | None = None,
     *,
+    backbone_input: str | None = None,
     trained_size: int | None = None,
     eval_crop: float = 1.0,
     training: dict[str, Any] | None = None,
 ) -> None:
     """Write the backbone as a SavedModel for plain images in [0, 1].
 
-    The channel normalisation it was trained with is inside. The signature `serving_default` maps
+    The scaling to the images that it was trained on is inside. The signature `serving_default` maps
     `images` to `features`; the signature `encoded`, there where a size is known, maps `encoded`,
     the bytes of JPEG or PNG files, to `features` of their central views, as evaluations see them.
     As a reusable SavedModel, `hub.KerasLayer(path, trainable=True)` fine-tunes it: variables,
@@ -47,10 +56,12 @@ def export_backbone(
     model_card.md).
 
     Args:
-      backbone: Keras model, normalised images -> features [B, C] or maps [B, h, w, C], which are
-        averaged.
+      backbone: Keras model, images -> features [B, C] or maps [B, h, w, C], which are averaged.
       path: folder to write; one that is there already is replaced once the new one is complete.
       image_size: side in pixels that the signature asks for; None for any.
+      backbone_input: images that it was trained on, "normalised" by ImageNet's channel means,
+        "unit" for [0, 1] or "levels" for [0, 255]; None to find out from its first layers, see
+        `input_scaling`.
       trained_size: side in pixels of the views it was trained on, to which encoded images are
         brought; None for `image_size`.
       eval_crop: side of the central crop of encoded images and in evaluations, share of the short
@@ -58,7 +69,8 @@ def export_backbone(
       training: facts of the training for the model card; anything JSON can hold.
 
     Raises:
-      ValueError: where something else than an export is at `path`.
+      ValueError: where something else than an export is at `path`, or what the backbone takes
+        cannot be told.
 
     Source: https://www.tensorflow.org/hub/reusable_saved_models.
     """
@@ -71,9 +83,9 @@ def export_backbone(
         )
     shape, view_size = [image_size, image_size, 3], image_size or trained_size
     images = keras.Input(shape, name="images")
-    scale = normalisation_layer()
+    scaling = input_scaling(backbone, backbone_input)
     # A flat model: its variables and names are the backbone's own.
-    features = backbone(scale(images))
+    features = backbone(_scaled(images, scaling.takes))
     if features.shape.rank == 4:
         features = keras.layers.GlobalAveragePooling2D(name="features")(features)
     # Whatever precision it was trained in.
@@ -96,9 +108,8 @@ def export_backbone(
     aside = f"{path}.partial"
     shutil.rmtree(aside, ignore_errors=True)
     model.save(aside, save_format="tf", include_optimizer=False, signatures=signatures)
-    card = model_card(
-        backbone, features.shape[-1], trained_size or image_size, eval_crop, training, image_size
-    )
+    size = trained_size or image_size
+    card = model_card(backbone, features.shape[-1], size, eval_crop, training, image_size, scaling)
     write_card(pathlib.Path(aside), card)
     # Moved out of the way as a whole: a folder that is half deleted would be nobody's export.
     old = f"{path}.old.partial"

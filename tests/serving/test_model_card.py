@@ -57,6 +57,7 @@ def test_json(exports):
             "mean": list(MEAN),
             "stddev": list(STDDEV),
             "inside": True,
+            "backbone_input": "normalised",
         },
         "training": {**TRAINING, "flags": {"epochs": 3, "crop_scale": [0.08, 1.0], "crops": ""}},
     }
