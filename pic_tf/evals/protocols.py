@@ -14,6 +14,8 @@ from pic_tf.evals.features import cached_features
 from pic_tf.evals.knn import knn_predictions, most_likely
 from pic_tf.evals.logistic import logistic_regression
 from pic_tf.evals.report import Report, report, write_report
+from pic_tf.evals.result_files import data_name, result_name, write_table
+from pic_tf.evals.run_behind import run_behind
 from pic_tf.evals.settings import PIXELS, EvaluationSettings, resolve
 from pic_tf.evals.subset import Subset, listed, stratified
 from pic_tf.evals.supervised import Training, train_classifier
@@ -44,7 +46,20 @@ def run(settings: EvaluationSettings) -> tuple[Report, str]:
     tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(settings.seed)
     strategy = open_strategy(settings.strategy, settings.replicas)
+    settings = _with_images(settings)
     return evaluate(settings, exported, *open_labelled(settings), strategy), settings.output_dir
+
+
+def _with_images(settings: EvaluationSettings) -> EvaluationSettings:
+    """Take the labelled images of the run where no flag names others."""
+    if settings.dataset:
+        return settings
+    of_run = run_behind(settings.model)
+    return dataclasses.replace(
+        settings,
+        dataset=of_run.labelled_dataset or of_run.dataset,
+        eval_dataset=settings.eval_dataset or of_run.eval_dataset,
+    )
 
 
 def open_labelled(settings: EvaluationSettings) -> tuple[Source, Source]:
@@ -98,19 +113,23 @@ def evaluate(
       OSError: where the output folder cannot be written.
     """
     labelled = _labelled(settings, train)
+    name = result_name(settings, exported, train, held_out, labelled)
     protocol = {"knn": _knn, "linear": _linear, "finetune": _train}[settings.protocol]
-    outcome = protocol(settings, exported, train, held_out, labelled, strategy)
+    outcome = protocol(settings, exported, train, held_out, labelled, strategy, name)
     title, share = outcome.title, len(labelled) / len(train)
     found = report(
         title if len(labelled) == len(train) else f"{title}, {share:.2g} of the labels",
         exported.name if exported else "raw pixels",
+        data_name(settings),
         len(labelled),
         outcome.predictions[outcome.decodable],
         held_out.labels[outcome.decodable],
         train.class_names,
         {"model": settings.model, **outcome.more, "flags": dataclasses.asdict(settings)},
     )
-    write_report(found, pathlib.Path(settings.output_dir), _file_name(settings))
+    output = pathlib.Path(settings.output_dir)
+    write_report(found, output, name)
+    write_table(output)
     return found
 
 
@@ -144,6 +163,7 @@ def _knn(
     held_out: Source,
     labelled: np.ndarray,
     strategy: tf.distribute.Strategy,
+    name: str,
 ) -> _Outcome:
     bank, known = _features(settings, exported, train)
     queries, decodable = _features(settings, exported, held_out)
@@ -167,9 +187,10 @@ def _linear(
     held_out: Source,
     labelled: np.ndarray,
     strategy: tf.distribute.Strategy,
+    name: str,
 ) -> _Outcome:
     if settings.solver == "sgd":
-        return _train(settings, exported, train, held_out, labelled, strategy)
+        return _train(settings, exported, train, held_out, labelled, strategy, name)
     features, known = _features(settings, exported, train)
     queries, decodable = _features(settings, exported, held_out)
     labelled = labelled[known[labelled]]
@@ -187,9 +208,10 @@ def _train(
     held_out: Source,
     labelled: np.ndarray,
     strategy: tf.distribute.Strategy,
+    name: str,
 ) -> _Outcome:
     fine_tune = settings.protocol == "finetune"
-    names = [field.name for field in dataclasses.fields(Training) if field.name != "fine_tune"]
+    own = [field.name for field in dataclasses.fields(Training) if field.name != "fine_tune"]
     output = pathlib.Path(settings.output_dir)
     output.mkdir(parents=True, exist_ok=True)
     predictions, decodable, accuracies = train_classifier(
@@ -197,9 +219,9 @@ def _train(
         train if len(labelled) == len(train) else Subset(train, labelled),
         held_out,
         len(train.class_names),
-        Training(fine_tune, **{name: getattr(settings, name) for name in names}),
+        Training(fine_tune, **{field: getattr(settings, field) for field in own}),
         strategy,
-        output / f"{_file_name(settings)}.state.npz",
+        output / f"{name}.state.npz",
     )
     title = f"{'fine-tuned' if fine_tune else 'linear'}, {settings.epochs} epochs"
     best = max(accuracies, key=accuracies.get)
@@ -218,17 +240,3 @@ def _features(
         max_broken=settings.max_broken,
         cache=pathlib.Path(settings.output_dir) / _FEATURES,
     )
-
-
-def _file_name(settings: EvaluationSettings) -> str:
-    """Name the result files; evaluations that differ in more than details keep theirs."""
-    parts = [settings.protocol]
-    if settings.model == PIXELS:
-        parts.append("pixels")
-    if settings.protocol == "linear":
-        parts.append(settings.solver)
-    if settings.label_ids:
-        parts.append(pathlib.Path(settings.label_ids).stem)
-    elif settings.label_fraction < 1:
-        parts.append(f"{100 * settings.label_fraction:g}pct")
-    return "_".join(parts)

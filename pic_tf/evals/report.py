@@ -14,8 +14,8 @@ from pic_tf.files.replaced import replaced
 
 _MOST_CLASSES = 30  # in a confusion matrix that people can read
 HEADER = (
-    "| protocol | backbone | labelled images | held out | top-1 | top-5 |\n"
-    "|---|---|---|---|---|---|"
+    "| protocol | backbone | data set | labelled images | held out | top-1 | top-5 |\n"
+    "|---|---|---|---|---|---|---|"
 )
 
 
@@ -26,6 +26,7 @@ class Report:
     Attributes:
       protocol: name of the protocol in the table.
       backbone: name of the backbone in the table.
+      dataset: name of the images in the table.
       images: labelled images used.
       top1: share of held-out images whose first class is right.
       top5: share of held-out images whose class is among the first five; None where five are all
@@ -38,6 +39,7 @@ class Report:
 
     protocol: str
     backbone: str
+    dataset: str
     images: int
     top1: float
     top5: float | None
@@ -48,17 +50,41 @@ class Report:
 
     def line(self) -> str:
         """Format a row of the table with the head `HEADER`."""
-        top5 = "" if self.top5 is None else f"{self.top5:.4f}"
-        held_out = int(self.confusion.sum())
-        return (
-            f"| {self.protocol} | {self.backbone} | {self.images:,} | {held_out:,} | "
-            f"{self.top1:.4f} | {top5} |"
-        )
+        return row(self.values())
+
+    def values(self) -> dict[str, Any]:
+        """List everything but the confusion matrix, as JSON can hold it."""
+        return {
+            "protocol": self.protocol,
+            "backbone": self.backbone,
+            "dataset": self.dataset,
+            "labelled_images": self.images,
+            "held_out_images": int(self.confusion.sum()),
+            "top1": self.top1,
+            "top5": self.top5,
+            "accuracy_of_class": {
+                name: None if np.isnan(value) else float(value)
+                for name, value in zip(self.class_names, self.of_class)
+            },
+            **self.settings,
+        }
+
+
+def row(values: dict[str, Any]) -> str:
+    """Format a row of the table with the head `HEADER` from the values of a report."""
+    top5 = "" if values.get("top5") is None else f"{values['top5']:.4f}"
+    dataset = values.get("dataset", "").replace("|", "\\|")
+    return (
+        f"| {values['protocol']} | {values['backbone']} | {dataset} | "
+        f"{values['labelled_images']:,} | {values['held_out_images']:,} | "
+        f"{values['top1']:.4f} | {top5} |"
+    )
 
 
 def report(
     protocol: str,
     backbone: str,
+    dataset: str,
     images: int,
     predictions: np.ndarray,
     labels: np.ndarray,
@@ -68,7 +94,7 @@ def report(
     """Count the right predictions.
 
     Args:
-      protocol, backbone, images, class_names, settings: see `Report`.
+      protocol, backbone, dataset, images, class_names, settings: see `Report`.
       predictions: integer [n, m] most likely classes of the held-out images, the first first.
       labels: int64 [n] of the held-out images.
 
@@ -83,7 +109,7 @@ def report(
     top5 = float((predictions[:, :5] == labels[:, None]).any(1).mean()) if classes > 5 else None
     top1 = float((predictions[:, 0] == labels).mean())
     return Report(
-        protocol, backbone, images, top1, top5, of_class, confusion, class_names, settings
+        protocol, backbone, dataset, images, top1, top5, of_class, confusion, class_names, settings
     )
 
 
@@ -99,21 +125,8 @@ def write_report(found: Report, folder: pathlib.Path, name: str) -> None:
       OSError: where they cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    values = {
-        "protocol": found.protocol,
-        "backbone": found.backbone,
-        "labelled_images": found.images,
-        "held_out_images": int(found.confusion.sum()),
-        "top1": found.top1,
-        "top5": found.top5,
-        "accuracy_of_class": {
-            name: None if np.isnan(value) else float(value)
-            for name, value in zip(found.class_names, found.of_class)
-        },
-        **found.settings,
-    }
     with replaced(folder / f"{name}.json") as file:
-        json.dump(values, file, indent=1)
+        json.dump(found.values(), file, indent=1)
     _draw(found, folder / f"{name}.png")
 
 

@@ -59,9 +59,10 @@ class _Images:
         "'pixels' for raw pixels (with --protocol=knn, and with --protocol=linear --solver=lbfgs).",
     )
     dataset: str = setting(
-        "digits",
+        "",
         "Labelled images: 'digits', a folder of classes, a folder with train and val inside (one "
-        "folder a class in each), a folder that tools/pack.py made, or tfds:NAME[:SPLIT].",
+        "folder a class in each), a folder that tools/pack.py made, or tfds:NAME[:SPLIT]. The "
+        "default '' takes those of the run, by --labelled_dataset or --dataset of it.",
     )
     eval_dataset: str = setting(
         "",

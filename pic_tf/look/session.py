@@ -9,12 +9,11 @@ import numpy as np
 from pic_tf.data.sources.named import open_dataset
 from pic_tf.data.sources.source import Source
 from pic_tf.evals.features import cached_features
+from pic_tf.evals.run_behind import run_behind
 from pic_tf.evals.settings import PIXELS, EvaluationSettings, resolve
 from pic_tf.evals.subset import Subset
 from pic_tf.look.settings import FeatureMapSettings, RetrievalSettings
-from pic_tf.runs.run_folder import FLAGS_FILE
 from pic_tf.serving.exported import Exported, open_exported
-from pic_tf.settings import flag_files
 
 _OWN = "model eval_dataset image_size eval_crop max_broken seed".split()  # as of an evaluation
 
@@ -93,13 +92,7 @@ def open_session(settings: RetrievalSettings | FeatureMapSettings) -> Session:
     dataset = settings.dataset
     views = EvaluationSettings(**{name: getattr(settings, name) for name in _OWN})
     if not dataset:
-        flagfile = pathlib.Path(settings.model) / FLAGS_FILE
-        if not flagfile.is_file():
-            raise ValueError(
-                "expected images in --dataset, "
-                f"got '', and {settings.model!r} is no run whose images could be taken: name them"
-            )
-        of_run = flag_files.from_flagfile(str(flagfile))
+        of_run = run_behind(settings.model)
         dataset = of_run.dataset
         views = dataclasses.replace(views, eval_dataset=views.eval_dataset or of_run.eval_dataset)
     views = resolve(dataclasses.replace(views, dataset=dataset), exported)

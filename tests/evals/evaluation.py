@@ -42,7 +42,7 @@ def run(data, model, output, **flags):
     keras.utils.set_random_seed(settings.seed)
     sources = data if isinstance(data, tuple) else open_labelled(settings)
     found = evaluate(settings, exported, *sources, ONE)
-    (file,) = pathlib.Path(output).glob("*.json")
+    file = max(pathlib.Path(output).glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
     return found, json.loads(file.read_text())
 
 

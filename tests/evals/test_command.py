@@ -26,14 +26,18 @@ def test_command(folder, model, tmp_path, forked):
     beside = shutil.copytree(model, tmp_path / "run" / "backbone").parent
     ended = forked("--protocol=knn", f"--model={beside}", f"--dataset={folder}", "--knn_k=7")
     assert ended.code == 0, ended.stderr
-    top1 = json.loads((beside / "evaluation" / "knn.json").read_text())["top1"]
-    assert ended.stdout.splitlines()[2:] == [f"| kNN, k 7 | tiny | 60 | 21 | {top1:.4f} |  |"]
+    (written,) = (beside / "evaluation").glob("knn_colours_*.json")
+    top1 = json.loads(written.read_text())["top1"]
+    row = f"| kNN, k 7 | tiny | colours | 60 | 21 | {top1:.4f} |  |"
+    assert ended.stdout.splitlines()[2:] == [row]
     assert ended.stdout.startswith("| protocol | backbone |")
     assert sorted(p.name for p in (beside / "evaluation").iterdir()) == [
         "features",
-        "knn.json",
-        "knn.png",
+        written.name,
+        written.with_suffix(".png").name,
+        "results.md",
     ]
+    assert (beside / "evaluation" / "results.md").read_text().endswith(f"\n{row}\n")
     assert f"results in {beside / 'evaluation'}" in ended.stderr
 
 

@@ -27,6 +27,11 @@ def features_of(model, pixels):
     return serve(images=tf.constant(pixels, tf.float32))["features"].numpy().astype(np.float64)
 
 
+def kinds_of(folder, words):
+    """Endings of the files whose names are these words and a hash."""
+    return sorted(path.suffix for path in folder.iterdir() if path.stem[:-9] == words)
+
+
 def voted(bank, labels, queries, k, temperature):
     """int [q]: the class with the largest sum of exp(cosine / T) among the k nearest."""
     unit_bank, unit = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (bank, queries))
@@ -52,9 +57,10 @@ def test_knn_is_a_vote_in_float64(folder, model, tmp_path):
     expected = voted(features_of(model, images), labels, features_of(model, held_out), 7, 0.05)
     np.testing.assert_array_equal(found.confusion, confusion_of(expected, truth))
     assert 0.5 < found.top1 == written["top1"] == np.mean(expected == truth) < 1
-    assert found.line() == f"| kNN, k 7 | tiny | 60 | 21 | {found.top1:.4f} |  |"
+    assert found.line() == f"| kNN, k 7 | tiny | colours | 60 | 21 | {found.top1:.4f} |  |"
     assert written["flags"]["knn_k"] == 7 and written["flags"]["image_size"] == SIZE
-    with Image.open(tmp_path / "knn.png") as picture:
+    (file,) = tmp_path.glob("knn_colours_*.png")
+    with Image.open(file) as picture:
         assert picture.format == "PNG"
 
 
@@ -67,12 +73,8 @@ def test_knn_of_raw_pixels(folder, tmp_path):
     )
     expected = voted(bank, labels, queries, 5, 0.07)
     np.testing.assert_array_equal(found.confusion, confusion_of(expected, truth))
-    assert written["backbone"] == "raw pixels" and sorted(
-        path.name for path in tmp_path.glob("knn*")
-    ) == [
-        "knn_pixels.json",
-        "knn_pixels.png",
-    ]
+    assert written["backbone"] == "raw pixels"
+    assert kinds_of(tmp_path, "knn_pixels_colours") == [".json", ".png"]
 
 
 def test_lbfgs_is_scikit_learns_regression(folder, arrays, model, tmp_path):
@@ -89,7 +91,7 @@ def test_lbfgs_is_scikit_learns_regression(folder, arrays, model, tmp_path):
         )
     expected = direct.predict((queries - mean) / std)
     np.testing.assert_array_equal(found.confusion, confusion_of(expected, truth))
-    assert 0.5 < found.top1 == written["top1"] and (tmp_path / "linear_lbfgs.png").exists()
+    assert 0.5 < found.top1 == written["top1"] and kinds_of(tmp_path, "linear_lbfgs_arrays")
 
 
 def test_linear_leaves_the_backbone_alone_and_counts_the_last_epoch(arrays, model, tmp_path):
@@ -102,10 +104,7 @@ def test_linear_leaves_the_backbone_alone_and_counts_the_last_epoch(arrays, mode
     assert written["top1"] == written["top1_by_epoch"]["5"] == found.top1
     assert written["best_top1"] == max(written["top1_by_epoch"].values())
     assert written["top1_by_epoch"][str(written["best_epoch"])] == written["best_top1"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "linear_sgd.json",
-        "linear_sgd.png",
-    ]  # and no state
+    assert kinds_of(tmp_path, "linear_sgd_arrays") == [".json", ".png"]  # and no state
 
 
 @pytest.mark.parametrize(
@@ -134,15 +133,15 @@ def test_fine_tuning_learns(tmp_path, make):
     )  # fmt: skip
     assert written["top1_by_epoch"]["1"] < 0.6 and found.top1 > 0.9
     name = open_exported(tmp_path / "backbone").name
-    assert found.line().startswith(f"| fine-tuned, 20 epochs | {name} | 120 | 40 | ")
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["finetune.json", "finetune.png"]
+    assert found.line().startswith(f"| fine-tuned, 20 epochs | {name} | arrays | 120 | 40 | ")
+    assert kinds_of(tmp_path / "out", "finetune_arrays") == [".json", ".png"]
 
 
 def test_label_fraction_takes_that_share_of_every_class(arrays, model, tmp_path):
     found, written = run(arrays, model, tmp_path, label_fraction=0.15, knn_k=3)
     assert found.images == written["labelled_images"] == 3 * 3
-    assert found.line().startswith("| kNN, k 3, 0.15 of the labels | tiny | 9 | 21 |")
-    assert (tmp_path / "knn_15pct.json").exists()
+    assert found.line().startswith("| kNN, k 3, 0.15 of the labels | tiny | arrays | 9 | 21 |")
+    assert kinds_of(tmp_path, "knn_arrays_15pct")
 
 
 def test_label_ids_choose_the_images(folder, model, tmp_path):
@@ -152,7 +151,7 @@ def test_label_ids_choose_the_images(folder, model, tmp_path):
     bank = features_of(model, images)[[0, 59]]
     expected = voted(bank, labels[[0, 59]], features_of(model, held_out), 1, 0.07)
     np.testing.assert_array_equal(found.confusion, confusion_of(expected, truth))
-    assert found.images == 2 and (tmp_path / "out" / "knn_two.json").exists()
+    assert found.images == 2 and kinds_of(tmp_path / "out", "knn_colours_two")
 
 
 def test_broken_images_count_for_nothing(folder, model, tmp_path):

@@ -28,7 +28,7 @@ PREDICTIONS = np.array(
 @pytest.fixture
 def found():
     settings = {"model": "RUN", "best_epoch": 3, "flags": {"knn_k": 20}}
-    return report("kNN, k 20", "resnet18", 12345, PREDICTIONS, LABELS, NAMES, settings)
+    return report("kNN, k 20", "resnet18", "flowers", 12345, PREDICTIONS, LABELS, NAMES, settings)
 
 
 def test_counts(found):
@@ -41,10 +41,11 @@ def test_counts(found):
 
 
 def test_line_has_a_cell_for_each_column(found):
-    assert found.line() == "| kNN, k 20 | resnet18 | 12,345 | 7 | 0.4286 | 0.7143 |"
+    assert found.line() == "| kNN, k 20 | resnet18 | flowers | 12,345 | 7 | 0.4286 | 0.7143 |"
     names, rule = HEADER.splitlines()
     assert names.count("|") == rule.count("|") == found.line().count("|")
-    assert [name.strip() for name in names.split("|")[3:7]] == [
+    assert [name.strip() for name in names.split("|")[3:8]] == [
+        "data set",
         "labelled images",
         "held out",
         "top-1",
@@ -55,7 +56,7 @@ def test_line_has_a_cell_for_each_column(found):
 @pytest.mark.parametrize("classes, top5", [(5, None), (6, 5 / 7)])
 def test_top_5_counts_where_there_are_more_classes(classes, top5):
     predictions = np.minimum(PREDICTIONS, classes - 1)
-    found = report("p", "b", 1, predictions, LABELS, NAMES[:classes], {})
+    found = report("p", "b", "d", 1, predictions, LABELS, NAMES[:classes], {})
     assert found.top5 == top5
     if top5 is None:
         assert found.line().endswith("| 0.4286 |  |")
@@ -75,6 +76,7 @@ def test_files(found, tmp_path):
     assert json.loads(text, parse_constant=refuse) == {
         "protocol": "kNN, k 20",
         "backbone": "resnet18",
+        "dataset": "flowers",
         "labelled_images": 12345,
         "held_out_images": 7,
         "top1": 3 / 7,
@@ -103,7 +105,7 @@ def test_files(found, tmp_path):
 def test_a_second_report_takes_the_place_of_the_first(found, tmp_path):
     write_report(found, tmp_path, "knn")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    other = report("kNN, k 1", "resnet18", 12345, PREDICTIONS[::-1], LABELS, NAMES, {})
+    other = report("kNN, k 1", "resnet18", "flowers", 12345, PREDICTIONS[::-1], LABELS, NAMES, {})
     write_report(other, tmp_path, "knn")
     assert before.keys() == {path.name for path in tmp_path.iterdir()}
     assert all((tmp_path / name).read_bytes() != content for name, content in before.items())
@@ -114,7 +116,7 @@ def test_many_classes_are_drawn_as_a_curve(tmp_path):
     names, rng = tuple(f"class {i}" for i in range(31)), np.random.default_rng(0)
     labels = rng.integers(0, 29, 200)
     predictions = np.where(rng.uniform(size=200) < 0.6, labels, rng.integers(0, 31, 200))[:, None]
-    write_report(report("p", "b", 1, predictions, labels, names, {}), tmp_path, "linear_sgd")
+    write_report(report("p", "b", "d", 1, predictions, labels, names, {}), tmp_path, "linear_sgd")
     with Image.open(tmp_path / "linear_sgd.png") as picture:
         assert picture.size[0] == 2 * picture.size[1]  # 8 x 4 inches
         colours = np.asarray(picture.convert("RGB")).reshape(-1, 3)

@@ -11,11 +11,22 @@ import tensorflow as tf
 
 from pic_tf.data.sources.array import ArraySource
 from pic_tf.evals.evaluate_and_save import EvaluateAndSave
+from pic_tf.evals.result_files import result_name
 from pic_tf.evals.settings import EvaluationSettings
 from pic_tf.evals.supervised import Training, train_classifier
 from pic_tf.serving.exported import open_exported
 from tests.evals.evaluation import ONE, SIZE, run
 from tests.processes import with_replicas
+
+
+def state_file(arrays, model, output):
+    """The file of the state of a linear evaluation."""
+    settings = EvaluationSettings(
+        protocol="linear", model=str(model), dataset="arrays", output_dir=str(output)
+    )
+    ids = np.arange(len(arrays[0]))
+    name = result_name(settings, open_exported(model), *arrays, ids)
+    return output / f"{name}.state.npz"
 
 
 class Stop(Exception):
@@ -73,7 +84,7 @@ def test_a_state_that_cannot_be_read(arrays, model, tmp_path, content):
         "learning_rate": 1.0,
         "eval_every": 2,
     }
-    state = tmp_path / "linear_sgd.state.npz"
+    state = state_file(arrays, model, tmp_path)
     if content == "cut off":
         np.savez(state, settings="{}", done=1)
         content = state.read_bytes()[:-50]
@@ -87,7 +98,7 @@ def test_a_state_that_cannot_be_read(arrays, model, tmp_path, content):
 
 
 def test_a_state_of_other_settings_is_no_beginning(arrays, model, tmp_path):
-    state = tmp_path / "linear_sgd.state.npz"
+    state = state_file(arrays, model, tmp_path)
     np.savez(state, settings="{}", done=1)
     _, written = run(
         arrays, model, tmp_path, protocol="linear", epochs=2, batch_size=60, learning_rate=1.0

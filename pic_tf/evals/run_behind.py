@@ -1,0 +1,30 @@
+"""Find the run that a backbone comes from, and its images."""
+
+import pathlib
+
+from pic_tf.runs.run_folder import FLAGS_FILE
+from pic_tf.settings import flag_files
+from pic_tf.settings.config import Config
+
+
+def run_behind(model: str) -> Config:
+    """Read the configuration of the run whose images stand for those that no flag names.
+
+    Args:
+      model: folder of the run, or of an export in it.
+
+    Returns:
+      The configuration.
+
+    Raises:
+      ValueError: where there is no run.
+    """
+    folder = pathlib.Path(model)
+    folders = [folder, folder.parent] if (folder / "saved_model.pb").is_file() else [folder]
+    for candidate in folders:
+        if (candidate / FLAGS_FILE).is_file():
+            return flag_files.from_flagfile(str(candidate / FLAGS_FILE))
+    raise ValueError(
+        f"expected images in --dataset, got '', and {model!r} is no run whose images could be "
+        "taken: name them"
+    )
