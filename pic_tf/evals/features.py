@@ -16,7 +16,7 @@ from pic_tf.data.pipeline import evaluation_batches, find_unreadable
 from pic_tf.data.sources.folder import FolderSource
 from pic_tf.data.sources.source import Source
 from pic_tf.files.progress import drawing_interval
-from pic_tf.files.replaced import replaced
+from pic_tf.files.replaced import aside, remove_partial, replaced
 from pic_tf.serving.exported import Exported
 
 Features = Callable[[tf.data.Dataset], np.ndarray]  # uint8 [b, H, W, 3] -> float32 [n, C]
@@ -86,8 +86,10 @@ def cached_features(
     }
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
     file, decodable = cache / f"{name}.npy", cache / f"{name}.decoded.npy"
-    if not (file.exists() and decodable.exists()):
+    found = _complete(file, decodable, len(source))
+    if found is None:
         cache.mkdir(parents=True, exist_ok=True)
+        remove_partial(cache)
         broken, ids = BrokenImages(source), np.arange(len(source))
         batches = evaluation_batches(
             source, ids, image_size=image_size, crop_fraction=eval_crop, broken=broken
@@ -101,8 +103,20 @@ def cached_features(
         broken.report(max_broken)
         with replaced(decodable, "wb") as f:
             np.save(f, broken.decodable(ids))
-    features = np.load(file, mmap_mode="r", allow_pickle=False)
-    return features, np.load(decodable, allow_pickle=False)
+        found = np.load(file, mmap_mode="r", allow_pickle=False), broken.decodable(ids)
+    return found
+
+
+def _complete(
+    file: pathlib.Path, decodable: pathlib.Path, count: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Load features from the cache; None where they are missing, or not all there."""
+    try:
+        features = np.load(file, mmap_mode="r", allow_pickle=False)
+        whole = np.load(decodable, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return (features, whole) if len(features) == len(whole) == count else None
 
 
 def _pixels(images: tf.Tensor) -> np.ndarray:
@@ -131,16 +145,16 @@ def _compiled(
 
 def _write_rows(path: pathlib.Path, parts: Iterable[np.ndarray], count: int, title: str) -> None:
     """Write an .npy file of `count` rows that come in parts; only one part is in memory."""
-    first, aside, rows = 0, path.with_suffix(".partial"), None
-    with tqdm(total=count, desc=title, unit=" images", mininterval=drawing_interval()) as bar:
+    first, rows = 0, None
+    bar = tqdm(total=count, desc=title, unit=" images", mininterval=drawing_interval())
+    with aside(path) as own, bar:
         for part in parts:
             if rows is None:
-                rows = np.lib.format.open_memmap(aside, "w+", np.float32, (count, part.shape[1]))
+                rows = np.lib.format.open_memmap(own, "w+", np.float32, (count, part.shape[1]))
             rows[first : first + len(part)] = part
             first += len(part)
             bar.update(len(part))
-    rows.flush()
-    os.replace(aside, path)
+        rows.flush()  # to the disk
 
 
 def _state_of_files(source: Source) -> str:

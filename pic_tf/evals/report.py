@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from sklearn.metrics import confusion_matrix
 
-from pic_tf.files.replaced import replaced
+from pic_tf.files.replaced import remove_partial, replaced
 
 _MOST_CLASSES = 30  # in a confusion matrix that people can read
 HEADER = (
@@ -125,6 +125,7 @@ def write_report(found: Report, folder: pathlib.Path, name: str) -> None:
       OSError: where they cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    remove_partial(folder)
     with replaced(folder / f"{name}.json") as file:
         json.dump(found.values(), file, indent=1)
     _draw(found, folder / f"{name}.png")

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from pic_tf.files.lock import exclusive
 from pic_tf.files.replaced import replaced
 from pic_tf.instances.paging.blocks import table_types
 from pic_tf.runs import checkpoint_files, run_folder
@@ -37,27 +38,35 @@ def new_tables(output: str, config: Config, dim: int) -> Iterator[dict[str, np.n
     """
     folder = pathlib.Path(output)
     folder.mkdir(parents=True, exist_ok=True)
+    with exclusive(folder / run_folder.LOCK_FILE):
+        scratch = _empty(folder, output)
+        size = 2 * quantities.rows_off_device(config)
+        check_free(size, folder, "two copies of all rows", "make room, or name another")
+        scratch.mkdir()
+        try:
+            tables = {}
+            for name, (shape, dtype) in table_types(dim).items():
+                path, shape = scratch / f"{name}.npy", (config.num_instances, *shape)
+                tables[name] = np.lib.format.open_memmap(path, "w+", dtype, shape)
+            yield tables
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)  # a network's disk may keep what is mapped
+
+
+def _empty(folder: pathlib.Path, output: str) -> pathlib.Path:
+    """Remove the remains of a try that was cut off; refuse anything else. Name the scratch."""
     there = {path.name for path in folder.iterdir()}
     scratch, checkpoints = folder / "rows.partial", folder / run_folder.CHECKPOINTS
-    remains = {scratch.name, checkpoints.name}  # of a try that was cut off
-    if there - remains - {run_folder.FLAGS_FILE} or checkpoint_files.states(checkpoints):
+    remains = {scratch.name, checkpoints.name}
+    known = remains | {run_folder.FLAGS_FILE, run_folder.LOCK_FILE}
+    if there - known or checkpoint_files.states(checkpoints):
         raise ValueError(
             f"expected a new folder as --output, got {output!r}, in which something is: "
             "name another"
         )
     for name in there & remains:
         shutil.rmtree(folder / name)
-    size = 2 * quantities.rows_off_device(config)
-    check_free(size, folder, "two copies of all rows", "make room, or name another")
-    scratch.mkdir()
-    try:
-        tables = {}
-        for name, (shape, dtype) in table_types(dim).items():
-            path, shape = scratch / f"{name}.npy", (config.num_instances, *shape)
-            tables[name] = np.lib.format.open_memmap(path, "w+", dtype, shape)
-        yield tables
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)  # a network's disk may keep what is still mapped
+    return scratch
 
 
 def write(

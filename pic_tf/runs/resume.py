@@ -8,7 +8,7 @@ import sys
 import tensorflow as tf
 
 from pic_tf.data.sources.source import Source
-from pic_tf.files.replaced import replaced
+from pic_tf.files.replaced import remove_partial, replaced
 from pic_tf.instances.paging.pager import Pager
 from pic_tf.replicas.collectives import local_indices, numbers_of_workers
 from pic_tf.replicas.devices import is_chief
@@ -40,6 +40,9 @@ def find_checkpoint(
       ValueError: for a checkpoint of other images or flags, or where all are damaged.
     """
     directory, chief = pathlib.Path(config.output_dir) / CHECKPOINTS, is_chief(strategy)
+    if chief:  # alone in the folder, see `exclusive`
+        for folder in (directory.parent, *rows_folder(config).glob("*/*")):
+            remove_partial(folder, older_than=0)
     path = _newest(directory) if chief else None
     step = int(numbers_of_workers(checkpoint_files.step_of(path) if path else 0, strategy)[0])
     if not step:

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import pathlib
+import tempfile
 from types import ModuleType
 from typing import Any
 
@@ -14,7 +15,7 @@ import tensorflow as tf
 import tf_keras
 
 from pic_tf.data.augment import MEAN, STDDEV
-from pic_tf.files.replaced import replaced
+from pic_tf.files.replaced import PARTIAL, replaced
 from pic_tf.models.torch_checkpoints import Parts, parts_of, unnested
 from pic_tf.models.torch_weights import backbone_of, head_of, state_of
 from pic_tf.serving.model_card import JSON_FILE
@@ -133,9 +134,11 @@ def write(backbone: tf_keras.Model, path: pathlib.Path, image_size: int | None =
         with replaced(path, "wb") as file:
             torch.save(tensors, file)
     elif path.suffix == ".keras":
-        aside = path.with_suffix(".partial.keras")
-        keras_model(state, image_size).save(aside)
-        os.replace(aside, path)
+        # In a folder of its own: Keras looks at the ending.
+        with tempfile.TemporaryDirectory(PARTIAL, f"{path.name}.", path.parent) as folder:
+            own = pathlib.Path(folder) / "backbone.keras"
+            keras_model(state, image_size).save(own)
+            os.replace(own, path)
     else:
         export_backbone(backbone, path, image_size)
 

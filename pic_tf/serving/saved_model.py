@@ -3,7 +3,6 @@
 import functools
 import os
 import pathlib
-import shutil
 from types import ModuleType
 from typing import Any
 
@@ -12,6 +11,7 @@ import tf_keras as keras
 
 from pic_tf.data.augment import MEAN, STDDEV
 from pic_tf.data.crops import central_view
+from pic_tf.files.replaced import aside, remove_partial
 from pic_tf.models.input_scaling import input_scaling
 from pic_tf.serving.model_card import model_card, write_card
 
@@ -105,16 +105,9 @@ def export_backbone(
 
     signatures = {"serving_default": of_images(False), "training": of_images(True)}
     signatures |= {"encoded": serve_encoded} if view_size else {}
-    aside = f"{path}.partial"
-    shutil.rmtree(aside, ignore_errors=True)
-    model.save(aside, save_format="tf", include_optimizer=False, signatures=signatures)
-    size = trained_size or image_size
+    size, place = trained_size or image_size, pathlib.Path(path)
     card = model_card(backbone, features.shape[-1], size, eval_crop, training, image_size, scaling)
-    write_card(pathlib.Path(aside), card)
-    # Moved out of the way as a whole: a folder that is half deleted would be nobody's export.
-    old = f"{path}.old.partial"
-    shutil.rmtree(old, ignore_errors=True)
-    if os.path.exists(path):
-        os.rename(path, old)
-    os.rename(aside, path)
-    shutil.rmtree(old, ignore_errors=True)
+    remove_partial(place.parent)
+    with aside(place) as own:
+        model.save(own, save_format="tf", include_optimizer=False, signatures=signatures)
+        write_card(own, card)

@@ -203,6 +203,42 @@ def test_every_part_of_the_key_counts(exported, folder, tmp_path, monkeypatch):
     assert len(list(cache.iterdir())) == 2 * 7 and not list(cache.glob("*.partial"))
 
 
+def test_two_evaluations_at_once(exported, tmp_path, monkeypatch):
+    """Another one extracts the same features while the first has written half of them."""
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), np.uint8)
+    expected, _ = of(exported, ArraySource(pixels), tmp_path / "alone")
+    cache, others, write = tmp_path / "cache", [], features._write_rows
+
+    def write_rows(path, parts, count, title):
+        def with_another(parts):
+            for i, part in enumerate(np.concatenate(list(parts))):
+                yield part[None]
+                if i == 2:
+                    monkeypatch.setattr(features, "_write_rows", write)
+                    others.append(of(exported, ArraySource(pixels), cache)[0])
+
+        write(path, with_another(parts), count, title)
+
+    monkeypatch.setattr(features, "_write_rows", write_rows)
+    found, _ = of(exported, ArraySource(pixels), cache)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(others[0], expected)
+    assert len(list(cache.iterdir())) == 2
+
+
+@pytest.mark.parametrize("ending", [".npy", ".decoded.npy"])
+@pytest.mark.parametrize("length", [0, 10, -40])
+def test_a_cache_that_is_cut_off_is_not_read(exported, tmp_path, ending, length):
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 3), np.uint8)
+    expected = np.array(of(exported, ArraySource(pixels), tmp_path)[0])
+    name = next(path.name for path in tmp_path.iterdir() if ".decoded" not in path.name)
+    path = tmp_path / name.replace(".npy", ending)
+    path.write_bytes(path.read_bytes()[:length])
+    found, whole = of(exported, ArraySource(pixels), tmp_path)
+    np.testing.assert_array_equal(found, expected)
+    assert whole.all()
+
+
 def test_arrays_are_known_by_their_pixels(exported, tmp_path, monkeypatch):
     calls, pixels = (
         counted(monkeypatch),

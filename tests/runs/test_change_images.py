@@ -273,7 +273,7 @@ def test_what_was_cut_off_does_not_stand_in_the_way(stopped, tmp_path, monkeypat
     (new / "rows.partial" / "weights.npy").write_bytes(b"half")
     (new / "checkpoints").mkdir()
     assert change_images.change(stopped.output_dir, stopped.dataset, str(new)).kept == COUNT
-    assert sorted(path.name for path in new.iterdir()) == ["checkpoints", "flags.txt"]
+    assert sorted(path.name for path in new.iterdir()) == [".lock", "checkpoints", "flags.txt"]
 
 
 def test_the_probe_keeps_its_classes(stopped, tmp_path):

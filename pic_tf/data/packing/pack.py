@@ -27,7 +27,7 @@ from pic_tf.files.replaced import replaced
 
 LEFT_OUT = "left_out.csv"
 _UNFINISHED = re.compile(
-    r"images-\d{5,}\.(arrayrecord|arrayrecord\.partial|csv|partial)|(dataset|left_out)\.partial"
+    r"images-\d{5,}\.(arrayrecord|csv|.*partial)|(dataset|left_out)\..*partial"
 )
 
 

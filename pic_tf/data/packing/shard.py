@@ -15,6 +15,7 @@ from PIL import UnidentifiedImageError
 
 from pic_tf.data.packing.image import packed_image, trace_decoder
 from pic_tf.data.sources.packed_format import WRITER_OPTIONS, Row
+from pic_tf.files.replaced import beside
 
 
 class Progress(NamedTuple):
@@ -79,7 +80,7 @@ def make_shard(
       InterruptedError: if `Progress.stop` was set.
     """
     rows, left_out, source_bytes = [], {}, 0
-    aside = path.with_name(path.name + ".partial")
+    aside = beside(path)
     try:
         writer = ArrayRecordWriter(os.fsencode(aside), WRITER_OPTIONS)
         for name, key in files:
