@@ -5,22 +5,19 @@ from collections.abc import Callable
 
 import tensorflow as tf
 import tf_keras as keras
-from tf_keras.optimizers import Optimizer
 
-from pic_tf.instances.batch import unpack
+from pic_tf.instances.batch import check_views, unpack
 from pic_tf.instances.classifier import PAPER_NEGATIVES, InstanceClassifier
 from pic_tf.instances.health import StepMetrics
 from pic_tf.instances.multi_crop import losses_of_views
-from pic_tf.instances.step_guard import StepGuard
+from pic_tf.instances.row_model import RowModel
 from pic_tf.models.probe import LinearProbe
 from pic_tf.models.projection import feature_dim, projection_head
-from pic_tf.optim.checks import check_lazy_sgd, check_loss_scaling
-from pic_tf.optim.lazy_sgd import LazySGD
-from pic_tf.optim.momentum import create_momentum
 from pic_tf.replicas import collectives
 
 
-class PIC(keras.Model):
+@keras.utils.register_keras_serializable("pic_tf")
+class PIC(RowModel):
     """Parametric instance classification around any Keras backbone.
 
     One view an image and step, every image its own class: the embedding z of a view must find the
@@ -103,43 +100,6 @@ class PIC(keras.Model):
         self.step_metrics = StepMetrics()
         self.row_norms, self.row_gaps = self.step_metrics.row_norms, self.step_metrics.row_gaps
 
-    def compile(
-        self, optimizer: LazySGD, backbone_optimizer: Optimizer | None = None, **kwargs
-    ) -> None:
-        """Take the optimizers, and settings as Keras' own `compile`.
-
-        Under mixed_float16 the loss is scaled; a step that overflows is skipped, the scale halved.
-
-        Args:
-          optimizer: of rows and head, and of a backbone without its own; catches resting rows up.
-          backbone_optimizer: another Keras optimizer, with its own rate. It is told of steps to
-            skip if it has a method `skip_unless`, as `LARS` has; else it gets gradients of zero.
-          **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile` (all but the ids' checks).
-
-        Raises:
-          TypeError: for another optimizer.
-          ValueError: for an optimizer of another scope, or settings that exclude each other.
-        """
-        jit_compile = kwargs.pop("jit_compile", None)
-        check_lazy_sgd(optimizer, self.distribute_strategy, jit_compile)
-        super().compile(optimizer=optimizer, **kwargs)
-        self.distribute_reduction_method = "first"  # what a step returns is the same in all
-        # Keras wraps the optimizer where the policy is mixed_float16.
-        self.loss_scaling = None if self.optimizer is optimizer else self.optimizer
-        check_loss_scaling(self.loss_scaling, backbone_optimizer, self.projection)
-        self.lazy_sgd, self.backbone_optimizer = optimizer, backbone_optimizer
-        statistics = self.backbone.non_trainable_weights + self.projection.non_trainable_weights
-        with self.distribute_strategy.scope():
-            self.guard = StepGuard(statistics, [optimizer, backbone_optimizer], self.loss_scaling)
-        self.skipped, self.last_skipped = self.guard.skipped, self.guard.last_skipped
-        update = self._update
-        self._update_function = tf.function(update, jit_compile=True) if jit_compile else update
-
-    def build_optimizers(self) -> None:
-        """Create the momentum of backbone and head now, so that a checkpoint can bring it back."""
-        for optimizer, variables in self._optimizers():
-            create_momentum(optimizer, variables)
-
     def features(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Compute features, float [B, C], of the backbone's input."""
         features = self.backbone(images, training=training)
@@ -159,16 +119,24 @@ class PIC(keras.Model):
           The numbers of `StepMetrics` over the epoch so far; skipped, steps skipped so far;
           learning_rate of this step; probe_accuracy on the probe's own batches.
         """
-        images, instance_ids, weights, labelled = unpack(data, self.probe is not None)
+        batch = unpack(data, self.probe is not None)
+        images, instance_ids, weights, labelled = batch
+        checks = batch.checks(self.augment is not None) + self.lazy_sgd.checks()
+        checks += self.classifier.checks(instance_ids)
         # Every change of state waits for the batch: without one (the data end, an image is broken)
         # step counter and history, which need none, would go on. XLA would drop the checks.
-        with tf.control_dependencies([instance_ids, *self.classifier.checks(instance_ids)]):
+        with tf.control_dependencies([instance_ids, *checks]):
             instance_ids, weights = tf.identity(instance_ids), tf.identity(weights)
             return self._update_function(images, instance_ids, weights, labelled)
 
     def _update(self, images, instance_ids, weights, labelled) -> dict[str, tf.Tensor]:
-        """Take the step of the paper."""
+        """Augment, and take the step with views that fit."""
         views = images if self.augment is None else self.augment(images)
+        with tf.control_dependencies(check_views(views, instance_ids)):
+            return self._step(views, instance_ids, weights, labelled)
+
+    def _step(self, views, instance_ids, weights, labelled) -> dict[str, tf.Tensor]:
+        """Take the step of the paper."""
         visited = tf.where(weights > 0, instance_ids, tf.constant(-1, tf.int64))
         slots, moved = self.classifier.admit(visited, self.lazy_sgd)
         # Copies: reading the variables again later would see later values.
@@ -199,11 +167,6 @@ class PIC(keras.Model):
         rate = tf.identity(self.lazy_sgd.learning_rate)
         return logs | {"skipped": tf.identity(self.skipped), "learning_rate": rate}
 
-    def test_step(self, data: tuple) -> dict[str, tf.Tensor]:
-        """Refuse to evaluate: a held-out image has no row of its own, so there is no loss."""
-        refusal = "expected fit without validation data, got evaluate: use pic_tf.evaluate"
-        raise NotImplementedError(refusal)
-
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         """All running metrics, which `fit` resets where an epoch begins."""
@@ -211,10 +174,3 @@ class PIC(keras.Model):
 
     def _shown_metrics(self) -> list[keras.metrics.Metric]:
         return [*self.step_metrics.numbers, *([self.probe.accuracy] if self.probe else [])]
-
-    def _optimizers(self) -> list[tuple[Optimizer, list[tf.Variable]]]:
-        """Pair each optimizer with its variables: those of the backbone, then those of the head."""
-        backbone, head = self.backbone.trainable_variables, self.projection.trainable_variables
-        if self.backbone_optimizer is None:
-            return [(self.optimizer, [*backbone, *head])]
-        return [(self.backbone_optimizer, backbone), (self.optimizer, head)]

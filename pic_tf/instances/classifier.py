@@ -182,7 +182,7 @@ class InstanceClassifier(keras.layers.Layer):
         if self.weight_correction:
             weights, momentum = optimizer.caught_up_rows(weights, momentum, since)
         fetched = first & ~hit
-        returning = fetched & (since > 0)
+        returning = fetched & (since != 0)
         lifted = lift(weights, momentum, self.min_row_norm)
 
         self.ids.assign(tf.where(revisited, EMPTY, ids))
@@ -196,7 +196,7 @@ class InstanceClassifier(keras.layers.Layer):
             "fetched": fetched,
             "returning": returning,
             "norm": lifted.norm,
-            "gap": optimizer.iterations - since,
+            "gap": optimizer.iterations - tf.maximum(since, 0),
             "floored": returning & lifted.short,
         }
         return tf.gather(slots, tf.searchsorted(batch, instance_ids)), happened
@@ -236,13 +236,14 @@ class InstanceClassifier(keras.layers.Layer):
 
     def checks(self, instance_ids: tf.Tensor) -> list[tf.Operation]:
         """Assertions on a batch of ids: a wrong one would spoil another instance's row."""
-        n, count = self.num_instances, self.num_replicas
-        in_range = tf.reduce_all((instance_ids >= 0) & (instance_ids < n))
+        n, count, size = self.num_instances, self.num_replicas, tf.size(instance_ids)
+        low, high = tf.reduce_min(instance_ids), tf.reduce_max(instance_ids)
+        wrong = tf.where(low < 0, low, high)
         expected = f"expected instance ids from 0 to {n - 1}, got"
-        too_many = f"expected at most {self.slots} images a batch and replica, got more"
+        too_many = f"expected at most {self.slots} images a batch and replica, got"
         checks = [
-            tf.debugging.Assert(in_range, [expected, instance_ids]),
-            tf.debugging.assert_less_equal(tf.size(instance_ids), self.slots, too_many),
+            tf.debugging.Assert((low >= 0) & (high < n), [expected, wrong]),
+            tf.debugging.Assert(size <= self.slots, [too_many, size]),
         ]
         if self.rows_on_device is not None:
             here = tf.reduce_all(self.store.has(instance_ids // count))

@@ -51,7 +51,7 @@ def restore(
         def on_replica() -> None:
             tables = (numbers, weights, momentum, stamp)
             own, *values = (tf.gather(x, collectives.index(), axis=1) for x in tables)
-            visited = values[-1] > 0  # the others are as they began
+            visited = values[-1] != 0  # the others are as they began
             classifier.store.write(tf.where(visited, own, EMPTY), *values)
 
         strategy.run(on_replica)

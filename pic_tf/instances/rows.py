@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from pic_tf.instances.classifier import InstanceClassifier
-from pic_tf.instances.store import EMPTY
+from pic_tf.instances.store import BEFORE_FIRST_UPDATE, EMPTY
 from pic_tf.replicas import collectives
 
 BLOCK = 65536  # rows that cross between host and device at once, over all replicas
@@ -100,7 +100,9 @@ def snapshot(
             resting = gathered(classifier.store.read, tf.constant(rows))
             for table, values in zip((weights, momentum, stamp), resting):
                 table[at] = values.numpy()[some]
-    recent = []
+    recent, of_live = [], step
+    if step == 0 and classifier.store is not None:  # another optimizer has moved them
+        of_live = BEFORE_FIRST_UPDATE
     each = max(BLOCK // count, 1)
     for first in range(0, slots, each):
         rows = np.arange(first, min(first + each, slots))
@@ -108,7 +110,7 @@ def snapshot(
         ids, w, u = (x.numpy() for x in gathered(ring, slots_of_all))
         live = ids >= 0
         at = state.index(ids[live])
-        weights[at], momentum[at], stamp[at] = w[live], u[live], step
+        weights[at], momentum[at], stamp[at] = w[live], u[live], of_live
         recent.append(ids)
     # The head is equal in all replicas; read across them it is the first one's.
     head = int(classifier.head.numpy()) * count

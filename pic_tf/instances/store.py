@@ -7,6 +7,7 @@ from pic_tf.instances.first_weights import initial_rows
 from pic_tf.replicas import collectives
 
 EMPTY = np.int64(-1)  # stands for the id of no instance, and for the number of no row
+BEFORE_FIRST_UPDATE = np.int64(-1)  # stamp of a row that is not as it began
 _NO_ROW = np.iinfo(np.int64).max  # sorts behind all row numbers
 
 
@@ -15,7 +16,8 @@ class Store(tf.Module):
 
     A row is untouched while it rests; its reader catches it up from its stamp. Row l of replica r
     is that of instance l R + r. A row that was never written has stamp 0 and the first weights of
-    its instance, which follow from the seed.
+    its instance, which follow from the seed. One that was written before any update, since
+    another optimizer had moved it, has stamp -1.
 
     The store has a location for each row of the replica, or, paged, for as many as the sliding
     window needs; other rows come as the window moves (`instances.paging.pager.Pager`).
@@ -80,9 +82,10 @@ class Store(tf.Module):
             nothing.
           weights: float32 [b, D].
           momentum: float32 [b, D].
-          stamp: int64 [b], or a scalar for all: updates applied so far.
+          stamp: int64 [b], or a scalar for all: updates applied so far; 0 becomes -1.
         """
         locations = self._locations(rows)
+        stamp = tf.where(stamp == 0, BEFORE_FIRST_UPDATE, stamp)
         stamps = tf.broadcast_to(stamp, tf.shape(rows))
         collectives.scatter_rows(self.weights, locations, weights)
         collectives.scatter_rows(self.momentum, locations, momentum)

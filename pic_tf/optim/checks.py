@@ -1,5 +1,7 @@
 """Refuse optimizers and settings with which PIC cannot train."""
 
+from typing import Any
+
 import tensorflow as tf
 import tf_keras as keras
 
@@ -39,24 +41,38 @@ def check_lazy_sgd(
 
 
 def check_loss_scaling(
-    loss_scaling: keras.mixed_precision.LossScaleOptimizer | None,
+    scaled: bool,
     backbone_optimizer: keras.optimizers.Optimizer | None,
     head: keras.Model,
 ) -> None:
     """Check that a backbone's own optimizer can skip a step that overflows in float16.
 
     Args:
-      loss_scaling: the optimizer that scales the loss; None where it is not scaled.
+      scaled: whether the loss is scaled.
       backbone_optimizer: None where one optimizer moves backbone and head.
       head: projection head; the scale of the loss follows its gradients.
 
     Raises:
       ValueError: where it cannot, or no gradient of the head tells of the overflow.
     """
-    if loss_scaling is None or backbone_optimizer is None:
+    if not scaled or backbone_optimizer is None:
         return
     if not (hasattr(backbone_optimizer, "skip_unless") and head.trainable_variables):
         raise ValueError(
             "expected no backbone_optimizer with mixed_float16, or LARS beside a head that trains, "
             f"got {type(backbone_optimizer).__name__}: use mixed_bfloat16"
+        )
+
+
+def check_unused(settings: dict[str, Any]) -> None:
+    """Refuse arguments of Keras' `compile` that would have no effect.
+
+    Raises:
+      ValueError: for a loss, its weights, or metrics.
+    """
+    unused = ("loss", "loss_weights", "metrics", "weighted_metrics")
+    if given := [name for name in unused if settings.get(name)]:
+        raise ValueError(
+            f"expected compile without {', '.join(unused)}, got {', '.join(given)}: "
+            "the loss of PIC is Eq. 1, and its metrics are in the logs; others belong in a callback"
         )

@@ -3,7 +3,7 @@
 import tensorflow as tf
 import tf_keras as keras
 
-from pic_tf.optim.momentum import check_ranges, move
+from pic_tf.optim.momentum import Fixed, check_ranges, move
 from pic_tf.replicas import collectives
 
 
@@ -31,11 +31,15 @@ class LARS(keras.optimizers.Optimizer):
       taken: bool variable, see `skip_unless`.
 
     Raises:
-      ValueError: for a momentum, weight decay or trust coefficient out of range.
+      ValueError: for a number out of range.
+      AttributeError: for another momentum, weight decay or trust coefficient later on.
 
     Source: You et al. 2017 (https://arxiv.org/abs/1708.03888), here as in its authors' code: no
     decay where the length is not adapted, and momentum after the scaling.
     """
+
+    momentum, weight_decay, coupled_weight_decay = Fixed(), Fixed(), Fixed()
+    trust_coefficient = Fixed()
 
     def __init__(
         self,
@@ -47,7 +51,7 @@ class LARS(keras.optimizers.Optimizer):
     ):
         # `weight_decay` of the base class is the decoupled kind, so ours has a name of its own.
         super().__init__(name=name, weight_decay=None, jit_compile=False)
-        check_ranges(momentum, weight_decay)
+        check_ranges(learning_rate, momentum, weight_decay)
         if not trust_coefficient > 0:
             raise ValueError(f"expected trust_coefficient > 0, got {trust_coefficient}")
         self._learning_rate = self._build_learning_rate(learning_rate)

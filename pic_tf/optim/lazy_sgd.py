@@ -1,10 +1,12 @@
 """SGD of the paper, for parameters updated by every step and for rows that rest between visits."""
 
+import weakref
+
 import tensorflow as tf
 import tf_keras as keras
 
 from pic_tf.optim.history import ProductHistory
-from pic_tf.optim.momentum import check_ranges, move
+from pic_tf.optim.momentum import Fixed, check_ranges, move
 from pic_tf.replicas import collectives
 
 
@@ -40,10 +42,13 @@ class LazySGD(keras.optimizers.Optimizer):
       applied: int64 variable, number of updates taken; `iterations` counts skipped steps too.
 
     Raises:
-      ValueError: for a momentum or weight decay out of range.
+      ValueError: for a rate, momentum or weight decay out of range.
+      AttributeError: for another momentum or weight decay later on.
 
     Source: paper, Section 2.3, Eq. 2 and Eq. 3.
     """
+
+    momentum, weight_decay, coupled_weight_decay = Fixed(), Fixed(), Fixed()
 
     def __init__(
         self,
@@ -55,13 +60,43 @@ class LazySGD(keras.optimizers.Optimizer):
     ):
         # `weight_decay` of the base class is the decoupled kind, so ours has a name of its own.
         super().__init__(name=name, weight_decay=None, jit_compile=False)
-        check_ranges(momentum, weight_decay)
+        check_ranges(learning_rate, momentum, weight_decay)
         self._learning_rate = self._build_learning_rate(learning_rate)
         self.momentum = momentum
         self.coupled_weight_decay = weight_decay
         self.history = ProductHistory(max_updates)
         self.taken = collectives.local_variable(lambda: tf.constant(True), "taken")
         self.applied = collectives.local_variable(lambda: tf.constant(0, tf.int64), "applied")
+        self._rows = None
+
+    def belong_to(self, rows: object) -> None:
+        """Count the updates of some rows, from now on of these alone.
+
+        Args:
+          rows: an `InstanceClassifier`.
+
+        Raises:
+          ValueError: for an optimizer of other rows.
+        """
+        if self._rows is not None and self._rows() is not rows:
+            raise ValueError(
+                "expected a LazySGD of its own for each model, got one that another model was "
+                "compiled with: its history is that of the other's rows; make a new one"
+            )
+        self._rows = weakref.ref(rows)
+
+    def checks(self) -> list[tf.Operation]:
+        """Assertions on the next step: its rate, and the room that the history has for it."""
+        step, capacity = tf.identity(self.iterations), self.history.capacity
+        rate = self._learning_rate
+        rate = rate(step) if callable(rate) else tf.identity(rate)
+        no_room = f"expected at most max_updates={capacity} steps of LazySGD, got one more:"
+        no_room += " compile with a new one, with a larger max_updates"
+        wrong = "expected a learning rate >= 0, got"
+        return [
+            tf.debugging.Assert(step < capacity, [no_room]),
+            tf.debugging.Assert((rate >= 0) & tf.math.is_finite(rate), [wrong, rate]),
+        ]
 
     def build(self, var_list: list[tf.Variable]) -> None:
         """Create one momentum u for each variable."""
@@ -131,12 +166,14 @@ class LazySGD(keras.optimizers.Optimizer):
         Args:
           weights: float32 [n, D], w at step `since`.
           momentum: float32 [n, D], u at step `since`.
-          since: int64 [n], number of updates applied when the row last changed.
+          since: int64 [n], number of updates applied when the row last changed; below 0
+            for none.
 
         Returns:
           float64 (w, u) after all updates applied so far; a row that rested for long may be too
           short for float32 to square.
         """
+        since = tf.maximum(since, 0)
         product = self.history.between(since, tf.identity(self.iterations))[..., None]
         w, u = tf.cast(weights, tf.float64), tf.cast(momentum, tf.float64)
         caught_up_w = product[:, 0, 0] * w + product[:, 0, 1] * u

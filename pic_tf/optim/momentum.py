@@ -1,14 +1,43 @@
 """Momentum outside the learning rate, as the paper has it."""
 
+import math
+import numbers
+from typing import Any
+
 import tensorflow as tf
 import tf_keras as keras
 
 
-def check_ranges(momentum: float, weight_decay: float) -> None:
-    """Raise ValueError unless 0 <= momentum < 1 and weight_decay >= 0."""
+class Fixed:
+    """Attribute of an optimizer that stays as it was made, since traced steps hold its value."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, optimizer: Any, owner: type) -> Any:
+        if optimizer is None:
+            return self
+        try:
+            return optimizer.__dict__[self._name]
+        except KeyError:
+            raise AttributeError(self._name) from None
+
+    def __set__(self, optimizer: Any, value: Any) -> None:
+        if self._name in optimizer.__dict__:
+            raise AttributeError(
+                f"expected {self._name} to stay as {type(optimizer).__name__} was made with it, "
+                f"got {value}: compile the model with a new one"
+            )
+        optimizer.__dict__[self._name] = value
+
+
+def check_ranges(learning_rate: Any, momentum: float, weight_decay: float) -> None:
+    """Raise ValueError unless a rate that is a number is >= 0, 0 <= m < 1 and lambda >= 0."""
+    if isinstance(learning_rate, numbers.Real) and not 0 <= learning_rate < math.inf:
+        raise ValueError(f"expected learning_rate >= 0, got {learning_rate}")
     if not 0 <= momentum < 1:
         raise ValueError(f"expected 0 <= momentum < 1, got {momentum}")
-    if weight_decay < 0:
+    if not 0 <= weight_decay < math.inf:
         raise ValueError(f"expected weight_decay >= 0, got {weight_decay}")
 
 

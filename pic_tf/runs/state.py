@@ -12,8 +12,8 @@ import tf_keras as keras
 from pic_tf.instances.paging.segments import RunSegment
 from pic_tf.instances.rows import RowSnapshot
 from pic_tf.optim.history import ProductHistory
+from pic_tf.optim.variables import variables_of
 from pic_tf.runs import checkpoint_files
-from pic_tf.runs.variables import variables_of
 
 TABLES = ("weights", "momentum", "stamp", "ring")  # of `RowSnapshot`
 INSTANCES = "instance_ids"  # of the rows, where they are not those of all instances

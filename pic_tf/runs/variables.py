@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
+from pic_tf.optim.variables import variables_of
 from pic_tf.pic import PIC
 
 
@@ -23,22 +24,6 @@ def named_variables(model: PIC) -> Iterator[tuple[str, tf.Variable]]:
     for i, variable in enumerate(getattr(model.backbone_optimizer, "weights", [])):
         if id(variable) not in seen:
             yield f"backbone_optimizer/weights/{i}", variable
-
-
-def variables_of(roots: dict[str, object]) -> Iterator[tuple[str, tf.Variable]]:
-    """Yield every variable that the roots lead to, once, with its path."""
-    seen = set()
-    for root, trackable in roots.items():
-        view, found = tf.train.TrackableView(trackable), [(root, trackable)]
-        for path, child in found:  # breadth first
-            if id(child) in seen:
-                continue
-            seen.add(id(child))
-            if isinstance(child, tf.Variable):
-                yield path, child
-            else:
-                children = view.children(child).items()
-                found += [(f"{path}/{name}", next_child) for name, next_child in children]
 
 
 def metric_variables(model: PIC) -> list[tf.Variable]:
