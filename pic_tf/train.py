@@ -37,7 +37,8 @@ def main() -> int:
     if not plan_only:
         run_folder.make_output_folder(config)
     if chief:
-        print(networks.describe(config, strategy), flush=True)
+        found = images.describe() if images else ()
+        print(networks.describe(config, strategy, found), flush=True)
     if plan_only:
         return 0
     result = loop.run(config, images, strategy, flags.FLAGS.allow_changed_flags)

@@ -6,9 +6,10 @@
     python tools/pack.py --verify --output=PACKED
 
 FOLDER is nested as you like; where all images lie in sub-folders, of which there are two at least,
-the first names the class. With `train` and `val`, `validation` or `test` inside, or with train.zip,
-train_map.txt, val.zip and val_map.txt, PACKED/train and PACKED/val are made. Every file is tried,
-in any format that Pillow reads; what is no image, or a damaged one, is named in left_out.csv.
+the first names the class. With `train` and `val`, `validation` or `test` inside (--split_folders),
+or with train.zip, train_map.txt, val.zip and val_map.txt, PACKED/train and PACKED/val are made.
+Every file is tried, in any format that Pillow reads; what is no image, or a damaged one, is named
+in left_out.csv.
 
 JPEGs and PNGs whose short side is at most --short_side stay as they are. All others are shrunk to
 it and stored as JPEGs of --quality. What the quality costs, on 200 photographs of ImageNet (short
@@ -35,6 +36,7 @@ from absl import flags
 import pic_tf.files.quiet  # noqa: F401  (first: TensorFlow then starts quietly)
 from pic_tf.data.packing.processes import pack_source
 from pic_tf.data.packing.verify import verify
+from pic_tf.data.sources.layout import SPLIT_FOLDERS
 from pic_tf.files import command_line
 
 
@@ -49,7 +51,7 @@ def main() -> int:
                 "expected --source, got none: name a folder of images, a zip file or tfds:NAME"
             )
         else:
-            names = ("short_side", "quality", "images_per_shard")
+            names = ("short_side", "quality", "images_per_shard", "split_folders")
             settings = {name: values[name].value for name in names}
             parts = pack_source(values.source, values.map, output, workers=workers, **settings)
             for packed in parts:
@@ -72,6 +74,14 @@ def define_flags() -> None:
     )
     flags.DEFINE_string(
         "map", "", "Text file for a zip file, with a line NAME<tab>LABEL_NUMBER for each image."
+    )
+    flags.DEFINE_enum(
+        "split_folders",
+        "auto",
+        SPLIT_FOLDERS,
+        "Folders such as train and val inside of --source: parts, each to be packed for itself "
+        "(auto), or classes as all others (none). Folders that can be read in both ways are "
+        "refused with auto.",
     )
     flags.DEFINE_string(
         "output", None, "Folder of the packed data set, to make or to append to.", required=True

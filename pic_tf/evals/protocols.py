@@ -59,6 +59,7 @@ def _with_images(settings: EvaluationSettings) -> EvaluationSettings:
         settings,
         dataset=of_run.labelled_dataset or of_run.dataset,
         eval_dataset=settings.eval_dataset or of_run.eval_dataset,
+        split_folders=of_run.split_folders,
     )
 
 
@@ -74,11 +75,14 @@ def open_labelled(settings: EvaluationSettings) -> tuple[Source, Source]:
     Raises:
       ValueError: for images that cannot be used, or have no labels.
     """
-    train, held_out = open_dataset(settings.dataset, settings.eval_dataset, settings.max_broken)
+    train, held_out = open_dataset(
+        settings.dataset, settings.eval_dataset, settings.max_broken, settings.split_folders
+    )
     if train.labels is None:
+        why = f" ({train.unlabelled})" if train.unlabelled else ""
         raise ValueError(
             f"expected labelled images for --protocol={settings.protocol}, got none in "
-            f"{settings.dataset!r}: put them into one folder a class"
+            f"{settings.dataset!r}: put them into one folder a class{why}"
         )
     if held_out is None or held_out.labels is None:
         raise ValueError(

@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 
+from pic_tf.data.sources.layout import SPLIT_FOLDERS
 from pic_tf.serving.exported import Exported
 from pic_tf.settings.check import check_crop_scale, check_ranges
 from pic_tf.settings.setting import setting
@@ -35,6 +36,13 @@ class CentralViews:
         "Side of the central crop as a share of the image's short side, above 0 and at most 1. The "
         "default None takes that of pretraining.",
         limit="0 < x <= 1",
+    )
+    split_folders: str = setting(
+        "auto",
+        "Folders such as train and val inside of --dataset: its training and held-out part (auto), "
+        "or classes as all others (none). Folders that can be read in both ways are refused with "
+        "auto.",
+        choices=SPLIT_FOLDERS,
     )
     max_broken: float = setting(
         0.01,

@@ -36,6 +36,10 @@ class Subset:
         return self.source.class_names
 
     @property
+    def unlabelled(self) -> str:
+        return self.source.unlabelled
+
+    @property
     def folder(self) -> str:
         return self.source.folder
 

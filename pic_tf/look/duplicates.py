@@ -36,7 +36,8 @@ def find_duplicates_and_outliers(settings: RetrievalSettings) -> str:
     rows, of_run, checkpoint = open_rows(settings.model)
     dataset = settings.dataset or of_run.dataset
     eval_dataset = "" if settings.dataset else of_run.eval_dataset
-    train, _ = open_dataset(dataset, eval_dataset, settings.max_broken)
+    split_folders = (settings if settings.dataset else of_run).split_folders
+    train, _ = open_dataset(dataset, eval_dataset, settings.max_broken, split_folders)
     check_images(checkpoint, train)
     check_neighbours(settings.neighbours, len(rows))
     pairs, alike, best = most_alike(rows, settings.count, "pairs of instances")

@@ -13,7 +13,8 @@ import pic_tf.files.quiet  # noqa: F401  (first: TensorFlow then starts quietly)
 from pic_tf.data.crops import Crop, parse_crops
 from pic_tf.data.order import SlidingWindow, default_stride, default_window, epoch_order
 from pic_tf.data.presets import PRESETS
-from pic_tf.data.sources.named import open_source
+from pic_tf.data.sources.layout import SPLIT_FOLDERS
+from pic_tf.data.sources.named import open_dataset
 from pic_tf.files import command_line
 from pic_tf.look.augmented_views import augmented_views, save_views
 from pic_tf.look.figures import shortened
@@ -33,7 +34,7 @@ def _draw_views(values: flags.FlagValues) -> None:
             f"expected at most {_MAX_PIXELS:,} pixels, got {pixels:,}: "
             "lower --count, --views or the size of views"
         )
-    source = open_source(values.images)
+    source = open_dataset(values.images, split_folders=values.split_folders)[0]
     count = min(values.count, len(source))
     picture = augmented_views(source, preset, crops, count, values.views, values.seed)
     ids = epoch_order(len(source), count, values.seed).instance_ids(0).numpy()
@@ -81,6 +82,13 @@ def main() -> None:
 def define_flags() -> None:
     flags.DEFINE_string(
         "images", "", "Images to draw views of: a folder, a packed data set, or tfds:NAME."
+    )
+    flags.DEFINE_enum(
+        "split_folders",
+        "auto",
+        SPLIT_FOLDERS,
+        "Folders such as train and val inside of --images: its parts, of which the training part "
+        "is drawn (auto), or classes as all others (none).",
     )
     flags.DEFINE_string("output", "", "PNG file to write the views to. The default '' draws none.")
     flags.DEFINE_enum(

@@ -15,7 +15,8 @@ from pic_tf.evals.subset import Subset
 from pic_tf.look.settings import FeatureMapSettings, RetrievalSettings
 from pic_tf.serving.exported import Exported, open_exported
 
-_OWN = "model eval_dataset image_size eval_crop max_broken seed".split()  # as of an evaluation
+# As of an evaluation.
+_OWN = "model eval_dataset image_size eval_crop max_broken split_folders seed".split()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -94,8 +95,13 @@ def open_session(settings: RetrievalSettings | FeatureMapSettings) -> Session:
     if not dataset:
         of_run = run_behind(settings.model)
         dataset = of_run.dataset
-        views = dataclasses.replace(views, eval_dataset=views.eval_dataset or of_run.eval_dataset)
+        eval_dataset, split_folders = of_run.eval_dataset, of_run.split_folders
+        views = dataclasses.replace(
+            views, eval_dataset=views.eval_dataset or eval_dataset, split_folders=split_folders
+        )
     views = resolve(dataclasses.replace(views, dataset=dataset), exported)
     cache = pathlib.Path(settings.cache_dir or pathlib.Path(views.output_dir) / "features")
-    train, held_out = open_dataset(dataset, views.eval_dataset, views.max_broken)
+    train, held_out = open_dataset(
+        dataset, views.eval_dataset, views.max_broken, views.split_folders
+    )
     return Session(exported, train, held_out, views, cache)

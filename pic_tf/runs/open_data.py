@@ -4,7 +4,7 @@ import dataclasses
 import os
 import pathlib
 
-from pic_tf.data.sources.named import open_dataset
+from pic_tf.data.sources.named import describe, open_dataset
 from pic_tf.data.sources.source import Source
 from pic_tf.runs import checkpoint_files
 from pic_tf.runs.run_folder import CHECKPOINTS, FLAGS_FILE, resolved
@@ -25,6 +25,13 @@ class Images:
     train: Source
     labelled: Source
     held_out: Source | None
+
+    def describe(self) -> list[str]:
+        """Describe in lines what was found."""
+        if self.labelled is self.train:
+            return [describe(self.train, self.held_out)]
+        apart = f"{describe(self.labelled, self.held_out)}, for the monitors"
+        return [describe(self.train, None), apart]
 
 
 def open_data(
@@ -68,11 +75,12 @@ def open_images(config: Config, num_replicas: int = 1) -> Images:
     Raises:
       ValueError: for data that cannot be used.
     """
-    train, held_out = open_dataset(config.dataset, config.eval_dataset, config.max_broken)
+    rest = config.eval_dataset, config.max_broken, config.split_folders
+    train, held_out = open_dataset(config.dataset, *rest)
     labelled = train
     if name := config.labelled_dataset:
         # Their classes number the held-out images too.
-        labelled, held_out = open_dataset(name, config.eval_dataset, config.max_broken)
+        labelled, held_out = open_dataset(name, *rest)
     if config.probe_batch_size:
         _check_probe(config, labelled, held_out, num_replicas)
     output = resolved(config.output_dir)

@@ -3,6 +3,7 @@
 import dataclasses
 
 from pic_tf.data.presets import PRESETS
+from pic_tf.data.sources.layout import SPLIT_FOLDERS
 from pic_tf.settings.setting import setting
 
 _SHARE = "0 <= x <= 1"
@@ -25,6 +26,14 @@ class Data:
         "Held-out images for the kNN monitor, in the forms of --dataset (a folder needs one folder "
         "a class). The default '' takes the held-out part of --dataset, if there is one.",
         trajectory=False,
+    )
+    split_folders: str = setting(
+        "auto",
+        "Folders such as train and val inside of --dataset: its training and held-out part (auto), "
+        "or classes as all others (none). Folders that can be read in both ways are refused with "
+        "auto.",
+        choices=SPLIT_FOLDERS,
+        trajectory=False,  # the images are compared themselves
     )
     num_instances: int = setting(
         0,

@@ -1,5 +1,7 @@
 """Build the networks of a configuration."""
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 import tf_keras as keras
 
@@ -15,12 +17,20 @@ def plain_backbone(config: Config) -> keras.Model:
     return resnet(config.depth, config.stem, config.width)
 
 
-def describe(config: Config, strategy: tf.distribute.Strategy) -> str:
-    """Describe the plan of a resolved configuration; build its networks, but no rows."""
+def describe(config: Config, strategy: tf.distribute.Strategy, images: Sequence[str] = ()) -> str:
+    """Describe the plan of a resolved configuration; build its networks, but no rows.
+
+    Args:
+      config: resolved configuration.
+      strategy: devices.
+      images: lines about the images that were found.
+
+    Returns:
+      Lines to print.
+    """
     backbone = plain_backbone(config)
     head = projection_head(
         config.head, backbone.output_shape[-1], config.hidden_dim, config.embedding_dim
     )
-    return plan.describe(
-        config, backbone, head, describe_devices(strategy), strategy.num_replicas_in_sync
-    )
+    devices, replicas = describe_devices(strategy), strategy.num_replicas_in_sync
+    return plan.describe(config, backbone, head, devices, replicas, images)

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Sequence
 
 import tf_keras as keras
 
@@ -23,7 +24,12 @@ from pic_tf.settings.quantities import (
 
 
 def describe(
-    config: Config, backbone: keras.Model, head: keras.Model, devices: str, num_replicas: int
+    config: Config,
+    backbone: keras.Model,
+    head: keras.Model,
+    devices: str,
+    num_replicas: int,
+    images: Sequence[str] = (),
 ) -> str:
     """Write the plan.
 
@@ -33,12 +39,13 @@ def describe(
       head: the projection head.
       devices: what it runs on.
       num_replicas: R.
+      images: lines about the images that were found.
 
     Returns:
       Lines to print.
     """
     sections = {
-        "images": [f"{config.num_instances:,} from {config.dataset}"],
+        "images": [f"{config.num_instances:,} from {config.dataset}", *images],
         "views": _views(config),
         "length": [_length(config)],
         "order": _order(config),

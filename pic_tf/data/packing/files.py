@@ -15,9 +15,9 @@ import tensorflow as tf
 
 from pic_tf.data.decode import bombs
 from pic_tf.data.sources import tfds_builder, tfds_source
-from pic_tf.data.sources.folder import files_below
+from pic_tf.data.sources.layout import find_layout
+from pic_tf.data.sources.walk import walk
 
-_EVALUATION_FOLDERS = ("val", "validation", "test")
 _LARGEST_FILE = 8 * bombs.MAX_PIXELS  # bytes: the largest image in four channels of 16 bits
 
 
@@ -36,7 +36,7 @@ class Files(NamedTuple):
     class_names: tuple[str, ...]
 
 
-def list_files(source: str, label_map: str = "") -> dict[str, Files]:
+def list_files(source: str, label_map: str = "", split_folders: str = "auto") -> dict[str, Files]:
     """List the files to pack.
 
     Args:
@@ -44,6 +44,7 @@ def list_files(source: str, label_map: str = "") -> dict[str, Files]:
         with train.zip, train_map.txt, val.zip and val_map.txt; a zip file; or tfds:NAME or
         tfds:NAME:SPLIT.
       label_map: for a zip file, the text file with a line NAME<tab>LABEL for each image.
+      split_folders: as of `find_layout`.
 
     Returns:
       The files, by the sub-folder of the packed data set that they belong to: "train" and "val", or
@@ -60,13 +61,15 @@ def list_files(source: str, label_map: str = "") -> dict[str, Files]:
     elif (path / "train.zip").is_file():
         found = [part for part in ("train", "val") if (path / f"{part}.zip").is_file()]
         parts = {part: _zip(path / f"{part}.zip", path / f"{part}_map.txt") for part in found}
-    elif (path / "train").is_dir():
-        parts = {"train": _folder(path / "train")}
-        held_out = [name for name in _EVALUATION_FOLDERS if (path / name).is_dir()]
-        if held_out:
-            parts["val"] = _folder(path / held_out[0])
     else:
-        parts = {"": _folder(path)}
+        layout = find_layout(path, split_folders)
+        layout.report(path)
+        if layout.train == path:
+            parts = {"": _folder(path)}
+        else:
+            parts = {"train": _folder(layout.train)}
+            if layout.held_out:
+                parts["val"] = _folder(layout.held_out)
     for part, files in parts.items():
         if not files.named:
             raise ValueError(
@@ -82,7 +85,7 @@ def _folder(root: pathlib.Path) -> Files:
             "expected a folder, a zip file or tfds:NAME, "
             f"got nothing at {str(root)!r}: check the path"
         )
-    names = files_below(root)
+    names = sorted(file.path for file in walk(root))
     class_names = sorted({_first_folder(name) for name in names} - {""})
     named = [(name, name) for name in names]
     return Files(named, functools.partial(_fetch_file, root), tuple(class_names))

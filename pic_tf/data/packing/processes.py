@@ -24,6 +24,7 @@ def pack_source(
     quality: int,
     images_per_shard: int,
     workers: int,
+    split_folders: str = "auto",
 ) -> Iterator[Packed]:
     """Pack all parts of a source, one after another.
 
@@ -36,6 +37,7 @@ def pack_source(
       images_per_shard: largest number of images in a shard; fewer where some processes would have
         nothing to do.
       workers: processes at most.
+      split_folders: as of `list_files`.
 
     Yields:
       The outcome of each part.
@@ -44,7 +46,7 @@ def pack_source(
       ValueError: for a source without files, or an output that is no packed data set or is in use.
       OSError: if the output cannot be written.
     """
-    parts = list_files(source, label_map)
+    parts = list_files(source, label_map, split_folders)
     if output.resolve().is_relative_to(pathlib.Path(source).resolve()):
         raise ValueError(
             f"expected --output outside of --source, got {str(output)!r}: it would be packed too"

@@ -27,6 +27,7 @@ class ArraySource:
     class_names: tuple[str, ...] = ()
     name: str = "array"
     folder: ClassVar[str] = ""
+    unlabelled: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         images = np.asarray(self.images)

@@ -1,6 +1,7 @@
 """Number the classes of images: by themselves, or as the training set numbers them."""
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,12 +30,31 @@ def class_numbers(found: Iterable[str], class_names: Sequence[str], images: str)
     return numbers
 
 
+class Labels(NamedTuple):
+    """Labels of images.
+
+    Attributes:
+      labels: int64 [N], or None.
+      class_names: classes in the order of their numbers, or ().
+      missing: the reason why there are none, in a few words; "" for images without folders.
+    """
+
+    labels: np.ndarray | None
+    class_names: tuple[str, ...] = ()
+    missing: str = ""
+
+
 def labels_of(
-    classes: Sequence[str], own_names: Sequence[str], class_names: Sequence[str], images: str
-) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    names: Sequence[str],
+    classes: Sequence[str],
+    own_names: Sequence[str],
+    class_names: Sequence[str],
+    images: str,
+) -> Labels:
     """Label images by their classes, where every image has one and there is a choice of classes.
 
     Args:
+      names: name of each image.
       classes: the class of each image, "" for none.
       own_names: these classes, in the order of their numbers.
       class_names: classes of the training set, to number by instead; () for `own_names`. One class
@@ -42,14 +62,20 @@ def labels_of(
       images: name of the images in messages.
 
     Returns:
-      (labels int64 [N], class names), or (None, ()).
+      The labels, or the reason why there are none.
 
     Raises:
       ValueError: for a class that is not among `class_names`.
     """
     found = sorted(set(classes))
-    if "" in found or (len(found) < 2 and not class_names):
-        return None, ()
-    names = tuple(class_names or own_names)
-    numbers = class_numbers(found, names, images)
-    return np.array([numbers[name] for name in classes], np.int64), names
+    if "" in found:
+        beside = [name for name, of_image in zip(names, classes) if not of_image]
+        more = f" and {len(beside) - 1:,} more" if len(beside) > 1 else ""
+        verb = "lie" if more else "lies"
+        others = f"no labels, since {beside[0]!r}{more} {verb} beside the class folders"
+        return Labels(None, missing=others if len(found) > 1 else "")
+    if len(found) < 2 and not class_names:
+        return Labels(None, missing=f"no labels, since all images lie in one folder, {found[0]!r}")
+    numbered = tuple(class_names or own_names)
+    numbers = class_numbers(found, numbered, images)
+    return Labels(np.array([numbers[name] for name in classes], np.int64), numbered)

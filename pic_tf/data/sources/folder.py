@@ -6,12 +6,14 @@ import os
 import pathlib
 import shlex
 import sys
+from collections import Counter
 
 import numpy as np
 import tensorflow as tf
 
 from pic_tf.data.sources.classes import labels_of
-from pic_tf.data.sources.formats import CONVERTED, EXTENSIONS, STARTS
+from pic_tf.data.sources.formats import EXTENSIONS, STARTS, TO_PACK
+from pic_tf.data.sources.walk import walk
 
 _MAX_CHECKED = 10_000  # files whose first bytes are looked at before a run starts
 
@@ -28,6 +30,7 @@ class FolderSource:
       paths: relative paths of the images, one an instance.
       labels: int64 [N], or None.
       class_names: the class folders, sorted, or ().
+      unlabelled: the reason why there are no labels.
       name: the name of the images in messages.
     """
 
@@ -35,6 +38,7 @@ class FolderSource:
     paths: tuple[str, ...]
     labels: np.ndarray | None
     class_names: tuple[str, ...]
+    unlabelled: str
     name: str
 
     def __post_init__(self) -> None:
@@ -67,10 +71,10 @@ def open_folder(
 ) -> FolderSource:
     """List a folder of images and check that they are images.
 
-    The first bytes of the files (of 10,000 drawn by `seed` where there are more) must be those of a
-    JPEG or PNG, but for a few: those turn out to be broken when their turn comes. GIFs are left
-    out, and their number is written to stderr; hidden files and files with other extensions are
-    passed over.
+    The first bytes of the files (of 10,000 drawn by `seed` where there are more) must be those of
+    an image that is read, but for a few: those turn out to be broken when their turn comes. Images
+    of other formats are left out, and their number is written to stderr; hidden files and files
+    with extensions of no image are passed over.
 
     Args:
       folder: path of the folder.
@@ -92,19 +96,33 @@ def open_folder(
         raise ValueError(
             f"expected a folder of images at {str(root)!r}, got {what} there: check the path"
         )
-    files = files_below(root)
-    paths = [path for path in files if path.lower().endswith(EXTENSIONS)]
-    left_out = sum(path.lower().endswith(CONVERTED) for path in files)
+    files = sorted(walk(root))
+    images = [file for file in files if file.path.lower().endswith(EXTENSIONS)]
+    paths = [file.path for file in images if file.regular]
+    others = _to_pack([file.path for file in files if file.regular])
     pack = f"`python tools/pack.py --source={shlex.quote(str(root))} --output=PACKED` converts them"
     if not paths:
-        got = f"{left_out:,} {CONVERTED} files: {pack}" if left_out else "none: check the path"
+        got = f"{others}: {pack}" if others else "none: check the path"
         raise ValueError(f"expected images ({', '.join(EXTENSIONS)}) in {str(root)!r}, got {got}")
-    if left_out:
-        print(f"left out: {left_out:,} {CONVERTED} files in {str(root)!r}; {pack}", file=sys.stderr)
+    if others:
+        print(f"left out: {others} in {str(root)!r}; {pack}", file=sys.stderr)
+    if special := [file.path for file in images if not file.regular]:
+        more = f" and {len(special) - 1:,} more" * (len(special) > 1)
+        what = f"{special[0]!r}{more} in {str(root)!r}"
+        print(f"left out: {what}, since only regular files are read", file=sys.stderr)
     _check_first_bytes(root, paths, seed, max_broken)
     tops = [path.split(os.sep)[0] if os.sep in path else "" for path in paths]
-    labels, names = labels_of(tops, sorted(set(tops)), class_names, str(root))
-    return FolderSource(str(root), tuple(paths), labels, names, str(root))
+    found = labels_of(paths, tops, sorted(set(tops)), class_names, str(root))
+    return FolderSource(
+        str(root), tuple(paths), found.labels, found.class_names, found.missing, str(root)
+    )
+
+
+def _to_pack(files: list[str]) -> str:
+    """Count files that are images which only packing reads, by kind; "" for none."""
+    kinds = Counter(os.path.splitext(path.lower())[1] for path in files)
+    found = sorted((-number, kind) for kind, number in kinds.items() if kind in TO_PACK)
+    return f"{', '.join(f'{-n:,} {kind}' for n, kind in found)} files" if found else ""
 
 
 def _check_first_bytes(root: pathlib.Path, paths: list[str], seed: int, max_broken: float) -> None:
@@ -131,30 +149,3 @@ def _check_first_bytes(root: pathlib.Path, paths: list[str], seed: int, max_brok
             f"{head!r}, as {len(others):,} of {len(checked):,} do not begin as images: remove or "
             "replace them, or allow more (--max_broken)"
         )
-
-
-def files_below(root: pathlib.Path) -> list[str]:
-    """List the relative paths of all files that are not hidden, sorted.
-
-    A folder that links reach too is read once.
-
-    Raises:
-      ValueError: for a folder that cannot be read.
-    """
-    paths, seen = [], set()
-
-    def refuse(error: OSError) -> None:
-        raise ValueError(
-            f"expected a readable folder at {error.filename!r}, got {error.strerror}: "
-            "change its mode or remove it"
-        ) from error
-
-    for directory, folders, files in os.walk(root, onerror=refuse, followlinks=True):
-        real = os.path.realpath(directory)
-        folders[:] = [] if real in seen else [f for f in folders if not f.startswith(".")]
-        if real in seen:
-            continue
-        seen.add(real)
-        inside = os.path.relpath(directory, root)
-        paths += [os.path.normpath(os.path.join(inside, f)) for f in files if not f.startswith(".")]
-    return sorted(paths)

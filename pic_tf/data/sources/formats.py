@@ -8,5 +8,10 @@ JPEG_START = b"\xff\xd8\xff"
 PNG_START = b"\x89PNG\r\n\x1a\n"
 GIF_START = b"GIF8"
 STARTS = (JPEG_START, PNG_START)  # of what is read
-EXTENSIONS = (".jpg", ".jpeg", ".png")  # of what is read
-CONVERTED = ".gif"  # the extension of images that packing converts and nothing else reads
+EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png")  # of what is read
+# Other images, which packing converts and nothing else reads.
+TO_PACK = (
+    *".webp .gif .bmp .dib .tif .tiff .jp2 .j2k .jpx .ppm .pgm .pbm .pnm .avif .avifs".split(),
+    *".tga .ico .icns .pcx .sgi .psd .dds .apng .heic .heif .jxl".split(),
+)
+IMAGE_EXTENSIONS = EXTENSIONS + TO_PACK

@@ -5,11 +5,11 @@ import pathlib
 from pic_tf.data.sources import packed, tfds_builder
 from pic_tf.data.sources.array import digits
 from pic_tf.data.sources.folder import open_folder
+from pic_tf.data.sources.layout import find_layout
 from pic_tf.data.sources.source import Source
 from pic_tf.data.sources.tfds_source import open_tfds
 
 TFDS = "tfds:"  # what the name of a data set of TensorFlow Datasets begins with
-_EVALUATION_FOLDERS = ("val", "validation", "test")
 
 
 def open_source(name: str, class_names: tuple[str, ...] = (), max_broken: float = 0.01) -> Source:
@@ -36,30 +36,31 @@ def open_source(name: str, class_names: tuple[str, ...] = (), max_broken: float 
 
 
 def open_dataset(
-    dataset: str, eval_dataset: str = "", max_broken: float = 0.01
+    dataset: str, eval_dataset: str = "", max_broken: float = 0.01, split_folders: str = "auto"
 ) -> tuple[Source, Source | None]:
     """Open the training images and the held-out ones that flags name.
 
-    `dataset` is "digits" or a name for `open_source`. Of a folder with a `train` folder inside that
-    is taken, and its `val`, `validation` or `test` becomes the held-out set unless `eval_dataset`
-    names another; of a TFDS data set without a split, likewise.
+    `dataset` is "digits" or a name for `open_source`. Of a folder with split folders inside
+    (`find_layout`) these are taken, the held-out one unless `eval_dataset` names another; of a TFDS
+    data set without a split, likewise.
 
     Args:
       dataset: "digits" or a name.
       eval_dataset: "" or a name.
       max_broken: share of the files of a folder that may be no images.
+      split_folders: as of `find_layout`.
 
     Returns:
       (training source, held-out source or None).
 
     Raises:
-      ValueError: for a folder that is missing, empty or holds something else, or a held-out set
-        with a class that the training set has not.
+      ValueError: for a folder that is missing, empty or holds something else or can be read in
+        two ways, or a held-out set with a class that the training set has not.
     """
     if dataset == "digits":
         train, held_out = digits("train"), digits("held_out")
     else:
-        train_name, held_out_name = _splits(dataset)
+        train_name, held_out_name = _splits(dataset, split_folders)
         train, held_out = open_source(train_name, max_broken=max_broken), None
         eval_dataset = eval_dataset or held_out_name
     if eval_dataset:
@@ -67,15 +68,26 @@ def open_dataset(
     return train, held_out
 
 
-def _splits(dataset: str) -> tuple[str, str]:
+def describe(train: Source, held_out: Source | None) -> str:
+    """Describe images in a line: their classes, their number, and those held out."""
+    apart = _numbers(held_out) + " held out" if held_out else "no held-out split"
+    return f"{_numbers(train)}; {apart}"
+
+
+def _numbers(source: Source) -> str:
+    classes = len(source.class_names)
+    found = f"{classes:,} classes" if classes else source.unlabelled or "no classes"
+    return f"{found}, {len(source):,} images"
+
+
+def _splits(dataset: str, split_folders: str) -> tuple[str, str]:
     """Names of the training and the held-out part, "" where there is none."""
     if dataset.startswith(TFDS):
         name, split = tfds_builder.parse(dataset.removeprefix(TFDS))
         held_out = None if split else tfds_builder.held_out_split(name)
         return dataset, f"{TFDS}{name}:{held_out}" if held_out else ""
     root = pathlib.Path(dataset)
-    if not (root / "train").is_dir():
-        return dataset, ""
-    return str(root / "train"), next(
-        (str(root / n) for n in _EVALUATION_FOLDERS if (root / n).is_dir()), ""
-    )
+    layout = find_layout(root, split_folders)
+    layout.report(root)
+    train = dataset if layout.train == root else str(layout.train)
+    return train, str(layout.held_out) if layout.held_out else ""

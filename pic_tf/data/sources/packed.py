@@ -28,6 +28,7 @@ class PackedSource:
       names: names of the images in the source that they were packed from.
       labels: int64 [N], or None.
       class_names: one name a label, or ().
+      unlabelled: the reason why there are no labels.
       name: the name of the images in messages.
       shards: in the order of the ids.
       records: those of all shards, by id.
@@ -39,6 +40,7 @@ class PackedSource:
     names: tuple[str, ...]
     labels: np.ndarray | None
     class_names: tuple[str, ...]
+    unlabelled: str
     name: str
     shards: tuple[Shard, ...]
     records: Records
@@ -116,12 +118,13 @@ def open_packed(folder: str | os.PathLike, class_names: tuple[str, ...] = ()) ->
         classes += manifest.labels
         sizes.append(manifest.sizes)
         records_sha256.update("".join(manifest.sha256).encode())
-    labels, class_names = labels_of(classes, description.class_names, class_names, str(root))
+    found = labels_of(names, classes, description.class_names, class_names, str(root))
     return PackedSource(
         folder=str(root),
         names=tuple(names),
-        labels=labels,
-        class_names=class_names,
+        labels=found.labels,
+        class_names=found.class_names,
+        unlabelled=found.missing,
         name=str(root),
         shards=description.shards,
         records=_open_records(root, description.shards),

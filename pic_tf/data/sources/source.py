@@ -13,12 +13,14 @@ class Source(Protocol):
       name: the name of the images in messages.
       labels: int64 [N], or None.
       class_names: one name a label, or ().
+      unlabelled: the reason why there are no labels, in a few words, or "".
       folder: folder of the files, "" for images without files.
     """
 
     name: str
     labels: np.ndarray | None
     class_names: tuple[str, ...]
+    unlabelled: str
     folder: str
 
     def __len__(self) -> int: ...

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import os
 import shlex
+from typing import ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -61,6 +62,7 @@ class TfdsSource:
     name: str
     labels: RecordLabels | None
     class_names: tuple[str, ...]
+    unlabelled: ClassVar[str] = ""
     folder: str
     records: Records
     feature: str
