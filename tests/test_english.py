@@ -6,6 +6,7 @@ import pathlib
 
 import pytest
 
+from pic_tf.evals.predictions import PredictionSettings
 from pic_tf.evals.settings import EvaluationSettings
 from pic_tf.look.settings import FeatureMapSettings, RetrievalSettings
 from pic_tf.settings.config import Config
@@ -40,7 +41,8 @@ def test_first_lines_of_docstrings_stand_alone(path):
 
 
 @pytest.mark.parametrize(
-    "settings", [Config, EvaluationSettings, RetrievalSettings, FeatureMapSettings]
+    "settings",
+    [Config, EvaluationSettings, PredictionSettings, RetrievalSettings, FeatureMapSettings],
 )
 def test_help_texts_of_settings_are_sentences(settings):
     for field in dataclasses.fields(settings):

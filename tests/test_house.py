@@ -116,4 +116,5 @@ def test_tools_and_recipes_work_from_a_wheel(tmp_path):
         "pic_tf.tools.plan", "--flagfile=configs/in1k_200ep.flags", "--plan_replicas=8"
     )
     assert "runs/in1k_400ep" in run("pic_tf.train", "--flagfile", "in1k_400ep.flags", "--plan_only")
+    assert "CSV file to write" in run("pic_tf.predict", "--help")
     assert "model of step time" in run("pic_tf.tools.benchmark", "replicas", "--model_only")

@@ -1,5 +1,7 @@
 """Logistic regression on features that do not change: a linear probe in seconds."""
 
+from typing import NamedTuple
+
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
@@ -12,7 +14,24 @@ from pic_tf.files.progress import drawing_interval
 # Inverse regularisation C of scikit-learn, smallest first.
 _STRENGTHS = tuple(10.0**e for e in range(-5, 2))
 _MAX_ITERATIONS = 1000
+_NEVER = -1e9  # logit of a class without an image: its probability is 0
 _SMALL = 20_000_000  # numbers in the features that one thread does quickly
+
+
+class Regression(NamedTuple):
+    """Outcome of a logistic regression.
+
+    Attributes:
+      probabilities: float64 [q, classes] of the queries, for the classes 0 ... max(labels).
+      strength: C, inverse regularisation.
+      kernel: float64 [C, classes], W of the probabilities softmax(x W + b) of features x.
+      bias: float64 [classes], b; far below all others for a class without an image.
+    """
+
+    probabilities: np.ndarray
+    strength: float
+    kernel: np.ndarray
+    bias: np.ndarray
 
 
 def logistic_regression(
@@ -21,7 +40,7 @@ def logistic_regression(
     queries: np.ndarray,
     seed: int,
     strength: float | None = None,
-) -> tuple[np.ndarray, float]:
+) -> Regression:
     """Predict class probabilities by L2-regularised soft-max regression, solved by L-BFGS.
 
     min_W  |W|^2 / 2 + C sum_i -log softmax(W x_i + b)[y_i], with the x scaled to mean 0 and
@@ -35,7 +54,7 @@ def logistic_regression(
       strength: C; None for the best of 1e-5 ... 10 on a tenth of the labelled images, held out.
 
     Returns:
-      (float64 [q, classes] probabilities of the classes 0 ... max(labels), C).
+      The probabilities, C, and the classifier for features that are not scaled.
 
     Raises:
       ValueError: for labels of one class only.
@@ -52,7 +71,22 @@ def logistic_regression(
     model = _fit(x, labels, strength)
     probabilities = np.zeros([len(queries), int(labels.max()) + 1])
     probabilities[:, model.classes_] = model.predict_proba(scaler.transform(queries))
-    return probabilities, strength
+    kernel, bias = _unscaled(model, scaler, probabilities.shape[1])
+    return Regression(probabilities, strength, kernel, bias)
+
+
+def _unscaled(
+    model: LogisticRegression, scaler: StandardScaler, classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """W and b for features as they are: (x - mean) / std is taken into them."""
+    weights, intercept = model.coef_.astype(np.float64), model.intercept_.astype(np.float64)
+    if len(model.classes_) == 2:  # scikit-learn has one row of weights, for the second class
+        weights, intercept = (np.stack([0 * x[0], x[0]]) for x in (weights, intercept))
+    weights = weights / scaler.scale_
+    kernel, bias = np.zeros([weights.shape[1], classes]), np.full(classes, _NEVER)
+    kernel[:, model.classes_] = weights.T
+    bias[model.classes_] = intercept - weights @ scaler.mean_
+    return kernel, bias
 
 
 def _best_strength(x: np.ndarray, labels: np.ndarray, seed: int) -> float:

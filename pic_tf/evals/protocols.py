@@ -2,11 +2,13 @@
 
 import dataclasses
 import pathlib
+import sys
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
+from tqdm import tqdm
 
 from pic_tf.data.sources.named import open_dataset
 from pic_tf.data.sources.source import Source
@@ -21,6 +23,7 @@ from pic_tf.evals.subset import Subset, listed, stratified
 from pic_tf.evals.supervised import Training, train_classifier
 from pic_tf.replicas.devices import open_strategy
 from pic_tf.serving.exported import Exported, open_exported
+from pic_tf.serving.saved_classifier import LinearClassifier, save_classifier
 
 _FEATURES = "features"  # folder of the cache
 
@@ -134,6 +137,18 @@ def evaluate(
     output = pathlib.Path(settings.output_dir)
     write_report(found, output, name)
     write_table(output)
+    if outcome.classifier:
+        place = output / f"{name}_classifier"
+        save_classifier(
+            outcome.classifier,
+            place,
+            exported=exported,
+            class_names=train.class_names,
+            image_size=settings.image_size,
+            eval_crop=settings.eval_crop,
+            figures=found.figures(),
+        )
+        tqdm.write(f"classifier in {place}", file=sys.stderr)
     return found
 
 
@@ -145,12 +160,14 @@ class _Outcome(NamedTuple):
       predictions: integer [n, m] most likely classes of the held-out images, the first first.
       decodable: bool [n], true for held-out images that could be decoded.
       more: entries of the report; anything JSON can hold.
+      classifier: what answered, if it is one on features of images.
     """
 
     title: str
     predictions: np.ndarray
     decodable: np.ndarray
     more: dict[str, Any]
+    classifier: LinearClassifier | None = None
 
 
 def _labelled(settings: EvaluationSettings, train: Source) -> np.ndarray:
@@ -198,11 +215,10 @@ def _linear(
     features, known = _features(settings, exported, train)
     queries, decodable = _features(settings, exported, held_out)
     labelled = labelled[known[labelled]]
-    probabilities, strength = logistic_regression(
-        features[labelled], train.labels[labelled], queries, settings.seed
-    )
-    predictions = most_likely(probabilities)
-    return _Outcome("linear, L-BFGS", predictions, decodable, {"strength": strength})
+    found = logistic_regression(features[labelled], train.labels[labelled], queries, settings.seed)
+    classifier = exported and LinearClassifier(exported.network(), found.kernel, found.bias)
+    predictions, more = most_likely(found.probabilities), {"strength": found.strength}
+    return _Outcome("linear, L-BFGS", predictions, decodable, more, classifier)
 
 
 def _train(
@@ -218,7 +234,7 @@ def _train(
     own = [field.name for field in dataclasses.fields(Training) if field.name != "fine_tune"]
     output = pathlib.Path(settings.output_dir)
     output.mkdir(parents=True, exist_ok=True)
-    predictions, decodable, accuracies = train_classifier(
+    trained = train_classifier(
         exported,
         train if len(labelled) == len(train) else Subset(train, labelled),
         held_out,
@@ -228,9 +244,15 @@ def _train(
         output / f"{name}.state.npz",
     )
     title = f"{'fine-tuned' if fine_tune else 'linear'}, {settings.epochs} epochs"
+    accuracies = trained.accuracies
     best = max(accuracies, key=accuracies.get)
     more = {"best_epoch": best, "best_top1": accuracies[best], "top1_by_epoch": accuracies}
-    return _Outcome(title, predictions, decodable, more)
+    network = exported.network()  # on one device, whatever it was trained on
+    for variable, value in zip(network.variables, trained.model.network.variables):
+        variable.assign(value.numpy())
+    kernel, bias = trained.model.head.get_weights()
+    classifier = LinearClassifier(network, kernel, bias)
+    return _Outcome(title, trained.predictions, trained.decodable, more, classifier)
 
 
 def _features(

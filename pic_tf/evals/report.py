@@ -52,8 +52,8 @@ class Report:
         """Format a row of the table with the head `HEADER`."""
         return row(self.values())
 
-    def values(self) -> dict[str, Any]:
-        """List everything but the confusion matrix, as JSON can hold it."""
+    def figures(self) -> dict[str, Any]:
+        """List protocol, images and accuracy."""
         return {
             "protocol": self.protocol,
             "backbone": self.backbone,
@@ -62,6 +62,12 @@ class Report:
             "held_out_images": int(self.confusion.sum()),
             "top1": self.top1,
             "top5": self.top5,
+        }
+
+    def values(self) -> dict[str, Any]:
+        """List everything but the confusion matrix, as JSON can hold it."""
+        return {
+            **self.figures(),
             "accuracy_of_class": {
                 name: None if np.isnan(value) else float(value)
                 for name, value in zip(self.class_names, self.of_class)

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import pathlib
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -63,6 +64,22 @@ class Training:
     seed: int
 
 
+class Trained(NamedTuple):
+    """Outcome of a classifier's training.
+
+    Attributes:
+      predictions: int32 [n, 5] most likely classes of the held-out images after the last epoch.
+      decodable: bool [n], true for held-out images that could be decoded.
+      accuracies: accuracy by epoch.
+      model: the classifier.
+    """
+
+    predictions: np.ndarray
+    decodable: np.ndarray
+    accuracies: dict[int, float]
+    model: Classifier
+
+
 def train_classifier(
     exported: Exported,
     train: Source,
@@ -71,7 +88,7 @@ def train_classifier(
     training: Training,
     strategy: tf.distribute.Strategy,
     state: pathlib.Path,
-) -> tuple[np.ndarray, np.ndarray, dict[int, float]]:
+) -> Trained:
     """Train on labelled images, or go on with an interrupted training of the same settings.
 
     Args:
@@ -84,8 +101,7 @@ def train_classifier(
       state: file for the state after each epoch; removed at the end.
 
     Returns:
-      (int32 [n, 5] most likely classes of the held-out images after the last epoch, bool [n] true
-      for those that could be decoded, accuracy by epoch).
+      Answers, accuracies and the classifier.
 
     Raises:
       ValueError: for images that cannot be used.
@@ -171,4 +187,4 @@ def train_classifier(
         unreadable = find_unreadable(train, range(n)) or find_unreadable(held_out, everything)
         raise (unreadable or error) from error
     state.unlink(missing_ok=True)
-    return evaluation.predictions, evaluation.decodable(), evaluation.accuracies
+    return Trained(evaluation.predictions, evaluation.decodable(), evaluation.accuracies, model)

@@ -77,14 +77,20 @@ def open_exported(path: str | os.PathLike) -> Exported:
     try:
         card = json.loads((folder / JSON_FILE).read_text())
         version = card["format_version"]
-        if version == FORMAT_VERSION:
+        classifier = card.get("kind") == "classifier"
+        if version == FORMAT_VERSION and not classifier:
             _ = card["backbone"]["name"], *(card[name] for name in _ENTRIES)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"expected {JSON_FILE} in the export {str(folder)!r}, got none that can be read "
             f"({type(error).__name__}): export it again with this version "
             "(python -m pic_tf.export), or convert it (tools/convert_weights.py)"
         ) from error
+    if classifier:
+        raise ValueError(
+            f"expected an exported backbone at {str(path)!r}, got a classifier: name the backbone "
+            "that it was made from, or classify images with pic_tf.predict"
+        )
     if version != FORMAT_VERSION:
         raise ValueError(
             f"expected an export of format {FORMAT_VERSION} in {str(folder)!r}, "

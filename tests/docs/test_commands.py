@@ -3,6 +3,7 @@ pixels.
 """
 
 import os
+import pathlib
 import re
 import shlex
 import shutil
@@ -77,6 +78,10 @@ MADE_BY = {  # what a command reads -> the command of the docs that makes it
     "resnet50.safetensors": "python tools/convert_weights.py --input=RUN/backbone --output=resnet50.safetensors",
 }
 
+MAKES_A_CLASSIFIER = (
+    "python -m pic_tf.evaluate --protocol=linear --solver=lbfgs --model=RUN --dataset=FOLDER"
+)
+
 
 def is_slow(command: str) -> bool:
     """Whether it measures, or works on a trained network; of these the README's own run with the
@@ -84,9 +89,9 @@ def is_slow(command: str) -> bool:
     """
     if "pic_tf.train" in command:
         return "NEW_RUN" in command
-    of_a_run = re.search(r"RUN|RANDOM|pixels|backbone", command) and command not in commands(
-        ROOT / "README.md"
-    )
+    of_a_run = re.search(
+        r"RUN|RANDOM|CLASSIFIER|pixels|backbone", command
+    ) and command not in commands(ROOT / "README.md")
     return bool(of_a_run or re.search("benchmark|long_run", command))
 
 
@@ -143,6 +148,10 @@ class World:
         for name, maker in MADE_BY.items():
             if name in read and "--dataset=absent" not in arguments:
                 self.run(maker)
+        if "CLASSIFIER" in read and not os.path.exists("CLASSIFIER"):
+            self.run(MAKES_A_CLASSIFIER)
+            (made,) = pathlib.Path("RUN/evaluation").glob("linear_lbfgs_*_classifier")
+            os.symlink(made, "CLASSIFIER")
         self.python(module, arguments + SMALL.get(module.split(".")[-1], []))
 
     def python(self, module: str, arguments: list[str]) -> None:

@@ -78,7 +78,7 @@ def test_logistic_regression_is_scikit_learns_on_scaled_features():
     features, queries = (
         centres[y] * 10 + 7 + 8 * rng.normal(size=(len(y), 5)) for y in (labels, truth)
     )
-    probabilities, strength = logistic_regression(features, labels, queries, 0, strength=0.1)
+    probabilities, strength, *_ = logistic_regression(features, labels, queries, 0, strength=0.1)
     mean, std = features.mean(0), features.std(0)
     direct = LogisticRegression(C=0.1, max_iter=1000).fit((features - mean) / std, labels)
     # L-BFGS stops at a gradient of 1e-4.
@@ -86,7 +86,13 @@ def test_logistic_regression_is_scikit_learns_on_scaled_features():
         probabilities, direct.predict_proba((queries - mean) / std), atol=1e-3
     )
     assert strength == 0.1
-    chosen, strength = logistic_regression(features, labels, queries, 0)
+    chosen, strength, *_ = logistic_regression(features, labels, queries, 0)
     assert 1e-5 <= strength <= 10 and np.mean(chosen.argmax(1) == truth) > 0.6
+    for some in (labels > 0, labels >= 0):  # two classes, and all three
+        found = logistic_regression(features[some], labels[some], queries, 0, strength=0.1)
+        logits = queries @ found.kernel + found.bias
+        exp = np.exp(logits - logits.max(1, keepdims=True))
+        # The same numbers in float64, with the scaling in the weights.
+        np.testing.assert_allclose(exp / exp.sum(1, keepdims=True), found.probabilities, atol=1e-9)
     with pytest.raises(ValueError, match="expected labelled images of at least 2 classes, got 1"):
         logistic_regression(features, np.zeros(200, np.int64), queries, 0)
