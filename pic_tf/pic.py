@@ -11,6 +11,7 @@ from pic_tf.instances.classifier import PAPER_NEGATIVES, InstanceClassifier
 from pic_tf.instances.health import StepMetrics
 from pic_tf.instances.multi_crop import losses_of_views
 from pic_tf.instances.row_model import RowModel
+from pic_tf.instances.saving import check_registered
 from pic_tf.models.probe import LinearProbe
 from pic_tf.models.projection import feature_dim, projection_head
 from pic_tf.replicas import collectives
@@ -82,6 +83,7 @@ class PIC(RowModel):
     ):
         super().__init__(name=name)
         self.backbone, self.probe = backbone, probe
+        self.head, self.hidden_dim = head, hidden_dim
         c = feature_dim(backbone)
         k = min(PAPER_NEGATIVES, num_instances) if num_negatives is None else num_negatives
         self.projection = projection_head(head, c, hidden_dim, embedding_dim)
@@ -166,6 +168,36 @@ class PIC(RowModel):
         logs = {metric.name: metric.result() for metric in self._shown_metrics()}
         rate = tf.identity(self.lazy_sgd.learning_rate)
         return logs | {"skipped": tf.identity(self.skipped), "learning_rate": rate}
+
+    def get_config(self) -> dict:
+        """Describe the model, for `keras.models.load_model`.
+
+        Raises:
+          ValueError: for an `augment` that Keras could not find again.
+        """
+        serialize = keras.saving.serialize_keras_object
+        config = {"backbone": serialize(self.backbone), "augment": None, "probe": None}
+        if self.augment is not None:
+            check_registered(self.augment)
+            config["augment"] = serialize(self.augment)
+        if self.probe:
+            config["probe"] = serialize(self.probe)
+        rows = self.classifier.get_config()
+        names = "head hidden_dim small_crops_move_rows name".split()
+        config |= rows | {name: getattr(self, name) for name in names}
+        return config | {"precision": self.dtype_policy.name}
+
+    @classmethod
+    def from_config(cls, config: dict, custom_objects: dict | None = None) -> "PIC":
+        """Build a model as `get_config` describes it."""
+        config, policy = dict(config), keras.mixed_precision.global_policy()
+        keras.mixed_precision.set_global_policy(config.pop("precision"))
+        try:
+            for name in ("backbone", "augment", "probe"):
+                config[name] = keras.saving.deserialize_keras_object(config[name], custom_objects)
+            return cls(**config)
+        finally:
+            keras.mixed_precision.set_global_policy(policy)
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:

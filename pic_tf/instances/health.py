@@ -73,6 +73,7 @@ class StepMetrics(tf.Module):
         self.row_gaps.update_state(moved["gap"], moved["returning"])
 
 
+@keras.utils.register_keras_serializable("pic_tf")
 class LogHistogram(keras.metrics.Metric):
     """Counts of values of many magnitudes, in bins with edges a constant factor apart.
 
@@ -91,6 +92,7 @@ class LogHistogram(keras.metrics.Metric):
 
     def __init__(self, low: float, high: float, per_decade: int, name: str):
         super().__init__(name)
+        self._range = {"low": low, "high": high, "per_decade": per_decade}
         decades = np.log10(high / low)
         self.edges = low * 10 ** np.linspace(0, decades, round(decades * per_decade) + 1)
         bins = len(self.edges) + 1
@@ -112,6 +114,9 @@ class LogHistogram(keras.metrics.Metric):
     def result(self) -> tf.Tensor:
         """Give float64 [n + 1] counts."""
         return tf.identity(self.counts)
+
+    def get_config(self) -> dict:
+        return {"name": self.name, **self._range}
 
 
 def buckets(edges: np.ndarray, counts: np.ndarray) -> np.ndarray:

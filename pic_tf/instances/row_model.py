@@ -14,6 +14,7 @@ from tf_keras.optimizers import Optimizer
 
 from pic_tf.instances import batch
 from pic_tf.instances.handover import check_stamps, hand_over
+from pic_tf.instances.saving import check_model_file, check_shapes, check_weights_file
 from pic_tf.instances.step_guard import StepGuard
 from pic_tf.optim.checks import check_lazy_sgd, check_loss_scaling, check_unused
 from pic_tf.optim.lazy_sgd import LazySGD
@@ -90,12 +91,19 @@ class RowModel(keras.Model):
                 "expected fit without validation data, got some: a held-out image has no row, so "
                 "there is no loss; classify by features, as pic_tf.evaluate does"
             )
-        if self.lazy_sgd is not None:
-            check_stamps(self.classifier, self.lazy_sgd, self.distribute_strategy)
+        for callback in given.get("callbacks") or []:
+            if isinstance(callback, keras.callbacks.ModelCheckpoint):
+                self._check_replicas()
+                check = check_weights_file if callback.save_weights_only else check_model_file
+                check(callback.filepath)
+            elif getattr(callback, "restore_best_weights", False):
+                self._check_replicas()
         return super().fit(*args, **kwargs)
 
     def make_train_function(self, force: bool = False) -> Callable[[Iterator], dict]:
         """Make Keras' function of a step, whose errors begin with their sentence."""
+        if self.lazy_sgd is not None:
+            check_stamps(self.classifier, self.lazy_sgd, self.distribute_strategy)
         if self.train_function is not None and not force:
             return self.train_function
         step = super().make_train_function(force)
@@ -132,27 +140,28 @@ class RowModel(keras.Model):
         """
         self._check_replicas()
         own, beside = self.weights, self._beside_weights()
-        _check_shapes(weights, [*own, *beside])
+        check_shapes(weights, [*own, *beside])
         super().set_weights(weights[: len(own)])
         for variable, value in zip(beside, weights[len(own) :]):
             variable.assign(value)
 
     def save(self, filepath: str, *args, **kwargs) -> None:
-        """Save as Keras does, with rows, step and history; needs one replica."""
+        """Save all of the model in a .keras file."""
         self._check_replicas()
+        check_model_file(filepath, kwargs.get("save_format"))
         super().save(filepath, *args, **kwargs)
 
     def save_weights(self, filepath: str, *args, **kwargs) -> None:
         """Save as Keras does, with rows, step and history; not in the old HDF5 format."""
         self._check_replicas()
-        _check_format(filepath, kwargs.get("save_format"))
+        check_weights_file(filepath, kwargs.get("save_format"))
         super().save_weights(filepath, *args, **kwargs)
 
     def load_weights(self, filepath: str, *args, **kwargs) -> Any:
         """Load what `save_weights` saved."""
         self._check_replicas()
         if not str(filepath).endswith(".keras"):
-            _check_format(filepath, None)
+            check_weights_file(filepath)
         return super().load_weights(filepath, *args, **kwargs)
 
     def save_own_variables(self, store: dict) -> None:
@@ -170,7 +179,7 @@ class RowModel(keras.Model):
         )
         if self.lazy_sgd is None:  # rows for a look; `fit` sees that their optimizer is missing
             values = values[: len(variables)]
-        _check_shapes(values, variables)
+        check_shapes(values, variables)
         for variable, value in zip(variables, values):
             variable.assign(value)
 
@@ -180,6 +189,25 @@ class RowModel(keras.Model):
         if self.backbone_optimizer is None:
             return [(self.optimizer, [*backbone, *head])]
         return [(self.backbone_optimizer, backbone), (self.optimizer, head)]
+
+    def get_compile_config(self) -> dict | None:
+        """Describe how the model is compiled, for `keras.models.load_model`."""
+        if self.lazy_sgd is None:
+            return None
+        config = {
+            "optimizer": self.lazy_sgd,
+            "backbone_optimizer": self.backbone_optimizer,
+            "jit_compile": self.jit_compiled,
+            "run_eagerly": self._run_eagerly,
+            "steps_per_execution": int(self._steps_per_execution.numpy()),
+        }
+        return {name: keras.saving.serialize_keras_object(value) for name, value in config.items()}
+
+    def compile_from_config(self, config: dict) -> None:
+        """Compile as `get_compile_config` describes it."""
+        self.compile(
+            **{name: keras.saving.deserialize_keras_object(value) for name, value in config.items()}
+        )
 
     def _beside_weights(self) -> list[tf.Variable]:
         """List the state of the optimizers: momentum, step and history."""
@@ -217,25 +245,3 @@ def _sentence_first() -> Iterator[None]:
             raise
         words = re.findall(r"\[([^\[\]]*)\]", found[1].split(" [Op:")[0])
         raise tf.errors.InvalidArgumentError(None, None, " ".join(words)) from None
-
-
-def _check_shapes(values: list[np.ndarray], variables: list[tf.Variable]) -> None:
-    expected, got = ([tuple(x.shape) for x in several] for several in (variables, values))
-    if expected != got:
-        different = next((i for i, pair in enumerate(zip(expected, got)) if len(set(pair)) > 1), "")
-        raise ValueError(
-            f"expected the {len(expected)} arrays of this model and its optimizers, got "
-            f"{len(got)}" + (f", of another shape at {different}" if different != "" else "") + ": "
-            "build and compile the model as it was saved, with the same max_updates"
-        )
-
-
-def _check_format(filepath: str, save_format: str | None) -> None:
-    """Refuse Keras' old HDF5 format of weights, which leaves step and history out."""
-    path = str(filepath)
-    old = path.endswith((".h5", ".hdf5", ".keras")) or save_format in ("h5", "hdf5")
-    if old and not path.endswith(".weights.h5"):
-        raise ValueError(
-            f"expected a name that ends in .weights.h5, or a TensorFlow checkpoint, got {path!r}: "
-            "the old HDF5 format leaves out the history that rows at rest need"
-        )

@@ -11,6 +11,7 @@ _STATISTICS = 0.99  # momentum of the running mean and variance
 _EPSILON = 1e-5  # as in the networks
 
 
+@keras.utils.register_keras_serializable("pic_tf")
 class LinearProbe(keras.layers.Layer):
     """Linear classifier of scaled features, trained by SGD with momentum.
 
@@ -83,6 +84,11 @@ class LinearProbe(keras.layers.Layer):
     def accuracy_on(self, features: np.ndarray, labels: np.ndarray) -> float:
         """Measure the share of features [n, C] for which labels int64 [n] are found."""
         return float(np.mean(np.argmax(self(tf.constant(features)).numpy(), 1) == labels))
+
+    def get_config(self) -> dict:
+        feature_dim, classes = self.kernel.shape
+        config = {"feature_dim": feature_dim, "classes": classes, "name": self.name}
+        return config | {"learning_rate": self.learning_rate}
 
     def _scaled(self, features: tf.Tensor) -> tf.Tensor:
         return (features - self.mean) * tf.math.rsqrt(self.variance + _EPSILON)

@@ -4,9 +4,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
+from tf_keras.callbacks import ModelCheckpoint
 
+from pic_tf.models.probe import LinearProbe
+from pic_tf.optim.lars import LARS
 from pic_tf.optim.lazy_sgd import LazySGD
-from tests.instances.test_ring import N, batches, make, sliding_window, state
+from pic_tf.optim.schedules import WarmupCosine
+from pic_tf.optim.variables import variables_of
+from pic_tf.pic import PIC
+from tests.instances.test_ring import C, N, batches, make, sliding_window, state
 
 IDS = sliding_window(60)
 X = batches(IDS)
@@ -97,6 +103,85 @@ def test_early_stopping_brings_the_best_epoch_back():
     assert_same(model, best)
 
 
+@keras.saving.register_keras_serializable("tests")
+def brighter(images):
+    return 1.5 * images
+
+
+def everything(model):
+    """Every variable by its path, of metrics and of the probe too."""
+    return {name: variable.numpy() for name, variable in variables_of({"model": model})}
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_a_whole_model_is_loaded_and_goes_on(precision, tmp_path):
+    """By a callback; with all arguments that are not the default."""
+    keras.mixed_precision.set_global_policy(precision)
+    try:
+        encoder = keras.Sequential([keras.Input([C]), keras.layers.Dense(6), norm(), dense()])
+        model = PIC(
+            encoder,
+            N,
+            24,
+            "mlp_bn",
+            8,
+            5,
+            0.3,
+            "dot",
+            min_row_norm=0.5,
+            augment=brighter,
+            small_crops_move_rows=True,
+            seed=4,
+            name="mine",
+        )
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    encoder.layers[0].trainable = False
+    own = LARS(1e-2) if precision == "mixed_float16" else keras.optimizers.AdamW(1e-3)
+    rate = WarmupCosine(0.1, 40, 4)
+    model.compile(LazySGD(rate, 0.8, 1e-3, 60), own, jit_compile=precision == "float32")
+    path = str(tmp_path / "x.keras")
+    fit(model, 0, 10, [ModelCheckpoint(path)])
+    again = keras.models.load_model(path)
+    assert type(again) is PIC and again.get_config() == model.get_config()
+    assert again.get_compile_config() == model.get_compile_config()
+    for _ in range(2):
+        before, after = everything(model), everything(again)
+        assert before.keys() == after.keys()
+        for name, value in before.items():
+            np.testing.assert_array_equal(after[name], value, err_msg=name)
+        fit(model, 10, 20)
+        fit(again, 10, 20)
+    looked_at = keras.models.load_model(path, compile=False)
+    np.testing.assert_array_equal(
+        looked_at.classifier.ids, keras.models.load_model(path).classifier.ids
+    )
+    looked_at.compile(LazySGD(0.1))
+    with pytest.raises(ValueError, match="expected the LazySGD that these rows were trained with"):
+        fit(looked_at, 0, 1)
+
+
+def test_a_probe_is_saved_and_an_augmentation_that_is_lost_refused(tmp_path):
+    encoder = keras.Sequential([keras.Input([C]), dense()])
+    model = PIC(encoder, N, probe=LinearProbe(4, 3, 0.2), augment=lambda images: images)
+    with pytest.raises(ValueError, match=r"expected a registered augment .* got <lambda>"):
+        model.save(tmp_path / "x.keras")
+    model.augment = None
+    model.probe.kernel.assign(tf.ones([4, 3]))
+    model.save(tmp_path / "x.keras")
+    again = keras.models.load_model(tmp_path / "x.keras")
+    assert again.probe.get_config() == model.probe.get_config()
+    np.testing.assert_array_equal(again.probe.kernel, model.probe.kernel)
+
+
+def dense():
+    return keras.layers.Dense(4, use_bias=False)
+
+
+def norm():
+    return keras.layers.BatchNormalization()
+
+
 def test_what_does_not_fit_is_refused_and_changes_nothing(tmp_path):
     model, _ = make(24, 0.3)
     fit(model, 0, 3)
@@ -112,7 +197,13 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(tmp_path):
     short.save_weights(tmp_path / "short.weights.h5")
     with pytest.raises(ValueError, match="with the same max_updates"):
         model.load_weights(tmp_path / "short.weights.h5")
+    for name in ("x", "x.h5"):
+        for use in (model.save, lambda path: fit(model, 0, 1, [ModelCheckpoint(path)])):
+            with pytest.raises(ValueError, match=r"expected a name that ends in \.keras for the"):
+                use(str(tmp_path / name))
     for name in ("x.h5", "x.hdf5"):
+        with pytest.raises(ValueError, match=r"expected a name that ends in \.weights\.h5"):
+            fit(model, 0, 1, [ModelCheckpoint(tmp_path / name, save_weights_only=True)])
         with pytest.raises(ValueError, match=r"expected a name that ends in \.weights\.h5"):
             model.save_weights(tmp_path / name)
         with pytest.raises(ValueError, match=r"expected a name that ends in \.weights\.h5"):
