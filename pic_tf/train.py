@@ -35,7 +35,7 @@ def main() -> int:
     config, images = open_data.open_data(config, strategy.num_replicas_in_sync, plan_only)
     chief = is_chief(strategy)
     if not plan_only:
-        run_folder.make_output_folder(config)
+        run_folder.make_output_folder(config.output_dir, config.rows_elsewhere)
     if chief:
         found = images.describe() if images else ()
         print(networks.describe(config, strategy, found), flush=True)

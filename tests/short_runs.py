@@ -15,9 +15,11 @@ from PIL import Image
 from pic_tf.callbacks import metrics_files
 from pic_tf.callbacks.progress import ProgressBar
 from pic_tf.models import resnet
+from pic_tf.pic import PIC
 from pic_tf.runs import checkpoint_files, open_data, run_folder
+from pic_tf.settings import quantities
 from pic_tf.settings.config import Config
-from pic_tf.training import loop
+from pic_tf.training import build, loop
 
 SMALL = Config(
     epochs=3,
@@ -60,6 +62,11 @@ def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(settings: Config, allow_changed_flags: bool = False) -> loop.Result:
     return loop.run(*open_data.open_data(settings), ONE, allow_changed_flags)
+
+
+def model_of(settings: Config) -> PIC:
+    """Build the model of a run of resolved settings."""
+    return build.build_model(settings, quantities.learning_rates(settings), ONE)
 
 
 def variables_of(output_dir) -> dict[str, np.ndarray]:

@@ -15,9 +15,9 @@ import pic_tf.instances.rows
 from pic_tf.callbacks.progress import ProgressBar
 from pic_tf.runs import checkpoint_files, open_data
 from pic_tf.runs.checkpoint import Checkpoints
-from pic_tf.training import build, loop
+from pic_tf.training import loop
 from tests.processes import with_replicas
-from tests.short_runs import SMALL, metrics_of, run, shallow, variables_of
+from tests.short_runs import SMALL, metrics_of, model_of, run, shallow, variables_of
 from tests.test_pic import images_and_ids, small_backbone
 
 pytestmark = pytest.mark.usefixtures("shallow_networks", "empty_exports")
@@ -65,7 +65,7 @@ def test_two_replicas_resume_bit_for_bit_and_one_goes_on_from_them(tmp_path):
         SMALL, epochs=2, knn_every=0, output_dir=str(tmp_path / "other_number")
     )
     before = variables_of(tmp_path / "other_number")
-    model = build.build_model(open_data.open_data(settings)[0], tf.distribute.get_strategy())
+    model = model_of(open_data.open_data(settings)[0])
     directory = tmp_path / "other_number" / "checkpoints"
     checkpoints = Checkpoints(directory, model)
     assert checkpoints.restore(checkpoints.read(checkpoint_files.newest(directory)[0])) == 30

@@ -12,7 +12,7 @@ from pic_tf.data.order import SlidingWindow
 from pic_tf.runs import open_data
 from pic_tf.settings import defaults, flag_files, plan, quantities
 from pic_tf.settings.config import Config
-from pic_tf.training import build
+from tests.short_runs import model_of
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 IMAGENET = CONFIGS / "in1k_1600ep.flags"
@@ -122,9 +122,7 @@ def test_learning_rates_are_those_of_the_model():
     settings = resolved(
         dataset="digits", num_instances=1500, epochs=3, backbone="resnet18", stem="small", width=4
     )
-    model = build.build_model(
-        dataclasses.replace(settings, image_size=8), tf.distribute.get_strategy()
-    )
+    model = model_of(dataclasses.replace(settings, image_size=8))
     assert (
         model.lazy_sgd._learning_rate.get_config()
         == quantities.learning_rates(settings).get_config()

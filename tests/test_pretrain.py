@@ -23,6 +23,7 @@ from tests.short_runs import (
     assert_same_run,
     hash_of,
     metrics_of,
+    model_of,
     run,
     signals_after,
     variables_of,
@@ -110,12 +111,10 @@ def test_exports_of_a_run_agree(uninterrupted, tmp_path):
 
 def test_export_needs_neither_rows_nor_room_for_them(uninterrupted, tmp_path, monkeypatch):
     """Nor the rest of the model; untrained it is what training began with."""
-    began_with = build.build_model(
-        open_data.open_data(uninterrupted)[0], ONE
-    ).backbone.get_weights()
+    began_with = model_of(open_data.open_data(uninterrupted)[0]).backbone.get_weights()
     shutil.copytree(uninterrupted.output_dir, tmp_path / "run")
     monkeypatch.setattr(build, "build_model", lambda *_: 1 / 0)
-    monkeypatch.setattr("pic_tf.runs.state.read_rows", lambda *_: 1 / 0)
+    monkeypatch.setattr("pic_tf.runs.state.read_state", lambda *_: 1 / 0)
     assert of_run.export_run(str(tmp_path / "run"), str(tmp_path / "after")) == 69
     assert of_run.export_run(str(tmp_path / "run"), str(tmp_path / "before"), untrained=True) == 0
     exported = [tf.saved_model.load(str(tmp_path / name)) for name in ("before", "after")]

@@ -15,13 +15,14 @@ import pytest
 from pic_tf.runs import checkpoint_files, open_data
 from pic_tf.runs.checkpoint import Checkpoints
 from pic_tf.settings import defaults
-from pic_tf.training import build, loop
+from pic_tf.training import loop
 from tests.short_runs import (
     ONE,
     assert_same_run,
     at_step,
     flip_a_bit,
     metrics_of,
+    model_of,
     run,
     signals_after,
     variables_of,
@@ -32,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("shallow_networks", "empty_exports")
 
 def test_checkpoint_of_another_model_is_refused(uninterrupted, tmp_path):
     settings = defaults.resolve(dataclasses.replace(uninterrupted, width=8), 1500)
-    model = build.build_model(settings, ONE)
+    model = model_of(settings)
     with pytest.raises(ValueError, match="expected a checkpoint of this model"):
         directory = pathlib.Path(uninterrupted.output_dir) / "checkpoints"
         Checkpoints(directory, model).read(checkpoint_files.newest(directory)[0])

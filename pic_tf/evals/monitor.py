@@ -39,11 +39,8 @@ class KnnMonitor(keras.callbacks.Callback):
       probe: a classifier that learns beside the network; None for none.
 
     Attributes:
-      raw_pixels: accuracy with normalised pixels as features.
-      random_init: accuracy with the backbone as it is at construction, before it learns.
-
-    Raises:
-      ValueError: for an image that cannot be read, or too many that cannot be decoded.
+      raw_pixels: accuracy with normalised pixels as features; NaN until `measure_references`.
+      random_init: accuracy with the backbone before it learns; NaN until then.
     """
 
     def __init__(
@@ -84,9 +81,18 @@ class KnnMonitor(keras.callbacks.Callback):
             )
             self._batches.append(batches)
             self._labels.append(source.labels[ids])
-        copy_weights(backbone, evaluated)
-        self.raw_pixels = self._accuracies(raw_pixels)["knn"] if chief else float("nan")
-        self.random_init = self._accuracies(self._features)["knn"] if chief else float("nan")
+        self.raw_pixels = self.random_init = float("nan")
+
+    def measure_references(self) -> None:
+        """Measure what to compare with; every worker has to call it, before the network learns.
+
+        Raises:
+          ValueError: for an image that cannot be read, or too many that cannot be decoded.
+        """
+        copy_weights(self._backbone, self._evaluated)
+        if self._chief:
+            self.raw_pixels = self._accuracies(raw_pixels)["knn"]
+            self.random_init = self._accuracies(self._features)["knn"]
 
     def on_epoch_end(self, epoch: int, logs: dict) -> None:
         if (epoch + 1) % self._every and epoch + 1 != self._epochs:

@@ -77,8 +77,8 @@ def change(run: str, dataset: str, output: str, old_dataset: str = "", epochs: i
             f"{_names(before)[0]!r}: names are paths below the folder"
         )
     _check_fit(old, config, step, before, after)
-    variables = checkpoint_files.read_variables(path)
-    rows = state.read_rows(path, int(variables[state.HEAD]))
+    trained = state.read_state(path)
+    variables, rows = trained.variables, trained.rows
     variables |= {n: np.zeros_like(v) for n, v in variables.items() if n.startswith(_METRICS)}
     texts = {name: checkpoint_files.read_text(path, name) for name in run_folder.TEXTS}
     texts[run_folder.FLAGS_FILE] = flag_files.to_flagfile(config)

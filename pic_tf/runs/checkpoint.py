@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from pic_tf.instances.paging.pager import Pager
 from pic_tf.instances.restore_rows import restore
-from pic_tf.instances.rows import check_sizes, snapshot
+from pic_tf.instances.rows import check_sizes, ids_here, snapshot
 from pic_tf.optim.history import resized
 from pic_tf.pic import PIC
 from pic_tf.replicas import collectives
@@ -25,16 +25,13 @@ from pic_tf.runs.state import (
     INSTANCES,
     PRODUCTS,
     SEGMENTS,
-    STEP,
     TABLES,
     VISITED_BEFORE,
     State,
-    assign,
-    check_shapes,
     of_this_model,
-    read_rows,
+    read_state,
 )
-from pic_tf.runs.variables import named_variables
+from pic_tf.runs.variables import assign, check_shapes, named_variables
 
 _REPLICAS = "replicas/"  # values [R, ...], one a replica
 _LOCAL = ("backbone/", "projection/", "metrics/")  # where values of replicas may differ
@@ -75,6 +72,16 @@ class Checkpoints:
         self._keep_every = keep_every
         with self._strategy.scope():  # momentum must exist to be saved and restored
             model.build_optimizers()
+        self._variables = dict(named_variables(model))
+        # Those with a value a replica: batch statistics and running metrics.
+        own = tf.VariableSynchronization.ON_READ
+        self._local = {
+            name: variable
+            for name, variable in self._variables.items()
+            if name.startswith(_LOCAL)
+            and variable.synchronization == own
+            and self._strategy.num_replicas_in_sync > 1
+        }
         self._writer = ThreadPoolExecutor(1, "checkpoint")
         self._pending = None
         self._saved = None  # the step whose state is on disk or on its way there
@@ -101,12 +108,11 @@ class Checkpoints:
             tqdm.write(f"no checkpoint written ({error}); training goes on", file=sys.stderr)
         here = self._rows_here(step) if self._pager else None
         rows = snapshot(self._model.classifier, step, self._strategy, here)
-        variables = {name: np.array(v.numpy()) for name, v in named_variables(self._model)}
+        variables = {name: np.array(v.numpy()) for name, v in self._variables.items()}
         variables[HEAD] = np.array(rows.head)
         variables[CAPACITY] = np.array(self._model.lazy_sgd.history.capacity)
-        local = self._local_variables()
-        values = collectives.values_of(list(local.values()), self._strategy)
-        variables |= {_REPLICAS + name: value for name, value in zip(local, values)}
+        values = collectives.values_of(list(self._local.values()), self._strategy)
+        variables |= {_REPLICAS + name: value for name, value in zip(self._local, values)}
         if is_chief(self._strategy):
             tables = {name: getattr(rows, name) for name in TABLES}
             if rows.instance_ids is not None:
@@ -146,20 +152,21 @@ class Checkpoints:
           What `restore` takes.
 
         Raises:
-          ValueError: for the checkpoint of another model, or one whose other rows are on disk where
-            no pager is.
+          ValueError: for the checkpoint of another model, of other windows, or one whose other rows
+            are on disk where no pager is.
         """
         with of_this_model(path):
-            variables = checkpoint_files.read_variables(path)
-            step, capacity = int(variables[STEP]), int(variables[CAPACITY])
+            state = read_state(path)
+            values, capacity = state.variables, int(state.variables[CAPACITY])
             new_capacity = self._model.lazy_sgd.history.capacity
-            variables[PRODUCTS] = resized(variables[PRODUCTS], capacity, new_capacity, step)
-            check_shapes(variables, named_variables(self._model))
-            rows = read_rows(path, int(variables[HEAD]))
-            if rows.instance_ids is not None and not self._pager:
+            values[PRODUCTS] = resized(values[PRODUCTS], capacity, new_capacity, state.step)
+            check_shapes(values, self._variables.items())
+            if state.segments and not self._pager:
                 raise ValueError("its other rows are on disk: tools/collect_rows.py leads back")
-            check_sizes(rows, self._model.classifier)
-        return State(path, step, variables, rows)
+            check_sizes(state.rows, self._model.classifier)
+            if state.segments:
+                self._check_windows(state)
+        return state
 
     def restore(self, state: State) -> int:
         """Bring a checkpoint back.
@@ -170,15 +177,23 @@ class Checkpoints:
         Returns:
           The number of steps taken by then.
         """
-        assign(state.variables, named_variables(self._model))
+        assign(state.variables, self._variables.items())
         on_device = (self._pager.here(), self._pager.stay(state.step)) if self._pager else ()
         restore(state.rows, self._model.classifier, self._strategy, *on_device)
-        local = self._local_variables()
-        own = [state.variables.get(_REPLICAS + name, ()) for name in local]
+        own = [state.variables.get(_REPLICAS + name, ()) for name in self._local]
         if all(len(value) == self._strategy.num_replicas_in_sync for value in own):
-            collectives.assign_to(list(local.values()), own, self._strategy)
+            collectives.assign_to(list(self._local.values()), own, self._strategy)
         self._saved = state.step
         return state.step
+
+    def _check_windows(self, state: State) -> None:
+        """Refuse rows that are not those of the pager's windows."""
+        here = self._pager.rows_at(state.step, state.visited_before)
+        if not np.array_equal(ids_here(here), state.rows.instance_ids):
+            raise ValueError(
+                f"its rows are those of other windows than {len(here)} replicas and these flags "
+                "have: tools/collect_rows.py brings all rows into one checkpoint"
+            )
 
     def _rows_here(self, step: int) -> list[np.ndarray]:
         """Bring the pager and its blocks to a step; give the row numbers on the devices."""
@@ -190,19 +205,8 @@ class Checkpoints:
         return self._pager.here()
 
     def _write(self, step: int, *state) -> None:
-        checkpoint_files.write(self._directory, step, *state)
+        checkpoint_files.write_checkpoint(self._directory, step, *state)
         try:
             checkpoint_files.remove(self._directory, self._keep, self._keep_every)
         except OSError as error:  # e.g. somebody reads one; the next time removes it
             tqdm.write(f"an old checkpoint is still there ({error})", file=sys.stderr)
-
-    def _local_variables(self) -> dict[str, tf.Variable]:
-        """List variables with a value a replica: batch statistics and running metrics."""
-        if self._strategy.num_replicas_in_sync == 1:
-            return {}
-        own = tf.VariableSynchronization.ON_READ
-        return {
-            name: variable
-            for name, variable in named_variables(self._model)
-            if name.startswith(_LOCAL) and variable.synchronization == own
-        }

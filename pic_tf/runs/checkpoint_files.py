@@ -18,7 +18,7 @@ _VARIABLES, _PARTIAL, _DAMAGED = "variables.npz", ".partial", ".damaged"
 _NAME = re.compile(r"step-(\d{12})")
 
 
-def write(
+def write_checkpoint(
     directory: pathlib.Path,
     step: int,
     variables: Mapping[str, np.ndarray],

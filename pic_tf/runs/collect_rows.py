@@ -35,14 +35,14 @@ def collect(run: str, output: str, rows_dir: str = "") -> pathlib.Path:
         )
     config = flag_files.from_flagfile(str(found / run_folder.FLAGS_FILE))
     check.check(config)
-    folder = pathlib.Path(rows_dir) if rows_dir else run_folder.rows_folder(config)
-    variables = checkpoint_files.read_variables(found)
-    segments, step = state.segments_of(variables), checkpoint_files.step_of(found)
-    visited_before = bool(variables[state.VISITED_BEFORE])
+    folder = run_folder.rows_folder(config.output_dir, config.rows_dir)
+    folder = pathlib.Path(rows_dir) if rows_dir else folder
+    old = state.read_state(found)
+    variables, rows, step, segments = old.variables, old.rows, old.step, old.segments
     orders = config.sliding_windows(segments[-1].replicas)
-    schedules = [WindowSchedule(order, config.num_negatives, visited_before) for order in orders]
+    visited = old.visited_before
+    schedules = [WindowSchedule(order, config.num_negatives, visited) for order in orders]
     stores = [BlockStore(order, folder) for order in orders]
-    rows = state.read_rows(found, int(variables[state.HEAD]))
     dim, window = rows.weights.shape[1], schedules[0].window_of(step)
     missing = []
     for schedule, store in zip(schedules, stores):

@@ -95,4 +95,4 @@ def write(
     with replaced(folder / run_folder.FLAGS_FILE) as file:
         file.write(texts[run_folder.FLAGS_FILE])
     checkpoints = folder / run_folder.CHECKPOINTS
-    return checkpoint_files.write(checkpoints, step, variables, tables, texts)
+    return checkpoint_files.write_checkpoint(checkpoints, step, variables, tables, texts)

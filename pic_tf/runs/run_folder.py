@@ -8,7 +8,6 @@ import pathlib
 import tensorflow as tf
 
 from pic_tf.replicas.devices import is_chief
-from pic_tf.settings.config import Config
 
 CHECKPOINTS = "checkpoints"  # folder of the states
 EXPORT = "backbone"  # folder of the SavedModel at the end
@@ -28,11 +27,12 @@ def resolved(path: str) -> pathlib.Path:
     return pathlib.Path(path).resolve()
 
 
-def make_output_folder(config: Config) -> pathlib.Path:
-    """Make the output folder and the folder of rows on disk, and check that both are writable.
+def make_output_folder(output_dir: str, rows_dir: str) -> pathlib.Path:
+    """Make the output folder and the folder of rows elsewhere, and check that both are writable.
 
     Args:
-      config: the configuration.
+      output_dir: the output folder.
+      rows_dir: the folder for rows of several runs; "" where none are elsewhere.
 
     Returns:
       The folder.
@@ -40,9 +40,8 @@ def make_output_folder(config: Config) -> pathlib.Path:
     Raises:
       ValueError: where there cannot be such a folder.
     """
-    output = pathlib.Path(config.output_dir)
-    rows_elsewhere = config.instance_store == "disk" and config.rows_dir
-    for folder in [rows_folder(config), output] if rows_elsewhere else [output]:
+    output = pathlib.Path(output_dir)
+    for folder in [rows_folder(output_dir, rows_dir), output] if rows_dir else [output]:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
@@ -54,13 +53,13 @@ def make_output_folder(config: Config) -> pathlib.Path:
     return output
 
 
-def rows_folder(config: Config) -> pathlib.Path:
-    """Name the folder of rows on disk: in the output folder, or after it in --rows_dir."""
-    if not config.rows_dir:
-        return pathlib.Path(config.output_dir) / ROWS
-    output = resolved(config.output_dir)
+def rows_folder(output_dir: str, rows_dir: str) -> pathlib.Path:
+    """Name the folder of rows on disk: in the output folder, or after it in `rows_dir`."""
+    if not rows_dir:
+        return pathlib.Path(output_dir) / ROWS
+    output = resolved(output_dir)
     digest = hashlib.sha256(os.fsencode(output)).hexdigest()[:12]
-    return pathlib.Path(config.rows_dir) / f"{output.name}-{digest}"
+    return pathlib.Path(rows_dir) / f"{output.name}-{digest}"
 
 
 def broken_file(strategy: tf.distribute.Strategy) -> str:

@@ -3,10 +3,9 @@
 import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
-import tensorflow as tf
 import tf_keras as keras
 
 from pic_tf.instances.paging.segments import RunSegment
@@ -14,6 +13,7 @@ from pic_tf.instances.rows import RowSnapshot
 from pic_tf.optim.history import ProductHistory
 from pic_tf.optim.variables import variables_of
 from pic_tf.runs import checkpoint_files
+from pic_tf.runs.variables import assign, check_shapes
 
 TABLES = ("weights", "momentum", "stamp", "ring")  # of `RowSnapshot`
 INSTANCES = "instance_ids"  # of the rows, where they are not those of all instances
@@ -28,15 +28,37 @@ class State:
 
     Attributes:
       path: its folder.
-      step: updates applied by then.
       variables: values by name of all variables but the rows, and of what ring and blocks need.
       rows: those of all instances, or those that were on the devices; mapped from the files.
     """
 
     path: pathlib.Path
-    step: int
     variables: dict[str, np.ndarray]
     rows: RowSnapshot
+
+    @property
+    def step(self) -> int:
+        """Updates applied by then."""
+        return int(self.variables[STEP])
+
+    @property
+    def segments(self) -> list[RunSegment]:
+        """Segments of the blocks that hold the other rows; none where all rows are here."""
+        return [RunSegment(*map(int, segment)) for segment in self.variables.get(SEGMENTS, ())]
+
+    @property
+    def visited_before(self) -> bool:
+        """True where all rows count as visited before the first window (`WindowSchedule`)."""
+        return bool(self.variables.get(VISITED_BEFORE, False))
+
+
+def read_state(path: pathlib.Path) -> State:
+    """Read a checkpoint, whatever model it is of."""
+    variables = checkpoint_files.read_variables(path)
+    tables = {name: checkpoint_files.read_table(path, name) for name in TABLES}
+    if checkpoint_files.has_table(path, INSTANCES):
+        tables[INSTANCES] = np.array(checkpoint_files.read_table(path, INSTANCES))
+    return State(path, variables, RowSnapshot(**tables, head=int(variables[HEAD])))
 
 
 def restore_backbone(path: pathlib.Path, backbone: keras.Model) -> None:
@@ -74,34 +96,6 @@ def of_this_model(path: pathlib.Path) -> Iterator[None]:
             f"expected a checkpoint of this model in {str(path)!r}, "
             f"got one that does not fit ({reason}): use another --output_dir"
         ) from error
-
-
-def check_shapes(
-    values: dict[str, np.ndarray], variables: Iterable[tuple[str, tf.Variable]]
-) -> None:
-    """Raise ValueError for a value of another shape than its variable, KeyError for none."""
-    for name, variable in variables:
-        if values[name].shape != tuple(variable.shape):
-            raise ValueError(f"{name} {list(values[name].shape)} instead of {list(variable.shape)}")
-
-
-def assign(values: dict[str, np.ndarray], variables: Iterable[tuple[str, tf.Variable]]) -> None:
-    """Give each variable the value of its name."""
-    for name, variable in variables:
-        variable.assign(values[name])
-
-
-def read_rows(path: pathlib.Path, head: int) -> RowSnapshot:
-    """Map the rows of a state from its files, and the ring, whose oldest slot is `head`."""
-    tables = {name: checkpoint_files.read_table(path, name) for name in TABLES}
-    if checkpoint_files.has_table(path, INSTANCES):
-        tables[INSTANCES] = np.array(checkpoint_files.read_table(path, INSTANCES))
-    return RowSnapshot(**tables, head=head)
-
-
-def segments_of(variables: dict[str, np.ndarray]) -> list[RunSegment]:
-    """Read, from the variables of a state, the segments of the blocks that it needs."""
-    return [RunSegment(*segment) for segment in variables[SEGMENTS].tolist()]
 
 
 def history_of(path: pathlib.Path) -> ProductHistory:

@@ -1,7 +1,8 @@
 """Name every variable of a compiled PIC model."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+import numpy as np
 import tensorflow as tf
 
 from pic_tf.optim.variables import variables_of
@@ -29,3 +30,18 @@ def named_variables(model: PIC) -> Iterator[tuple[str, tf.Variable]]:
 def metric_variables(model: PIC) -> list[tf.Variable]:
     """List the variables of a model's running metrics."""
     return [variable for metric in model.metrics for variable in metric.variables]
+
+
+def check_shapes(
+    values: dict[str, np.ndarray], variables: Iterable[tuple[str, tf.Variable]]
+) -> None:
+    """Raise ValueError for a value of another shape than its variable, KeyError for none."""
+    for name, variable in variables:
+        if values[name].shape != tuple(variable.shape):
+            raise ValueError(f"{name} {list(values[name].shape)} instead of {list(variable.shape)}")
+
+
+def assign(values: dict[str, np.ndarray], variables: Iterable[tuple[str, tf.Variable]]) -> None:
+    """Give each variable the value of its name."""
+    for name, variable in variables:
+        variable.assign(values[name])

@@ -29,6 +29,11 @@ class Config(Files, Monitors, Devices, Optimisation, Views, Model, Negatives, Or
         """Depth of the ResNet."""
         return int(self.backbone.removeprefix("resnet"))
 
+    @property
+    def rows_elsewhere(self) -> str:
+        """Folder for rows on disk of several runs; "" where there are none outside this run's."""
+        return self.rows_dir if self.instance_store == "disk" else ""
+
     def views(self) -> tuple[Crop, ...]:
         """List the crops that a step takes of each image; of a resolved configuration."""
         return parse_crops(self.crops) if self.crops else (Crop(self.image_size, self.crop_scale),)

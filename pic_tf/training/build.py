@@ -11,6 +11,7 @@ import tf_keras as keras
 from pic_tf.data.augment import Augmentation
 from pic_tf.data.crops import Crop
 from pic_tf.data.decode.broken import BrokenImages
+from pic_tf.data.order import SlidingWindow
 from pic_tf.data.presets import augmentation_of
 from pic_tf.evals.monitor import KnnMonitor
 from pic_tf.instances.paging.pager import Pager
@@ -25,8 +26,8 @@ from pic_tf.replicas.collectives import local_indices
 from pic_tf.replicas.devices import is_chief
 from pic_tf.runs.checkpoint import Checkpoints
 from pic_tf.runs.open_data import Images
-from pic_tf.runs.resume import check_room
-from pic_tf.runs.run_folder import CHECKPOINTS, broken_file, rows_folder
+from pic_tf.runs.room import check_room
+from pic_tf.runs.run_folder import CHECKPOINTS, broken_file
 from pic_tf.settings import quantities
 from pic_tf.settings.config import Config
 from pic_tf.settings.networks import plain_backbone
@@ -70,12 +71,20 @@ class Parts:
         return self.total_steps // self.epochs
 
 
-def build_model(config: Config, strategy: tf.distribute.Strategy, probe_classes: int = 0) -> PIC:
+def build_model(
+    config: Config,
+    rate: WarmupCosine,
+    strategy: tf.distribute.Strategy,
+    rows_on_device: int | None = None,
+    probe_classes: int = 0,
+) -> PIC:
     """Build and compile the model; its initial weights follow from the seed.
 
     Args:
       config: resolved configuration.
+      rate: learning rate of all that has no optimizer of its own.
       strategy: devices.
+      rows_on_device: resting rows on the device of a replica; None for all of its own.
       probe_classes: classes of the linear probe; 0 for none.
 
     Returns:
@@ -84,7 +93,6 @@ def build_model(config: Config, strategy: tf.distribute.Strategy, probe_classes:
     keras.utils.set_random_seed(config.seed)
     keras.mixed_precision.set_global_policy(_POLICIES[config.precision])
     augmentation = augmentation_of(config.preset())
-    rate = quantities.learning_rates(config)
     with strategy.scope():
         backbone = plain_backbone(config)
         probe = None
@@ -105,7 +113,7 @@ def build_model(config: Config, strategy: tf.distribute.Strategy, probe_classes:
             augment=_of_groups(augmentation) if config.augment_on == "device" else None,
             small_crops_move_rows=config.small_crops_move_rows,
             seed=config.seed,
-            rows_on_device=quantities.rows_on_device(config, strategy.num_replicas_in_sync),
+            rows_on_device=rows_on_device,
             probe=probe,
         )
         model.compile(
@@ -146,70 +154,73 @@ def lamb(rate: WarmupCosine, weight_decay: float) -> keras.optimizers.Optimizer:
     )
 
 
-def build(config: Config, images: Images, strategy: tf.distribute.Strategy) -> Parts:
+def build(
+    config: Config,
+    rate: WarmupCosine,
+    images: Images,
+    output: pathlib.Path,
+    rows: pathlib.Path,
+    strategy: tf.distribute.Strategy,
+) -> Parts:
     """Build all parts of a run, and see that the disk has room for their files.
 
     Args:
       config: resolved configuration.
+      rate: learning rate of all that has no optimizer of its own.
       images: the images of the run.
+      output: its output folder.
+      rows: its folder of rows on disk.
       strategy: devices.
 
     Returns:
       The parts.
 
     Raises:
-      ValueError: for a disk without room, or an image of the monitors that cannot be read.
+      ValueError: for a disk without room.
     """
-    output, chief = pathlib.Path(config.output_dir), is_chief(strategy)
+    replicas, chief = strategy.num_replicas_in_sync, is_chief(strategy)
+    orders, schedules = config.sliding_windows(replicas), []
+    if config.instance_store == "disk":
+        schedules = [WindowSchedule(order, config.num_negatives) for order in orders]
+    rows_on_device = schedules[0].rows_on_device if schedules else None
     probe_classes = len(images.labelled.class_names) if config.probe_batch_size else 0
-    model = build_model(config, strategy, probe_classes)
-    rate = quantities.learning_rates(config)
+    model = build_model(config, rate, strategy, rows_on_device, probe_classes)
     plain = plain_backbone(config)
-    pager = _pager(config, model, strategy)
-    replicas = strategy.num_replicas_in_sync
-    checkpoint_size = quantities.checkpoint_size(config, plain, model.projection, replicas)
-    check_room(config, checkpoint_size if chief else 0, pager, strategy)
-    return Parts(
+    size, rows_size, pager = 0, 0, None
+    if chief:
+        size = quantities.checkpoint_size(config, plain, model.projection, replicas)
+    if schedules:
+        stores = [BlockStore(orders[replica], rows) for replica in local_indices(strategy)]
+        pager = Pager(model.classifier, schedules, stores, strategy)
+        own_share = len(stores) / replicas
+        rows_size = quantities.rows_on_disk(config) * own_share - pager.bytes_there()
+    check_room(output, config.keep_checkpoints, size, rows if pager else None, rows_size)
+    checkpoints = Checkpoints(
+        output / CHECKPOINTS,
         model,
-        plain,
+        config.keep_checkpoints,
+        config.keep_checkpoint_every * (rate.total_steps // config.epochs),
         pager,
-        Checkpoints(
-            output / CHECKPOINTS,
-            model,
-            config.keep_checkpoints,
-            config.keep_checkpoint_every * (rate.total_steps // config.epochs),
-            pager,
-        ),
-        _inputs(config, images, strategy),
-        _knn_monitor(config, model, plain, chief, images),
-        rate,
-        config.epochs,
     )
+    inputs = _inputs(config, orders, images, output / broken_file(strategy))
+    knn = _knn_monitor(config, model, plain, chief, images)
+    return Parts(model, plain, pager, checkpoints, inputs, knn, rate, config.epochs)
 
 
-def _inputs(config: Config, images: Images, strategy: tf.distribute.Strategy) -> Inputs:
+def _inputs(
+    config: Config, orders: list[SlidingWindow], images: Images, broken: pathlib.Path
+) -> Inputs:
     return Inputs(
         images.train,
-        config.sliding_windows(strategy.num_replicas_in_sync),
+        orders,
         config.views(),
         config.seed,
-        BrokenImages(images.train, pathlib.Path(config.output_dir) / broken_file(strategy)),
+        BrokenImages(images.train, broken),
         augmentation_of(config.preset()).of_one if config.augment_on == "host" else None,
         images.labelled if config.probe_batch_size else None,
         config.probe_batch_size,
         Crop(config.image_size, config.crop_scale),
     )
-
-
-def _pager(config: Config, model: PIC, strategy: tf.distribute.Strategy) -> Pager | None:
-    """Make the mover of rows between device and disk; None where all rows are on the device."""
-    if config.instance_store == "device":
-        return None
-    orders = config.sliding_windows(strategy.num_replicas_in_sync)
-    schedules = [WindowSchedule(order, config.num_negatives) for order in orders]
-    here = [orders[replica] for replica in local_indices(strategy)]
-    stores = [BlockStore(order, rows_folder(config)) for order in here]
-    return Pager(model.classifier, schedules, stores, strategy)
 
 
 def _knn_monitor(

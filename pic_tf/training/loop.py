@@ -15,10 +15,19 @@ from pic_tf.evals.monitor import copy_weights
 from pic_tf.files.lock import exclusive
 from pic_tf.replicas.collectives import distribute
 from pic_tf.replicas.devices import is_chief, several_workers
-from pic_tf.runs.open_data import Images
-from pic_tf.runs.resume import begin_files, find_checkpoint, restore_run
-from pic_tf.runs.run_folder import EXPORT, LOCK_FILE, METRICS_FILE, PICTURE, make_output_folder
+from pic_tf.runs.open_data import Images, identity
+from pic_tf.runs.resume import begin_files, find_checkpoint, go_on_from, restore_run, texts_beside
+from pic_tf.runs.run_folder import (
+    EXPORT,
+    FLAGS_FILE,
+    LOCK_FILE,
+    METRICS_FILE,
+    PICTURE,
+    make_output_folder,
+    rows_folder,
+)
 from pic_tf.serving.of_run import export_trained
+from pic_tf.settings import flag_files, quantities
 from pic_tf.settings.config import Config
 from pic_tf.training.build import Parts, build
 from pic_tf.training.plots import plot_training
@@ -72,17 +81,28 @@ def run(
       ConnectionError: where another worker is gone.
       OSError: where the last checkpoint or the export could not be written.
     """
-    output = make_output_folder(config)
-    with _lost_workers(strategy), _alone_in(output, strategy):
-        found = find_checkpoint(config, images.train, strategy, allow_changed_flags)
-        parts = build(config, images, strategy)
-        start = restore_run(parts.checkpoints, parts.pager, found, report=is_chief(strategy))
-        if is_chief(strategy):
-            begin_files(config, output, found)
-        callbacks, state = wire(config, images.train, parts, start)
+    output = make_output_folder(config.output_dir, config.rows_elsewhere)
+    rows = rows_folder(config.output_dir, config.rows_dir)
+    chief, rate = is_chief(strategy), quantities.learning_rates(config)
+    flags = flag_files.to_flagfile(config)
+    alone = exclusive(output / LOCK_FILE) if chief else contextlib.nullcontext()
+    with _lost_workers(strategy), alone:
+        pictures = identity(images.train)  # once: it looks at every name, or pixel
+        found = find_checkpoint(output, rows, pictures, strategy)
+        if found:
+            changed = flag_files.changed(flag_files.from_flagfile(str(found / FLAGS_FILE)), config)
+            go_on_from(found, changed, allow_changed_flags, rate.total_steps, chief)
+        parts = build(config, rate, images, output, rows, strategy)
+        if parts.knn:
+            parts.knn.measure_references()
+        start = restore_run(parts.checkpoints, parts.pager, found, report=chief)
+        if chief:
+            begin_files(output, flags, found)
+        texts = functools.partial(texts_beside, output, flags, pictures)
+        callbacks, state = wire(config, images.train, parts, start, texts)
         with _closing(parts, callbacks), state:
             result = _fit(parts, callbacks, state, start)
-        if result.finished and is_chief(strategy):
+        if result.finished and chief:
             _finish(config, parts, output)
             result = dataclasses.replace(result, export=output / EXPORT)
         return result
@@ -167,13 +187,6 @@ def _lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
             "expected all workers to train together, lost one: start all again with the same "
             "command, and training goes on from the newest checkpoint"
         ) from error
-
-
-def _alone_in(
-    output: pathlib.Path, strategy: tf.distribute.Strategy
-) -> contextlib.AbstractContextManager:
-    """Keep other runs out of the output folder."""
-    return exclusive(output / LOCK_FILE) if is_chief(strategy) else contextlib.nullcontext()
 
 
 def _closing(parts: Parts, callbacks: list[keras.callbacks.Callback]) -> contextlib.ExitStack:

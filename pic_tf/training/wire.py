@@ -1,7 +1,7 @@
 """Put the callbacks of a run together, in the order in which they act."""
 
-import json
 import pathlib
+from collections.abc import Callable
 
 import tf_keras as keras
 
@@ -14,8 +14,6 @@ from pic_tf.callbacks.stop_and_save import CheckpointCallback
 from pic_tf.data.sources.source import Source
 from pic_tf.replicas.collectives import values_of
 from pic_tf.replicas.devices import is_chief, several_workers
-from pic_tf.runs.open_data import identity
-from pic_tf.runs.resume import texts_beside
 from pic_tf.runs.run_folder import METRICS_FILE, NON_FINITE_REPORTS, TENSORBOARD
 from pic_tf.runs.variables import metric_variables
 from pic_tf.settings.config import Config
@@ -23,7 +21,11 @@ from pic_tf.training.build import Parts
 
 
 def wire(
-    config: Config, train: Source, parts: Parts, start: int
+    config: Config,
+    train: Source,
+    parts: Parts,
+    start: int,
+    texts: Callable[[], dict[str, str]],
 ) -> tuple[list[keras.callbacks.Callback], CheckpointCallback]:
     """Make the callbacks of a run.
 
@@ -32,6 +34,7 @@ def wire(
       train: training images.
       parts: the parts of the run, at its first step.
       start: this step.
+      texts: gives the text files that stand beside a checkpoint.
 
     Returns:
       (all callbacks, the progress bar first; the last of them, which saves the state).
@@ -46,11 +49,10 @@ def wire(
         parts.learning_rate,
         chief,
     )
-    images = json.dumps(identity(train))  # once: it looks at every name, or pixel
     state = CheckpointCallback(
         parts.checkpoints,
         config.checkpoint_every,
-        lambda: texts_beside(config, images),
+        texts,
         values_of(metric_variables(parts.model), strategy) if start % parts.steps_per_epoch else [],
         non_finite.check,
         single_worker,

@@ -20,7 +20,7 @@ def with_rows(run_dir, folder, change) -> str:
         name: checkpoint_files.read_text(path, name)
         for name in ("flags.txt", "images.json", "metrics.csv")
     }
-    checkpoint_files.write(
+    checkpoint_files.write_checkpoint(
         folder / "checkpoints",
         checkpoint_files.step_of(path),
         checkpoint_files.read_variables(path),

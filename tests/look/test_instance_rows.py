@@ -1,7 +1,6 @@
 """Instance rows of a run, their duplicates and outliers, against float64 brute force."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
@@ -17,10 +16,9 @@ from pic_tf.look.neighbour_tables import COLUMNS, PAIR_COLUMNS
 from pic_tf.look.settings import RetrievalSettings
 from pic_tf.runs import checkpoint_files, open_data, resume
 from pic_tf.runs.checkpoint import Checkpoints
-from pic_tf.settings import quantities
-from pic_tf.training import build
+from pic_tf.settings import flag_files, quantities
 from tests.look.files import lines_of, with_rows
-from tests.short_runs import SMALL
+from tests.short_runs import SMALL, model_of
 
 ONE = tf.distribute.get_strategy()
 
@@ -206,11 +204,10 @@ def test_a_run_with_all_negatives_and_dot_products(tmp_path):
     """K = N: every row is in the ring from the first step on, none is left out."""
     settings = dataclasses.replace(SMALL, num_negatives=0, similarity="dot", temperature=1.0)
     settings, images = open_data.open_data(settings)
-    model = build.build_model(settings, ONE)
-    checkpoints = Checkpoints(tmp_path / "run" / "checkpoints", model)
-    checkpoints.save(
-        lambda: resume.texts_beside(settings, json.dumps(open_data.identity(images.train)))
-    )
+    model, output = model_of(settings), tmp_path / "run"
+    flags, pictures = flag_files.to_flagfile(settings), open_data.identity(images.train)
+    checkpoints = Checkpoints(output / "checkpoints", model)
+    checkpoints.save(lambda: resume.texts_beside(output, flags, pictures))
     checkpoints.wait()
     rows, *_ = open_rows(str(tmp_path / "run"))
     assert len(rows) == 1500

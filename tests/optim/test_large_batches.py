@@ -8,8 +8,7 @@ import pytest
 
 from pic_tf.runs import open_data
 from pic_tf.settings import check
-from pic_tf.training import build
-from tests.short_runs import ONE, SMALL, metrics_of, run, signals_after, variables_of
+from tests.short_runs import SMALL, metrics_of, model_of, run, signals_after, variables_of
 
 pytestmark = pytest.mark.usefixtures("shallow_networks", "empty_exports")
 
@@ -30,7 +29,7 @@ def test_a_run_with_lars(tmp_path):
 def test_a_run_with_lamb(tmp_path):
     learns(tmp_path, optimizer="lamb")
     settings = dataclasses.replace(SMALL, optimizer="lamb", knn_every=0, output_dir=str(tmp_path))
-    model = build.build_model(open_data.open_data(settings)[0], ONE)
+    model = model_of(open_data.open_data(settings)[0])
     assert type(model.backbone_optimizer).__name__ == "LAMB"
 
 

@@ -266,7 +266,7 @@ def test_what_was_cut_off_does_not_stand_in_the_way(stopped, tmp_path, monkeypat
 
     new = tmp_path / "new"
     with monkeypatch.context() as patch:
-        patch.setattr(new_run.checkpoint_files, "write", full)
+        patch.setattr(new_run.checkpoint_files, "write_checkpoint", full)
         with pytest.raises(OSError, match="No space"):
             change_images.change(stopped.output_dir, stopped.dataset, str(new))
     (new / "rows.partial").mkdir()

@@ -20,7 +20,7 @@ TEXTS = {"flags.txt": "--seed=1\n"}
 
 
 def write(directory, step=7):
-    return checkpoint_files.write(directory, step, VARIABLES, TABLES, TEXTS)
+    return checkpoint_files.write_checkpoint(directory, step, VARIABLES, TABLES, TEXTS)
 
 
 def test_what_is_written_comes_back(tmp_path):
@@ -187,7 +187,7 @@ def test_a_compressed_state_is_refused(tmp_path):
 
 def test_objects_are_not_written(tmp_path):
     with pytest.raises(ValueError, match="allow_pickle"):
-        checkpoint_files.write(tmp_path, 1, {}, {"weights": np.array([{}], object)}, {})
+        checkpoint_files.write_checkpoint(tmp_path, 1, {}, {"weights": np.array([{}], object)}, {})
 
 
 def test_names_of_files_elsewhere_are_refused(tmp_path):

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from pic_tf.runs import checkpoint_files
 from pic_tf.runs.checkpoint import Checkpoints
-from pic_tf.settings import defaults
+from pic_tf.settings import defaults, quantities
 from pic_tf.settings.config import Config
 from pic_tf.training import build
 
@@ -34,7 +34,9 @@ def checkpoint() -> None:
 
 def _line(num_instances: int, rounds: int) -> str:
     config = Config(num_negatives=min(65536, num_instances // 2))
-    model = build.build_model(defaults.resolve(config, num_instances), tf.distribute.get_strategy())
+    config = defaults.resolve(config, num_instances)
+    rate = quantities.learning_rates(config)
+    model = build.build_model(config, rate, tf.distribute.get_strategy())
     folder = pathlib.Path(tempfile.mkdtemp(dir=flags.FLAGS.checkpoint_folder or None))
     times: dict[str, list[float]] = {"waits": [], "written": [], "checked": [], "restored": []}
     try:

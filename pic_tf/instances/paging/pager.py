@@ -91,8 +91,7 @@ class Pager:
         Raises:
           OSError: where there cannot be a folder for blocks.
         """
-        visited = {"visited_before": visited_before}
-        self.schedules = [dataclasses.replace(schedule, **visited) for schedule in self.schedules]
+        self.schedules = self._visited(visited_before)
         self.window = self.schedules[0].window_of(step)
         for schedule, store in zip(self.own_schedules, self.stores):
             store.begin(step, schedule.needed(self.window), list(segments))
@@ -189,9 +188,19 @@ class Pager:
         """List the row numbers on the device of each of all replicas, int64 [m], -1 for none."""
         return [schedule.rows_here(self.window) for schedule in self.schedules]
 
+    def rows_at(self, step: int, visited_before: bool) -> list[np.ndarray]:
+        """List those that `here` would, opened at a step; see `open` for the arguments."""
+        schedules = self._visited(visited_before)
+        return [schedule.rows_here(schedule.window_of(step)) for schedule in schedules]
+
     def stay(self, step: int) -> list[np.ndarray]:
         """Count views of each of all replicas, int64 [m], from a step until rows `here` leave."""
         return [schedule.views_until_leaving(step) for schedule in self.schedules]
+
+    def _visited(self, visited_before: bool) -> list[WindowSchedule]:
+        """Set in all schedules whether all rows count as visited before the first window."""
+        visited = {"visited_before": visited_before}
+        return [dataclasses.replace(schedule, **visited) for schedule in self.schedules]
 
     def _read(
         self, window: int

@@ -39,7 +39,7 @@ def test_rows_of_another_order_of_visits(tmp_path, step):
     # As if the step were an early one of the new windows; no update so far depends on its number.
     rows, state = rows_of(model), [variable.numpy() for variable in model.optimizer.variables]
     after, _, pager = paged(window, stride, num_negatives, tmp_path / "after")
-    move_to_blocks(pager, step, rows, report=False)
+    pager.open(step, *move_to_blocks(pager, step, rows, report=False))
     assert pager.visited_before == (step < 80) and len(pager.here()[0]) == 48
     restore(rows, after.classifier, after.distribute_strategy, pager.here(), pager.stay(step))
     after.lazy_sgd.iterations.assign(80)
@@ -93,7 +93,7 @@ def test_untouched_rows_that_come_later_take_no_space(tmp_path):
     model, dense = make(num_negatives, SCHEDULE)
     train_both(model, dense, ids_of(window, stride)[:20], rates())
     _, _, pager = paged(window, stride, num_negatives, tmp_path)
-    move_to_blocks(pager, 20, rows_of(model))
+    pager.open(20, *move_to_blocks(pager, 20, rows_of(model)))
     assert not pager.visited_before and pager.missing() == []
     assert sorted(path.name[-6:] for path in tmp_path.rglob("*.npz")) == [
         "00.npz",
@@ -115,11 +115,11 @@ def test_a_try_that_was_cut_off_leaves_nothing_to_the_next(tmp_path):
     for seed in (3, 4):
         _, _, pager = paged(window, stride, num_negatives, tmp_path, seed=seed)
         if seed == 3:
-            move_to_blocks(pager, 40, rows)
+            pager.open(40, *move_to_blocks(pager, 40, rows))
             write(pager.stores[0], range(9, 12))
         else:
-            move_to_blocks(pager, 0, rows)
-            move_to_blocks(pager, 40, rows)
+            pager.open(0, *move_to_blocks(pager, 0, rows))
+            pager.open(40, *move_to_blocks(pager, 40, rows))
         assert pager.missing() == []
         for number in pager.schedules[0].needed(10):
             ids = pager.schedules[0].of_block(number)

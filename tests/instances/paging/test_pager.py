@@ -125,7 +125,7 @@ def test_rows_go_back_to_their_places_at_any_step(tmp_path):
     again, _, its_pager = paged(window, stride, num_negatives, tmp_path / "again")
     its_pager.open(75)
     assert [number for number, _ in its_pager.missing()] == list(its_pager.schedules[0].needed(18))
-    move_to_blocks(its_pager, 75, whole, report=False)
+    its_pager.open(75, *move_to_blocks(its_pager, 75, whole, report=False))
     restore(part, again.classifier, again.distribute_strategy, its_pager.here(), its_pager.stay(75))
     again.lazy_sgd.iterations.assign(75)
     assert_same_rows(rows_of(again, its_pager), whole)
