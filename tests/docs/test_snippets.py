@@ -61,6 +61,7 @@ def assumed() -> dict:
         },
         **{
             "classes": 2,
+            "labels": np.arange(16) % 2,
             "num_images": 16,
             "N": 16,
             "steps": 2,

@@ -92,13 +92,18 @@ path, arrays = sys.argv[1:]
 images = np.random.default_rng(0).uniform(size=(32, 16, 16, 3)).astype(np.float32)
 layer = keras.layers.TFSMLayer(path, "serving_default", "training")
 np.save(arrays, layer(images)["features"])
-classifier = keras.Sequential([layer, keras.layers.Lambda(lambda x: x["features"]), keras.layers.Dense(2, "softmax")])
-classifier.compile(keras.optimizers.SGD(0.05), "sparse_categorical_crossentropy")
 labels = np.arange(32) % 2
 images[labels == 1] *= 0.5
-before = [np.array(w) for w in layer.weights]
-print(*classifier.fit(images, labels, batch_size=16, epochs=6, verbose=0).history["loss"])
-print(sum(not np.array_equal(a, w) for a, w in zip(before, layer.weights)), len(before))
+for optimizer in ("SGD", "Adam", "AdamW"):
+    layer = keras.layers.TFSMLayer(path, "serving_default", "training")
+    classifier = keras.Sequential([layer, keras.layers.Lambda(lambda x: x["features"]), keras.layers.Dense(2, "softmax")])
+    options = {"learning_rate": 0.05, "momentum": 0.9} if optimizer == "SGD" else {"learning_rate": 0.005}
+    classifier.compile(getattr(keras.optimizers, optimizer)(**options), "sparse_categorical_crossentropy")
+    classifier.build([None, 16, 16, 3])
+    classifier.optimizer.build(classifier.trainable_variables)
+    before = [np.array(w) for w in layer.weights]
+    print(*classifier.fit(images, labels, batch_size=16, epochs=6, verbose=0).history["loss"])
+    print(sum(not np.array_equal(a, w) for a, w in zip(before, layer.weights)), len(before))
 assert not any(name.split(".")[0] in ("pic_tf", "tf_keras") for name in sys.modules)
 """
 
@@ -119,10 +124,21 @@ def test_keras_3_fine_tunes_it(exported, tmp_path):
     expected = backbone(normalise(tf.constant(images * 255)), training=False)
     # Float32 on both sides, normalised by x / s - m / s there and (x - m) / s here.
     np.testing.assert_allclose(np.load(tmp_path / "features.npy"), expected, rtol=1e-4, atol=1e-5)
-    *_, losses, moved = ended.stdout.splitlines()
-    losses = [float(loss) for loss in losses.split()]
-    assert losses[-1] < 0.7 * losses[0]
-    assert moved == "100 100"  # 60 weights and 40 batch statistics
+    lines = ended.stdout.splitlines()[-6:]
+    for losses, moved in zip(lines[::2], lines[1::2]):  # SGD with momentum, Adam, AdamW
+        losses = [float(loss) for loss in losses.split()]
+        assert losses[-1] < 0.7 * losses[0]
+        assert moved == "100 100"  # 60 weights and 40 batch statistics
+
+
+def test_tflite_takes_the_signature_of_images(exported):
+    backbone, path = exported
+    model = tf.lite.TFLiteConverter.from_saved_model(path, ["serving_default"]).convert()
+    images = np.random.default_rng(0).uniform(size=[3, 16, 16, 3]).astype(np.float32)
+    serve = tf.lite.Interpreter(model_content=model).get_signature_runner("serving_default")
+    expected = backbone(normalise(tf.constant(images * 255)), training=False)
+    # The same network in float32, with the batch normalisation folded into the weights.
+    np.testing.assert_allclose(serve(images=images)["features"], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_serves_encoded_images(tmp_path):
