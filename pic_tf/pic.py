@@ -155,7 +155,8 @@ class PIC(RowModel):
             scaled = self.guard.scaled(loss)
         trained = [*self.backbone.trainable_variables, *self.projection.trainable_variables]
         gradients = self.guard.unscaled(tape.gradient(scaled, [*trained, rows]))
-        finite = self.guard.check(loss, gradients, statistics, self.lazy_sgd.iterations)
+        step = self.lazy_sgd.iterations
+        finite, failed = self.guard.check(loss, gradients, statistics, step)
 
         for optimizer, variables in self._optimizers():  # Eq. 2
             self.guard.apply(optimizer, gradients[: len(variables)], variables, finite)
@@ -163,9 +164,9 @@ class PIC(RowModel):
         self.classifier.apply_gradient(gradients[-1], rows, self.lazy_sgd)
         if self.probe:
             self.probe.learn(self.features(labelled[0]), *labelled[1:])
-        self.step_metrics.update_views(*seen, finite)
+        self.step_metrics.update_views(*seen, ~failed)
         self.step_metrics.update_rows(moved, self.classifier.ids >= 0, weights == 0)
-        logs = {metric.name: metric.result() for metric in self._shown_metrics()}
+        logs = {metric.name: metric.result() for metric in self._shown_metrics}
         rate = tf.identity(self.lazy_sgd.learning_rate)
         return logs | {"skipped": tf.identity(self.skipped), "learning_rate": rate}
 
@@ -202,7 +203,11 @@ class PIC(RowModel):
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         """All running metrics, which `fit` resets where an epoch begins."""
-        return [*self._shown_metrics(), self.row_norms, self.row_gaps]
+        probed = [self.probe.accuracy] if self.probe else []
+        return [*self.step_metrics.numbers, *probed, self.row_norms, self.row_gaps]
 
+    @property
     def _shown_metrics(self) -> list[keras.metrics.Metric]:
-        return [*self.step_metrics.numbers, *([self.probe.accuracy] if self.probe else [])]
+        steps = self.step_metrics
+        shown = steps.numbers if self.classifier.store else steps.numbers_where_no_row_rests
+        return [*shown, self.probe.accuracy] if self.probe else shown

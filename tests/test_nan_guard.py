@@ -204,6 +204,8 @@ def test_loss_scaling_tells_an_overflow_from_a_bad_step(poison, lars):
         before = state(model)
         logs = trained(model, [(1, poison)])
         assert logs["skipped"] == (poison == "loss")
+        # A step that overflows has a loss, one that is not finite has none.
+        assert logs["loss"] > 0 or (poison == "loss" and np.isnan(logs["loss"]))
         scale = float(model.loss_scaling.loss_scale)
         for _ in range(16):
             logs = trained(model, [(2, poison)])

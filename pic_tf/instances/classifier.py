@@ -104,6 +104,7 @@ class InstanceClassifier(keras.layers.Layer):
         self.seed = seed
         self.rows_on_device = rows_on_device
 
+        collectives.check_only_strategy()
         self.num_replicas = collectives.count()
         if num_negatives % self.num_replicas and num_negatives != num_instances:
             multiple = max(num_negatives // self.num_replicas, 1) * self.num_replicas

@@ -11,10 +11,11 @@ class StepMetrics(tf.Module):
     """Means, sums and histograms over an epoch, of all replicas.
 
     Attributes:
-      loss: mean over views, of the steps that were taken.
+      loss: mean over views, but for those of steps whose loss or gradient is not finite.
       accuracy: share of views whose own row came first among the live ones, of those that move
         rows.
       row_norm: mean norm of the rows that came from the store, before the floor.
+        A mean over nothing is NaN.
       live_rows: mean number of rows in the soft-max.
       floored: how many rows the norm floor lifted.
       left_out: how many images had weight 0.
@@ -24,9 +25,9 @@ class StepMetrics(tf.Module):
 
     def __init__(self):
         super().__init__(name="step_metrics")
-        self.loss = keras.metrics.Mean("loss")
-        self.accuracy = keras.metrics.Mean("accuracy")
-        self.row_norm = keras.metrics.Mean("row_norm")
+        self.loss = MeanOrNaN("loss")
+        self.accuracy = MeanOrNaN("accuracy")
+        self.row_norm = MeanOrNaN("row_norm")
         self.live_rows = keras.metrics.Mean("live_rows")
         self.floored = keras.metrics.Sum("floored")
         self.left_out = keras.metrics.Sum("left_out")
@@ -39,8 +40,13 @@ class StepMetrics(tf.Module):
         of_views = [self.loss, self.accuracy]
         return [*of_views, self.row_norm, self.live_rows, self.floored, self.left_out]
 
+    @property
+    def numbers_where_no_row_rests(self) -> list[keras.metrics.Metric]:
+        """Those that have something to report where K = N."""
+        return [self.loss, self.accuracy, self.live_rows, self.left_out]
+
     def update_views(
-        self, losses: tf.Tensor, weights: tf.Tensor, correct: tf.Tensor, finite: tf.Tensor
+        self, losses: tf.Tensor, weights: tf.Tensor, correct: tf.Tensor, counted: tf.Tensor
     ) -> None:
         """Take in the views of a step.
 
@@ -48,10 +54,10 @@ class StepMetrics(tf.Module):
           losses: float32 [n].
           weights: float32 [n], 0 for views without loss.
           correct: bool [m], of the first m views.
-          finite: bool scalar, whether the step is taken; of a skipped one nothing counts.
+          counted: bool scalar, False for a step that is not finite, of which nothing counts.
         """
-        weights = tf.cast(finite, tf.float32) * weights
-        self.loss.update_state(tf.where(finite, losses, 0.0), sample_weight=weights)
+        weights = tf.cast(counted, tf.float32) * weights
+        self.loss.update_state(tf.where(counted, losses, 0.0), sample_weight=weights)
         self.accuracy.update_state(correct, sample_weight=weights[: tf.size(correct)])
 
     def update_rows(
@@ -71,6 +77,14 @@ class StepMetrics(tf.Module):
         self.left_out.update_state(tf.cast(left_out, tf.float32))
         self.row_norms.update_state(moved["norm"], moved["fetched"])
         self.row_gaps.update_state(moved["gap"], moved["returning"])
+
+
+@keras.utils.register_keras_serializable("pic_tf")
+class MeanOrNaN(keras.metrics.Mean):
+    """Mean that is NaN, not Keras' 0, as long as nothing counts."""
+
+    def result(self) -> tf.Tensor:
+        return self.total / self.count
 
 
 @keras.utils.register_keras_serializable("pic_tf")

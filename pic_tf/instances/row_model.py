@@ -16,7 +16,12 @@ from pic_tf.instances import batch
 from pic_tf.instances.handover import check_stamps, hand_over
 from pic_tf.instances.saving import check_model_file, check_shapes, check_weights_file
 from pic_tf.instances.step_guard import StepGuard
-from pic_tf.optim.checks import check_lazy_sgd, check_loss_scaling, check_unused
+from pic_tf.optim.checks import (
+    check_backbone_optimizer,
+    check_lazy_sgd,
+    check_loss_scaling,
+    check_unused,
+)
 from pic_tf.optim.lazy_sgd import LazySGD
 from pic_tf.optim.momentum import create_momentum
 from pic_tf.optim.variables import variables_of
@@ -64,6 +69,7 @@ class RowModel(keras.Model):
         before, strategy = self.lazy_sgd, self.distribute_strategy
         self.jit_compiled = kwargs.pop("jit_compile", None)
         check_lazy_sgd(optimizer, strategy, self.jit_compiled)
+        check_backbone_optimizer(backbone_optimizer)
         check_unused(kwargs)
         scaled = self.dtype_policy.name == "mixed_float16"
         check_loss_scaling(scaled, backbone_optimizer, self.projection)

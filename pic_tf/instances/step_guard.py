@@ -16,7 +16,7 @@ class StepGuard(tf.Module):
             loss = ...
             scaled = guard.scaled(loss)
         gradients = guard.unscaled(tape.gradient(scaled, variables))
-        finite = guard.check(loss, gradients, before, step)
+        finite, failed = guard.check(loss, gradients, before, step)
         guard.apply(optimizer, gradients, variables, finite)
 
     After a skipped step batch statistics, weights and momentum are as before it. A gradient that
@@ -68,7 +68,7 @@ class StepGuard(tf.Module):
 
     def check(
         self, loss: tf.Tensor, gradients: list, before: list[tf.Tensor], step: tf.Tensor
-    ) -> tf.Tensor:
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Decide to take this step if loss + 1/2 |g|^2 + batch statistics is finite.
 
         The sum is over all replicas. A gradient too long for float32 to square counts as not
@@ -82,7 +82,8 @@ class StepGuard(tf.Module):
           step: int64 scalar, number of the step.
 
         Returns:
-          bool scalar, the same in all replicas.
+          (finite, failed), bool scalars, the same in all replicas: whether to take the step, and
+          whether to count it as skipped; a step whose scaled gradient overflows is neither.
         """
         parts = [tf.nn.l2_loss(tf.convert_to_tensor(g)) for g in gradients if g is not None]
         # An input of 1e21 leaves a finite loss, but no finite variance.
@@ -99,7 +100,7 @@ class StepGuard(tf.Module):
             failed &= ~tf.math.is_finite(whole_loss) | (self._loss_scaling.loss_scale <= 1.0)
         self.skipped.assign_add(tf.cast(failed, tf.int64))
         self.last_skipped.assign(tf.where(failed, step, self.last_skipped))
-        return finite
+        return finite, failed
 
     def apply(
         self,

@@ -59,7 +59,14 @@ def feature_dim(backbone: keras.Model) -> int:
 
     Raises:
       ValueError: for a backbone whose output is not [B, C] or [B, h, w, C], or whose C is unknown.
+      TypeError: for a model of Keras 3.
     """
+    if not isinstance(backbone, keras.layers.Layer):
+        kind = type(backbone)
+        raise TypeError(
+            f"expected a backbone of tf_keras, got {kind.__module__}.{kind.__qualname__}: import "
+            "pic_tf before tensorflow and keras_cv, and tf_keras instead of keras"
+        )
     shape = getattr(backbone, "output_shape", None)
     if not isinstance(shape, tuple) or len(shape) not in (2, 4) or shape[-1] is None:
         raise ValueError(

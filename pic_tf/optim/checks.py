@@ -40,6 +40,20 @@ def check_lazy_sgd(
         )
 
 
+def check_backbone_optimizer(optimizer: Any) -> None:
+    """Check the backbone's own optimizer.
+
+    Raises:
+      TypeError: for one that is not of tf_keras, nor None.
+    """
+    kinds = (keras.optimizers.Optimizer, keras.optimizers.legacy.Optimizer)
+    if optimizer is not None and not isinstance(optimizer, kinds):
+        kind = type(optimizer)
+        raise TypeError(
+            f"expected a backbone_optimizer of tf_keras, got {kind.__module__}.{kind.__qualname__}"
+        )
+
+
 def check_loss_scaling(
     scaled: bool,
     backbone_optimizer: keras.optimizers.Optimizer | None,

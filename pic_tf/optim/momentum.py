@@ -32,7 +32,19 @@ class Fixed:
 
 
 def check_ranges(learning_rate: Any, momentum: float, weight_decay: float) -> None:
-    """Raise ValueError unless a rate that is a number is >= 0, 0 <= m < 1 and lambda >= 0."""
+    """Check the numbers of an optimizer.
+
+    Raises:
+      ValueError: unless a rate that is a number is >= 0, 0 <= m < 1 and lambda >= 0.
+      TypeError: for a rate that is neither a number nor a schedule of tf_keras.
+    """
+    schedule = keras.optimizers.schedules.LearningRateSchedule
+    if callable(learning_rate) and not isinstance(learning_rate, schedule):
+        kind = getattr(learning_rate, "__name__", type(learning_rate).__name__)
+        raise TypeError(
+            "expected learning_rate to be a number or a LearningRateSchedule of tf_keras, got "
+            f"{kind}"
+        )
     if isinstance(learning_rate, numbers.Real) and not 0 <= learning_rate < math.inf:
         raise ValueError(f"expected learning_rate >= 0, got {learning_rate}")
     if not 0 <= momentum < 1:

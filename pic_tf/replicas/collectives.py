@@ -9,10 +9,28 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+_first: dict[str, tf.distribute.Strategy] = {}
+
 
 def count() -> int:
     """Count the replicas R of the strategy in scope."""
     return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def check_only_strategy() -> None:
+    """Check that the strategy in scope is the process's first one with several replicas.
+
+    Raises:
+      ValueError: for another one: TensorFlow numbers collectives by device and order of creation,
+        so those of two strategies meet.
+    """
+    strategy = tf.distribute.get_strategy()
+    if count() > 1 and _first.setdefault("strategy", strategy) is not strategy:
+        raise ValueError(
+            "expected one strategy with several replicas a process, got a second one, whose "
+            "collectives TensorFlow mixes up with the first one's: use the first for all models, "
+            "or start another process"
+        )
 
 
 def index() -> tf.Tensor:

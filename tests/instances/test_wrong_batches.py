@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
+from pic_tf.optim.lars import LARS
 from pic_tf.optim.lazy_sgd import LazySGD
 from pic_tf.pic import PIC
 from tests.instances.test_ring import B, C, make, state
@@ -119,3 +120,24 @@ def test_what_a_step_is_traced_with_stays(name):
     optimizer = LazySGD(0.1, max_updates=2)
     with pytest.raises(AttributeError, match=f"expected {name} to stay as LazySGD was made"):
         setattr(optimizer, name, 0.5)
+
+
+class Adam:
+    """Stands for an optimizer of Keras 3."""
+
+
+def test_parts_of_another_keras_are_refused():
+    model, _ = make(24, 0.3)
+    with pytest.raises(TypeError, match=r"expected a backbone of tf_keras, got .*Adam: import pic"):
+        PIC(Adam(), 96)
+    with pytest.raises(TypeError, match=r"expected a backbone_optimizer of tf_keras, got .*Adam"):
+        model.compile(LazySGD(0.1), Adam())
+    with pytest.raises(TypeError, match="a LearningRateSchedule of tf_keras, got <lambda>"):
+        LazySGD(lambda step: 0.1)
+
+
+@pytest.mark.parametrize("rate", [-0.1, float("nan"), float("inf")])
+def test_a_rate_that_is_none_is_refused(rate):
+    for optimizer in (LazySGD, LARS):
+        with pytest.raises(ValueError, match="expected learning_rate >= 0, got"):
+            optimizer(rate)
