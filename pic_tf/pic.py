@@ -22,7 +22,7 @@ class PIC(RowModel):
     """Parametric instance classification around any Keras backbone.
 
     One view an image and step, every image its own class: the embedding z of a view must find the
-    weight row of its own instance among the K most recently visited ones (Eq. 1). Of several views
+    weight row of its own instance among those of the last K visits (Eq. 1). Of several views
     an image, in groups of different sizes too (multi-crop), the loss is the mean over all views.
 
         model = PIC(backbone, num_instances=len(images))

@@ -1,4 +1,4 @@
-"""Instance classifier: a ring of the K most recent instances before a store of all of them."""
+"""Instance classifier: a ring of the instances of the last K visits before a store of all."""
 
 import tensorflow as tf
 import tf_keras as keras
@@ -23,7 +23,9 @@ _MOVED = {
 
 @keras.utils.register_keras_serializable("pic_tf")
 class InstanceClassifier(keras.layers.Layer):
-    """Instance weights w [N, D] of which the K most recently visited take part in a step.
+    """Instance weights w [N, D] of which those of the last K visits take part in a step.
+
+    An instance that recurs in them counts once, so fewer than K rows are live then.
 
     Those K rows and their momentum lie together in a ring, and every one of them gets the same
     dense update, so nothing of size K is gathered or scattered. A row leaves the ring for the store

@@ -19,7 +19,9 @@ NOT_RUN = {  # a word in the snippet -> why not, and what stands in for it
     "torchvision": "tests/models/test_against_torch.py loads the same weights under torchvision's names",
 }
 SMALLER = {  # longer texts first
-    "len(source), 512, 131072, 16384": "len(source), 8, 8, 8",
+    "len(source), 256, 8192, 1024": "len(source), 8, 8, 8",
+    "// 256": "// 8",
+    "batch(256": "batch(8",
     "N, 512, 131072, 16384": "N, 8, 8, 8",
     "pic_tf.resnet(50)": "tiny()",
     "Crop(224": "Crop(16",
@@ -65,6 +67,7 @@ def assumed() -> dict:
             "num_images": 16,
             "N": 16,
             "steps": 2,
+            "your_augmentation": lambda image: image,
             "load": lambda ids: tf.gather(images, ids),
         },
     }
