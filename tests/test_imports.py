@@ -21,7 +21,11 @@ KERAS_3 = "TypeError: expected a backbone of tf_keras, got keras_cv.src"
         ("import tf_keras; import pic_tf; import keras_cv", ""),
         pytest.param("import pic_tf; import keras_cv", "", marks=pytest.mark.slow),
         pytest.param("import keras_cv; import pic_tf", KERAS_3, marks=pytest.mark.slow),
-        ("from tensorflow.keras import layers; import pic_tf; import keras_cv", KERAS_3),
+        pytest.param(
+            "from tensorflow.keras import layers; import pic_tf; import keras_cv",
+            KERAS_3,
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_order(imports, sentence):
