@@ -6,6 +6,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from pic_tf.data.sources.formats import NAMES
 from pic_tf.runs import checkpoint_files
 from tests.short_runs import (
     BROKEN,
@@ -84,7 +85,7 @@ def test_one_percent_of_the_images_broken_in_eight_ways(tmp_path, capsys):
     assert sorted(rows) == list(range(8)) and rows[6]["image"] == str(folder / "006.jpg")
     assert {i: rows[i]["reason"] for i in (2, 3, 6)} == {
         2: "it is empty",
-        3: "no JPEG or PNG",
+        3: f"no {NAMES}",
         6: "65,535 x 65,535 pixels, more than 178,956,970",
     }
     said = capsys.readouterr().err

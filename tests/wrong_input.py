@@ -4,6 +4,7 @@ import dataclasses
 import json
 from typing import NamedTuple
 
+from pic_tf.data.sources.formats import NAMES
 from pic_tf.settings import config, setting
 
 
@@ -328,15 +329,15 @@ DATA = [
     ),
     Wrong(
         "--dataset=INPUTS/text",
-        "expected a JPEG or PNG image in '.*a.jpg', got a file that starts with",
+        f"expected a {NAMES} image in '.*a.jpg', got a file that starts with",
     ),
     Wrong(
         "--dataset=INPUTS/page",
-        "expected a JPEG or PNG image in '.*a.png', got a file that starts with",
+        f"expected a {NAMES} image in '.*a.png', got a file that starts with",
     ),
     Wrong(
         "--dataset=INPUTS/no_bytes",
-        "expected a JPEG or PNG image in '.*a.png', got a file that starts with b''",
+        f"expected a {NAMES} image in '.*a.png', got a file that starts with b''",
     ),
     Wrong(
         "--dataset=INPUTS/link",
@@ -397,7 +398,7 @@ DATA = [
     Wrong("--eval_dataset=INPUTS/empty", r"expected images \(.jpg, .*\) in '.*empty', got none"),
     Wrong(
         "--eval_dataset=INPUTS/text",
-        "expected a JPEG or PNG image in '.*a.jpg', got a file that starts with",
+        f"expected a {NAMES} image in '.*a.jpg', got a file that starts with",
     ),
     Wrong(
         "--eval_dataset=INPUTS/images",

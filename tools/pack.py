@@ -11,8 +11,9 @@ or with train.zip, train_map.txt, val.zip and val_map.txt, PACKED/train and PACK
 Every file is tried, in any format that Pillow reads; what is no image, or a damaged one, is named
 in left_out.csv.
 
-JPEGs and PNGs whose short side is at most --short_side stay as they are. All others are shrunk to
-it and stored as JPEGs of --quality. What the quality costs, on 200 photographs of ImageNet (short
+JPEGs, PNGs and WebPs whose short side is at most --short_side stay as they are, or become PNGs of
+the same picture (GIFs, alpha, palettes, CMYK, animations). All others are shrunk to it and stored
+as JPEGs of --quality. What the quality costs, on 200 photographs of ImageNet (short
 side 256, mean size of the originals 117 KB), against the pictures before they were compressed:
 
     --quality    mean size    PSNR       decoding

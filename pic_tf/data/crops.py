@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from pic_tf.data.decode import bombs
+from pic_tf.data.decode.pictures import decode_picture, decode_png_or_webp
 
 CROP_RANDOMS = 22  # uniform numbers a random crop uses: 10 areas, 10 aspect ratios, row, column
 _TRIES = 10
@@ -159,7 +160,7 @@ def crop_encoded(
     resize antialiases only where it shrinks; elsewhere the two filters are the same.
 
     Args:
-      encoded: scalar string, the bytes of a JPEG or a PNG, from `bombs.harmless`.
+      encoded: scalar string, the bytes of a JPEG, a PNG or a WebP, from `bombs.harmless`.
       height_width: int32 [2], its size in pixels (`headers.sizes`).
       windows: int32 [V, 4], one a crop: top, left, height, width in pixels.
       crops: their sizes, V views in all.
@@ -177,7 +178,7 @@ def crop_encoded(
         image = tf.cond(
             tf.io.is_jpeg(encoded),
             lambda: _decode_jpeg(encoded, height_width, origin, extent),
-            lambda: _decode_png(encoded, origin, extent),
+            lambda: _decode_other(encoded, origin, extent),
         )
     image.set_shape([None, None, 3])
     corners = tf.unstack(windows[:, :2] - origin, total(crops))
@@ -197,9 +198,7 @@ def central_view(encoded: tf.Tensor, fraction: float, size: int) -> tf.Tensor:
     """The centred square of one encoded image, resized, as evaluations see it, without any Python.
 
     Args:
-      encoded: scalar string, the bytes of a JPEG or a PNG. TensorFlow reads BMPs and the first
-        frame of GIFs too, but takes the palette of a BMP for gray levels and draws transparent
-        pixels of a GIF in black.
+      encoded: scalar string, the bytes of an image as `decode_picture` reads it.
       fraction: side of the square, share of the image's short side, in (0, 1].
       size: output side in pixels.
 
@@ -209,11 +208,7 @@ def central_view(encoded: tf.Tensor, fraction: float, size: int) -> tf.Tensor:
     Raises:
       tf.errors.InvalidArgumentError: at run time, for bytes that cannot be decoded.
     """
-    image = tf.cond(
-        tf.io.is_jpeg(encoded),
-        lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE"),
-        lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
-    )
+    image = decode_picture(encoded)
     shape = tf.shape(image)
     top, left, side, _ = tf.unstack(central_window(shape[:1], shape[1:2], fraction)[0])
     return _resize(image[top : top + side, left : left + side], size)
@@ -232,8 +227,8 @@ def _decode_jpeg(
     return decoded[before[0] : before[0] + extent[0], before[1] : before[1] + extent[1]]
 
 
-def _decode_png(encoded: tf.Tensor, origin: tf.Tensor, extent: tf.Tensor) -> tf.Tensor:
-    image = tf.io.decode_png(encoded, channels=3)
+def _decode_other(encoded: tf.Tensor, origin: tf.Tensor, extent: tf.Tensor) -> tf.Tensor:
+    image = decode_png_or_webp(encoded)
     return image[origin[0] : origin[0] + extent[0], origin[1] : origin[1] + extent[1]]
 
 

@@ -11,8 +11,8 @@ import struct
 import numpy as np
 import tensorflow as tf
 
-from pic_tf.data.decode.headers import PNG_HEADER, png_size, starts_with
-from pic_tf.data.sources.formats import JPEG_START
+from pic_tf.data.decode.headers import PNG_HEADER, are_webp, png_size, starts_with
+from pic_tf.data.sources.formats import JPEG_START, READS_WEBP
 
 # Where PIL raises DecompressionBombError: 2 * PIL.Image.MAX_IMAGE_PIXELS.
 # https://pillow.readthedocs.io/en/stable/reference/Image.html#PIL.Image.open
@@ -47,11 +47,11 @@ def check_size(shape: tf.Tensor) -> tf.Operation:
 def harmless(encoded: tf.Tensor) -> tf.Tensor:
     """Check that PNGs are small enough, and leave out their parts that only take memory.
 
-    A decoder would keep the compressed texts of a PNG, up to 8 GB. JPEGs pass as they are:
-    `check_size` is for them.
+    A decoder would keep the compressed texts of a PNG, up to 8 GB. JPEGs and WebPs pass as they
+    are: `check_size` is for them.
 
     Args:
-      encoded: string [b], the bytes of JPEGs and PNGs.
+      encoded: string [b], the bytes of JPEGs, PNGs and WebPs.
 
     Returns:
       string [b], the bytes of the same pictures.
@@ -68,6 +68,8 @@ def harmless(encoded: tf.Tensor) -> tf.Tensor:
         tf.reduce_any(long_png), lambda: _holds_texts(encoded, long_png), lambda: long_png
     )
     ordinary = jpeg | (png & ~texts)
+    if READS_WEBP:
+        ordinary |= are_webp(encoded)
 
     def look_closer() -> tf.Tensor:  # in Python, which holds up other threads: only what is rare
         rare = tf.where(~ordinary)

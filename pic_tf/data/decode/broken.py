@@ -10,7 +10,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from pic_tf.data.decode import bombs, headers
-from pic_tf.data.sources.formats import GIF_START, JPEG_START
+from pic_tf.data.sources.formats import GIF_START, JPEG_START, NAMES, READS_WEBP, is_webp
 from pic_tf.data.sources.source import Source
 from pic_tf.files.replaced import replaced
 
@@ -120,10 +120,14 @@ def reason(encoded: bytes) -> str:
         return "it is empty"
     if encoded.startswith(GIF_START):
         return "a GIF, which tools/pack.py converts"
-    if not encoded.startswith((JPEG_START, headers.PNG_HEADER)):
-        return "no JPEG or PNG"
+    if is_webp(encoded) and not READS_WEBP:
+        return "a WebP, which tools/pack.py converts"
+    if is_webp(encoded) and headers.is_animated_webp(encoded):
+        return "an animated WebP, which tools/pack.py converts"
+    if not encoded.startswith((JPEG_START, headers.PNG_HEADER)) and not is_webp(encoded):
+        return f"no {NAMES}"
     height, width = headers.sizes(tf.constant([encoded])).numpy()[0].tolist()
-    if not encoded.startswith(JPEG_START):
+    if encoded.startswith(headers.PNG_HEADER):
         try:
             width, height = headers.png_size(encoded)
         except ValueError:

@@ -11,9 +11,17 @@ from PIL import Image
 
 from pic_tf.data import crops
 from pic_tf.data.decode import bombs, headers
+from pic_tf.data.sources.formats import READS_WEBP
 
 Image.init()
 _FORMATS = [name for name in Image.OPEN if name != "EPS"]  # for EPS, Pillow would start a program
+_LOSSLESS = (
+    "JPEG",
+    "MPO",
+    "PNG",
+    "WEBP",
+    "GIF",
+)  # formats that keep every level where none shrinks
 _EIGHT_BITS = (b"\x08\x00", b"\x08\x02")  # depth and colour type in the header of a PNG: gray, RGB
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of what Pillow reads all the same
 
@@ -21,10 +29,11 @@ warnings.filterwarnings("ignore", module=r"PIL\.")  # of what Pillow reads all t
 def packed_image(file: BinaryIO, short_side: int, quality: int) -> tuple[bytes, int, int]:
     """Decode an image to its last pixel, and make its record.
 
-    That is the file itself, if it is a JPEG (gray or colour) or a PNG (gray or RGB of 8 bits, not
-    animated) whose short side is `short_side` at most, and the decoder of training reads it.
-    Otherwise it is a JPEG of the picture in RGB, shrunk to `short_side` as torchvision's Resize
-    does; of a GIF that is not shrunk, a PNG. The picture is the first frame of an animation, the
+    That is the file itself, if it is a JPEG (gray or colour), a PNG (gray or RGB of 8 bits) or a
+    WebP whose short side is `short_side` at most, no animation, and the decoder of training reads
+    it. Otherwise it is a JPEG of the picture in RGB, shrunk to `short_side` as torchvision's Resize
+    does; a PNG where nothing is shrunk and a JPEG would change what training reads of the file, or
+    ripple around the lines of a drawing. The picture is the first frame of an animation, the
     upper 8 of 16 bits, without alpha. The orientation that a camera noted is passed over, as in
     training from a folder.
 
@@ -57,8 +66,7 @@ def packed_image(file: BinaryIO, short_side: int, quality: int) -> tuple[bytes, 
         picture = picture.resize((width, height), Image.Resampling.BILINEAR)
     picture.info.clear()  # Pillow would store a comment
     buffer = io.BytesIO()
-    # GIFs are drawings as a rule: small as a PNG, which has no ripples.
-    encoding = "PNG" if image.format == "GIF" and not shrinks else "JPEG"
+    encoding = "PNG" if image.format in _LOSSLESS and not shrinks else "JPEG"
     picture.save(buffer, encoding, quality=quality)
     return buffer.getvalue(), width, height
 
@@ -70,12 +78,14 @@ def trace_decoder() -> None:
 
 def _kept(image: Image.Image, file: BinaryIO, short_side: int) -> bytes | None:
     """The file itself, if it can stay as it is."""
-    if image.format not in ("JPEG", "PNG") or (short_side and min(image.size) > short_side):
+    if image.format not in _LOSSLESS[:-1] or (short_side and min(image.size) > short_side):
         return None
     file.seek(0)
     encoded = file.read()
-    if image.format == "JPEG":
+    if image.format in ("JPEG", "MPO"):
         plain = image.mode in ("L", "RGB")
+    elif image.format == "WEBP":
+        plain = READS_WEBP and not image.is_animated
     else:
         plain = encoded[24:26] in _EIGHT_BITS and not image.is_animated
     return encoded if plain and _trains(encoded) else None

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from pic_tf.data.sources.classes import labels_of
-from pic_tf.data.sources.formats import EXTENSIONS, STARTS, TO_PACK
+from pic_tf.data.sources.formats import EXTENSIONS, HEAD, NAMES, TO_PACK, is_read
 from pic_tf.data.sources.walk import walk
 
 _MAX_CHECKED = 10_000  # files whose first bytes are looked at before a run starts
@@ -134,18 +134,18 @@ def _check_first_bytes(root: pathlib.Path, paths: list[str], seed: int, max_brok
     for i in checked:
         try:
             with open(root / paths[i], "rb") as file:
-                head = file.read(8)
+                head = file.read(HEAD)
         except OSError as error:
             raise ValueError(
                 f"expected a readable image at {str(root / paths[i])!r}, "
                 f"got {error.strerror}: remove or replace it"
             ) from error
-        if not head.startswith(STARTS):
+        if not is_read(head):
             others.append((paths[i], head))
     if len(others) > max_broken * len(checked):
         path, head = others[0]
         raise ValueError(
-            f"expected a JPEG or PNG image in {str(root / path)!r}, got a file that starts with "
-            f"{head!r}, as {len(others):,} of {len(checked):,} do not begin as images: remove or "
-            "replace them, or allow more (--max_broken)"
+            f"expected a {NAMES} image in {str(root / path)!r}, got a file that starts with "
+            f"{head[:8]!r}, as {len(others):,} of {len(checked):,} do not begin as images: remove "
+            "or replace them, or allow more (--max_broken)"
         )

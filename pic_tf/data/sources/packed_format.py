@@ -3,7 +3,7 @@
 The data set is a folder, which tools/pack.py writes:
 
     dataset.json              version of the format, number of images, classes, and the shards
-    images-00000.arrayrecord  a shard: encoded images (JPEG or PNG), one a record
+    images-00000.arrayrecord  a shard: encoded images (JPEG, PNG or WebP), one a record
     images-00000.csv          its manifest: id, name, label, width, height, bytes and sha256
     left_out.csv              name of each file that could not be packed, and why
 

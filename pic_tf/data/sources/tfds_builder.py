@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from pic_tf.data.sources.formats import NAMES
 from pic_tf.data.sources.records import RecordFile
 
 _VERSION = r":(?:\d+|\*)(?:\.(?:\d+|\*)){2}"
@@ -149,7 +150,7 @@ def image_feature(features: Mapping[str, Any], name: str) -> str:
     # The bytes of floats would be hidden in the colours of a PNG.
     if not np.issubdtype(dtype, np.integer):
         raise ValueError(
-            f"expected JPEG or PNG images in {image!r} of {name!r}, "
+            f"expected {NAMES} images in {image!r} of {name!r}, "
             f"got pixels of {dtype.name}: choose another data set"
         )
     return image

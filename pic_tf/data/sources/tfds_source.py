@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from pic_tf.data.sources import tfds_builder
 from pic_tf.data.sources.classes import class_numbers
-from pic_tf.data.sources.formats import GIF_START, STARTS
+from pic_tf.data.sources.formats import GIF_START, HEAD, NAMES, is_read
 from pic_tf.data.sources.records import RecordFile, Records, UnreadableFile, in_graph
 
 _READ_AT_ONCE = 512  # records, images and all, that are in memory while labels are read
@@ -104,14 +104,14 @@ def open_tfds(name: str, split: str | None = None, class_names: tuple[str, ...] 
       ValueError: as of `open_split`, and for images of another format.
     """
     source = open_split(name, split, class_names)
-    head = source.read(tf.constant([0], tf.int64))[0].numpy()[:8]
-    if not head.startswith(STARTS):
-        got, advice = f"one that starts with {head!r}", "choose another data set"
+    head = source.read(tf.constant([0], tf.int64))[0].numpy()[:HEAD]
+    if not is_read(head):
+        got, advice = f"one that starts with {head[:8]!r}", "choose another data set"
         if head.startswith(GIF_START):
             pack = f"python tools/pack.py --source={shlex.quote(source.name)} --output=PACKED"
             got, advice = "a GIF", f"pack it with `{pack}`"
         raise ValueError(
-            f"expected JPEG or PNG images in {source.feature!r} of {name!r}, "
+            f"expected {NAMES} images in {source.feature!r} of {name!r}, "
             f"got {got} in {source.path(0)!r}: {advice}"
         )
     return source

@@ -16,6 +16,7 @@ from pic_tf.data.crops import Crop
 from pic_tf.data.decode.broken import BrokenImages, reason
 from pic_tf.data.order import epoch_order
 from pic_tf.data.sources.folder import open_folder
+from pic_tf.data.sources.formats import NAMES, READS_WEBP
 from tests.data.batches import natural_image, pil_crop, window_from
 from tests.data.decode.test_bombs import chunk, jpeg, png
 
@@ -83,7 +84,9 @@ def with_wrong_checksum(encoded, kind):
     return encoded[: end - 1] + bytes([encoded[end - 1] ^ 1]) + encoded[end:]
 
 
-INSIDE, HEADER, OTHER = "cut off, or damaged inside", "its header is damaged", "no JPEG or PNG"
+INSIDE, HEADER, OTHER = "cut off, or damaged inside", "its header is damaged", f"no {NAMES}"
+TO_PACK = "a WebP, which tools/pack.py converts"
+WEBP = encode(picture(2), "WEBP")
 BROKEN = {
     "JPEG cut behind its header": (JPEG[: JPEG.index(b"\xff\xda") + 30], INSIDE),
     "JPEG cut in its header": (JPEG[:30], HEADER),
@@ -103,7 +106,12 @@ BROKEN = {
     "text": (b"hello", OTHER),
     "zeros": (bytes(2000), OTHER),
     "BMP": (encode(picture(1), "BMP"), OTHER),
-    "WebP": (b"RIFF\x10\0\0\0WEBPVP8 " + bytes(20), OTHER),
+    "RIFF of sounds": (b"RIFF\x10\0\0\0WAVEfmt " + bytes(20), OTHER),
+    "half a WebP": (WEBP[: len(WEBP) // 2], INSIDE if READS_WEBP else TO_PACK),
+    "WebP without a size": (
+        b"RIFF\x10\0\0\0WEBPVP8 " + bytes(20),
+        HEADER if READS_WEBP else TO_PACK,
+    ),
     "empty": (b"", "it is empty"),
 }
 CONTENTS = {**STRANGE, **{name: encoded for name, (encoded, _) in BROKEN.items()}}

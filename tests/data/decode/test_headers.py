@@ -89,7 +89,7 @@ def test_real_photographs(real_photographs):
         b"\xff\xd8\xff\xd9",  # ends at once
         JPEG[:2] + segment(0xDA, bytes(10)),  # pixels before a frame
         b"\xff\xd8" + b"\xff" * 3000,  # filling bytes only
-        b"\xff\xd8\xff\xe0\0\0" + JPEG[20:],  # a segment shorter than its length field
+        b"\xff\xd8\xff\xe0\0\0" + JPEG[:2],  # a segment shorter than its length field
         encode((20, 10), "GIF", "P"),  # packing converts it
         headers.PNG_HEADER[:12],
         headers.PNG_HEADER + b"\xff" * 8,
@@ -166,6 +166,25 @@ def test_every_truncation_of_a_jpeg():
     assert sizes([jpeg[:n] for n in range(len(jpeg))]) == expected
 
 
+@pytest.mark.parametrize(
+    "encoded",
+    [
+        SMALL[:20] + b"\0\0\0" + SMALL[20:],
+        SMALL[:20] + b"\xff\0" + SMALL[20:],
+        SMALL[:20] + bytes(10**6) + SMALL[20:],
+        SMALL[:20] + b"\xff\x01" + SMALL[20:],
+        b"\xff\xd8\xff\xe0\0\0" + SMALL[20:],
+        after_start(SMALL, b"\xff\xed\0\x05abc\0stray"),
+    ],
+    ids="stray zero-marker many no-segment no-length wrong-length".split(),
+)
+def test_where_no_segment_stands_the_decoder_reads_on(encoded):
+    expected = tf.io.extract_jpeg_shape(encoded).numpy()[:2].tolist()
+    assert expected == [40, 30]
+    for images in ([encoded, SMALL, b"text"], [b"", encoded]):
+        assert sizes(images)[images.index(encoded)] == expected
+
+
 @pytest.mark.parametrize("name", ["JPEG", "PNG"])
 def test_damaged_bytes_never_raise(name):
     """600 overwritten, cut off or made up; a JPEG has the size that TensorFlow reads, or none."""
@@ -186,14 +205,14 @@ def test_damaged_bytes_never_raise(name):
             expected = tf.io.extract_jpeg_shape(data).numpy()[:2].tolist()
         except tf.errors.InvalidArgumentError:
             continue
-        assert size in (expected, [0, 0])  # a decoder may read on where no segment starts
+        assert size in (expected, [0, 0])
         compared += any(size)
     assert compared > 50 or name != "JPEG"
 
 
 def test_headers_without_an_end_do_not_hold_up():
-    """A megabyte of filling bytes or of empty segments has no size, and the image beside it has
-    its own.
+    """A megabyte of filling bytes or of empty segments has no size, and the images beside it have
+    their own.
     """
     start = b"\xff\xd8\xff"
     endless = [
@@ -201,9 +220,10 @@ def test_headers_without_an_end_do_not_hold_up():
         start + b"\xe0\0\2\xff" * 250_000,
         after_start(SMALL, segment(0xED, b"") * 1000),
     ]
-    assert sizes([*endless, start + b"\xe0\0\0", start + b"\xe0\xff\xff", SMALL]) == [
-        [0, 0]
-    ] * 5 + [[40, 30]]
+    none = [0, 0]
+    found = sizes([*endless, start + b"\xe0\0\0", start + b"\xe0\xff\xff", SMALL])
+    # After 1,000 segments the decoder is asked, which reads on.
+    assert found == [none, none, [40, 30], none, none, [40, 30]]
 
 
 def png(width, height):

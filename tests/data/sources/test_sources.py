@@ -10,6 +10,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from pic_tf.data.sources import array, folder
+from pic_tf.data.sources.formats import NAMES
 
 
 def write_image(path, level=0):
@@ -225,7 +226,7 @@ def test_file_instead_of_a_folder(tmp_path):
 def test_text_file_named_jpg(tmp_path, content):
     write_images(tmp_path, "cat/a.png", "dog/c.png")
     (tmp_path / "cat" / "b.jpg").write_bytes(content)
-    message = r"expected a JPEG or PNG image in '.*cat/b\.jpg', got a file that starts with b'"
+    message = rf"expected a {NAMES} image in '.*cat/b\.jpg', got a file that starts with b'"
     with pytest.raises(ValueError, match=message) as error:
         folder.open_folder(tmp_path)
     assert_one_sentence(error)

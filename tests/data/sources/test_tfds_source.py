@@ -15,6 +15,7 @@ from absl import logging
 from array_record.python.array_record_module import ArrayRecordReader
 
 from pic_tf.data.sources import tfds_source
+from pic_tf.data.sources.formats import NAMES
 from pic_tf.data.sources.tfds_source import open_tfds
 from tests.data.sources.test_sources import assert_one_sentence
 from tests.data.sources.tfds_sets import (
@@ -209,18 +210,18 @@ def test_one_label_of_another_name(tmp_path):
         (
             {"depth": tfds.features.Image(shape=(None, None, 1), dtype=np.float32)},
             {"depth": np.zeros([2, 2, 1], np.float32)},
-            r"expected JPEG or PNG images in 'depth' of '.*', got pixels of float32: choose",
+            rf"expected {NAMES} images in 'depth' of '.*', got pixels of float32: choose",
         ),
         (
             {"image": PICTURE},
             {"image": io.BytesIO(b"this is text")},
-            r"expected JPEG or PNG images in 'image' of '.*', got one that starts with b'this is ' "
+            rf"expected {NAMES} images in 'image' of '.*', got one that starts with b'this is ' "
             r"in '.*\[0\]': ",
         ),
         (
             {"image": PICTURE},
             {"image": io.BytesIO(encoded(0, "GIF"))},
-            r"expected JPEG or PNG images in 'image' of '.*', got a GIF in '.*\[0\]': pack it with "
+            rf"expected {NAMES} images in 'image' of '.*', got a GIF in '.*\[0\]': pack it with "
             r"`python tools/pack.py --source=tfds:/.*:train --output=PACKED`$",
         ),
     ],
