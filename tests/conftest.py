@@ -21,6 +21,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.parent != pathlib.Path(__file__).parent)
 
 
+def pytest_sessionfinish() -> None:
+    from tests.processes import end_processes
+
+    end_processes()
+
+
 @pytest.fixture(autouse=True)
 def _same_weights_every_time():
     import tf_keras as keras  # only now that TensorFlow was imported quietly

@@ -12,27 +12,50 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 
 def with_replicas(count: int, function: Callable, *arguments: Any) -> Any:
-    """function(strategy, *arguments) in a new process whose CPU is split into `count` replicas."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        return process.submit(_start, count, function, arguments).result()
+    """function(strategy, *arguments) in a process whose CPU is split into `count` replicas.
+
+    Importing TensorFlow takes longer than most of what is asked, so the process stays for the next
+    one who asks for as many.
+    """
+    if count not in _PROCESSES:
+        _PROCESSES[count] = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+    return _PROCESSES[count].submit(_run_with_replicas, count, function, arguments).result()
 
 
-def _start(count: int, function: Callable, arguments: tuple) -> Any:
-    import tensorflow as tf
+_PROCESSES: dict[int, ProcessPoolExecutor] = {}
+
+
+def end_processes() -> None:
+    """End the processes of `with_replicas`."""
+    for process in _PROCESSES.values():
+        process.shutdown()
+    _PROCESSES.clear()
+
+
+def _run_with_replicas(count: int, function: Callable, arguments: tuple) -> Any:
     import tf_keras as keras
 
+    keras.backend.clear_session()
     keras.utils.set_random_seed(0)
+    return function(_strategy(count), *arguments)
+
+
+@lru_cache
+def _strategy(count: int):
+    import tensorflow as tf
+
     if count == 1:
-        return function(tf.distribute.get_strategy(), *arguments)
+        return tf.distribute.get_strategy()
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(
         cpu, [tf.config.LogicalDeviceConfiguration()] * count
     )
-    return function(tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(count)]), *arguments)
+    return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(count)])
 
 
 class Ended(NamedTuple):

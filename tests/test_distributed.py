@@ -27,7 +27,12 @@ def runs(strategy, folder, stops):
     """A run that is never interrupted, and one that is after these steps (counted over its
     restarts).
     """
-    shallow(pytest.MonkeyPatch())  # as in the process that looks at what it leaves
+    with pytest.MonkeyPatch.context() as patch:
+        shallow(patch)  # as in the process that looks at what it leaves
+        _runs(strategy, folder, stops)
+
+
+def _runs(strategy, folder, stops):
     for name, interrupted in (("whole", ()), ("parts", stops)):
         steps = iter(range(1, 1000))
         update = ProgressBar.on_train_batch_end

@@ -1,5 +1,6 @@
 """Faults that need a process of their own: signals, a disk that runs full."""
 
+import os
 import pathlib
 import re
 import shutil
@@ -12,12 +13,14 @@ import pytest
 
 from pic_tf.files.command_line import START_AGAIN
 from pic_tf.runs import checkpoint_files
-from tests.test_kills import SHORT, start
+from tests.test_kills import SHALLOW, SHORT, start
 from tests.test_workers import wait_for
+
+ROOT = pathlib.Path(__file__).parent.parent
 
 
 def test_sigterm_saves_and_a_second_one_ends_at_once(tmp_path):
-    process = start(tmp_path, (*SHORT, "--epochs=400"))
+    process = start(tmp_path, (*SHORT, "--epochs=400", "--knn_every=0"))
     wait_for(lambda: (tmp_path / "metrics.csv").exists(), process)
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=60)
@@ -29,7 +32,7 @@ def test_sigterm_saves_and_a_second_one_ends_at_once(tmp_path):
     assert checkpoint_files.step_of(path) == stopped and not damaged
 
     (tmp_path / "metrics.csv").unlink()
-    process = start(tmp_path, (*SHORT, "--epochs=400"))
+    process = start(tmp_path, (*SHORT, "--epochs=400", "--knn_every=0"))
     wait_for(lambda: (tmp_path / "metrics.csv").exists(), process)
     time.sleep(1.0)  # it is written as training begins
     signalled = time.monotonic()
@@ -74,14 +77,15 @@ def test_a_disk_that_runs_full_leaves_the_last_good_checkpoint(tmp_path, may_mou
     command = [
         sys.executable,
         "-m",
-        "pic_tf.train",
+        *SHALLOW,
         f"--flagfile={flagfile()}",
         "--output_dir=run",
         *SHORT,
     ]
-    command += ["--epochs=20", "--tensorboard=false"]
+    command += ["--epochs=10", "--knn_every=0", "--tensorboard=false"]
     ended = subprocess.run(
         ["unshare", "-rm", "bash", "-c", _FULL_DISK, "bash", tmp_path, *command],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=600,
@@ -100,7 +104,7 @@ def test_a_disk_that_runs_full_leaves_the_last_good_checkpoint(tmp_path, may_mou
 
 
 def flagfile():
-    return pathlib.Path(__file__).parent.parent / "configs" / "quickstart.flags"
+    return ROOT / "configs" / "quickstart.flags"
 
 
 def test_a_disk_that_is_too_small_is_refused_before_training(tmp_path, may_mount):

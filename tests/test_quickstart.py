@@ -1,5 +1,6 @@
 """The first command of a newcomer: it trains, learns and leaves what it promises."""
 
+import os
 import pathlib
 import re
 import signal
@@ -14,6 +15,7 @@ import tensorflow as tf
 from pic_tf.callbacks.metrics_files import read_metrics
 from pic_tf.data.sources.array import digits
 from pic_tf.evals.knn import knn_accuracy
+from tests.processes import commands_that_fork
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 
@@ -24,12 +26,15 @@ def command(*arguments, **kwargs):
     )
 
 
-@pytest.fixture(scope="module")
-def quickstart(tmp_path_factory):
+# A third of its epochs learns enough for the same assertions; the whole of it is run with the slow
+# tests.
+@pytest.fixture(
+    scope="module", params=[("--epochs=40",), pytest.param((), marks=pytest.mark.slow)], ids=str
+)
+def quickstart(request, tmp_path_factory):
     output = tmp_path_factory.mktemp("quickstart")
-    return output, command(
-        "pic_tf.train", f"--flagfile={CONFIGS / 'quickstart.flags'}", f"--output_dir={output}"
-    )
+    flags = (f"--flagfile={CONFIGS / 'quickstart.flags'}", f"--output_dir={output}")
+    return output, command("pic_tf.train", *flags, *request.param)
 
 
 def test_it_learns(quickstart):
@@ -67,12 +72,11 @@ def test_its_output_is_the_plan_the_bar_and_nothing_else(quickstart):
 
 def test_interrupted_by_the_keyboard_it_says_how_to_go_on(tmp_path):
     arguments = [
-        "pic_tf.train",
+        *("tests.shallow_command", "pic_tf.train"),
         f"--flagfile={CONFIGS / 'quickstart.flags'}",
         f"--output_dir={tmp_path}",
-        "--epochs=4",
+        *("--epochs=4", "--knn_every=0", "--tensorboard=false"),
     ]
-    arguments += ["--knn_every=0"]
     process = subprocess.Popen(
         [sys.executable, "-m", *arguments],
         stdout=subprocess.PIPE,
@@ -95,20 +99,26 @@ def test_interrupted_by_the_keyboard_it_says_how_to_go_on(tmp_path):
     ]
 
 
-def test_help_explains_every_flag():
-    ended = command("pic_tf.train", "--help")
+@pytest.fixture(scope="module")
+def quick_command():
+    with commands_that_fork() as run:
+        yield lambda module, *arguments: run(module, list(arguments), dict(os.environ), 300)
+
+
+def test_help_explains_every_flag(quick_command):
+    ended = quick_command("pic_tf.train", "--help")
     for name in ("window_size", "num_negatives", "min_row_norm", "plan_only"):
         assert f"--{name}" in ended.stdout.replace("[no]", "")
     assert "python -m pic_tf.train --flagfile=configs/quickstart.flags" in ended.stdout
 
 
-def test_export_command(quickstart, tmp_path):
+def test_export_command(quickstart, quick_command, tmp_path):
     output, _ = quickstart
-    ended = command("pic_tf.export", f"--run={output}", f"--output={tmp_path / 'backbone'}")
-    assert ended.returncode == 0, ended.stderr
+    ended = quick_command("pic_tf.export", f"--run={output}", f"--output={tmp_path / 'backbone'}")
+    assert ended.code == 0, ended.stderr
     assert re.fullmatch(r"backbone after [\d,]+ steps written to .*\n", ended.stdout)
     assert (tmp_path / "backbone" / "saved_model.pb").exists()
-    ended = command("pic_tf.export", f"--run={tmp_path}", f"--output={tmp_path / 'other'}")
-    assert ended.returncode == 1 and re.match(
+    ended = quick_command("pic_tf.export", f"--run={tmp_path}", f"--output={tmp_path / 'other'}")
+    assert ended.code == 1 and re.match(
         "error: expected a checkpoint in '.*', got none: name the", ended.stderr
     )

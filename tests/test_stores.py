@@ -336,7 +336,8 @@ def test_settings_that_do_not_fit(change, sentence):
 def test_killed_twenty_times(tmp_path):
     """With SIGKILL, at any moment and while a checkpoint is written."""
     flags = ("--epochs=8", "--width=4", "--hidden_dim=32", "--knn_every=0", "--checkpoint_every=1")
-    kill_and_resume(tmp_path, (*flags, "--instance_store=disk"), kills=20, seed=2, longest=15.0)
+    flags, modules = (*flags, "--instance_store=disk"), ("pic_tf.train",)
+    kill_and_resume(tmp_path, flags, 20, seed=2, longest=15.0, modules=modules, least=90)
 
 
 def stop_after(strategy, settings, steps):

@@ -18,18 +18,20 @@ from pic_tf.callbacks.metrics_files import read_metrics
 from pic_tf.files.command_line import START_AGAIN
 from pic_tf.runs import checkpoint_files
 from tests.short_runs import variables_of
+from tests.test_kills import SHALLOW
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 BATCH = 66  # a multiple of 2 and of 3
 
 
 def arguments(output, *more):
+    """Command of a run with networks of two blocks."""
     flags = [
         f"--flagfile={CONFIGS / 'quickstart.flags'}",
         f"--output_dir={output}",
         f"--batch_size={BATCH}",
     ]
-    return [sys.executable, "-m", "pic_tf.train", *flags, "--tensorboard=false", *more]
+    return [sys.executable, "-m", *SHALLOW, *flags, "--tensorboard=false", *more]
 
 
 def start_workers(count, output, *more):
@@ -57,7 +59,7 @@ def rows_and_network(output):
 
 @pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_workers_equal_one_process_with_as_many_replicas(tmp_path, count):
-    short = ("--epochs=2", "--knn_every=2", "--width=4", "--hidden_dim=32")
+    short = ("--epochs=1", "--knn_every=1", "--warmup_epochs=0", "--width=4", "--hidden_dim=32")
     workers = start_workers(count, tmp_path / "workers", *short)
     ended = [worker.communicate(timeout=300) for worker in workers]
     assert [worker.returncode for worker in workers] == [0] * count, ended[0][1][-2000:]
@@ -72,7 +74,7 @@ def test_workers_equal_one_process_with_as_many_replicas(tmp_path, count):
     metrics = [read_metrics(tmp_path / name / "metrics.csv") for name in ("workers", "alone")]
     of_workers, of_one = (rows_and_network(tmp_path / name) for name in ("workers", "alone"))
     assert of_workers.keys() == of_one.keys() and "weights" in of_one
-    # Two numbers have one sum; three are added in another order: rounding at 6e-8 over 44 steps.
+    # Two numbers have one sum; three are added in another order: rounding at 6e-8 over 22 steps.
     tolerance = {"rtol": 0, "atol": 0} if count == 2 else {"rtol": 1e-4, "atol": 1e-5}
     for name in of_one:
         np.testing.assert_allclose(of_workers[name], of_one[name], **tolerance, err_msg=name)

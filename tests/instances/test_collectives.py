@@ -3,6 +3,7 @@ it made.
 """
 
 import numpy as np
+import pytest
 import tensorflow as tf
 import tf_keras as keras
 
@@ -28,20 +29,21 @@ def exchanges(strategy):
     replica 0's graph.
     """
     crossed = []
-    record(strategy, crossed)
     results = {}
-    for name, change in CHANGES.items():
-        graph = traced_step(strategy, crossed, **(BASE | change))
-        operations = [
-            (op.type, op.inputs[0].shape.num_elements())
-            for op in graph.get_operations()
-            if op.type.startswith("Collective") and op.device.endswith("CPU:0")
-        ]
-        results[name] = list(crossed), operations
+    with pytest.MonkeyPatch.context() as patch:
+        record(strategy, crossed, patch)
+        for name, change in CHANGES.items():
+            graph = traced_step(strategy, crossed, **(BASE | change))
+            operations = [
+                (op.type, op.inputs[0].shape.num_elements())
+                for op in graph.get_operations()
+                if op.type.startswith("Collective") and op.device.endswith("CPU:0")
+            ]
+            results[name] = list(crossed), operations
     return results
 
 
-def record(strategy, crossed):
+def record(strategy, crossed, patch):
     """Write down what goes through the three methods by which a MirroredStrategy moves tensors,
     while it traces.
     """
@@ -62,9 +64,8 @@ def record(strategy, crossed):
         return call
 
     for name, (kind, values_of) in kinds.items():
-        setattr(
-            strategy.extended, name, recorded(kind, values_of, getattr(strategy.extended, name))
-        )
+        method = getattr(strategy.extended, name)
+        patch.setattr(strategy.extended, name, recorded(kind, values_of, method))
 
 
 def traced_step(strategy, crossed, batch, dim, num_negatives, num_instances, similarity):
