@@ -28,6 +28,8 @@ from pic_tf.optim.variables import variables_of
 
 _SENTENCE = re.compile(r"assertion failed: (\[expected .*)")
 
+_SAVING = (keras.callbacks.ModelCheckpoint, keras.callbacks.BackupAndRestore)
+
 
 class RowModel(keras.Model):
     """Keras model around an `InstanceClassifier` and its `LazySGD`.
@@ -69,7 +71,7 @@ class RowModel(keras.Model):
         before, strategy = self.lazy_sgd, self.distribute_strategy
         self.jit_compiled = kwargs.pop("jit_compile", None)
         check_lazy_sgd(optimizer, strategy, self.jit_compiled)
-        check_backbone_optimizer(backbone_optimizer)
+        check_backbone_optimizer(backbone_optimizer, optimizer)
         check_unused(kwargs)
         scaled = self.dtype_policy.name == "mixed_float16"
         check_loss_scaling(scaled, backbone_optimizer, self.projection)
@@ -99,10 +101,9 @@ class RowModel(keras.Model):
             )
         for callback in given.get("callbacks") or []:
             if isinstance(callback, keras.callbacks.ModelCheckpoint):
-                self._check_replicas()
                 check = check_weights_file if callback.save_weights_only else check_model_file
                 check(callback.filepath)
-            elif getattr(callback, "restore_best_weights", False):
+            if isinstance(callback, _SAVING) or getattr(callback, "restore_best_weights", False):
                 self._check_replicas()
         return super().fit(*args, **kwargs)
 

@@ -40,12 +40,18 @@ def check_lazy_sgd(
         )
 
 
-def check_backbone_optimizer(optimizer: Any) -> None:
+def check_backbone_optimizer(optimizer: Any, of_rows: LazySGD) -> None:
     """Check the backbone's own optimizer.
 
     Raises:
       TypeError: for one that is not of tf_keras, nor None.
+      ValueError: for the optimizer of the rows, which would count every step twice.
     """
+    if optimizer is of_rows:
+        raise ValueError(
+            "expected another optimizer as backbone_optimizer, got that of the rows: leave it out, "
+            "and one optimizer moves both"
+        )
     kinds = (keras.optimizers.Optimizer, keras.optimizers.legacy.Optimizer)
     if optimizer is not None and not isinstance(optimizer, kinds):
         kind = type(optimizer)

@@ -69,6 +69,15 @@ class LazySGD(keras.optimizers.Optimizer):
         self.applied = collectives.local_variable(lambda: tf.constant(0, tf.int64), "applied")
         self._rows = None
 
+    @keras.optimizers.Optimizer.learning_rate.setter
+    def learning_rate(self, rate: float) -> None:
+        if callable(rate):
+            raise AttributeError(
+                "expected a number as another learning rate, got a schedule, which traced steps "
+                "would not follow: compile the model with a new LazySGD"
+            )
+        keras.optimizers.Optimizer.learning_rate.fset(self, rate)
+
     def belong_to(self, rows: object) -> None:
         """Count the updates of some rows, from now on of these alone.
 

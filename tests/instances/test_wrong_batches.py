@@ -7,6 +7,7 @@ import tf_keras as keras
 
 from pic_tf.optim.lars import LARS
 from pic_tf.optim.lazy_sgd import LazySGD
+from pic_tf.optim.schedules import WarmupCosine
 from pic_tf.pic import PIC
 from tests.instances.test_ring import B, C, make, state
 
@@ -120,6 +121,10 @@ def test_what_a_step_is_traced_with_stays(name):
     optimizer = LazySGD(0.1, max_updates=2)
     with pytest.raises(AttributeError, match=f"expected {name} to stay as LazySGD was made"):
         setattr(optimizer, name, 0.5)
+    with pytest.raises(AttributeError, match="expected a number as another learning rate, got a s"):
+        optimizer.learning_rate = WarmupCosine(0.1, 10)
+    optimizer.learning_rate = 0.2
+    assert float(optimizer.learning_rate) == np.float32(0.2)
 
 
 class Adam:
@@ -132,6 +137,8 @@ def test_parts_of_another_keras_are_refused():
         PIC(Adam(), 96)
     with pytest.raises(TypeError, match=r"expected a backbone_optimizer of tf_keras, got .*Adam"):
         model.compile(LazySGD(0.1), Adam())
+    with pytest.raises(ValueError, match="expected another optimizer as backbone_optimizer"):
+        model.compile(model.optimizer, model.optimizer)
     with pytest.raises(TypeError, match="a LearningRateSchedule of tf_keras, got <lambda>"):
         LazySGD(lambda step: 0.1)
 
