@@ -6,9 +6,9 @@
 The same command again goes on with an interrupted run. In the output folder: checkpoints, flags.txt
 (a flag file that repeats the run), metrics.csv, tensorboard, training.png, and the backbone.
 
-Exit codes: 0 done; 1 wrong input, or a run that cannot go on; 75 stopped by SIGTERM or SIGINT with
-the state saved, or a worker was lost: start again, it goes on; 130 and 143 stopped at once by a
-second signal, or before training.
+Exit codes: 0 done; 1 wrong input, or a run that cannot go on; 75 stopped by a signal (SIGTERM,
+SIGINT, SIGHUP, SIGUSR1, SIGUSR2) with the state saved, or a worker was lost: start again, it goes
+on; 130 and 143 stopped at once by a second signal, or before training.
 """
 
 import functools

@@ -13,18 +13,22 @@ from pic_tf.replicas.collectives import assign_to, numbers_of_workers
 from pic_tf.runs.checkpoint import Checkpoints
 from pic_tf.runs.variables import metric_variables
 
+_DEMANDS = (signal.SIGINT, signal.SIGTERM)
+_WARNINGS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
 
 class Interrupted(Exception):
     """End training at a signal; the state is saved."""
 
 
 class CheckpointCallback(keras.callbacks.Callback):
-    """Write a checkpoint every few epochs, and on SIGINT or SIGTERM after the running step.
+    """Write a checkpoint every few epochs, and at a signal after the running step.
 
-    As a context manager it handles these signals; `fit` then ends with `Interrupted`. It has to be
-    the last callback, so that the others have seen the epoch it saves. Several workers have to save
-    together: they exchange every 16 steps whether one of them has got a signal. A second signal
-    ends the process at once.
+    As a context manager it handles SIGINT and SIGTERM, and SIGHUP, SIGUSR1 and SIGUSR2, by which
+    batch systems warn of an end; `fit` then ends with `Interrupted`. It has to be the last
+    callback, so that the others have seen the epoch it saves. Several workers have to save
+    together: they exchange every 16 steps whether one of them has got a signal. A second SIGINT or
+    SIGTERM ends the process at once; warnings that come again change nothing.
 
     Args:
       checkpoints: where to.
@@ -53,9 +57,15 @@ class CheckpointCallback(keras.callbacks.Callback):
         self._signalled, self._calls = False, 0
 
     def __enter__(self) -> "CheckpointCallback":
+        before = {number: signal.getsignal(number) for number in (*_DEMANDS, *_WARNINGS)}
+        # Who starts a run with nohup has SIGHUP ignored.
         self._handlers = {
-            s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)
+            number: handler
+            for number, handler in before.items()
+            if number in _DEMANDS or handler != signal.SIG_IGN
         }
+        for number in self._handlers:
+            signal.signal(number, self._on_signal)
         return self
 
     def __exit__(self, *_) -> None:
@@ -102,10 +112,12 @@ class CheckpointCallback(keras.callbacks.Callback):
 
     def _on_signal(self, number: int, _) -> None:
         self._signalled = True
-        for (
-            again
-        ) in self._handlers:  # from now on the system itself ends the process, whatever it is doing
-            signal.signal(again, signal.SIG_DFL)
+        # From now on the system itself ends the process at a demand, whatever it is doing.
+        others, action = (
+            (_DEMANDS, signal.SIG_DFL) if number in _DEMANDS else (_WARNINGS, signal.SIG_IGN)
+        )
+        for other in others:
+            signal.signal(other, action)
         with contextlib.suppress(OSError):  # nobody may be there to read it
             # A handler must not use streams.
             os.write(2, b"\nstopping after this step; once more to stop at once\n")

@@ -1,6 +1,7 @@
 """Run a command: its flags, its errors as sentences, its exit codes."""
 
 import contextlib
+import errno
 import functools
 import re
 import sys
@@ -15,6 +16,8 @@ from pic_tf.files.retired_flags import refuse_replaced
 START_AGAIN = 75  # exit code: the same command goes on (EX_TEMPFAIL of sysexits.h)
 INTERRUPTED = 130  # exit code: stopped by Ctrl-C, as a shell shows it
 _MORE_ROOM = "make room, or name another place to write to"
+_DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
+_ALLOW = "change the permissions of the folder, or name another one"
 _MORE_MEMORY = "use smaller images, or a machine with more memory"
 
 
@@ -73,7 +76,9 @@ def errors_as_sentences(
     except OSError as error:
         folder = flags.FLAGS[output].value if output in flags.FLAGS else ""
         folder = repr(folder) if folder else f"--{output}"
-        sys.exit(f"error: expected to write to {folder}, got {error}: {no_room}")
+        denied = error.errno in _DENIED or "permission denied" in str(error).lower()
+        advice = _ALLOW if denied else no_room
+        sys.exit(f"error: expected to write to {folder}, got {error}: {advice}")
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 

@@ -65,6 +65,24 @@ def test_exit_codes_of_what_is_no_wrong_input(error, code, capsys):
     assert capsys.readouterr().err == ("error: expected all\n" if code == 75 else "")
 
 
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "x"), "change the permissions"),
+        (OSError(errno.EROFS, "Read-only file system", "x"), "change the permissions"),
+        (OSError("PERMISSION_DENIED: Permission denied; opening x"), "change the permissions"),
+        (OSError(errno.ENOSPC, "No space left on device", "x"), "make room"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded", "x"), "make room"),
+    ],
+)
+def test_room_is_asked_for_where_it_lacks(error, advice):
+    with (
+        pytest.raises(SystemExit, match=f"expected to write to .*: {advice}"),
+        errors_as_sentences(),
+    ):
+        raise error
+
+
 def test_other_errors_keep_their_traceback():
     with pytest.raises(ZeroDivisionError), errors_as_sentences():
         _ = 1 / 0

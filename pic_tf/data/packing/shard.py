@@ -1,5 +1,6 @@
 """Write a shard of a packed data set in a process of its own."""
 
+import errno
 import hashlib
 import multiprocessing
 import os
@@ -16,6 +17,10 @@ from PIL import UnidentifiedImageError
 from pic_tf.data.packing.image import packed_image, trace_decoder
 from pic_tf.data.sources.packed_format import WRITER_OPTIONS, Row
 from pic_tf.files.replaced import beside
+
+# Errors that files make: Pillow's own, links that lead nowhere, places behind the end. All others
+# are faults of the machine, which must not pass for those of an image.
+_OF_IMAGES = (None, errno.ENOENT, errno.ELOOP, errno.EINVAL, errno.EOVERFLOW)
 
 
 class Progress(NamedTuple):
@@ -76,6 +81,7 @@ def make_shard(
       The outcome of the files.
 
     Raises:
+      ValueError: for a file that the machine does not give: no permission, a failing disk.
       OSError: if the shard cannot be written.
       InterruptedError: if `Progress.stop` was set.
     """
@@ -92,6 +98,11 @@ def make_shard(
                     size = file.seek(0, os.SEEK_END)
                     encoded, width, height = packed_image(file, short_side, quality)
             except Exception as error:  # Pillow's decoders let nearly every kind out
+                if isinstance(error, OSError) and error.errno not in _OF_IMAGES:
+                    raise ValueError(
+                        f"expected a readable file at {name!r}, got {error.strerror}: "
+                        "mend this, and the same command goes on"
+                    ) from error
                 left_out[name] = _reason(error)
                 _count(_progress.left_out)
             else:

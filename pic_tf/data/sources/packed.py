@@ -11,6 +11,8 @@ import tensorflow as tf
 from pic_tf.data.sources.classes import labels_of
 from pic_tf.data.sources.packed_format import (
     DESCRIPTION,
+    FORMAT_LINE,
+    SHARD_NAME,
     Shard,
     damaged,
     read_description,
@@ -86,8 +88,19 @@ class PackedSource:
 
 
 def is_packed(folder: str | os.PathLike) -> bool:
-    """Tell whether a folder is a packed data set."""
-    return pathlib.Path(folder, DESCRIPTION).is_file()
+    """Tell whether a folder is a packed data set, a damaged one too.
+
+    A dataset.json of another tool makes none: ours has a line of its format, or a shard beside it.
+    """
+    path = pathlib.Path(folder, DESCRIPTION)
+    if not path.is_file():
+        return False
+    try:
+        with open(path, "rb") as file:
+            ours = FORMAT_LINE.match(file.read(200))
+    except OSError:  # it is opened as a packed one, and refused
+        return True
+    return bool(ours) or any(SHARD_NAME.fullmatch(name) for name in os.listdir(folder))
 
 
 def open_packed(folder: str | os.PathLike, class_names: tuple[str, ...] = ()) -> PackedSource:

@@ -32,7 +32,8 @@ DESCRIPTION = "dataset.json"
 # ArrayRecord's: each image for itself; they are compressed already.
 WRITER_OPTIONS = "group_size:1,uncompressed"
 _FORMAT = 1
-_SHARD = re.compile(r"images-\d{5,}\.arrayrecord")
+SHARD_NAME = re.compile(r"images-\d{5,}\.arrayrecord")
+FORMAT_LINE = re.compile(rb'\s*\{\s*"format":\s*\d+,\s*"images":')  # the beginning of DESCRIPTION
 _COLUMNS = ("id", "name", "label", "width", "height", "bytes", "sha256")
 _COLUMNS_READ = ("name", "label", "bytes", "sha256")
 
@@ -134,7 +135,7 @@ def _checked(values: dict) -> Description:
         raise TypeError("numbers that are not whole")
     if min(records, default=0) < 1 or sum(records) != values["images"]:
         raise ValueError("another number of images than in its shards")
-    if not all(_SHARD.fullmatch(shard.file) for shard in shards):
+    if not all(SHARD_NAME.fullmatch(shard.file) for shard in shards):
         raise ValueError("shards with other names")
     if not all(isinstance(name, str) for name in description.class_names):
         raise TypeError("class names that are no text")

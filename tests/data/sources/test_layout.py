@@ -121,6 +121,6 @@ def test_what_is_in_neither_part_is_named(tmp_path, capsys):
 def test_a_packed_folder_beside_a_packed_part(tmp_path):
     for folder in (tmp_path, tmp_path / "train"):
         folder.mkdir(exist_ok=True)
-        (folder / "dataset.json").write_text('{"format": 1}')
+        (folder / "dataset.json").write_text('{"format": 1, "images": 3}')
     with pytest.raises(ValueError, match="'train' beside images that are packed in the folder"):
         find_layout(tmp_path)

@@ -12,7 +12,8 @@ import tensorflow as tf
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from pic_tf.data.sources import packed, packed_format
-from tests.data.sources.test_sources import assert_one_sentence
+from pic_tf.data.sources.named import open_dataset
+from tests.data.sources.test_sources import assert_one_sentence, write_images
 
 NAMES = ("ant/a.jpg", "cat/b.jpg", "cat/deep/c.jpg", "dog/d.jpg", "cat/e.jpg")
 LABELS = ("ant", "cat", "cat", "dog", "cat")
@@ -74,6 +75,24 @@ def test_a_packed_data_set_is_what_was_written(tmp_path):
 def test_is_packed(tmp_path):
     assert packed.is_packed(write(tmp_path / "set")) and packed.is_packed(str(tmp_path / "set"))
     assert not packed.is_packed(tmp_path) and not packed.is_packed(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{}",
+        b"[]",
+        b"",
+        b'{"name": "pets"}',
+        b'{"format": "coco", "images": []}',
+        b'{"info": {"format": 1}}',
+    ],
+)
+def test_a_description_of_another_tool(tmp_path, content):
+    (tmp_path / "dataset.json").write_bytes(content)
+    assert not packed.is_packed(tmp_path)
+    write_images(tmp_path, "cat/a.png", "dog/b.png")
+    assert open_dataset(str(tmp_path))[0].class_names == ("cat", "dog")
 
 
 @pytest.mark.parametrize("ids", [[3, 0, 0, 2, 4, 1], [4], [], [2, 2, 2]])
