@@ -10,7 +10,7 @@ import tf_keras as keras
 
 from pic_tf.data.order import SlidingWindow
 from pic_tf.runs import open_data
-from pic_tf.settings import defaults, flag_files, plan, quantities
+from pic_tf.settings import defaults, flag_files, networks, plan, quantities
 from pic_tf.settings.config import Config
 from tests.short_runs import model_of
 
@@ -41,6 +41,38 @@ def text(settings):
     inputs = keras.Input([8])
     network = keras.Model(inputs, keras.layers.Dense(4)(inputs))
     return plan.describe(settings, network, network, "1 replica", 1)
+
+
+@pytest.mark.parametrize(
+    "changes, line",
+    [
+        ({"image_size": 32}, "its stem leaves 8 x 8 positions of views of 32 px; made for such"),
+        ({"image_size": 64}, "its stem leaves 16 x 16 positions of views of 64 px; made for such"),
+        ({"image_size": 96}, ""),
+        ({"image_size": 32, "stem": "small"}, ""),
+    ],
+)
+def test_a_stem_that_is_too_coarse(changes, line):
+    found = [row.strip() for row in text(resolved(**changes)).splitlines() if "stem leaves" in row]
+    assert len(found) == bool(line) and all(row.startswith(line) for row in found)
+
+
+def test_activations_that_are_too_many():
+    """ResNet-50 at 224 px: 256 images take more than 20 GB in float32."""
+    lower, halve, more = "lower --batch_size", "halve them by --precision=bfloat16", "more replicas"
+    settings = recipe(CONFIGS / "in1k_200ep.flags", batch_size=256)
+    backbone = networks.plain_backbone(settings)
+    for changes, replicas, advice in (
+        ({}, 1, f"{lower}, {halve}, or take {more}"),
+        ({"precision": "bfloat16"}, 1, f"{lower}, or take {more}"),
+        ({}, 4, ""),
+        ({"batch_size": 32}, 1, ""),
+    ):
+        settings = dataclasses.replace(settings, batch_size=256, precision="float32")
+        settings = dataclasses.replace(settings, **changes)
+        parts = quantities.memory(settings, backbone, backbone, replicas)
+        lines = plan._memory(settings, parts, replicas)
+        assert advice in lines[-1] if advice else " in all" in lines[-1], (changes, replicas)
 
 
 def norm_floor(settings):

@@ -10,6 +10,7 @@ from pic_tf.data.presets import PRESETS
 from pic_tf.instances.norm_floor import default_floor
 from pic_tf.settings.config import Config
 from pic_tf.settings.quantities import (
+    ACTIVATIONS,
     _row_size,
     checkpoint_size,
     memory,
@@ -21,6 +22,9 @@ from pic_tf.settings.quantities import (
     steps_per_epoch,
     total_steps,
 )
+
+_SMALL_VIEW = 64  # pixels; up to there a stem that keeps all positions is usual
+_MUCH_MEMORY = 8e9  # bytes; how much a device has TensorFlow does not tell
 
 
 def describe(
@@ -50,14 +54,12 @@ def describe(
         "length": [_length(config)],
         "order": _order(config),
         "negatives K": [_negatives(config)],
-        "backbone": [
-            f"{config.backbone}, {config.stem} stem, width {config.width}: {_trainable(backbone)}"
-        ],
+        "backbone": _backbone(config, backbone),
         "head": [f"{config.head} to D = {config.embedding_dim}: {_trainable(head)}"],
         "learning rate": _learning_rate(config),
         "devices": [f"{devices}, {config.precision}{', compiled by XLA' * config.jit_compile}"],
         "norm floor": _norm_floor(config),
-        "memory": _memory(memory(config, backbone, head, num_replicas), num_replicas),
+        "memory": _memory(config, memory(config, backbone, head, num_replicas), num_replicas),
         "rows": _resting_rows(config),
         "output": [
             config.output_dir,
@@ -90,6 +92,19 @@ def _order(config: Config) -> list[str]:
     return [order, f"an image comes {times}, then rests for {rest}"]
 
 
+def _backbone(config: Config, backbone: keras.Model) -> list[str]:
+    """Describe the network, and a stem that is too coarse for the views."""
+    lines = [f"{config.backbone}, {config.stem} stem, width {config.width}: {_trainable(backbone)}"]
+    size = max(crop.size for crop in config.views())
+    if config.stem == "imagenet" and size <= _SMALL_VIEW:
+        side = -(-size // 4)  # it halves twice
+        lines.append(
+            f"its stem leaves {side} x {side} positions of views of {size} px; made for such ones "
+            "is --stem=small"
+        )
+    return lines
+
+
 def _negatives(config: Config) -> str:
     """Describe the denominator of the soft-max."""
     k = config.num_negatives
@@ -106,11 +121,19 @@ def _learning_rate(config: Config) -> list[str]:
     return [f"{schedule}; {sgd}", *([_of_backbone(config)] if config.optimizer != "sgd" else [])]
 
 
-def _memory(parts: dict[str, int], num_replicas: int) -> list[str]:
+def _memory(config: Config, parts: dict[str, int], num_replicas: int) -> list[str]:
     """Describe the memory of a device."""
     where = " on each replica" if num_replicas > 1 else ""
     lines = [f"{as_text(size):>9}  {part}" for part, size in parts.items()]
-    return [*lines, f"{as_text(sum(parts.values())):>9}  in all{where}"]
+    total = sum(parts.values())
+    lines.append(f"{as_text(total):>9}  in all{where}")
+    if total > _MUCH_MEMORY and 2 * parts[ACTIVATIONS] > total:
+        halved = ", halve them by --precision=bfloat16" if config.precision == "float32" else ""
+        lines.append(
+            "more than many devices have, and most of it activations: "
+            f"lower --batch_size{halved}, or take more replicas"
+        )
+    return lines
 
 
 def _checkpoints(config: Config, size: int) -> str:

@@ -12,6 +12,7 @@ from pic_tf.settings.config import Config
 
 _FLOAT = 4  # bytes
 _SAMPLES = 100_000  # of the learning rate, which changes slowly
+ACTIVATIONS = "activations (estimate)"  # a part of `memory`
 
 
 def steps_per_epoch(config: Config) -> int:
@@ -150,7 +151,7 @@ def memory(
     logits = b * total(config.views()) * own_slots
     return {
         "network (weights, momentum, gradients)": 3 * _FLOAT * network,
-        "activations (estimate)": activation * own_views * kept,
+        ACTIVATIONS: activation * own_views * kept,
         "instance ring (weights, momentum, ids)": own_slots * (2 * _FLOAT * d + 8),
         "instance store (weights, momentum, stamps)": 0 if k == n else resting,
         "soft-max and gradients of the ring": (logits + 3 * own_slots * d) * _FLOAT,
