@@ -163,7 +163,7 @@ class PIC(RowModel):
             gradients = gradients[len(variables) :]
         self.classifier.apply_gradient(gradients[-1], rows, self.lazy_sgd)
         if self.probe:
-            self.probe.learn(self.features(labelled[0]), *labelled[1:])
+            self.probe.learn(self.features(labelled[0]), *labelled[1:], self.lazy_sgd.iterations)
         self.step_metrics.update_views(*seen, ~failed)
         self.step_metrics.update_rows(moved, self.classifier.ids >= 0, weights == 0)
         logs = {metric.name: metric.result() for metric in self._shown_metrics}

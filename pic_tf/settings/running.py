@@ -90,7 +90,13 @@ class Monitors:
         "changing it; 0 turns it off. Each image costs a third of a training view.",
         limit="x >= 0",
     )
-    probe_learning_rate: float = setting(0.1, "Learning rate of the linear probe.", limit=_RATE)
+    probe_learning_rate: float = setting(
+        2.0,
+        "Peak learning rate of the linear probe, times the number of features; it falls to 0 along "
+        "half a cosine.",
+        limit=_RATE,
+        trajectory=False,  # nothing else depends on it
+    )
     eval_crop: float = setting(
         0.875,
         "Side of the central crop in evaluations, as a share of the short side, above 0 and up to "

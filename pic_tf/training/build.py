@@ -98,7 +98,9 @@ def build_model(
         probe = None
         if probe_classes:
             features = backbone.output_shape[-1]
-            probe = LinearProbe(features, probe_classes, config.probe_learning_rate)
+            probe = LinearProbe(
+                features, probe_classes, config.probe_learning_rate, rate.total_steps
+            )
         model = PIC(
             backbone,
             num_instances=config.num_instances,
