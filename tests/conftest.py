@@ -46,8 +46,8 @@ def shallow_networks():
 
 @pytest.fixture(scope="module")
 def empty_exports():
-    """Exports without the SavedModel, which takes half of the time of a short run and which
-    these tests do not read.
+    """Ends of runs without SavedModel and curves, which take half of the time of a short run and
+    which these tests do not look at.
     """
     import tf_keras as keras
 
@@ -58,6 +58,7 @@ def empty_exports():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keras.Model, "save", save)
+        patch.setattr("pic_tf.training.loop.plot_training", lambda *_: None)
         yield
 
 
