@@ -58,27 +58,70 @@ class ProductHistory(tf.Module):
         Returns:
           float64 [n, 2, 2]; the identity where start = end.
         """
-        product = tf.eye(2, batch_shape=tf.shape(start), dtype=tf.float64)
-        # Up: take the odd block of a level, so that `start` is aligned for the next. Then down:
-        # take each block that fits.
-        up = [(level, True) for level in range(self.levels - 1)]
-        for level, odd_only in up + [(level, False) for level in reversed(range(self.levels))]:
-            length = tf.constant(1 << level, tf.int64)
-            block = tf.bitwise.right_shift(start, tf.constant(level, tf.int64))
-            take = start + length <= end
-            if odd_only:
-                take &= block % 2 == 1
-            slot = tf.minimum(self._first[level] + block, self._first[level + 1] - 1)
-            factor = collectives.gather_rows(self.products, slot)
-            product = tf.where(take[:, None, None], factor @ product, product)
-            start = tf.where(take, start + length, start)
-        return product
+        blocks, taken = self._cover(start, end)
+        factors = collectives.gather_rows(self.products, tf.where(taken, blocks, 0))
+        return _multiply(factors, taken)
+
+    def _cover(self, start: tf.Tensor, end: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Find the blocks that steps `start` to `end` consist of, in the order of time.
+
+        At most two a level. Up: the odd block of a level, so that what follows is aligned for the
+        next level. Then down: the binary digits of what is left.
+
+        Returns:
+          (blocks int64 [2 levels, n], taken bool [2 levels, n]).
+        """
+        levels = tf.range(self.levels, dtype=tf.int64)[:, None]
+        lengths = tf.bitwise.left_shift(tf.constant(1, tf.int64), levels)
+        up = tf.bitwise.right_shift(start + lengths - 1, levels)  # ceil(start / 2^l)
+        # Where a block does not fit, longer ones do not either.
+        taken_up = _odd(up) & (tf.bitwise.left_shift(up + 1, levels) <= end)
+        left = end - start - tf.reduce_sum(tf.where(taken_up, lengths, 0), axis=0)
+        digits = tf.bitwise.right_shift(left, levels)
+        down = tf.bitwise.right_shift(end - left, levels) + digits - 1
+        first = tf.constant(self._first[:-1])[:, None]
+        blocks = tf.concat([first + up, tf.reverse(first + down, axis=[0])], axis=0)
+        return blocks, tf.concat([taken_up, tf.reverse(_odd(digits), axis=[0])], axis=0)
 
     def _check(self, step: tf.Tensor) -> tf.Operation:
         """Refuse a step for which there is no room."""
         message = f"expected at most {self.capacity} updates, got one more: "
         message += "create LazySGD with a larger max_updates"
         return tf.debugging.assert_less(step, tf.constant(self.capacity, tf.int64), message)
+
+
+def _odd(number: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.bitwise.bitwise_and(number, 1), tf.bool)
+
+
+def _multiply(factors: tf.Tensor, taken: tf.Tensor) -> tf.Tensor:
+    """Multiply F_{m-1} ... F_0, neighbours first.
+
+    A tree has log2(m) steps, and each number of the matrices is a tensor of its own: a product of
+    so small matrices costs more than its arithmetic, on CPUs as on accelerators.
+
+    Args:
+      factors: float64 [m, n, 2, 2].
+      taken: bool [m, n]; the identity stands for a factor that is not taken.
+
+    Returns:
+      float64 [n, 2, 2].
+    """
+    m, numbers = (
+        factors.shape[0],
+        tf.unstack(tf.reshape(factors, [factors.shape[0], -1, 4]), axis=2),
+    )
+    identity = np.eye(2).reshape(4)
+    numbers = [tf.where(taken, number, one) for number, one in zip(numbers, identity)]
+    while m > 1:
+        pairs = m // 2
+        halves = [tf.reshape(x[: 2 * pairs], [pairs, 2, -1]) for x in numbers]
+        (a, b, c, d), (e, f, g, h) = ([x[:, i] for x in halves] for i in (1, 0))
+        products = [a * e + b * g, a * f + b * h, c * e + d * g, c * f + d * h]
+        last = [x[2 * pairs :] for x in numbers]  # of an odd number
+        numbers = [tf.concat(x, axis=0) for x in zip(products, last)] if m % 2 else products
+        m -= pairs
+    return tf.reshape(tf.stack([x[0] for x in numbers], axis=1), [-1, 2, 2])
 
 
 def resized(products: np.ndarray, capacity: int, new_capacity: int, steps: int) -> np.ndarray:
