@@ -60,13 +60,10 @@ class Store(tf.Module):
             collectives.gather_rows(variable, locations)
             for variable in (self.weights, self.momentum, self.stamp)
         )
-        new, instance_ids = stamp == 0, rows * self._replicas + collectives.index()
-
-        def with_new() -> tf.Tensor:
-            return tf.where(new[:, None], self.first_weights(instance_ids), weights)
-
-        # After the first sweep over all instances there are none.
-        return tf.cond(tf.reduce_any(new), with_new, lambda: weights), momentum, stamp
+        # Drawn even after the first sweep, when none is new: a condition lets an accelerator wait
+        # for its host, which takes longer (0.15 of 1.1 ms a step without backbone on an H200).
+        first = self.first_weights(rows * self._replicas + collectives.index())
+        return tf.where((stamp == 0)[:, None], first, weights), momentum, stamp
 
     def first_weights(self, instance_ids: tf.Tensor) -> tf.Tensor:
         """Draw the first weights, float32 [b, D], of instances int64 [b]."""
