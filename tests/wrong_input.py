@@ -256,6 +256,10 @@ DEVICES = [
         "expected --jit_compile=false with 2 replicas, got true",
     ),
     Wrong(
+        "--jit_compile --stem=imagenet",
+        "expected --deterministic=false or --stem=small with --jit_compile, got a stem with max",
+    ),
+    Wrong(
         "--strategy=tpu", "expected a TPU, got none .*: set TPU_NAME, or choose another --strategy"
     ),
     Wrong("", "expected a TPU, got none .*refused", {"TPU_NAME": "grpc://localhost:1"}),

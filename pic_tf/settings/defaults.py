@@ -26,7 +26,7 @@ def resolve(config: Config, num_instances: int, num_replicas: int = 1) -> Config
     """
     check(config)
     _check_number(config, num_instances)
-    _check_replicas(config, num_replicas)
+    _check_devices(config, num_replicas)
     config = dataclasses.replace(
         config, num_instances=num_instances, **dataclasses.asdict(config.preset())
     )
@@ -49,7 +49,7 @@ def _check_number(config: Config, num_instances: int) -> None:
         )
 
 
-def _check_replicas(config: Config, num_replicas: int) -> None:
+def _check_devices(config: Config, num_replicas: int) -> None:
     if config.batch_size % num_replicas:
         raise ValueError(
             f"expected --batch_size to be a multiple of the {num_replicas} replicas, got "
@@ -59,6 +59,11 @@ def _check_replicas(config: Config, num_replicas: int) -> None:
         raise ValueError(
             f"expected --jit_compile=false with {num_replicas} replicas, got true: XLA does not "
             "compile what crosses between them"
+        )
+    if config.jit_compile and config.deterministic and config.stem == "imagenet":
+        raise ValueError(
+            "expected --deterministic=false or --stem=small with --jit_compile, got a stem with "
+            "max pooling, whose gradient TensorFlow cannot compile for repeatable results"
         )
 
 
