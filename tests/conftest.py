@@ -46,8 +46,8 @@ def shallow_networks():
 
 @pytest.fixture(scope="module")
 def empty_exports():
-    """Ends of runs without SavedModel and curves, which take half of the time of a short run and
-    which these tests do not look at.
+    """Exports without the SavedModel, which takes half of the time of a short run and which
+    these tests do not read.
     """
     import tf_keras as keras
 
@@ -58,7 +58,6 @@ def empty_exports():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keras.Model, "save", save)
-        patch.setattr("pic_tf.training.loop.plot_training", lambda *_: None)
         yield
 
 

@@ -27,12 +27,11 @@ def with_replicas(count: int, function: Callable, *arguments: Any) -> Any:
     return _PROCESSES[count].submit(_run_with_replicas, count, function, arguments).result()
 
 
-_FORKING = "forking"
-_PROCESSES: dict[int | str, ProcessPoolExecutor] = {}  # by number of replicas
+_PROCESSES: dict[int, ProcessPoolExecutor] = {}
 
 
 def end_processes() -> None:
-    """End the processes of `with_replicas` and of `commands_that_fork`."""
+    """End the processes of `with_replicas`."""
     for process in _PROCESSES.values():
         process.shutdown()
     _PROCESSES.clear()
@@ -73,15 +72,13 @@ def commands_that_fork() -> Iterator[Callable[..., Ended]]:
     """A function (module, arguments, environment, limit) that runs `python -m module` in a tenth of
     a second.
 
-    A process that has imported TensorFlow, but not used it, forks one child a command, here and
-    wherever else one is asked for. No child sees a GPU, whose driver does not survive a fork. After
-    `limit` seconds a child is killed.
+    A process that has imported TensorFlow, but not used it, forks one child a command. No child
+    sees a GPU, whose driver does not survive a fork. After `limit` seconds a child is killed.
     """
-    if _FORKING not in _PROCESSES:
-        spawn = multiprocessing.get_context("spawn")
-        _PROCESSES[_FORKING] = ProcessPoolExecutor(1, spawn, _import_everything)
-    fork = _PROCESSES[_FORKING]
-    yield lambda *arguments: fork.submit(_run_in_a_fork, os.getcwd(), *arguments).result()
+    with ProcessPoolExecutor(
+        1, multiprocessing.get_context("spawn"), _import_everything
+    ) as process:
+        yield lambda *arguments: process.submit(_run_in_a_fork, *arguments).result()
 
 
 def _import_everything() -> None:
@@ -95,16 +92,12 @@ def _import_everything() -> None:
 
 
 def _run_in_a_fork(
-    folder_of_call: str,
-    module: str,
-    arguments: list[str],
-    environment: dict[str, str],
-    limit: float,
+    module: str, arguments: list[str], environment: dict[str, str], limit: float
 ) -> Ended:
     with tempfile.TemporaryDirectory() as folder:
         files = [pathlib.Path(folder, name) for name in ("stdout", "stderr")]
         child = multiprocessing.get_context("fork").Process(
-            target=_run, args=(folder_of_call, module, arguments, environment, files)
+            target=_run, args=(module, arguments, environment, files)
         )
         start = time.monotonic()
         child.start()
@@ -117,13 +110,8 @@ def _run_in_a_fork(
 
 
 def _run(
-    folder: str,
-    module: str,
-    arguments: list[str],
-    environment: dict[str, str],
-    files: list[pathlib.Path],
+    module: str, arguments: list[str], environment: dict[str, str], files: list[pathlib.Path]
 ) -> None:
-    os.chdir(folder)
     for number, file in enumerate(files, 1):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
     os.environ.clear()

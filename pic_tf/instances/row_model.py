@@ -113,8 +113,6 @@ class RowModel(keras.Model):
             check_stamps(self.classifier, self.lazy_sgd, self.distribute_strategy)
         if self.train_function is not None and not force:
             return self.train_function
-        if self.lazy_sgd is not None and self.backbone.built:
-            self.build_optimizers()  # or TensorFlow traces the step twice, to create the momentum
         step = super().make_train_function(force)
 
         def train_function(iterator: Iterator) -> dict:

@@ -1,9 +1,10 @@
 """Images that come to a run and go from it, by their names."""
 
 import dataclasses
-import os
 import pathlib
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -22,7 +23,6 @@ from pic_tf.runs import (
     run_folder,
 )
 from pic_tf.settings import flag_files
-from tests.processes import commands_that_fork
 from tests.short_runs import SMALL, metrics_of, run, signals_after, variables_of
 from tests.test_stores import assert_same
 
@@ -317,15 +317,14 @@ def test_the_command_says_what_became_of_the_images(stopped, tmp_path):
         f"--dataset={tmp_path / 'images'}",
         f"--output={tmp_path / 'new'}",
     )
-    environment = os.environ | {"PYTHONPATH": str(TOOLS.parent)}
-    command = ("tools.change_images", list(flags), environment, 120)
-    with commands_that_fork() as fork:
-        done, again = fork(*command), fork(*command)
-    assert done.code == 0, done.stderr
+    command = [sys.executable, str(TOOLS / "change_images.py"), *flags]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
     assert done.stdout == (
         "410 images: 390 keep their rows, 20 are new; 10 have retired\n"
         f"step 18 of 36, epoch 3.0 of 6: train with --flagfile={tmp_path / 'new' / 'flags.txt'}\n"
     )
-    assert again.code == 1 and again.stderr.startswith(
+    again = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert again.returncode == 1 and again.stderr.startswith(
         "error: expected a new folder as --output"
     ), again.stderr
