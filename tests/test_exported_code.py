@@ -58,6 +58,14 @@ ALLOWED = {
         "TensorListSetItem",
         "TensorListStack",
     ),
+    # All at once, or one by one where an image is broken.
+    *("ConcatenateDataset", "DatasetToSingleElement", "IgnoreErrorsDataset", "MapDataset"),
+    *("TakeDataset", "TensorDataset"),
+    # Screens and transparent colours of GIFs, palettes of BMPs, headers of WebPs, refusals.
+    *("AddN", "All", "Assert", "BitwiseAnd", "DecodeBmp", "DecodePaddedRaw", "DecodePng"),
+    *("DecodeRaw", "DecodeWebP", "Fill", "GatherV2", "GreaterEqual", "If", "LessEqual"),
+    *("LogicalNot", "LogicalOr", "NotEqual", "Pow", "Prod", "Reshape", "RightShift", "SelectV2"),
+    *("Size", "StringJoin", "StringLength", "While"),
 }
 OF_THE_SAVER = {
     "MergeV2Checkpoints",

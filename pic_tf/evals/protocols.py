@@ -128,7 +128,7 @@ def evaluate(
         title if len(labelled) == len(train) else f"{title}, {share:.2g} of the labels",
         exported.name if exported else "raw pixels",
         data_name(settings),
-        len(labelled),
+        outcome.images,
         outcome.predictions[outcome.decodable],
         held_out.labels[outcome.decodable],
         train.class_names,
@@ -159,6 +159,7 @@ class _Outcome(NamedTuple):
       title: name of the protocol in the table.
       predictions: integer [n, m] most likely classes of the held-out images, the first first.
       decodable: bool [n], true for held-out images that could be decoded.
+      images: number of training images that were learned from.
       more: entries of the report; anything JSON can hold.
       classifier: what answered, if it is one on features of images.
     """
@@ -166,6 +167,7 @@ class _Outcome(NamedTuple):
     title: str
     predictions: np.ndarray
     decodable: np.ndarray
+    images: int
     more: dict[str, Any]
     classifier: LinearClassifier | None = None
 
@@ -198,7 +200,8 @@ def _knn(
         settings.knn_temperature,
         "nearest neighbours",
     )
-    return _Outcome(f"kNN, k {settings.knn_k}", predictions, decodable, {})
+    k = min(settings.knn_k, len(labelled))
+    return _Outcome(f"kNN, k {k}", predictions, decodable, len(labelled), {})
 
 
 def _linear(
@@ -218,7 +221,8 @@ def _linear(
     found = logistic_regression(features[labelled], train.labels[labelled], queries, settings.seed)
     classifier = exported and LinearClassifier(exported.network(), found.kernel, found.bias)
     predictions, more = most_likely(found.probabilities), {"strength": found.strength}
-    return _Outcome("linear, L-BFGS", predictions, decodable, more, classifier)
+    title, images = "linear, L-BFGS", len(labelled)
+    return _Outcome(title, predictions, decodable, images, more, classifier)
 
 
 def _train(
@@ -252,7 +256,8 @@ def _train(
         variable.assign(value.numpy())
     kernel, bias = trained.model.head.get_weights()
     classifier = LinearClassifier(network, kernel, bias)
-    return _Outcome(title, trained.predictions, trained.decodable, more, classifier)
+    images = len(labelled)
+    return _Outcome(title, trained.predictions, trained.decodable, images, more, classifier)
 
 
 def _features(

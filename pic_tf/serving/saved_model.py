@@ -1,6 +1,5 @@
 """Export a backbone as a SavedModel."""
 
-import functools
 import os
 import pathlib
 from types import ModuleType
@@ -10,7 +9,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from pic_tf.data.augment import MEAN, STDDEV
-from pic_tf.data.crops import central_view
+from pic_tf.data.views import central_views
 from pic_tf.files.replaced import aside, remove_partial
 from pic_tf.models.input_scaling import input_scaling
 from pic_tf.serving.model_card import model_card, write_card
@@ -48,7 +47,8 @@ def export_backbone(
 
     The scaling to the images that it was trained on is inside. The signature `serving_default` maps
     `images` to `features`; the signature `encoded`, there where a size is known, maps `encoded`,
-    the bytes of JPEG or PNG files, to `features` of their central views, as evaluations see them.
+    the bytes of image files, to `features` of their central views, as evaluations see them, and
+    `decoded`, False for an image that cannot be decoded, whose features are 0.
     As a reusable SavedModel, `hub.KerasLayer(path, trainable=True)` fine-tunes it: variables,
     trainable variables and the training flag are there, and batch normalisation updates its
     statistics. In Keras 3 it is `keras.layers.TFSMLayer(path, "serving_default", "training")`; the
@@ -98,10 +98,9 @@ def export_backbone(
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="encoded")])
     def serve_encoded(encoded: tf.Tensor) -> dict[str, tf.Tensor]:
-        spec = tf.TensorSpec([view_size, view_size, 3], tf.uint8)
-        cut = functools.partial(central_view, fraction=eval_crop, size=view_size)
-        views = tf.map_fn(cut, encoded, fn_output_signature=spec)
-        return {"features": model(tf.cast(views, tf.float32) / 255, training=False)}
+        views, decoded = central_views(encoded, eval_crop, view_size)
+        features = model(tf.cast(views, tf.float32) / 255, training=False)
+        return {"features": tf.where(decoded[:, None], features, 0.0), "decoded": decoded}
 
     signatures = {"serving_default": of_images(False), "training": of_images(True)}
     signatures |= {"encoded": serve_encoded} if view_size else {}

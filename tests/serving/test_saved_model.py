@@ -164,7 +164,14 @@ def test_serves_encoded_images(tmp_path):
         decoded = Image.open(buffer).convert("RGB").crop((left, top, left + side, top + side))
         views.append(np.asarray(decoded.resize((16, 16), Image.BILINEAR)))
     signatures = tf.saved_model.load(str(tmp_path / "backbone")).signatures
-    features = signatures["encoded"](encoded=tf.constant(encoded))["features"]
+    served = signatures["encoded"](encoded=tf.constant(encoded))
+    features = served["features"]
+    assert served["decoded"].numpy().all()
+    # Images that cannot be decoded spoil no other one.
+    some = signatures["encoded"](encoded=tf.constant([b"text", *encoded, b"", encoded[0][:99]]))
+    assert some["decoded"].numpy().tolist() == [False, True, True, True, False, False]
+    np.testing.assert_allclose(some["features"][1:4], features, rtol=1e-5, atol=1e-6)
+    assert not np.any(some["features"].numpy()[[0, 4, 5]])
     expected = signatures["serving_default"](images=tf.constant(np.stack(views) / 255, tf.float32))[
         "features"
     ]
