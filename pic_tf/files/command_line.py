@@ -12,6 +12,7 @@ from absl import app, flags, logging
 
 from pic_tf.files import recipes
 from pic_tf.files.retired_flags import refuse_replaced
+from pic_tf.files.streams import outlive_readers
 
 START_AGAIN = 75  # exit code: the same command goes on (EX_TEMPFAIL of sysexits.h)
 INTERRUPTED = 130  # exit code: stopped by Ctrl-C, as a shell shows it
@@ -31,6 +32,8 @@ def run(
 ) -> None:
     """Parse the command line, run a command, and end the process with its exit code.
 
+    Standard output and error may go away meanwhile: what is written is lost, and nothing else.
+
     Args:
       main: the command; it reads the parsed flags and returns an exit code, or None for 0.
       help_text: makes the text of --help; None for absl's list of flags.
@@ -45,6 +48,7 @@ def run(
             only_flags(arguments)
             return main()
 
+    outlive_readers()
     app.run(command, flags_parser=functools.partial(parse, help_text=help_text))
 
 

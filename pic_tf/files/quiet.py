@@ -9,6 +9,8 @@ import os
 import sys
 import tempfile
 
+from pic_tf.files.streams import open_closed_streams
+
 
 def import_tensorflow() -> None:
     """Import TensorFlow with standard error held back; shown after all if the import fails.
@@ -16,6 +18,7 @@ def import_tensorflow() -> None:
     Some of its libraries write to file descriptor 2 while they load, whatever TF_CPP_MIN_LOG_LEVEL
     says (https://github.com/tensorflow/tensorflow/issues/100442).
     """
+    open_closed_streams()
     if "tensorflow" in sys.modules:
         return
     sys.stderr.flush()
