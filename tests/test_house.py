@@ -57,6 +57,19 @@ def test_a_tool_imports_the_package_and_its_own_folder_only(path):
         assert not name.startswith(".") or path.parent.name != "tools", name
 
 
+PARTS = [path for path in TOOLS if path.parent.name != "tools" and not path.stem.startswith("__")]
+PARTS = [path for path in PARTS if path.stem != "input_torch"]  # a command too
+
+
+@pytest.mark.parametrize("path", PARTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_part_of_a_tool_names_its_command(path):
+    """Where it is started by itself, before it imports anything."""
+    ended = subprocess.run([sys.executable, path, "--help"], capture_output=True, text=True)
+    command = f"python tools/{path.parent.name}"
+    assert ended.returncode == 1 and not ended.stdout
+    assert ended.stderr == f"error: expected {command}, got a part of it: see its --help\n"
+
+
 def test_the_package_does_not_import_its_tools():
     for file in files("pic_tf"):
         assert not [

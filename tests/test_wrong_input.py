@@ -107,7 +107,7 @@ def ends_with_its_sentence(
     assert ended.code == 1, ended
     assert ended.seconds < LIMIT
     form = (
-        r"FATAL Flags parsing error: (.+)\nPass --helpshort .*"
+        r"error: expected flags as --help explains them, got (.+)"
         if row.of_absl
         else "error: (expected .+, got .+)"
     )

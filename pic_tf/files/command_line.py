@@ -102,9 +102,19 @@ def parse(arguments: list[str], help_text: Callable[[], str] | None = None) -> l
         sys.exit(0)
     try:
         refuse_replaced(arguments)
-        return app.parse_flags_with_usage(recipes.expand(arguments))
+        return flags.FLAGS(recipes.expand(arguments))
+    except flags.Error as error:
+        sys.exit(f"error: {_as_sentence(error)}")
     except ValueError as error:
         sys.exit(f"error: {error}")
+
+
+def _as_sentence(error: flags.Error) -> str:
+    """Bring an error of absl's parser into the form of all others."""
+    text = str(error).strip().rstrip(".")
+    if missing := re.match(r"flag --(\w+)=None: Flag --\1 must have a value", text):
+        return f"expected --{missing[1]}=..., got none: name it"
+    return f"expected flags as --help explains them, got {text}"
 
 
 def only_flags(arguments: list[str]) -> None:

@@ -18,6 +18,10 @@ from pic_tf.look.neighbour_tables import (
 )
 from pic_tf.look.settings import RetrievalSettings
 
+# Copies end at nearly the same row. Without any, the most alike of 1,500 digits (120 epochs) came
+# to 0.990, those of 8,000 photographs (20 epochs) to 0.956.
+_COPIES = 0.995
+
 
 def find_duplicates_and_outliers(settings: RetrievalSettings) -> str:
     """Write down duplicates and outliers among the training images, by a run's instance weights.
@@ -44,8 +48,7 @@ def find_duplicates_and_outliers(settings: RetrievalSettings) -> str:
     where = f"among {len(rows):,} instances at step {rows.step:,}"
     table = pathlib.Path(settings.output + "_duplicates.csv")
     write_pairs(train, rows.ids[pairs], alike, table)
-    title = f"Duplicates {where}: pairs whose instance weights have the highest cosines"
-    draw_pairs(train, rows.ids[pairs], alike, title, table.with_suffix(".png"))
+    draw_pairs(train, rows.ids[pairs], alike, title_of(alike, where), table.with_suffix(".png"))
     lonely = np.argsort(best, kind="stable")[: settings.count]
     cosines, found = nearest(rows, rows[lonely], settings.neighbours + 1)
     outliers = NeighbourTable(train, rows.ids[lonely], train, rows.ids[found], cosines)
@@ -61,3 +64,22 @@ def find_duplicates_and_outliers(settings: RetrievalSettings) -> str:
         f"{len(lonely)} images with no other nearer than {best[lonely[0]]:.4f} to "
         f"{best[lonely[-1]]:.4f} in {settings.output}_outliers.png and .csv"
     )
+
+
+def title_of(alike: np.ndarray, where: str) -> str:
+    """Title a picture of pairs: duplicates, or the most alike where some need not be copies.
+
+    Args:
+      alike: float64 [p], the pairs' cosines in falling order, p at least 1.
+      where: words about the rows.
+
+    Returns:
+      The title, with the cosines.
+    """
+    copies = int((alike >= _COPIES).sum())
+    name = "Duplicates" if copies == len(alike) else "Most alike"
+    title = f"{name} {where}: pairs of instance weights with cosines of "
+    title += f"{alike[-1]:.4f} to {alike[0]:.4f}"
+    if copies < len(alike):
+        title += f"; below {_COPIES} they need not be copies"
+    return title

@@ -136,3 +136,21 @@ def test_run(tmp_path):
             assert (ended.code, ended.stdout, ended.stderr) == (code, "", said)
         shown = run("command", ["--help"], environment, 60)
         assert "--code: Exit code." in shown.stdout and shown.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (["--output=x", "--nonsense=1"], "expected flags as --help explains them, got Unknown "),
+        (["--output=x", "--count=x"], "expected flags as --help explains them, got flag --count=x"),
+        ([], "expected --output=..., got none: name it"),
+    ],
+)
+def test_errors_of_the_parser_have_the_form_of_all_others(monkeypatch, arguments, sentence):
+    values = flags.FlagValues()
+    flags.DEFINE_string("output", None, "", required=True, flag_values=values)
+    flags.DEFINE_integer("count", 1, "", flag_values=values)
+    monkeypatch.setattr(flags, "FLAGS", values)
+    with pytest.raises(SystemExit) as ended:
+        parse(["command", *arguments])
+    assert ended.value.code.startswith(f"error: {sentence}") and "\n" not in ended.value.code

@@ -10,7 +10,7 @@ from PIL import Image
 from pic_tf.data.order import SlidingWindow
 from pic_tf.data.sources.array import digits
 from pic_tf.look import instance_rows
-from pic_tf.look.duplicates import find_duplicates_and_outliers
+from pic_tf.look.duplicates import find_duplicates_and_outliers, title_of
 from pic_tf.look.instance_rows import most_alike, open_rows
 from pic_tf.look.neighbour_tables import COLUMNS, PAIR_COLUMNS
 from pic_tf.look.settings import RetrievalSettings
@@ -238,3 +238,17 @@ def test_rows_so_short_that_squares_are_zero_keep_their_direction(trained, tmp_p
         plain, weights=np.zeros_like(plain.weights), momentum=np.zeros_like(plain.momentum)
     )
     assert not zero.exact(slice(None)).any()
+
+
+@pytest.mark.parametrize(
+    "cosines, title",
+    [
+        ([1.0, 0.996], "Duplicates among 9: pairs of instance weights with cosines of 0.9960 to 1"),
+        ([1.0, 0.7], "Most alike among 9: pairs of instance weights with cosines of 0.7000 to 1.0"),
+        ([0.8], "Most alike among 9: pairs of instance weights with cosines of 0.8000 to 0.8000; "),
+    ],
+)
+def test_pictures_are_titled_by_what_the_cosines_say(cosines, title):
+    found = title_of(np.array(cosines), "among 9")
+    assert found.startswith(title)
+    assert ("need not be copies" in found) == title.startswith("Most")

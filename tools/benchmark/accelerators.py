@@ -1,5 +1,8 @@
 """Print step times on 8 to 1024 accelerators by the model of `step_time`."""
 
+if __name__ == "__main__":
+    raise SystemExit("error: expected python tools/benchmark, got a part of it: see its --help")
+
 from absl import flags
 
 from . import step_time

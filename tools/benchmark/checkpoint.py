@@ -1,5 +1,8 @@
 """Measure checkpoints: the wait of training for one, times to write and read it, its size."""
 
+if __name__ == "__main__":
+    raise SystemExit("error: expected python tools/benchmark, got a part of it: see its --help")
+
 import pathlib
 import shutil
 import statistics

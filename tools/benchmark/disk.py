@@ -1,5 +1,8 @@
 """Measure a block of rows on a disk: cold, warm, in another layout, by other means."""
 
+if __name__ == "__main__":
+    raise SystemExit("error: expected python tools/benchmark, got a part of it: see its --help")
+
 import os
 import pathlib
 import time

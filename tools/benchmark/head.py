@@ -1,5 +1,8 @@
 """Compare a PIC step without backbone with its matrix products and the full soft-max."""
 
+if __name__ == "__main__":
+    raise SystemExit("error: expected python tools/benchmark, got a part of it: see its --help")
+
 import dataclasses
 import os
 import resource

@@ -1,5 +1,8 @@
 """Measure the cost of an image before it is on the device, here and with other libraries."""
 
+if __name__ == "__main__":
+    raise SystemExit("error: expected python tools/benchmark, got a part of it: see its --help")
+
 import itertools
 import os
 import pathlib

@@ -1,5 +1,8 @@
 """Measure in processes of their own, and end with a sentence where that fails."""
 
+if __name__ == "__main__":
+    raise SystemExit("error: expected python tools/benchmark, got a part of it: see its --help")
+
 import multiprocessing
 import sys
 from collections.abc import Callable

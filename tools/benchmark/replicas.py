@@ -1,5 +1,8 @@
 """Measure the cost of a PIC step without backbone to a replica, on CPU cores."""
 
+if __name__ == "__main__":
+    raise SystemExit("error: expected python tools/benchmark, got a part of it: see its --help")
+
 import dataclasses
 import math
 import multiprocessing

@@ -1,5 +1,8 @@
 """Make a PIC step without a backbone, for the benchmarks, on one replica or several."""
 
+if __name__ == "__main__":
+    raise SystemExit("error: expected python tools/benchmark, got a part of it: see its --help")
+
 import dataclasses
 from collections.abc import Callable
 

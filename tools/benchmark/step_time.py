@@ -1,5 +1,8 @@
 """A model of step time on R accelerators: plain arithmetic, B = R b views, no TensorFlow."""
 
+if __name__ == "__main__":
+    raise SystemExit("error: expected python tools/benchmark, got a part of it: see its --help")
+
 import dataclasses
 import math
 

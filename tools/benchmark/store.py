@@ -1,5 +1,8 @@
 """Measure rows on disk: a step for each number of images, then the disk by itself."""
 
+if __name__ == "__main__":
+    raise SystemExit("error: expected python tools/benchmark, got a part of it: see its --help")
+
 import dataclasses
 import os
 import pathlib

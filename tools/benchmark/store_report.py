@@ -1,5 +1,8 @@
 """Report the costs of rows on disk: a table, verdicts on targets, a plot."""
 
+if __name__ == "__main__":
+    raise SystemExit("error: expected python tools/benchmark, got a part of it: see its --help")
+
 import dataclasses
 import pathlib
 

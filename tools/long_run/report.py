@@ -1,5 +1,8 @@
 """Report the fate of rows: a table of all sweeps, a plot, one sentence."""
 
+if __name__ == "__main__":
+    raise SystemExit("error: expected python tools/long_run, got a part of it: see its --help")
+
 import pathlib
 
 import matplotlib

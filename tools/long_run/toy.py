@@ -1,5 +1,8 @@
 """A toy of pretraining: random vectors, a small encoder, and the product's own parts."""
 
+if __name__ == "__main__":
+    raise SystemExit("error: expected python tools/long_run, got a part of it: see its --help")
+
 import dataclasses
 import itertools
 import math
