@@ -1,5 +1,8 @@
 """Write compiled steps as StableHLO with what `compiled_step run` needs to start them elsewhere."""
 
+if __name__ == "__main__":
+    raise SystemExit("error: expected python tools/benchmark, got a part of it: see its --help")
+
 import json
 import pathlib
 from typing import Any

@@ -1,5 +1,8 @@
 """Compile StableHLO and run it with JAX alone."""
 
+if __name__ == "__main__":
+    raise SystemExit("error: expected python tools/benchmark, got a part of it: see its --help")
+
 import re
 
 import numpy as np

@@ -1,5 +1,8 @@
 """Functions of which `compiled_step` times the compiled program, in the order of their worth."""
 
+if __name__ == "__main__":
+    raise SystemExit("error: expected python tools/benchmark, got a part of it: see its --help")
+
 import dataclasses
 from collections.abc import Callable, Iterator
 
