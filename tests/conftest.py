@@ -10,6 +10,8 @@ import pytest
 
 from pic_tf.files.quiet import import_tensorflow
 
+# There are as many processes as cores: more threads than one would wait for each other.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 import_tensorflow()
 gc.set_threshold(20_000, 20, 20)  # a traced graph is many objects that live long
 

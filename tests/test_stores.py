@@ -142,7 +142,8 @@ def test_blocks_that_no_state_needs_are_deleted(on_device, tmp_path):
 
 def test_out_of_the_blocks_into_one_checkpoint(on_device, stopped_on_disk, tmp_path):
     collect_rows.collect(stopped_on_disk.output_dir, str(tmp_path / "new"))
-    assert {path.name for path in (tmp_path / "new").iterdir()} == {"checkpoints", "flags.txt"}
+    there = {path.name for path in (tmp_path / "new").iterdir()}
+    assert there == {"checkpoints", "flags.txt", ".lock"}
     assert run(
         dataclasses.replace(
             stopped_on_disk, instance_store="device", output_dir=str(tmp_path / "new")

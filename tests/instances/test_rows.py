@@ -284,6 +284,7 @@ def test_two_replicas_to_one(of_two, num_negatives):
     check_round_trip(model, strategy)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_negatives", [RING, FULL])
 def test_two_replicas_to_four_to_one(of_two, of_four, num_negatives):
     before, (state, losses) = of_two[num_negatives][0], of_four[num_negatives]
