@@ -101,6 +101,7 @@ class PIC(RowModel):
         self.augment, self.small_crops_move_rows = augment, small_crops_move_rows
         self.step_metrics = StepMetrics()
         self.row_norms, self.row_gaps = self.step_metrics.row_norms, self.step_metrics.row_gaps
+        self.built = True  # all weights are there: Keras need not warn where it saves them
 
     def features(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Compute features, float [B, C], of the backbone's input."""

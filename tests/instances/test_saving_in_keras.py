@@ -1,5 +1,7 @@
 """Keras' ways to save and load: what comes back goes on bit for bit."""
 
+import warnings
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -139,7 +141,7 @@ def test_a_whole_model_is_loaded_and_goes_on(precision, tmp_path):
     encoder.layers[0].trainable = False
     own = LARS(1e-2) if precision == "mixed_float16" else keras.optimizers.AdamW(1e-3)
     rate = WarmupCosine(0.1, 40, 4)
-    model.compile(LazySGD(rate, 0.8, 1e-3, 60), own, jit_compile=precision == "float32")
+    model.compile(LazySGD(rate, 0.8, 1e-3, 60), own, steps_per_execution=2)
     path = str(tmp_path / "x.keras")
     fit(model, 0, 10, [ModelCheckpoint(path)])
     again = keras.models.load_model(path)
@@ -168,8 +170,12 @@ def test_a_probe_is_saved_and_an_augmentation_that_is_lost_refused(tmp_path):
         model.save(tmp_path / "x.keras")
     model.augment = None
     model.probe.kernel.assign(tf.ones([4, 3]))
-    model.save(tmp_path / "x.keras")
+    model.compile(LazySGD(0.1), jit_compile=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.save(tmp_path / "x.keras")
     again = keras.models.load_model(tmp_path / "x.keras")
+    assert again.jit_compiled
     assert again.probe.get_config() == model.probe.get_config()
     np.testing.assert_array_equal(again.probe.kernel, model.probe.kernel)
 
