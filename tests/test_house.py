@@ -58,8 +58,7 @@ def test_a_tool_imports_the_package_and_its_own_folder_only(path):
 
 
 PARTS = [path for path in TOOLS if path.parent.name != "tools" and not path.stem.startswith("__")]
-COMMANDS = ("input_torch", "compiled_step")  # which a benchmark starts, or a machine without it
-PARTS = [path for path in PARTS if path.stem not in COMMANDS]
+PARTS = [path for path in PARTS if path.stem != "compiled_step"]  # for machines without the package
 
 
 @pytest.mark.parametrize("path", PARTS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -97,7 +97,9 @@ def parse(arguments: list[str], help_text: Callable[[], str] | None = None) -> l
     Returns:
       Words that are no flags, the program first.
     """
-    if help_text and {"--help", "-help", "-h", "-?"} & set(arguments[1:]):
+    if {"--help", "-help", "-h", "-?"} & set(arguments[1:]):
+        if help_text is None:
+            app.usage(shorthelp=True, writeto_stdout=True, exitcode=0)
         print(help_text(), end="")
         sys.exit(0)
     try:

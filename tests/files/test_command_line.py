@@ -154,3 +154,15 @@ def test_errors_of_the_parser_have_the_form_of_all_others(monkeypatch, arguments
     with pytest.raises(SystemExit) as ended:
         parse(["command", *arguments])
     assert ended.value.code.startswith(f"error: {sentence}") and "\n" not in ended.value.code
+
+
+def test_help_is_no_error(monkeypatch, capsys):
+    """Of a command that has no text of its own, too."""
+    values = flags.FlagValues()
+    flags.DEFINE_integer("count", 1, "Number of things.", flag_values=values)
+    monkeypatch.setattr(flags, "FLAGS", values)
+    for help_text in (None, lambda: "a text"):
+        with pytest.raises(SystemExit) as ended:
+            parse(["command", "--help"], help_text)
+        assert ended.value.code == 0
+    assert capsys.readouterr().out.endswith("a text")

@@ -10,6 +10,9 @@ import sys
 import time
 from collections.abc import Callable
 
+if __name__ == "__main__" and len(sys.argv) != 3:
+    raise SystemExit("error: expected python tools/benchmark, got a part of it: see its --help")
+
 import numpy as np
 import torch
 from PIL import Image, ImageFilter
