@@ -15,6 +15,7 @@ import tensorflow as tf
 import tf_keras
 
 from pic_tf.data.augment import MEAN, STDDEV
+from pic_tf.files import saved_models
 from pic_tf.files.replaced import PARTIAL, replaced
 from pic_tf.models.torch_checkpoints import Parts, parts_of, unnested
 from pic_tf.models.torch_weights import backbone_of, head_of, state_of
@@ -77,7 +78,7 @@ def _check_scaling(path: pathlib.Path) -> None:
 
 def _variables(path: pathlib.Path) -> list[tf.Variable]:
     try:
-        return list(getattr(tf.saved_model.load(str(path)), "variables", ()))
+        return list(getattr(saved_models.load(path), "variables", ()))
     except (OSError, ValueError, RuntimeError, tf.errors.OpError) as error:
         raise ValueError(
             f"expected a SavedModel in {str(path)!r}, got {error}: export it again"

@@ -7,8 +7,7 @@ import os
 import pathlib
 from typing import Any
 
-import tensorflow as tf
-
+from pic_tf.files import saved_models
 from pic_tf.runs.checkpoint_files import sha256_of
 from pic_tf.runs.run_folder import CHECKPOINTS, EXPORT
 from pic_tf.serving.model_card import FORMAT_VERSION, JSON_FILE, title
@@ -45,7 +44,7 @@ class Exported:
 
         In the scope of a `tf.distribute` strategy the variables are that strategy's.
         """
-        return tf.saved_model.load(self.path)
+        return saved_models.load(self.path)
 
 
 def open_exported(path: str | os.PathLike) -> Exported:

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from pic_tf import __version__
 from pic_tf.data.crops import central_view
+from pic_tf.files import saved_models
 from pic_tf.files.replaced import aside, remove_partial
 from pic_tf.serving.exported import Exported
 from pic_tf.serving.model_card import FORMAT_VERSION, JSON_FILE, TEXT_FILE, title
@@ -161,7 +162,7 @@ def open_classifier(path: str | os.PathLike) -> tuple[Any, dict[str, Any]]:
             "make one with pic_tf.evaluate --protocol=linear or finetune"
         )
     try:
-        return tf.saved_model.load(os.fspath(folder)), card
+        return saved_models.load(folder), card
     except (OSError, ValueError, tf.errors.OpError) as error:
         first, *_ = str(error).splitlines()
         raise ValueError(
