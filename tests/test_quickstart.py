@@ -26,10 +26,10 @@ def command(*arguments, **kwargs):
     )
 
 
-# A third of its epochs learns enough for the same assertions; the whole of it is run with the slow
+# Half of its epochs learns enough for the same assertions; the whole of it is run with the slow
 # tests.
 @pytest.fixture(
-    scope="module", params=[("--epochs=40",), pytest.param((), marks=pytest.mark.slow)], ids=str
+    scope="module", params=[("--epochs=60",), pytest.param((), marks=pytest.mark.slow)], ids=str
 )
 def quickstart(request, tmp_path_factory):
     output = tmp_path_factory.mktemp("quickstart")
