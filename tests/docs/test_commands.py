@@ -2,6 +2,7 @@
 pixels.
 """
 
+import contextlib
 import os
 import pathlib
 import re
@@ -80,6 +81,9 @@ MADE_BY = {  # what a command reads -> the command of the docs that makes it
     "resnet50.safetensors": "python tools/convert_weights.py --input=RUN/backbone --output=resnet50.safetensors",
 }
 
+# A flag with a path in the docs' manner, in capitals or with the ending of a file that is written.
+PATH = re.compile(r"^(--\w+=)([A-Z][A-Z0-9_]{2,}(?:/.*)?|[\w/]+\.(?:safetensors|keras|csv|png))$")
+ODD = "it's [a] {folder}, * ? ~ $HOME 100%"  # legal in a path; no shell or pattern means them here
 MAKES_A_CLASSIFIER = (
     "python -m pic_tf.evaluate --protocol=linear --solver=lbfgs --model=RUN --dataset=FOLDER"
 )
@@ -113,8 +117,8 @@ def test_what_is_not_run_is_there():
 class World:
     """A folder with what the docs call FOLDER, IMAGES and RUN, in which commands run once each."""
 
-    def __init__(self, fork):
-        self.fork, self.done = fork, set()
+    def __init__(self, fork, whole_paths: bool = False):
+        self.fork, self.done, self.whole_paths = fork, set(), whole_paths
         for name in ("FOLDER", "IMAGES", "CIFAR10", "IMAGENET", "INAT18"):
             draw_digits(name)
         for name in ("configs", "tools"):
@@ -161,6 +165,8 @@ class World:
         if (module, *arguments) in self.done:
             return
         self.done.add((module, *arguments))
+        if self.whole_paths:
+            arguments = [PATH.sub(lambda m: m[1] + os.path.abspath(m[2]), a) for a in arguments]
         environment = {
             **os.environ,
             "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tools'}",
@@ -180,15 +186,38 @@ def module_of(words: list[str]) -> tuple[str, list[str]]:
     return words[0].removesuffix(".py").replace("/", "."), words[1:]
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
+def of_each_module():
+    """The shortest command of each module that takes a path."""
+    shortest = {}
+    for parameter in sorted(all_commands(), key=lambda p: len(p.values[0])):
+        words = shlex.split(parameter.values[0])
+        if "python" in words and any(map(PATH.match, words)):
+            shortest.setdefault(module_of(words)[0], parameter.values[0])
+    return shortest.values()
+
+
+@contextlib.contextmanager
+def world_in(folder: pathlib.Path, whole_paths: bool):
     before = os.getcwd()
-    os.chdir(tmp_path_factory.mktemp("world"))
+    folder.mkdir()
+    os.chdir(folder)
     try:
         with commands_that_fork() as fork:
-            yield World(fork)
+            yield World(fork, whole_paths)
     finally:
         os.chdir(before)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    with world_in(tmp_path_factory.mktemp("here") / "world", whole_paths=False) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def odd_world(tmp_path_factory):
+    with world_in(tmp_path_factory.mktemp("there") / ODD, whole_paths=True) as made:
+        yield made
 
 
 def draw_digits(folder: str) -> None:
@@ -208,3 +237,9 @@ def draw_digits(folder: str) -> None:
 @pytest.mark.parametrize("command", all_commands())
 def test_command_runs(world, command):
     world.run(command)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", of_each_module())
+def test_command_takes_every_path(odd_world, command):
+    odd_world.run(command)
