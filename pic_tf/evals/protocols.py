@@ -256,8 +256,8 @@ def _train(
         variable.assign(value.numpy())
     kernel, bias = trained.model.head.get_weights()
     classifier = LinearClassifier(network, kernel, bias)
-    images = len(labelled)
-    return _Outcome(title, trained.predictions, trained.decodable, images, more, classifier)
+    predictions, decodable, images = trained.predictions, trained.decodable, trained.images
+    return _Outcome(title, predictions, decodable, images, more, classifier)
 
 
 def _features(

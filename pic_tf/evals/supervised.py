@@ -70,12 +70,14 @@ class Trained(NamedTuple):
     Attributes:
       predictions: int32 [n, 5] most likely classes of the held-out images after the last epoch.
       decodable: bool [n], true for held-out images that could be decoded.
+      images: number of training images without those that were found broken.
       accuracies: accuracy by epoch.
       model: the classifier.
     """
 
     predictions: np.ndarray
     decodable: np.ndarray
+    images: int
     accuracies: dict[int, float]
     model: Classifier
 
@@ -187,4 +189,5 @@ def train_classifier(
         unreadable = find_unreadable(train, range(n)) or find_unreadable(held_out, everything)
         raise (unreadable or error) from error
     state.unlink(missing_ok=True)
-    return Trained(evaluation.predictions, evaluation.decodable(), evaluation.accuracies, model)
+    images, accuracies = n - len(broken), evaluation.accuracies
+    return Trained(evaluation.predictions, evaluation.decodable(), images, accuracies, model)

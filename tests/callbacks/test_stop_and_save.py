@@ -23,7 +23,13 @@ class Saved:
 
 @pytest.fixture
 def state():
-    """A callback in the middle of an epoch."""
+    """A callback in the middle of an epoch, of a process that hears SIGHUP."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup
+    yield of_an_epoch()
+    signal.signal(signal.SIGHUP, before)
+
+
+def of_an_epoch():
     callback = CheckpointCallback(Saved(), every=1, texts=dict, metrics=[], check=lambda: None)
     callback.set_params({"steps": 9})
     return callback

@@ -144,14 +144,24 @@ def test_label_fraction_takes_that_share_of_every_class(arrays, model, tmp_path)
     assert kinds_of(tmp_path, "knn_arrays_15pct")
 
 
-def test_images_and_neighbours_are_counted_as_they_are_used(folder, model, tmp_path):
+@pytest.mark.parametrize(
+    "changes, title",
+    [
+        ({"knn_k": 1000}, "kNN, k 59"),
+        ({"protocol": "linear", "epochs": 2}, "linear, 2 epochs"),
+    ],
+    ids=["knn", "linear"],
+)
+def test_images_and_neighbours_are_counted_as_they_are_used(
+    folder, model, tmp_path, changes, title
+):
     """As retrieval counts them: without broken ones, and no more neighbours than images."""
     shutil.copytree(folder, tmp_path / "images")
     next((tmp_path / "images" / "train" / "red").iterdir()).write_bytes(b"no image")
-    changes = {"max_broken": 0.1, "knn_k": 1000}
+    changes = changes | {"max_broken": 0.1}
     found, written = run(tmp_path / "images", model, tmp_path / "out", **changes)
     assert found.images == written["labelled_images"] == 59
-    assert found.line().startswith("| kNN, k 59 | tiny | images | 59 | 21 |")
+    assert found.line().startswith(f"| {title} | tiny | images | 59 | 21 |")
 
 
 def test_label_ids_choose_the_images(folder, model, tmp_path):

@@ -137,7 +137,7 @@ def trained(strategy, model, output, fine_tune):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(EvaluateAndSave, "on_epoch_end", keep)
-        predictions, _, accuracies, _ = train_classifier(
+        predictions, _, _, accuracies, _ = train_classifier(
             open_exported(model),
             source,
             held_out,

@@ -128,7 +128,7 @@ def run(folder: pathlib.Path, minutes: float, names: str) -> None:
     jax.config.update("jax_enable_x64", True)
     end, device = time.monotonic() + 60 * minutes, jax.local_devices()[0]
     exported = json.loads((folder / "steps.json").read_text())
-    arrays = np.load(folder / "arrays.npz")
+    arrays = np.load(folder / "arrays.npz", allow_pickle=False)
     report = {
         "device": device.device_kind,
         "jax": jax.__version__,
