@@ -156,7 +156,7 @@ class World:
                 self.run(maker)
         if "CLASSIFIER" in read and not os.path.exists("CLASSIFIER"):
             self.run(MAKES_A_CLASSIFIER)
-            (made,) = pathlib.Path("RUN/evaluation").glob("linear_lbfgs_*_classifier")
+            made, *_ = pathlib.Path("RUN/evaluation").glob("linear_lbfgs_*_classifier")
             os.symlink(made, "CLASSIFIER")
         self.python(module, arguments + SMALL.get(module.split(".")[-1], []))
 
