@@ -49,12 +49,7 @@ def _write(setting: Setting, folder: pathlib.Path, arrays: dict[str, np.ndarray]
     small = SIZES_TO_EXTEND if not setting.checked else [2 * s + 7 for s in (30, 40)]
     files = []
     for number, arguments in enumerate([(n,) for n in small] if setting.sizes else [()]):
-        tf.keras.backend.clear_session()
-        tf.keras.utils.set_random_seed(0)
-        function, batch = setting.build(*arguments)
-        step = tf.function(function, jit_compile=True)
-        concrete = step.get_concrete_function(*batch)
-        state = [_value(handle) for handle in concrete.captured_inputs]
+        step, concrete, batch = _traced(setting, arguments)
         program = step.experimental_get_compiler_ir(*batch)(stage="stablehlo_serialized")
         files.append(f"{stem}_{number}.mlirbc")
         with replaced(folder / files[-1], "wb") as file:
@@ -68,12 +63,10 @@ def _write(setting: Setting, folder: pathlib.Path, arrays: dict[str, np.ndarray]
         "seconds": setting.seconds,
         "checked": setting.checked,
     }
+    if setting.checked and setting.sizes:  # of the size that the program is extended to
+        step, concrete, batch = _traced(setting, setting.sizes)
+    state = [_value(handle) for handle in concrete.captured_inputs]
     if setting.checked:
-        if setting.sizes:  # of the size that the program is extended to
-            function, batch = setting.build(*setting.sizes)
-            step = tf.function(function, jit_compile=True)
-            concrete = step.get_concrete_function(*batch)
-            state = [_value(handle) for handle in concrete.captured_inputs]
         described["results"] = _run(setting, step, concrete, batch, stem, arrays)
         # The row behind the last of the store takes what is written to no row, in any order.
         spare = [
@@ -86,6 +79,21 @@ def _write(setting: Setting, folder: pathlib.Path, arrays: dict[str, np.ndarray]
         _recipe(value, f"{stem}_{i}", arrays, exact) for i, value in enumerate(state)
     ]
     return described
+
+
+def _traced(
+    setting: Setting, arguments: tuple[int, ...]
+) -> tuple[
+    tf.types.experimental.PolymorphicFunction,
+    tf.types.experimental.ConcreteFunction,
+    list[tf.TensorSpec],
+]:
+    """Build a step afresh: (function, its trace, its batch)."""
+    tf.keras.backend.clear_session()
+    tf.keras.utils.set_random_seed(0)
+    function, batch = setting.build(*arguments)
+    step = tf.function(function, jit_compile=True)
+    return step, step.get_concrete_function(*batch), batch
 
 
 def _value(handle: tf.Tensor) -> np.ndarray:
@@ -129,17 +137,16 @@ def _run(
         "integers": lambda spec, bound: random.integers(bound, size=spec.shape),
         "ids": lambda spec, bound: random.permutation(bound or setting.sizes[0])[: spec.shape[0]],
     }
-    losses = []
+    losses, batches = [], []
     for _ in range(setting.checked):
         values = [
             draws[kind](spec, bound).astype(spec.dtype.as_numpy_dtype)
             for spec, (kind, bound) in zip(batch, setting.batch)
         ]
         losses.append(step(*map(tf.constant, values)).numpy())
-        for i, value in enumerate(values):
-            arrays.setdefault(f"{stem}_batch_{i}", []).append(value)
-    for i in range(len(batch)):
-        arrays[f"{stem}_batch_{i}"] = np.stack(arrays[f"{stem}_batch_{i}"])
+        batches.append(values)
+    for i, values in enumerate(zip(*batches)):
+        arrays[f"{stem}_batch_{i}"] = np.stack(values)
     arrays[f"{stem}_losses"] = np.array(losses)
     for i, handle in enumerate(concrete.captured_inputs):
         arrays[f"{stem}_end_{i}"] = _value(handle)

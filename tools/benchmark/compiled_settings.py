@@ -12,7 +12,7 @@ import tf_keras as keras
 from pic_tf import PIC, LazySGD, WarmupCosine, resnet
 from pic_tf.data.augment import AUGMENT_RANDOMS, Augmentation
 
-from .step import TEMPERATURE, TRAINING_STEPS, GivenEmbedding
+from .step import TEMPERATURE, TRAINING_STEPS, GivenEmbedding, full_softmax_step
 
 HEAD_BATCH, NEGATIVES, DIM = 512, 65536, 128  # B, K and D of a step without backbone
 IMAGENET = 1_281_167  # N
@@ -171,13 +171,7 @@ def _full_softmax() -> tuple[Callable, list[tf.TensorSpec]]:
     optimizer.build([embedding, weights])
 
     def step(ids: tf.Tensor) -> tf.Tensor:
-        with tf.GradientTape() as tape:
-            queries = tf.math.l2_normalize(embedding, axis=1) / TEMPERATURE
-            logits = tf.matmul(queries, tf.math.l2_normalize(weights, axis=1), transpose_b=True)
-            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(ids, logits))
-        variables = [embedding, weights]
-        optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
-        return loss
+        return full_softmax_step(embedding, weights, optimizer, ids)
 
     return step, [tf.TensorSpec([HEAD_BATCH], tf.int64)]
 
@@ -190,7 +184,7 @@ def _augmentation(batch_size: int) -> Callable[[], tuple[Callable, list[tf.Tenso
             result.assign(Augmentation()(images, random))
             return tf.constant(0.0)
 
-        return augment, _images(224, batch_size, augmented=True)
+        return augment, _batch(224, batch_size, augmented=True)[:2]
 
     return build
 
@@ -221,10 +215,7 @@ def _pic(
             *images, ids = batch
             return model.train_step((tuple(images) if augmented else images[0], ids))["loss"]
 
-        return step, [
-            *_images(image_size, batch_size, augmented),
-            tf.TensorSpec([batch_size], tf.int64),
-        ]
+        return step, _batch(image_size, batch_size, augmented)
 
     return build
 
@@ -260,20 +251,18 @@ def _supervised(
             optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
             return loss
 
-        return step, [
-            *_images(image_size, batch_size, augmented),
-            tf.TensorSpec([batch_size], tf.int64),
-        ]
+        return step, _batch(image_size, batch_size, augmented)
 
     return build
 
 
-def _images(image_size: int, batch_size: int, augmented: bool) -> list[tf.TensorSpec]:
-    shape = [batch_size, image_size, image_size, 3]
+def _batch(image_size: int, batch_size: int, augmented: bool) -> list[tf.TensorSpec]:
+    """Images, with random numbers where they are augmented, and their ids or labels."""
+    shape, numbers = [batch_size, image_size, image_size, 3], tf.TensorSpec([batch_size], tf.int64)
     if augmented:
         randoms = tf.TensorSpec([batch_size, AUGMENT_RANDOMS], tf.float32)
-        return [tf.TensorSpec(shape, tf.uint8), randoms]
-    return [tf.TensorSpec(shape, tf.float32)]
+        return [tf.TensorSpec(shape, tf.uint8), randoms, numbers]
+    return [tf.TensorSpec(shape, tf.float32), numbers]
 
 
 def _compile(model: PIC, batch_size: int, age: int) -> None:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from pic_tf import LazySGD, WarmupCosine
 
 from .processes import fail, in_own_process
-from .step import TEMPERATURE, TRAINING_STEPS, Sizes, pic_step
+from .step import TRAINING_STEPS, Sizes, full_softmax_step, pic_step
 
 FLAT = 0.10  # target: spread of a PIC step's time over N, (max - min) / min
 PRODUCTS = 1.3  # target: PIC step / its three matrix products
@@ -75,13 +75,7 @@ def full_softmax(sizes: Sizes, num_instances: int, steps: int) -> Callable[[], t
 
     @tf.function
     def train_step(ids: tf.Tensor) -> tf.Tensor:
-        with tf.GradientTape() as tape:
-            queries = tf.math.l2_normalize(embedding, axis=1) / TEMPERATURE
-            logits = tf.matmul(queries, tf.math.l2_normalize(weights, axis=1), transpose_b=True)
-            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(ids, logits))
-        variables = [embedding, weights]
-        optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
-        return loss
+        return full_softmax_step(embedding, weights, optimizer, ids)
 
     draws = np.random.default_rng(0)
     return lambda: train_step(tf.constant(draws.integers(num_instances, size=b)))

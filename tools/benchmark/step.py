@@ -42,6 +42,29 @@ class GivenEmbedding(keras.layers.Layer):
         return inputs + self.embedding
 
 
+def full_softmax_step(
+    embedding: tf.Variable, weights: tf.Variable, optimizer: LazySGD, ids: tf.Tensor
+) -> tf.Tensor:
+    """Take the authors' published step: logits of all N rows, automatic gradient, dense update.
+
+    Args:
+      embedding: float32 [B, D].
+      weights: float32 [N, D].
+      optimizer: built for both.
+      ids: int64 [B].
+
+    Returns:
+      The loss.
+    """
+    with tf.GradientTape() as tape:
+        queries = tf.math.l2_normalize(embedding, axis=1) / TEMPERATURE
+        logits = tf.matmul(queries, tf.math.l2_normalize(weights, axis=1), transpose_b=True)
+        loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(ids, logits))
+    variables = [embedding, weights]
+    optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
+    return loss
+
+
 def pic_step(sizes: Sizes, num_instances: int, steps: int) -> Callable[[], tf.Tensor]:
     """Make all of `PIC.train_step` but the backbone, on all replicas in scope.
 
