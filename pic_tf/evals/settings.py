@@ -3,9 +3,9 @@
 import dataclasses
 import pathlib
 
-from pic_tf.data.sources.layout import SPLIT_FOLDERS
 from pic_tf.serving.exported import Exported
 from pic_tf.settings.check import check_crop_scale, check_ranges
+from pic_tf.settings.images import split_folders_setting
 from pic_tf.settings.setting import setting
 
 PROTOCOLS = ("knn", "linear", "finetune")
@@ -37,13 +37,7 @@ class CentralViews:
         "default None takes that of pretraining.",
         limit="0 < x <= 1",
     )
-    split_folders: str = setting(
-        "auto",
-        "Folders such as train and val inside of --dataset: its training and held-out part (auto), "
-        "or classes as all others (none). Folders that can be read in both ways are refused with "
-        "auto.",
-        choices=SPLIT_FOLDERS,
-    )
+    split_folders: str = split_folders_setting()
     max_broken: float = setting(
         0.01,
         "Largest share of the images that may be broken before the command stops, 0 to 1.",

@@ -1,12 +1,25 @@
 """Declare the settings of the images: data and views."""
 
 import dataclasses
+from typing import Any
 
 from pic_tf.data.presets import PRESETS
 from pic_tf.data.sources.layout import SPLIT_FOLDERS
 from pic_tf.settings.setting import setting
 
 _SHARE = "0 <= x <= 1"
+
+
+def split_folders_setting() -> Any:
+    """Declare --split_folders, of trainings and evaluations."""
+    return setting(
+        "auto",
+        "Folders such as train and val inside of --dataset: its training and held-out part (auto), "
+        "or classes as all others (none). Folders that can be read in both ways are refused with "
+        "auto.",
+        choices=SPLIT_FOLDERS,
+        trajectory=False,  # the images are compared themselves
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,14 +40,7 @@ class Data:
         "a class). The default '' takes the held-out part of --dataset, if there is one.",
         trajectory=False,
     )
-    split_folders: str = setting(
-        "auto",
-        "Folders such as train and val inside of --dataset: its training and held-out part (auto), "
-        "or classes as all others (none). Folders that can be read in both ways are refused with "
-        "auto.",
-        choices=SPLIT_FOLDERS,
-        trajectory=False,  # the images are compared themselves
-    )
+    split_folders: str = split_folders_setting()
     num_instances: int = setting(
         0,
         "Expected number of training images, N; another number is refused. The default 0 takes the "
