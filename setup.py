@@ -28,7 +28,7 @@ setup(
         "pic_tf.configs",
     ],
     package_dir={"pic_tf": "pic_tf", "pic_tf.tools": "tools", "pic_tf.configs": "configs"},
-    package_data={"pic_tf.configs": ["*.flags"]},
+    package_data={"pic_tf.configs": ["*.flags", "studies/*.toml"]},
     python_requires=">=3.10,<3.14",
     install_requires=[
         "absl-py",  # flags and flag files
@@ -48,6 +48,7 @@ setup(
         "tensorflow>=2.15.1,<2.22",
         "tensorflow-datasets",  # data sets by name
         "tf_keras>=2.15.1,<2.22",  # the Keras that tf.distribute, TF Hub and keras-cv work with
+        "tomli; python_version < '3.11'",  # studies; newer Pythons have it built in
         "tqdm",  # progress bar
     ],
     extras_require={

@@ -94,7 +94,9 @@ def test_the_package_holds_tools_and_recipes(monkeypatch):
     assert {path for path in held if path.startswith("pic_tf/tools/")} == {
         f"pic_tf/{file}" for file in files("tools")
     }
-    recipes = {f"pic_tf/configs/{path.name}" for path in (ROOT / "configs").glob("*.flags")}
+    configs = ROOT / "configs"
+    paths = [*configs.glob("*.flags"), *configs.glob("studies/*.toml")]
+    recipes = {f"pic_tf/{path.relative_to(ROOT)}" for path in paths}
     assert {path for path in held if path.startswith("pic_tf/configs/")} == recipes and len(
         recipes
     ) >= 17

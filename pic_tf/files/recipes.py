@@ -85,11 +85,19 @@ def _flags_of(word: str, including: tuple[pathlib.Path, ...] = ()) -> list[str]:
     if flag not in ("--flagfile", "-flagfile"):
         return [word]
     name = os.path.expanduser(name.strip())
-    return flags_in(_find(name, including), including) if name else []
+    return flags_in(find(name, including), including) if name else []
 
 
-def _find(name: str, including: tuple[pathlib.Path, ...]) -> pathlib.Path:
-    """Find a file: beside the including one, else at this path, else the recipe of this name."""
+def find(name: str, including: tuple[pathlib.Path, ...] = ()) -> pathlib.Path:
+    """Find a file: beside the including one, else at this path, else the recipe of this name.
+
+    Args:
+      name: a path; "configs/NAME" finds what comes with the package.
+      including: the files that include it, the outermost first.
+
+    Returns:
+      The file found first, or the path itself where there is none.
+    """
     beside = [including[-1].parent / name] if including else []
     candidates = [*beside, pathlib.Path(name), folder() / name.removeprefix("configs/")]
     return next((path for path in candidates if os.path.exists(path)), pathlib.Path(name))

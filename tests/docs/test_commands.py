@@ -26,6 +26,7 @@ NOT_RUN = {  # how a command begins -> why not, and what stands in for it
     "python tools/benchmark input": "tiny images miss its targets, which ends it with code 1: test_input.py",
     "python tools/benchmark/compiled_step.py": ".ci/jax exports and runs the settings to check",
     "python tools/NAME.py": "stands for every tool",
+    "python -m pic_tf.study": "needs thousands of images: tests/studies/test_definition.py resolves it for 20,000",
     "python -m tf2onnx.convert": "needs tf2onnx, which nothing else here does",
     "python -m pic_tf.tools.NAME": "stands for every tool; tests/test_house.py runs one of an installed wheel",
     "export": "sets a variable of the shell",
