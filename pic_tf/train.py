@@ -46,6 +46,7 @@ def main() -> int:
         print(f"stopped at step {result.step:,}; the same command goes on from there")
         return command_line.START_AGAIN
     if chief:
+        print(*result.lines, sep="\n", end="\n" * bool(result.lines))
         curves = f"{config.output_dir}/{run_folder.PICTURE}"
         print(f"done: backbone in {result.export}, curves in {curves}")
     return 0

@@ -53,6 +53,7 @@ def test_real_photographs(tmp_path, real_photographs):
     result = run(settings)
     assert result.finished and result.step == 200 // 32
     assert np.isfinite(float(metrics_of(tmp_path)[0]["loss"]))
+    assert float(metrics_of(tmp_path)[0]["rankme"]) > 1 and not metrics_of(tmp_path)[0]["knn"]
 
 
 @pytest.mark.parametrize("knn_every", [0, 1])

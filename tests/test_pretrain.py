@@ -13,6 +13,8 @@ import tensorflow as tf
 from PIL import Image
 
 from pic_tf.callbacks import metrics_files
+from pic_tf.data.sources.array import digits
+from pic_tf.evals import feature_health
 from pic_tf.runs import checkpoint_files, open_data, run_folder
 from pic_tf.runs.state import restore_backbone
 from pic_tf.serving import of_run
@@ -77,7 +79,8 @@ def test_what_a_run_leaves(uninterrupted):
     output = pathlib.Path(uninterrupted.output_dir)
     rows = metrics_of(output)
     assert [int(row["step"]) for row in rows] == [23, 46, 69]
-    assert [bool(row["knn"]) for row in rows] == [False, True, True]
+    for name in ("knn", *feature_health.FIGURES):
+        assert [bool(row[name]) for row in rows] == [False, True, True]
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
     with Image.open(output / run_folder.PICTURE) as picture:
         assert (
@@ -97,6 +100,18 @@ def test_what_a_run_leaves(uninterrupted):
     again = flag_files.from_flagfile(str(output / run_folder.FLAGS_FILE))
     assert again == defaults.resolve(uninterrupted, 1500)
     assert not list(output.glob("*.partial*"))
+
+
+def test_the_rank_is_that_of_the_exported_features(uninterrupted):
+    """By NumPy's singular values, of nothing but the SavedModel and the images."""
+    output = pathlib.Path(uninterrupted.output_dir)
+    serve = tf.saved_model.load(str(output / run_folder.EXPORT)).signatures["serving_default"]
+    images = tf.constant(digits("train").images / 255, tf.float32)
+    s = np.linalg.svd(serve(images=images)["features"].numpy(), compute_uv=False)
+    p = s / s.sum() + 1e-7
+    expected = np.exp(-np.sum(p * np.log(p)))
+    # Singular values in float32, of features normalised in another order of operations.
+    np.testing.assert_allclose(float(metrics_of(output)[-1]["rankme"]), expected, rtol=1e-4)
 
 
 def test_exports_of_a_run_agree(uninterrupted, tmp_path):

@@ -65,8 +65,8 @@ def test_its_output_is_the_plan_the_bar_and_nothing_else(quickstart):
     _, ended = quickstart
     names = [line.split()[0] for line in ended.stdout.splitlines() if not line.startswith(" ")]
     plan = "images views length order negatives backbone head learning devices norm memory output"
-    assert names == [*plan.split(), "done:"]
-    told = r" *\d+%\||epoch \d+: loss |writing the backbone to "
+    assert names == [*plan.split(), "features", "done:"]
+    told = r" *\d+%\||random network: |epoch \d+: loss |writing the backbone to "
     lines = [line for line in re.split(r"[\r\n]+", ended.stderr) if line.strip()]
     assert [line for line in lines if not re.match(told, line.strip())] == []
 

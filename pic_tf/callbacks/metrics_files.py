@@ -14,6 +14,7 @@ from pic_tf.instances.health import buckets
 
 COLUMNS = "epoch step loss accuracy live_rows row_norm floored left_out skipped".split()
 COLUMNS += "learning_rate images_per_second knn probe".split()
+COLUMNS += "rankme cosine_of_views cosine_of_images".split()  # since 0.1.0: older files lack them
 
 
 class MetricsFile(keras.callbacks.Callback):
@@ -49,7 +50,7 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, str]]:
 def last_figures(path: pathlib.Path, names: Sequence[str]) -> dict[str, float]:
     """Give the newest number of each name in metrics.csv; a name without any number is left out."""
     rows = read_metrics(path) if path.exists() else []
-    return {name: float(row[name]) for row in rows for name in names if row[name]}
+    return {name: float(row[name]) for row in rows for name in names if row.get(name)}
 
 
 class RowHealth(keras.callbacks.Callback):

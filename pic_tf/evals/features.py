@@ -19,22 +19,26 @@ from pic_tf.files.progress import drawing_interval
 from pic_tf.files.replaced import aside, remove_partial, replaced
 from pic_tf.serving.exported import Exported
 
-Features = Callable[[tf.data.Dataset], np.ndarray]  # uint8 [b, H, W, 3] -> float32 [n, C]
-
 _RAW_SIZE = 32  # pixels; 20,000 views of it are 245 MB
 
 
-def inference(backbone: Callable[..., tf.Tensor]) -> Features:
-    """Make a function from images to features, with batch normalisation in inference mode.
+def inference(backbone: Callable[..., tf.Tensor]) -> Callable[[tf.Tensor], np.ndarray]:
+    """Make a function from views to features, with batch normalisation in inference mode.
 
     Args:
       backbone: maps float32 [b, H, W, 3], normalised, and `training=False` to [b, C].
 
     Returns:
-      Function from a data set of uint8 [b, H, W, 3] to float32 [n, C]; it is compiled once.
+      Function from normalised views float32 [b, H, W, 3] to float32 [b, C]; it is compiled once,
+      for any b, H and W.
     """
-    features = _compiled(backbone, normalise)
-    return lambda batches: np.concatenate([features(images) for images in batches])
+    views = tf.TensorSpec([None, None, None, 3], tf.float32)
+
+    @tf.function(input_signature=[views])
+    def features(images: tf.Tensor) -> tf.Tensor:
+        return tf.cast(backbone(images, training=False), tf.float32)
+
+    return lambda images: features(images).numpy()
 
 
 def raw_pixels(batches: tf.data.Dataset) -> np.ndarray:

@@ -1,46 +1,44 @@
 """Measure the features while they are being learned."""
 
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 from tqdm import tqdm
 
-from pic_tf.data.decode.broken import BrokenImages
-from pic_tf.data.pipeline import evaluation_batches, find_unreadable
-from pic_tf.data.sources.source import Source
-from pic_tf.evals.features import Features, inference, raw_pixels
+from pic_tf.data.augment import normalise
+from pic_tf.evals.feature_health import COLLAPSED, ViewPairs, collapsed, in_words, rankme
+from pic_tf.evals.features import inference, raw_pixels
 from pic_tf.evals.knn import knn_accuracy
+from pic_tf.evals.some_images import Extracted, SomeImages
 from pic_tf.models.probe import LinearProbe
 
 
-class KnnMonitor(keras.callbacks.Callback):
-    """Weighted kNN accuracy on held-out images, and that of a linear probe.
+class FeatureMonitor(keras.callbacks.Callback):
+    """Measure RankMe, cosines of views, and with labels the accuracy of kNN and of a linear probe.
 
-    The logs of the epochs of an evaluation get `knn` and `probe`.
+    The logs of the epochs of an evaluation get `rankme`, `cosine_of_views` and `cosine_of_images`,
+    with labels `knn`, and with a probe `probe`.
 
     Args:
       backbone: the network being trained.
       evaluated: a network alike on one device and in float32; it gets the weights before an
         evaluation.
       chief: whether this worker evaluates; the others only take part in reading the weights.
-      labelled: labelled images, the bank.
-      held_out: labelled images to classify.
+      searched: images whose features have the effective rank; with labels the bank of kNN.
+      held_out: labelled images to classify; None where those searched have no labels.
+      pairs: two views of some images.
       every: epochs between two evaluations; the last epoch is always evaluated.
       epochs: epochs of the run.
-      image_size: side of a view in pixels.
-      eval_crop: side of the central crop, share of the short side.
-      images: at most so many images of each, drawn by `seed`.
       k: neighbours that vote.
       temperature: temperature of the votes.
-      max_broken: share of either's images that may be broken; those are left out.
-      seed: seed of the draw of images.
       probe: a classifier that learns beside the network; None for none.
 
     Attributes:
-      raw_pixels: accuracy with normalised pixels as features; NaN until `measure_references`.
-      random_init: accuracy with the backbone before it learns; NaN until then.
+      references: name of a figure -> what to compare with -> its value; {} until
+        `measure_references`.
     """
 
     def __init__(
@@ -48,40 +46,23 @@ class KnnMonitor(keras.callbacks.Callback):
         backbone: keras.Model,
         evaluated: keras.Model,
         chief: bool,
-        labelled: Source,
-        held_out: Source,
+        searched: SomeImages,
+        held_out: SomeImages | None,
+        pairs: ViewPairs,
         *,
         every: int,
         epochs: int,
-        image_size: int,
-        eval_crop: float,
-        images: int,
         k: int,
         temperature: float,
-        max_broken: float,
-        seed: int,
         probe: LinearProbe | None = None,
     ):
         super().__init__()
         self._backbone, self._evaluated, self._chief = backbone, evaluated, chief
+        self._searched, self._held_out, self._pairs = searched, held_out, pairs
         self._features, self._probe = inference(evaluated), probe
         self._every, self._epochs = every, epochs
         self._k, self._temperature = k, temperature
-        # Lists of its own: images left out must not depend on the windows that training has seen.
-        self._broken = (BrokenImages(labelled), BrokenImages(held_out))
-        self._max_broken = max_broken
-        self._images, self._batches, self._labels = [], [], []
-        for source, broken in zip((labelled, held_out), self._broken):
-            ids = np.arange(len(source))
-            if len(ids) > images:
-                ids = np.sort(np.random.default_rng(seed).choice(ids, images, replace=False))
-            self._images.append((source, ids))
-            batches = evaluation_batches(
-                source, ids, image_size=image_size, crop_fraction=eval_crop, broken=broken
-            )
-            self._batches.append(batches)
-            self._labels.append(source.labels[ids])
-        self.raw_pixels = self.random_init = float("nan")
+        self.references: dict[str, dict[str, float]] = {}
 
     def measure_references(self) -> None:
         """Measure what to compare with; every worker has to call it, before the network learns.
@@ -90,9 +71,16 @@ class KnnMonitor(keras.callbacks.Callback):
           ValueError: for an image that cannot be read, or too many that cannot be decoded.
         """
         copy_weights(self._backbone, self._evaluated)
-        if self._chief:
-            self.raw_pixels = self._accuracies(raw_pixels)["knn"]
-            self.random_init = self._accuracies(self._features)["knn"]
+        if not self._chief:
+            return
+        figures, beside = self._figures(), ""
+        compared = ("knn", "rankme")
+        self.references = {x: {"random network": figures[x]} for x in compared if x in figures}
+        if self._held_out:
+            pixels = self._accuracy(*self._extract(raw_pixels))
+            self.references["knn"]["raw pixels"] = pixels
+            beside = f" (raw pixels {pixels:.4f})"
+        self._tell("random network:", figures, beside)
 
     def on_epoch_end(self, epoch: int, logs: dict) -> None:
         if (epoch + 1) % self._every and epoch + 1 != self._epochs:
@@ -100,32 +88,41 @@ class KnnMonitor(keras.callbacks.Callback):
         copy_weights(self._backbone, self._evaluated)
         if not self._chief:
             return
-        logs |= self._accuracies(self._features, self._probe)
-        probe = f", linear probe {logs['probe']:.4f}" if self._probe else ""
-        tqdm.write(
-            f"epoch {epoch + 1}: loss {float(logs['loss']):.3f}{probe}, kNN {logs['knn']:.4f} "
-            f"(random initialisation {self.random_init:.4f}, raw pixels {self.raw_pixels:.4f})",
-            file=sys.stderr,
-        )
+        figures = self._figures(self._probe)
+        self._tell(f"epoch {epoch + 1}: loss {float(logs['loss']):.3f},", figures)
+        if collapsed(figures["rankme"], figures["cosine_of_images"]):
+            tqdm.write(COLLAPSED, file=sys.stderr)
+        logs |= figures
 
-    def _accuracies(self, features: Features, probe: LinearProbe | None = None) -> dict[str, float]:
-        try:
-            bank, queries = (features(batches) for batches in self._batches)
-        except tf.errors.OpError as error:
-            unreadable = (find_unreadable(*images) for images in self._images)
-            raise (next(filter(None, unreadable), None) or error) from error
-        for broken in self._broken:
-            broken.report(self._max_broken, "kNN: ")
-        (bank, bank_labels), (queries, labels) = (
-            (values[fine], of_values[fine])
-            for values, of_values, fine in zip((bank, queries), self._labels, self._decodable())
-        )
-        knn = knn_accuracy(bank, bank_labels, queries, labels, self._k, self._temperature)
-        return {"knn": knn} | ({"probe": probe.accuracy_on(queries, labels)} if probe else {})
+    def _figures(self, probe: LinearProbe | None = None) -> dict[str, float]:
+        """Measure the network as it is: figures by the names of the logs."""
+        searched, held_out = self._extract(self._of_views)
+        cosines = self._pairs.cosines(self._features)
+        figures = {"rankme": rankme(searched.features)}
+        figures |= {"cosine_of_views": cosines.of_views, "cosine_of_images": cosines.of_images}
+        if held_out:
+            figures["knn"] = self._accuracy(searched, held_out)
+        if probe:
+            figures["probe"] = probe.accuracy_on(held_out.features, held_out.labels)
+        return figures
 
-    def _decodable(self) -> list[np.ndarray]:
-        """bool [n] of each of the two sets of images."""
-        return [broken.decodable(ids) for broken, (_, ids) in zip(self._broken, self._images)]
+    def _extract(
+        self, features: Callable[[tf.data.Dataset], np.ndarray]
+    ) -> tuple[Extracted, Extracted | None]:
+        held_out = self._held_out and self._held_out.extract(features)
+        return self._searched.extract(features), held_out
+
+    def _of_views(self, batches: tf.data.Dataset) -> np.ndarray:
+        return np.concatenate([self._features(normalise(images)) for images in batches])
+
+    def _accuracy(self, bank: Extracted, queries: Extracted) -> float:
+        return knn_accuracy(*bank, *queries, self._k, self._temperature)
+
+    def _tell(self, beginning: str, figures: dict[str, float], beside: str = "") -> None:
+        probe = f"linear probe {figures['probe']:.4f}, " if "probe" in figures else ""
+        knn = f"kNN {figures['knn']:.4f}{beside}, " if "knn" in figures else ""
+        length = self._evaluated.output_shape[-1]
+        tqdm.write(f"{beginning} {probe}{knn}{in_words(figures, length)}", file=sys.stderr)
 
 
 def copy_weights(trained: keras.Model, plain: keras.Model) -> None:

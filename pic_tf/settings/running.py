@@ -61,7 +61,8 @@ class Monitors:
 
     knn_every: int = setting(
         10,
-        "Epochs between two kNN evaluations of labelled held-out images; 0 turns them off.",
+        "Epochs between two evaluations of the features, by their rank and cosines and, with "
+        "labelled held-out images, by kNN; 0 turns them off.",
         limit="x >= 0",
         trajectory=False,
     )
@@ -73,7 +74,8 @@ class Monitors:
     )
     knn_images: int = setting(
         20000,
-        "Largest number of training images to search, and of held-out images to classify.",
+        "Largest number of training images to search and to compute the rank of, and of held-out "
+        "images to classify.",
         limit="x >= 1",
         trajectory=False,
     )

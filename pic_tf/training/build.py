@@ -13,7 +13,10 @@ from pic_tf.data.crops import Crop
 from pic_tf.data.decode.broken import BrokenImages
 from pic_tf.data.order import SlidingWindow
 from pic_tf.data.presets import augmentation_of
-from pic_tf.evals.monitor import KnnMonitor
+from pic_tf.data.sources.source import Source
+from pic_tf.evals.feature_health import ViewPairs
+from pic_tf.evals.monitor import FeatureMonitor
+from pic_tf.evals.some_images import SomeImages
 from pic_tf.instances.paging.pager import Pager
 from pic_tf.instances.paging.schedule import WindowSchedule
 from pic_tf.instances.paging.segments import BlockStore
@@ -46,7 +49,7 @@ class Parts:
       pager: mover of rows between device and disk; None where all of them are on the device.
       checkpoints: of the model.
       inputs: batches.
-      knn: kNN monitor; None without one.
+      monitor: of the features; None without one.
       learning_rate: of a step.
       epochs: of the whole run.
     """
@@ -56,7 +59,7 @@ class Parts:
     pager: Pager | None
     checkpoints: Checkpoints
     inputs: Inputs
-    knn: KnnMonitor | None
+    monitor: FeatureMonitor | None
     learning_rate: WarmupCosine
     epochs: int
 
@@ -205,8 +208,8 @@ def build(
         pager,
     )
     inputs = _inputs(config, orders, images, output / broken_file(strategy))
-    knn = _knn_monitor(config, model, plain, chief, images)
-    return Parts(model, plain, pager, checkpoints, inputs, knn, rate, config.epochs)
+    monitor = _monitor(config, model, plain, chief, images)
+    return Parts(model, plain, pager, checkpoints, inputs, monitor, rate, config.epochs)
 
 
 def _inputs(
@@ -225,37 +228,43 @@ def _inputs(
     )
 
 
-def _knn_monitor(
+def _monitor(
     config: Config, model: PIC, plain: keras.Model, chief: bool, images: Images
-) -> KnnMonitor | None:
-    """Make the monitor where there are labels for it; else say what is missing."""
-    labelled, held_out = images.labelled, images.held_out
+) -> FeatureMonitor | None:
+    """Make the monitor; where labels are missing for kNN, say so."""
     if not config.knn_every:
         return None
-    if labelled.labels is None or held_out is None or held_out.labels is None:
-        if not chief:
-            return None
+    labelled, held_out = images.labelled, images.held_out
+    with_labels = not (labelled.labels is None or held_out is None or held_out.labels is None)
+    if chief and not with_labels:
         print(
             "kNN monitor: off, it needs training images in one folder a class (or "
             "--labelled_dataset) and held-out ones likewise (--eval_dataset, or train and val "
             "inside --dataset)",
             file=sys.stderr,
         )
-        return None
-    return KnnMonitor(
+
+    def some(source: Source) -> SomeImages:
+        return SomeImages(
+            source,
+            config.knn_images,
+            config.seed,
+            image_size=config.image_size,
+            eval_crop=config.eval_crop,
+            max_broken=config.max_broken,
+        )
+
+    augmentation = augmentation_of(config.preset())
+    return FeatureMonitor(
         model.backbone,
         plain,
         chief,
-        labelled,
-        held_out,
+        some(labelled if with_labels else images.train),
+        some(held_out) if with_labels else None,
+        ViewPairs(images.train, config.views()[0], augmentation, config.seed),
         every=config.knn_every,
         epochs=config.epochs,
-        image_size=config.image_size,
-        eval_crop=config.eval_crop,
-        images=config.knn_images,
         k=config.knn_k,
         temperature=config.knn_temperature,
-        max_broken=config.max_broken,
-        seed=config.seed,
         probe=model.probe,
     )

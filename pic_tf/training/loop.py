@@ -21,16 +21,13 @@ from pic_tf.runs.run_folder import (
     EXPORT,
     FLAGS_FILE,
     LOCK_FILE,
-    METRICS_FILE,
-    PICTURE,
     make_output_folder,
     rows_folder,
 )
-from pic_tf.serving.of_run import export_trained
 from pic_tf.settings import flag_files, quantities
 from pic_tf.settings.config import Config
 from pic_tf.training.build import Parts, build
-from pic_tf.training.plots import plot_training
+from pic_tf.training.finish import finish
 from pic_tf.training.wire import wire
 
 _READ_AHEAD = 64  # more batches than the input pipeline prepares in advance
@@ -51,11 +48,13 @@ class Result:
       step: updates applied.
       finished: False where a signal ended it early.
       export: folder of the SavedModel, None where it did not finish or another worker has it.
+      lines: lines about what was learned.
     """
 
     step: int
     finished: bool
     export: pathlib.Path | None
+    lines: tuple[str, ...] = ()
 
 
 def run(
@@ -93,8 +92,8 @@ def run(
             changed = flag_files.changed(flag_files.from_flagfile(str(found / FLAGS_FILE)), config)
             go_on_from(found, changed, allow_changed_flags, rate.total_steps, chief)
         parts = build(config, rate, images, output, rows, strategy)
-        if parts.knn:
-            parts.knn.measure_references()
+        if parts.monitor:
+            parts.monitor.measure_references()
         start = restore_run(parts.checkpoints, parts.pager, found, report=chief)
         if chief:
             begin_files(output, flags, found)
@@ -103,8 +102,8 @@ def run(
         with _closing(parts, callbacks), state:
             result = _fit(parts, callbacks, state, start)
         if result.finished and chief:
-            _finish(config, parts, output)
-            result = dataclasses.replace(result, export=output / EXPORT)
+            lines = finish(config, parts, output)
+            result = dataclasses.replace(result, export=output / EXPORT, lines=lines)
         return result
 
 
@@ -164,15 +163,6 @@ def _name_unreadable_image(
         state.save()
         parts.checkpoints.wait()
     raise unreadable from error
-
-
-def _finish(config: Config, parts: Parts, output: pathlib.Path) -> None:
-    """Draw the curves and export the backbone."""
-    knn = parts.knn
-    references = {"raw pixels": knn.raw_pixels, "random init": knn.random_init} if knn else {}
-    plot_training(output / METRICS_FILE, output / PICTURE, references)
-    metrics = output / METRICS_FILE
-    export_trained(config, parts.plain_backbone, output / EXPORT, parts.total_steps, metrics)
 
 
 @contextlib.contextmanager

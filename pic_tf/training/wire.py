@@ -65,7 +65,7 @@ def wire(
         parts.pager and PagingCallback(parts.pager, start),
         BrokenImageReport(parts.inputs.broken, config.max_broken, single_worker),
         non_finite,
-        parts.knn,
+        parts.monitor,
         *files,
         state,
     ]

@@ -1,0 +1,76 @@
+"""Features of some images of a source, drawn once and measured again and again."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from pic_tf.data.decode.broken import BrokenImages
+from pic_tf.data.pipeline import evaluation_batches, find_unreadable
+from pic_tf.data.sources.source import Source
+
+
+class Extracted(NamedTuple):
+    """Features of the images that could be decoded.
+
+    Attributes:
+      features: float32 [n, C].
+      labels: int64 [n], or None.
+    """
+
+    features: np.ndarray
+    labels: np.ndarray | None
+
+
+class SomeImages:
+    """Central views of some images.
+
+    Args:
+      source: the images.
+      most: at most so many of them, drawn by `seed`.
+      seed: seed of the draw.
+      image_size: side of a view in pixels.
+      eval_crop: side of the central crop, share of the short side.
+      max_broken: share of the images that may be broken; those are left out.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        most: int,
+        seed: int,
+        *,
+        image_size: int,
+        eval_crop: float,
+        max_broken: float,
+    ):
+        self._source, self._max_broken = source, max_broken
+        self._ids = np.arange(len(source))
+        if len(source) > most:
+            self._ids = np.sort(np.random.default_rng(seed).choice(self._ids, most, replace=False))
+        # A list of its own: images left out must not depend on the windows that training has seen.
+        self._broken = BrokenImages(source)
+        self._batches = evaluation_batches(
+            source, self._ids, image_size=image_size, crop_fraction=eval_crop, broken=self._broken
+        )
+
+    def extract(self, features: Callable[[tf.data.Dataset], np.ndarray]) -> Extracted:
+        """Compute features of the views.
+
+        Args:
+          features: function from batches uint8 [b, S, S, 3] to float32 [n, C].
+
+        Returns:
+          The features of the images that could be decoded, with their labels.
+
+        Raises:
+          ValueError: for an image that cannot be read, or too many that cannot be decoded.
+        """
+        try:
+            found = features(self._batches)
+        except tf.errors.OpError as error:
+            raise (find_unreadable(self._source, self._ids) or error) from error
+        self._broken.report(self._max_broken, "monitor: ")
+        fine, labels = self._broken.decodable(self._ids), self._source.labels
+        return Extracted(found[fine], None if labels is None else labels[self._ids][fine])
