@@ -6,15 +6,12 @@ from collections.abc import Callable
 import tensorflow as tf
 import tf_keras as keras
 
-from pic_tf.instances.batch import check_views, unpack
 from pic_tf.instances.classifier import PAPER_NEGATIVES, InstanceClassifier
 from pic_tf.instances.health import StepMetrics
 from pic_tf.instances.multi_crop import losses_of_views
 from pic_tf.instances.row_model import RowModel
 from pic_tf.instances.saving import check_registered
 from pic_tf.models.probe import LinearProbe
-from pic_tf.models.projection import feature_dim, projection_head
-from pic_tf.replicas import collectives
 
 
 @keras.utils.register_keras_serializable("pic_tf")
@@ -81,15 +78,12 @@ class PIC(RowModel):
         probe: LinearProbe | None = None,
         name: str = "pic",
     ):
-        super().__init__(name=name)
-        self.backbone, self.probe = backbone, probe
-        self.head, self.hidden_dim = head, hidden_dim
-        c = feature_dim(backbone)
+        network = backbone, head, hidden_dim, embedding_dim
+        super().__init__(*network, augment, probe, StepMetrics(), name)
         k = min(PAPER_NEGATIVES, num_instances) if num_negatives is None else num_negatives
-        self.projection = projection_head(head, c, hidden_dim, embedding_dim)
         self.classifier = InstanceClassifier(
             num_instances,
-            embedding_dim=c if head == "none" else embedding_dim,
+            embedding_dim=self.projection.output_shape[-1],
             num_negatives=k,
             temperature=temperature,
             similarity=similarity,
@@ -98,47 +92,10 @@ class PIC(RowModel):
             seed=seed,
             rows_on_device=rows_on_device,
         )
-        self.augment, self.small_crops_move_rows = augment, small_crops_move_rows
-        self.step_metrics = StepMetrics()
+        self.small_crops_move_rows = small_crops_move_rows
         self.row_norms, self.row_gaps = self.step_metrics.row_norms, self.step_metrics.row_gaps
-        self.built = True  # all weights are there: Keras need not warn where it saves them
 
-    def features(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Compute features, float [B, C], of the backbone's input."""
-        features = self.backbone(images, training=training)
-        return tf.reduce_mean(features, axis=[1, 2]) if features.shape.rank == 4 else features
-
-    def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Compute embeddings, float [B, D], of the backbone's input."""
-        return self.projection(self.features(images, training), training=training)
-
-    def train_step(self, data: tuple) -> dict[str, tf.Tensor]:
-        """Update backbone, head and the ring's rows once.
-
-        Args:
-          data: this replica's share of a batch, as `pic_tf.instances.batch.unpack` takes it.
-
-        Returns:
-          The numbers of `StepMetrics` over the epoch so far; skipped, steps skipped so far;
-          learning_rate of this step; probe_accuracy on the probe's own batches.
-        """
-        batch = unpack(data, self.probe is not None)
-        images, instance_ids, weights, labelled = batch
-        checks = batch.checks(self.augment is not None) + self.lazy_sgd.checks()
-        checks += self.classifier.checks(instance_ids)
-        # Every change of state waits for the batch: without one (the data end, an image is broken)
-        # step counter and history, which need none, would go on. XLA would drop the checks.
-        with tf.control_dependencies([instance_ids, *checks]):
-            instance_ids, weights = tf.identity(instance_ids), tf.identity(weights)
-            return self._update_function(images, instance_ids, weights, labelled)
-
-    def _update(self, images, instance_ids, weights, labelled) -> dict[str, tf.Tensor]:
-        """Augment, and take the step with views that fit."""
-        views = images if self.augment is None else self.augment(images)
-        with tf.control_dependencies(check_views(views, instance_ids)):
-            return self._step(views, instance_ids, weights, labelled)
-
-    def _step(self, views, instance_ids, weights, labelled) -> dict[str, tf.Tensor]:
+    def _step(self, views, instance_ids, weights) -> None:
         """Take the step of the paper."""
         visited = tf.where(weights > 0, instance_ids, tf.constant(-1, tf.int64))
         slots, moved = self.classifier.admit(visited, self.lazy_sgd)
@@ -149,27 +106,14 @@ class PIC(RowModel):
             tape.watch(rows)
             embed, all_move = functools.partial(self, training=True), self.small_crops_move_rows
             seen = losses_of_views(views, embed, self.classifier, rows, slots, weights, all_move)
-            # This replica's share: the optimizers add the gradients of all.
-            loss = tf.reduce_mean(seen.weights * seen.losses) / collectives.count()
-            if self.losses:  # regularisation of the user's backbone
-                loss += tf.add_n(self.losses) / collectives.count()
+            loss = self._share(seen.weights * seen.losses)
             scaled = self.guard.scaled(loss)
-        trained = [*self.backbone.trainable_variables, *self.projection.trainable_variables]
-        gradients = self.guard.unscaled(tape.gradient(scaled, [*trained, rows]))
-        step = self.lazy_sgd.iterations
-        finite, failed = self.guard.check(loss, gradients, statistics, step)
+        _, failed, (of_rows,) = self._descend(tape, loss, scaled, statistics, [rows])  # Eq. 2
+        self.classifier.apply_gradient(of_rows, rows, self.lazy_sgd)
 
-        for optimizer, variables in self._optimizers():  # Eq. 2
-            self.guard.apply(optimizer, gradients[: len(variables)], variables, finite)
-            gradients = gradients[len(variables) :]
-        self.classifier.apply_gradient(gradients[-1], rows, self.lazy_sgd)
-        if self.probe:
-            self.probe.learn(self.features(labelled[0]), *labelled[1:], self.lazy_sgd.iterations)
         self.step_metrics.update_views(*seen, ~failed)
-        self.step_metrics.update_rows(moved, self.classifier.ids >= 0, weights == 0)
-        logs = {metric.name: metric.result() for metric in self._shown_metrics}
-        rate = tf.identity(self.lazy_sgd.learning_rate)
-        return logs | {"skipped": tf.identity(self.skipped), "learning_rate": rate}
+        self.step_metrics.update_images(weights)
+        self.step_metrics.update_rows(moved, self.classifier.ids >= 0)
 
     def get_config(self) -> dict:
         """Describe the model, for `keras.models.load_model`.
@@ -200,15 +144,3 @@ class PIC(RowModel):
             return cls(**config)
         finally:
             keras.mixed_precision.set_global_policy(policy)
-
-    @property
-    def metrics(self) -> list[keras.metrics.Metric]:
-        """All running metrics, which `fit` resets where an epoch begins."""
-        probed = [self.probe.accuracy] if self.probe else []
-        return [*self.step_metrics.numbers, *probed, self.row_norms, self.row_gaps]
-
-    @property
-    def _shown_metrics(self) -> list[keras.metrics.Metric]:
-        steps = self.step_metrics
-        shown = steps.numbers if self.classifier.store else steps.numbers_where_no_row_rests
-        return [*shown, self.probe.accuracy] if self.probe else shown

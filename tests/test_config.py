@@ -80,7 +80,7 @@ def test_help_names_every_flag_once_by_topic_and_the_first_ones_before():
     headings = re.findall(r"^(\S.*):$", text[text.index("Start with these") :], re.MULTILINE)
     assert (
         headings[:3] == ["Start with these", "Images to train on", "Order of visits"]
-        and len(headings) == 11
+        and len(headings) == 12
     )
     assert all(len(line) <= 100 for line in text.split("\n"))
 

@@ -85,10 +85,9 @@ class EventFiles(keras.callbacks.Callback):
             for name in COLUMNS:
                 if name in logs:
                     tf.summary.scalar(name, float(logs[name]))
-            for name, description in _HISTOGRAMS.items():
-                tf.summary.write(
-                    name, logs[name], metadata=create_summary_metadata(name, description)
-                )
+            for name in _HISTOGRAMS.keys() & logs.keys():
+                metadata = create_summary_metadata(name, _HISTOGRAMS[name])
+                tf.summary.write(name, logs[name], metadata=metadata)
             self._writer.flush()
 
 

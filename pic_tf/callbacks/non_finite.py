@@ -14,6 +14,7 @@ from pic_tf.callbacks import CHECK_EVERY
 from pic_tf.data.sources.source import Source
 from pic_tf.files.optional import going_on_without
 from pic_tf.files.replaced import replaced
+from pic_tf.instances.row_model import RowModel
 from pic_tf.instances.rows import norms
 
 
@@ -106,7 +107,9 @@ class NonFiniteReport(keras.callbacks.Callback):
                 ("views", "random"), group if isinstance(group, tuple) else (group,)
             )
         }
-        row_norms = norms(ids, self.model.classifier, strategy)
+        row_norms = np.full(len(ids), np.nan)
+        if isinstance(self.model, RowModel):
+            row_norms = norms(ids, self.model.classifier, strategy)
         path = self._folder / f"step-{step:012d}.json"
         if not self._chief:
             return path

@@ -7,43 +7,30 @@ import tf_keras as keras
 from pic_tf.replicas import collectives
 
 
-class StepMetrics(tf.Module):
-    """Means, sums and histograms over an epoch, of all replicas.
+class ViewMetrics(tf.Module):
+    """Means and sums over the views of an epoch, of all replicas.
 
     Attributes:
       loss: mean over views, but for those of steps whose loss or gradient is not finite.
-      accuracy: share of views whose own row came first among the live ones, of those that move
-        rows.
-      row_norm: mean norm of the rows that came from the store, before the floor.
-        A mean over nothing is NaN.
-      live_rows: mean number of rows in the soft-max.
-      floored: how many rows the norm floor lifted.
+      accuracy: share of views whose own image came first; with rows, of those that move them.
       left_out: how many images had weight 0.
-      row_norms: `LogHistogram` of the norms behind `row_norm`.
-      row_gaps: `LogHistogram` of steps between a row's leaving and returning.
     """
 
     def __init__(self):
         super().__init__(name="step_metrics")
         self.loss = MeanOrNaN("loss")
         self.accuracy = MeanOrNaN("accuracy")
-        self.row_norm = MeanOrNaN("row_norm")
-        self.live_rows = keras.metrics.Mean("live_rows")
-        self.floored = keras.metrics.Sum("floored")
         self.left_out = keras.metrics.Sum("left_out")
-        self.row_norms = LogHistogram(1e-12, 1e12, 8, "row_norms")
-        self.row_gaps = LogHistogram(1.0, 1e9, 4, "row_gaps")
 
     @property
     def numbers(self) -> list[keras.metrics.Metric]:
         """Metrics of one number each."""
-        of_views = [self.loss, self.accuracy]
-        return [*of_views, self.row_norm, self.live_rows, self.floored, self.left_out]
+        return [self.loss, self.accuracy, self.left_out]
 
     @property
-    def numbers_where_no_row_rests(self) -> list[keras.metrics.Metric]:
-        """Those that have something to report where K = N."""
-        return [self.loss, self.accuracy, self.live_rows, self.left_out]
+    def histograms(self) -> list[keras.metrics.Metric]:
+        """Metrics of many numbers."""
+        return []
 
     def update_views(
         self, losses: tf.Tensor, weights: tf.Tensor, correct: tf.Tensor, counted: tf.Tensor
@@ -60,21 +47,58 @@ class StepMetrics(tf.Module):
         self.loss.update_state(tf.where(counted, losses, 0.0), sample_weight=weights)
         self.accuracy.update_state(correct, sample_weight=weights[: tf.size(correct)])
 
-    def update_rows(
-        self, moved: dict[str, tf.Tensor], live: tf.Tensor, left_out: tf.Tensor
-    ) -> None:
+    def update_images(self, weights: tf.Tensor) -> None:
+        """Take in the weights, float32 [b], of the images of a step."""
+        self.left_out.update_state(tf.cast(weights == 0, tf.float32))
+
+
+class StepMetrics(ViewMetrics):
+    """Means, sums and histograms over an epoch of a model with rows, of all replicas.
+
+    Attributes:
+      row_norm: mean norm of the rows that came from the store, before the floor.
+        A mean over nothing is NaN.
+      live_rows: mean number of rows in the soft-max.
+      floored: how many rows the norm floor lifted.
+      row_norms: `LogHistogram` of the norms behind `row_norm`.
+      row_gaps: `LogHistogram` of steps between a row's leaving and returning.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.row_norm = MeanOrNaN("row_norm")
+        self.live_rows = keras.metrics.Mean("live_rows")
+        self.floored = keras.metrics.Sum("floored")
+        self.row_norms = LogHistogram(1e-12, 1e12, 8, "row_norms")
+        self.row_gaps = LogHistogram(1.0, 1e9, 4, "row_gaps")
+
+    @property
+    def numbers(self) -> list[keras.metrics.Metric]:
+        """Metrics of one number each."""
+        of_views = [self.loss, self.accuracy]
+        return [*of_views, self.row_norm, self.live_rows, self.floored, self.left_out]
+
+    @property
+    def histograms(self) -> list[keras.metrics.Metric]:
+        """Metrics of many numbers."""
+        return [self.row_norms, self.row_gaps]
+
+    @property
+    def numbers_where_no_row_rests(self) -> list[keras.metrics.Metric]:
+        """Those that have something to report where K = N."""
+        return [self.loss, self.accuracy, self.live_rows, self.left_out]
+
+    def update_rows(self, moved: dict[str, tf.Tensor], live: tf.Tensor) -> None:
         """Take in the rows of a step.
 
         Args:
           moved: what happened to rows, from `InstanceClassifier.admit`.
           live: bool [K / R], the slots of this replica's ring that hold a row.
-          left_out: bool [b], which images of the batch had weight 0.
         """
         fetched = tf.cast(moved["fetched"], tf.float32)
         self.row_norm.update_state(moved["norm"], sample_weight=fetched)
         self.live_rows.update_state(tf.reduce_sum(tf.cast(live, tf.float32)) * collectives.count())
         self.floored.update_state(tf.cast(moved["floored"], tf.float32))
-        self.left_out.update_state(tf.cast(left_out, tf.float32))
         self.row_norms.update_state(moved["norm"], moved["fetched"])
         self.row_gaps.update_state(moved["gap"], moved["returning"])
 

@@ -83,6 +83,11 @@ def open_rows(run_dir: str) -> tuple[InstanceRows, Config, pathlib.Path]:
     for bad, reason in damaged.items():
         print(f"damaged checkpoint {bad} passed over: {reason}", file=sys.stderr)
     config = flag_files.from_flagfile(str(path / run_folder.FLAGS_FILE))
+    if not config.has_rows:
+        raise ValueError(
+            f"expected a run with a row for each image in {run_dir!r}, got one of "
+            f"--method={config.method}"
+        )
     if checkpoint_files.has_table(path, state.INSTANCES):
         raise ValueError(
             f"expected rows of all images in {str(path)!r}, got those of a window: with "

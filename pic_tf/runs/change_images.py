@@ -107,6 +107,11 @@ def _checkpoint_to_change(run: str) -> tuple[pathlib.Path, Config]:
         )
     config = flag_files.from_flagfile(str(path / run_folder.FLAGS_FILE))
     check.check(config)
+    if not config.has_rows:
+        raise ValueError(
+            f"expected a run with a row for each image in {run!r}, got one of "
+            f"--method={config.method}: its weights know no images, so begin a new one"
+        )
     return path, config
 
 

@@ -11,11 +11,12 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from pic_tf.instances.guarded_model import GuardedModel
 from pic_tf.instances.paging.pager import Pager
 from pic_tf.instances.restore_rows import restore
+from pic_tf.instances.row_model import RowModel
 from pic_tf.instances.rows import check_sizes, ids_here, snapshot
 from pic_tf.optim.history import resized
-from pic_tf.pic import PIC
 from pic_tf.replicas import collectives
 from pic_tf.replicas.devices import is_chief
 from pic_tf.runs import checkpoint_files
@@ -34,11 +35,12 @@ from pic_tf.runs.state import (
 from pic_tf.runs.variables import assign, check_shapes, named_variables
 
 _REPLICAS = "replicas/"  # values [R, ...], one a replica
-_LOCAL = ("backbone/", "projection/", "metrics/")  # where values of replicas may differ
+# Where values of replicas may differ.
+_LOCAL = ("backbone/", "projection/", "key_backbone/", "key_projection/", "metrics/")
 
 
 class Checkpoints:
-    """Checkpoints of a compiled PIC model: network, rows, ring, momentum, history, step, metrics.
+    """Checkpoints of a compiled model: network, rows, ring, momentum, history, step, metrics.
 
     They have one form for any number of replicas: instance rows by instance (`RowSnapshot`), batch
     statistics as the mean over replicas. What replicas keep for themselves besides, their batch
@@ -59,7 +61,7 @@ class Checkpoints:
     def __init__(
         self,
         directory: str | os.PathLike,
-        model: PIC,
+        model: GuardedModel,
         keep: int = 2,
         keep_every: int = 0,
         pager: Pager | None = None,
@@ -67,6 +69,7 @@ class Checkpoints:
         self._pager = pager
         self._directory = pathlib.Path(directory)
         self._model = model
+        self._classifier = model.classifier if isinstance(model, RowModel) else None
         self._strategy = model.distribute_strategy
         self._keep = keep
         self._keep_every = keep_every
@@ -106,20 +109,12 @@ class Checkpoints:
             self.wait()
         except OSError as error:
             tqdm.write(f"no checkpoint written ({error}); training goes on", file=sys.stderr)
-        here = self._rows_here(step) if self._pager else None
-        rows = snapshot(self._model.classifier, step, self._strategy, here)
         variables = {name: np.array(v.numpy()) for name, v in self._variables.items()}
-        variables[HEAD] = np.array(rows.head)
         variables[CAPACITY] = np.array(self._model.lazy_sgd.history.capacity)
+        tables = self._rows(step, variables) if self._classifier else {}
         values = collectives.values_of(list(self._local.values()), self._strategy)
         variables |= {_REPLICAS + name: value for name, value in zip(self._local, values)}
         if is_chief(self._strategy):
-            tables = {name: getattr(rows, name) for name in TABLES}
-            if rows.instance_ids is not None:
-                tables[INSTANCES] = rows.instance_ids
-                segments = [dataclasses.astuple(segment) for segment in self._pager.segments]
-                variables[VISITED_BEFORE] = np.array(self._pager.visited_before)
-                variables[SEGMENTS] = np.array(segments)
             self._pending = self._writer.submit(self._write, step, variables, tables, texts())
         self._saved = step
 
@@ -163,7 +158,10 @@ class Checkpoints:
             check_shapes(values, self._variables.items())
             if state.segments and not self._pager:
                 raise ValueError("its other rows are on disk: tools/collect_rows.py leads back")
-            check_sizes(state.rows, self._model.classifier)
+            if (state.rows is None) != (self._classifier is None):
+                raise ValueError("it is one of another --method")
+            if state.rows:
+                check_sizes(state.rows, self._classifier)
             if state.segments:
                 self._check_windows(state)
         return state
@@ -178,8 +176,9 @@ class Checkpoints:
           The number of steps taken by then.
         """
         assign(state.variables, self._variables.items())
-        on_device = (self._pager.here(), self._pager.stay(state.step)) if self._pager else ()
-        restore(state.rows, self._model.classifier, self._strategy, *on_device)
+        if state.rows:
+            on_device = (self._pager.here(), self._pager.stay(state.step)) if self._pager else ()
+            restore(state.rows, self._classifier, self._strategy, *on_device)
         own = [state.variables.get(_REPLICAS + name, ()) for name in self._local]
         if all(len(value) == self._strategy.num_replicas_in_sync for value in own):
             collectives.assign_to(list(self._local.values()), own, self._strategy)
@@ -194,6 +193,19 @@ class Checkpoints:
                 f"its rows are those of other windows than {len(here)} replicas and these flags "
                 "have: tools/collect_rows.py brings all rows into one checkpoint"
             )
+
+    def _rows(self, step: int, variables: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Copy the rows to tables, and what ring and blocks need to the variables."""
+        here = self._rows_here(step) if self._pager else None
+        rows = snapshot(self._classifier, step, self._strategy, here)
+        tables = {name: getattr(rows, name) for name in TABLES}
+        variables[HEAD] = np.array(rows.head)
+        if rows.instance_ids is not None:
+            tables[INSTANCES] = rows.instance_ids
+            segments = [dataclasses.astuple(segment) for segment in self._pager.segments]
+            variables[VISITED_BEFORE] = np.array(self._pager.visited_before)
+            variables[SEGMENTS] = np.array(segments)
+        return tables
 
     def _rows_here(self, step: int) -> list[np.ndarray]:
         """Bring the pager and its blocks to a step; give the row numbers on the devices."""

@@ -29,12 +29,13 @@ class State:
     Attributes:
       path: its folder.
       variables: values by name of all variables but the rows, and of what ring and blocks need.
-      rows: those of all instances, or those that were on the devices; mapped from the files.
+      rows: those of all instances, or those that were on the devices; mapped from the files. None
+        of a method without rows.
     """
 
     path: pathlib.Path
     variables: dict[str, np.ndarray]
-    rows: RowSnapshot
+    rows: RowSnapshot | None
 
     @property
     def step(self) -> int:
@@ -55,6 +56,8 @@ class State:
 def read_state(path: pathlib.Path) -> State:
     """Read a checkpoint, whatever model it is of."""
     variables = checkpoint_files.read_variables(path)
+    if HEAD not in variables:
+        return State(path, variables, None)
     tables = {name: checkpoint_files.read_table(path, name) for name in TABLES}
     if checkpoint_files.has_table(path, INSTANCES):
         tables[INSTANCES] = np.array(checkpoint_files.read_table(path, INSTANCES))

@@ -1,15 +1,15 @@
-"""Name every variable of a compiled PIC model."""
+"""Name every variable of a compiled model."""
 
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 import tensorflow as tf
 
+from pic_tf.instances.guarded_model import GuardedModel
 from pic_tf.optim.variables import variables_of
-from pic_tf.pic import PIC
 
 
-def named_variables(model: PIC) -> Iterator[tuple[str, tf.Variable]]:
+def named_variables(model: GuardedModel) -> Iterator[tuple[str, tf.Variable]]:
     """Yield every variable of a compiled model but the instance rows, with its path."""
     roots = {"backbone": model.backbone, "projection": model.projection}
     roots["optimizer"] = model.optimizer
@@ -17,6 +17,7 @@ def named_variables(model: PIC) -> Iterator[tuple[str, tf.Variable]]:
         roots["backbone_optimizer"] = model.backbone_optimizer
     if model.probe:
         roots["probe"] = model.probe
+    roots |= model.own_state
     roots |= {f"metrics/{metric.name}": metric for metric in model.metrics}
     roots |= {"guard/skipped": model.skipped, "guard/last_skipped": model.last_skipped}
     yield from (named := dict(variables_of(roots))).items()
@@ -27,7 +28,7 @@ def named_variables(model: PIC) -> Iterator[tuple[str, tf.Variable]]:
             yield f"backbone_optimizer/weights/{i}", variable
 
 
-def metric_variables(model: PIC) -> list[tf.Variable]:
+def metric_variables(model: GuardedModel) -> list[tf.Variable]:
     """List the variables of a model's running metrics."""
     return [variable for metric in model.metrics for variable in metric.variables]
 

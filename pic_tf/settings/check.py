@@ -8,6 +8,7 @@ from typing import Any
 
 from pic_tf.data.crops import Crop, total
 from pic_tf.settings.config import Config
+from pic_tf.settings.methods import TWO_VIEWS, check_belonging
 from pic_tf.settings.setting import kind_of, within
 
 _LARGEST_VIEW, _MOST_VIEWS = 8192, 64  # pixels, views of an image in a step
@@ -36,13 +37,13 @@ def check_ranges(settings: Any) -> None:
                 f"{' '.join(f'--{field.name}' if x == 'x' else x for x in limit.split())}, got "
                 f"{value}"
             )
-        if choices and value not in choices:
+        if choices and value is not None and value not in choices:
             raise ValueError(
                 f"expected --{field.name} to be one of {', '.join(choices)}, got {value!r}"
             )
         if kind_of(field) is int and value is not None and value > _LARGEST:
             raise ValueError(f"expected --{field.name} <= {_LARGEST}, got {value}")
-        if kind_of(field) is str and _UNSAFE.search(value):
+        if kind_of(field) is str and value is not None and _UNSAFE.search(value):
             raise ValueError(
                 f"expected --{field.name} in one line of text that ends in no space, got "
                 f"{value!r}: rename the folder"
@@ -67,6 +68,7 @@ def check(config: Config) -> None:
       ValueError: for a setting out of its range.
     """
     check_ranges(config)
+    check_belonging(config)
     for name in ("dataset", "output_dir"):
         if not getattr(config, name):
             raise ValueError(
@@ -117,6 +119,11 @@ def _check_views(config: Config) -> None:
         raise ValueError(
             f"expected at most {_MOST_VIEWS} views of at most {_LARGEST_VIEW} pixels in --crops, "
             f"got {config.crops}"
+        )
+    if config.method in TWO_VIEWS and config.crops and [crop.count for crop in views] != [2]:
+        raise ValueError(
+            f"expected two crops of one kind in --crops with --method={config.method}, such as "
+            f"2x224@0.08-1.0, got {config.crops}"
         )
     size = min(crop.size for crop in views)
     if len(sigma) != 2 or not 0 < sigma[0] <= sigma[1] <= size:

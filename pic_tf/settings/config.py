@@ -8,11 +8,12 @@ from pic_tf.data.order import SlidingWindow
 from pic_tf.data.presets import PRESETS, Preset
 from pic_tf.settings.images import Data, Views
 from pic_tf.settings.learning import Model, Negatives, Optimisation, Order
+from pic_tf.settings.methods import ROWS, TWO_VIEWS, Method
 from pic_tf.settings.running import Devices, Files, Monitors
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Files, Monitors, Devices, Optimisation, Views, Model, Negatives, Order, Data):
+class Config(Files, Monitors, Devices, Optimisation, Views, Model, Negatives, Method, Order, Data):
     """Settings of one run.
 
     The defaults are the paper's ImageNet recipe; None means "chosen for the data set".
@@ -30,13 +31,20 @@ class Config(Files, Monitors, Devices, Optimisation, Views, Model, Negatives, Or
         return int(self.backbone.removeprefix("resnet"))
 
     @property
+    def has_rows(self) -> bool:
+        """True where each image has a row of weights."""
+        return self.method in ROWS
+
+    @property
     def rows_elsewhere(self) -> str:
         """Folder for rows on disk of several runs; "" where there are none outside this run's."""
         return self.rows_dir if self.instance_store == "disk" else ""
 
     def views(self) -> tuple[Crop, ...]:
         """List the crops that a step takes of each image; of a resolved configuration."""
-        return parse_crops(self.crops) if self.crops else (Crop(self.image_size, self.crop_scale),)
+        if self.crops:
+            return parse_crops(self.crops)
+        return (Crop(self.image_size, self.crop_scale, 2 if self.method in TWO_VIEWS else 1),)
 
     def sliding_windows(self, num_replicas: int = 1) -> list[SlidingWindow]:
         """Make the order of visits of each replica; of a resolved configuration."""

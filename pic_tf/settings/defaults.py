@@ -8,6 +8,7 @@ from pic_tf.instances.norm_floor import default_floor
 from pic_tf.instances.paging.schedule import WindowSchedule
 from pic_tf.settings.check import check
 from pic_tf.settings.config import Config
+from pic_tf.settings.methods import TEMPERATURES
 
 
 def resolve(config: Config, num_instances: int, num_replicas: int = 1) -> Config:
@@ -19,7 +20,7 @@ def resolve(config: Config, num_instances: int, num_replicas: int = 1) -> Config
       num_replicas: R.
 
     Returns:
-      The configuration without any None.
+      The configuration without any None but for flags that do not belong to the method.
 
     Raises:
       ValueError: for a setting out of its range or one that does not fit the others.
@@ -65,6 +66,15 @@ def _check_devices(config: Config, num_replicas: int) -> None:
             "expected --deterministic=false or --stem=small with --jit_compile, got a stem with "
             "max pooling, whose gradient TensorFlow cannot compile for repeatable results"
         )
+    groups = config.batch_groups
+    if config.method == "mocov2" and (
+        groups % num_replicas or config.batch_size % groups or config.batch_size < 2 * groups
+    ):
+        raise ValueError(
+            f"expected --batch_groups to be a multiple of the {num_replicas} replicas, and "
+            f"--batch_size ({config.batch_size}) a multiple of it, at least twice as large, got "
+            f"{groups}"
+        )
 
 
 def _with_windows(config: Config, num_replicas: int) -> Config:
@@ -100,10 +110,15 @@ def _with_windows(config: Config, num_replicas: int) -> Config:
 def _with_negatives(config: Config, num_replicas: int) -> Config:
     """Choose K: half a window as in the paper; all images where the order has no window.
 
-    A multiple of R, or N.
+    Of mocov2 a sixteenth of the images, so that few keys in its queue are of a view's own image. A
+    multiple of R, or N.
     """
     n, negatives = config.num_instances, config.num_negatives
-    if negatives is None and config.window_size == n:
+    if config.method == "simclr":  # they are the other views of the batch
+        return config
+    if negatives is None and config.method == "mocov2":
+        negatives = min(PAPER_NEGATIVES, max(n // 16, config.batch_size))
+    elif negatives is None and config.window_size == n:
         negatives = min(n, PAPER_NEGATIVES)
     elif negatives is None:
         negatives = min(PAPER_NEGATIVES, max(config.window_size // 2, config.batch_size))
@@ -153,15 +168,18 @@ def _check_store(config: Config, num_replicas: int) -> None:
 
 
 def _with_embedding(config: Config) -> Config:
-    """Choose D, the norm floor and the warm-up."""
+    """Choose D, the norm floor, tau and the warm-up."""
     dim = config.embedding_dim
     if config.head == "none":
         dim = config.width * (32 if config.depth >= 50 else 8)
-    floor, warmup = config.min_row_norm, config.warmup_epochs
+    floor, warmup, tau = config.min_row_norm, config.warmup_epochs, config.temperature
+    if config.has_rows and floor is None:
+        floor = default_floor(dim, config.similarity)
     return dataclasses.replace(
         config,
         embedding_dim=dim,
-        min_row_norm=default_floor(dim, config.similarity) if floor is None else floor,
+        min_row_norm=floor,
+        temperature=TEMPERATURES[config.method] if tau is None else tau,
         warmup_epochs=config.epochs / 40 if warmup is None else warmup,
     )
 

@@ -54,11 +54,17 @@ class Negatives:
 
     num_negatives: int | None = setting(
         None,
-        "Most recent images in the denominator of the soft-max, K. 0 takes all of them (the full "
-        f"soft-max). The default is {PAPER_NEGATIVES}, or W / 2 where that is less.",
+        "Most recent images in the denominator of the soft-max, K; with mocov2 the length of the "
+        "queue of keys. 0 takes all of them (the full soft-max). The default is "
+        f"{PAPER_NEGATIVES}, or W / 2 (N / 16 with mocov2) where that is less.",
         limit="x >= 0",
     )
-    temperature: float = setting(0.2, "Temperature of the soft-max, tau.", limit="1e-4 <= x <= 1e6")
+    temperature: float | None = setting(
+        None,
+        "Temperature of the soft-max, tau. The default is the published one: 0.2, and 0.1 for "
+        "simclr.",
+        limit="1e-4 <= x <= 1e6",
+    )
     similarity: str = setting(
         "cosine",
         "Logit of an image's class: the cosine of embedding and row, or their plain dot product.",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import tf_keras as keras
 
+from pic_tf.data.crops import total
 from pic_tf.data.presets import PRESETS
 from pic_tf.instances.norm_floor import default_floor
 from pic_tf.settings.config import Config
@@ -49,6 +50,7 @@ def describe(
       Lines to print.
     """
     sections = {
+        "method": [] if config.method == "pic" else [config.method],
         "images": [f"{config.num_instances:,} from {config.dataset}", *images],
         "views": _views(config),
         "length": [_length(config)],
@@ -77,7 +79,11 @@ def _length(config: Config) -> str:
     """Describe the length of a run."""
     steps, per_epoch = total_steps(config), steps_per_epoch(config)
     batch = f"{config.batch_size:,} images"
-    return f"{config.epochs:,} epochs x {per_epoch:,} steps of {batch} = {steps:,} steps"
+    length = f"{config.epochs:,} epochs x {per_epoch:,} steps of {batch} = {steps:,} steps"
+    views = total(config.views())
+    if views > 1:
+        length += f", {views * steps * config.batch_size:,} views"
+    return length
 
 
 def _order(config: Config) -> list[str]:
@@ -107,9 +113,14 @@ def _backbone(config: Config, backbone: keras.Model) -> list[str]:
 
 def _negatives(config: Config) -> str:
     """Describe the denominator of the soft-max."""
-    k = config.num_negatives
+    k, tau = config.num_negatives, f"temperature {config.temperature:g}"
+    if config.method == "simclr":
+        return f"{2 * config.batch_size - 2:,} views of other images in the batch; {tau}"
+    if config.method == "mocov2":
+        keys = f"{k:,} keys in the queue; {tau}, momentum of their encoder"
+        return f"{keys} {config.encoder_momentum:g}, {config.batch_groups} groups a batch"
     negatives = "all (full soft-max)" if k == config.num_instances else f"{k:,} most recent"
-    return f"{negatives}; temperature {config.temperature:g}, {config.similarity}"
+    return f"{negatives}; {tau}, {config.similarity}"
 
 
 def _learning_rate(config: Config) -> list[str]:
@@ -181,6 +192,8 @@ def _of_backbone(config: Config) -> str:
 
 def _norm_floor(config: Config) -> list[str]:
     """Describe the norm floor, the shrinking of resting rows, and the rows that the floor lifts."""
+    if not config.has_rows:
+        return []
     floor, rest = config.min_row_norm, resting_steps(config)
     setting = f"{floor:.4g}" if floor and rest else "off"
     if not (

@@ -138,24 +138,42 @@ def memory(
     Returns:
       Bytes of each part; "activations" is an estimate.
     """
+    network = backbone.count_params() + head.count_params()
+    activation = _FLOAT if config.precision == "float32" else _FLOAT // 2
+    kept = sum(crop.count * _kept_activations(backbone, crop.size) for crop in config.views())
+    own_images = -(-config.batch_size // num_replicas)
+    if config.method == "mocov2":
+        kept //= 2  # nothing flows back through the keys
+    return {
+        "network (weights, momentum, gradients)": 3 * _FLOAT * network,
+        ACTIVATIONS: activation * own_images * kept,
+        **_of_negatives(config, network, num_replicas),
+        "product history": 64 * total_steps(config),
+    }
+
+
+def _of_negatives(config: Config, network: int, num_replicas: int) -> dict[str, int]:
+    """Add up the bytes on each device of what the method compares embeddings with."""
     n, k = config.num_instances, config.num_negatives
     b, d = config.batch_size, config.embedding_dim
-    own_rows, own_slots, own_views = (-(-x // num_replicas) for x in (n, k, b))
+    if config.method == "simclr":
+        return {"soft-max over the views": 2 * _FLOAT * (2 * b) ** 2 // num_replicas}
+    if config.method == "mocov2":
+        return {
+            "encoder of the keys": _FLOAT * network,
+            "queue of keys": _FLOAT * k * d,
+            "soft-max over the queue": 2 * _FLOAT * b * k // num_replicas,
+        }
+    own_rows, own_slots = (-(-x // num_replicas) for x in (n, k))
     locations = rows_on_device(config, num_replicas)
     resting = own_rows * (8 * d + 8)
     if locations is not None:
         resting = locations * (8 * d + 24)  # with row number and location
-    network = backbone.count_params() + head.count_params()
-    activation = _FLOAT if config.precision == "float32" else _FLOAT // 2
-    kept = sum(crop.count * _kept_activations(backbone, crop.size) for crop in config.views())
     logits = b * total(config.views()) * own_slots
     return {
-        "network (weights, momentum, gradients)": 3 * _FLOAT * network,
-        ACTIVATIONS: activation * own_views * kept,
         "instance ring (weights, momentum, ids)": own_slots * (2 * _FLOAT * d + 8),
         "instance store (weights, momentum, stamps)": 0 if k == n else resting,
         "soft-max and gradients of the ring": (logits + 3 * own_slots * d) * _FLOAT,
-        "product history": 64 * total_steps(config),
     }
 
 
@@ -176,10 +194,15 @@ def checkpoint_size(
       Bytes, to within a few percent; while it is written, rows take as much on the host.
     """
     network = backbone.count_params() + head.count_params()
+    learned = 2 * _FLOAT * network + 64 * total_steps(config)
+    if config.method == "mocov2":
+        return learned + _FLOAT * (network + config.num_negatives * config.embedding_dim)
+    if not config.has_rows:
+        return learned
     rows = config.num_instances * _row_size(config)
     if config.instance_store == "disk":
         rows = rows_on_device(config, num_replicas) * num_replicas * (_row_size(config) + 8)
-    return 2 * _FLOAT * network + rows + 8 * config.num_negatives + 64 * total_steps(config)
+    return learned + rows + 8 * config.num_negatives
 
 
 def _kept_activations(backbone: keras.Model, image_size: int) -> int:

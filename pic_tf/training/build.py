@@ -3,12 +3,10 @@
 import dataclasses
 import pathlib
 import sys
-from collections.abc import Callable
 
 import tensorflow as tf
 import tf_keras as keras
 
-from pic_tf.data.augment import Augmentation
 from pic_tf.data.crops import Crop
 from pic_tf.data.decode.broken import BrokenImages
 from pic_tf.data.order import SlidingWindow
@@ -17,14 +15,11 @@ from pic_tf.data.sources.source import Source
 from pic_tf.evals.feature_health import ViewPairs
 from pic_tf.evals.monitor import FeatureMonitor
 from pic_tf.evals.some_images import SomeImages
+from pic_tf.instances.guarded_model import GuardedModel
 from pic_tf.instances.paging.pager import Pager
 from pic_tf.instances.paging.schedule import WindowSchedule
 from pic_tf.instances.paging.segments import BlockStore
-from pic_tf.models.probe import LinearProbe
-from pic_tf.optim.lars import LARS
-from pic_tf.optim.lazy_sgd import LazySGD
 from pic_tf.optim.schedules import WarmupCosine
-from pic_tf.pic import PIC
 from pic_tf.replicas.collectives import local_indices
 from pic_tf.replicas.devices import is_chief
 from pic_tf.runs.checkpoint import Checkpoints
@@ -35,8 +30,7 @@ from pic_tf.settings import quantities
 from pic_tf.settings.config import Config
 from pic_tf.settings.networks import plain_backbone
 from pic_tf.training.inputs import Inputs
-
-_POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+from pic_tf.training.model import build_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +48,7 @@ class Parts:
       epochs: of the whole run.
     """
 
-    model: PIC
+    model: GuardedModel
     plain_backbone: keras.Model
     pager: Pager | None
     checkpoints: Checkpoints
@@ -72,91 +66,6 @@ class Parts:
     def steps_per_epoch(self) -> int:
         """Whole batches of an epoch, floor(N / B)."""
         return self.total_steps // self.epochs
-
-
-def build_model(
-    config: Config,
-    rate: WarmupCosine,
-    strategy: tf.distribute.Strategy,
-    rows_on_device: int | None = None,
-    probe_classes: int = 0,
-) -> PIC:
-    """Build and compile the model; its initial weights follow from the seed.
-
-    Args:
-      config: resolved configuration.
-      rate: learning rate of all that has no optimizer of its own.
-      strategy: devices.
-      rows_on_device: resting rows on the device of a replica; None for all of its own.
-      probe_classes: classes of the linear probe; 0 for none.
-
-    Returns:
-      The model.
-    """
-    keras.utils.set_random_seed(config.seed)
-    keras.mixed_precision.set_global_policy(_POLICIES[config.precision])
-    augmentation = augmentation_of(config.preset())
-    with strategy.scope():
-        backbone = plain_backbone(config)
-        probe = None
-        if probe_classes:
-            features = backbone.output_shape[-1]
-            probe = LinearProbe(
-                features, probe_classes, config.probe_learning_rate, rate.total_steps
-            )
-        model = PIC(
-            backbone,
-            num_instances=config.num_instances,
-            num_negatives=config.num_negatives,
-            head=config.head,
-            hidden_dim=config.hidden_dim,
-            embedding_dim=config.embedding_dim,
-            temperature=config.temperature,
-            similarity=config.similarity,
-            weight_correction=config.weight_correction,
-            min_row_norm=config.min_row_norm,
-            augment=_of_groups(augmentation) if config.augment_on == "device" else None,
-            small_crops_move_rows=config.small_crops_move_rows,
-            seed=config.seed,
-            rows_on_device=rows_on_device,
-            probe=probe,
-        )
-        model.compile(
-            LazySGD(rate, config.momentum, config.weight_decay, max_updates=rate.total_steps),
-            _backbone_optimizer(config, rate),
-            jit_compile=config.jit_compile,
-            steps_per_execution=config.steps_per_execution,
-        )
-    keras.mixed_precision.set_global_policy("float32")
-    return model
-
-
-def _of_groups(augmentation: Augmentation) -> Callable[[tuple], tuple[tf.Tensor, ...]]:
-    """Augment groups of (views, random numbers)."""
-    return lambda groups: tuple(augmentation(*group) for group in groups)
-
-
-def _backbone_optimizer(config: Config, rate: WarmupCosine) -> keras.optimizers.Optimizer | None:
-    """Make an optimizer for the backbone alone; None where it moves as head and rows do."""
-    if config.optimizer == "lars":
-        return LARS(rate, config.momentum, config.weight_decay, config.lars_trust_coefficient)
-    if config.optimizer == "lamb":
-        rate = WarmupCosine(config.lamb_learning_rate, rate.total_steps, rate.warmup_steps)
-        return lamb(rate, config.weight_decay)
-    return None
-
-
-def lamb(rate: WarmupCosine, weight_decay: float) -> keras.optimizers.Optimizer:
-    """Make tensorflow-addons' LAMB (You et al. 2019, https://arxiv.org/abs/1904.00962)."""
-    import tensorflow_addons as tfa
-
-    plain = ["bias", "gamma", "beta"]
-    return tfa.optimizers.LAMB(
-        rate,
-        weight_decay=weight_decay,
-        exclude_from_weight_decay=plain,
-        exclude_from_layer_adaptation=plain,
-    )
 
 
 def build(
@@ -229,7 +138,7 @@ def _inputs(
 
 
 def _monitor(
-    config: Config, model: PIC, plain: keras.Model, chief: bool, images: Images
+    config: Config, model: GuardedModel, plain: keras.Model, chief: bool, images: Images
 ) -> FeatureMonitor | None:
     """Make the monitor; where labels are missing for kNN, say so."""
     if not config.knn_every:

@@ -59,7 +59,8 @@ def wire(
     )
     files = [MetricsFile(output / METRICS_FILE)] if chief else []
     if config.tensorboard:
-        files += [RowHealth(), *([EventFiles(output / TENSORBOARD)] if chief else [])]
+        files += [RowHealth()] if config.has_rows else []
+        files += [EventFiles(output / TENSORBOARD)] if chief else []
     callbacks = [
         ProgressBar(parts.total_steps, start, config.batch_size, chief),
         parts.pager and PagingCallback(parts.pager, start),
