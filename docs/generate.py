@@ -25,6 +25,7 @@ SETTINGS = {  # command -> the dataclass of its settings
     "pic_tf.evaluate": "pic_tf.evals.settings.EvaluationSettings",
     "pic_tf.look.retrieval": "pic_tf.look.settings.RetrievalSettings",
     "pic_tf.look.feature_map": "pic_tf.look.settings.FeatureMapSettings",
+    "pic_tf.look.saliency": "pic_tf.look.settings.SaliencySettings",
 }
 
 

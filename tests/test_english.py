@@ -8,7 +8,7 @@ import pytest
 
 from pic_tf.evals.predictions import PredictionSettings
 from pic_tf.evals.settings import EvaluationSettings
-from pic_tf.look.settings import FeatureMapSettings, RetrievalSettings
+from pic_tf.look.settings import FeatureMapSettings, RetrievalSettings, SaliencySettings
 from pic_tf.settings.config import Config
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -42,7 +42,14 @@ def test_first_lines_of_docstrings_stand_alone(path):
 
 @pytest.mark.parametrize(
     "settings",
-    [Config, EvaluationSettings, PredictionSettings, RetrievalSettings, FeatureMapSettings],
+    [
+        Config,
+        EvaluationSettings,
+        PredictionSettings,
+        RetrievalSettings,
+        FeatureMapSettings,
+        SaliencySettings,
+    ],
 )
 def test_help_texts_of_settings_are_sentences(settings):
     for field in dataclasses.fields(settings):

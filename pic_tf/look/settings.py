@@ -12,6 +12,22 @@ MIN_POINTS = 4  # images in a feature map
 MAX_IMAGES = 2000  # in a contact sheet
 
 
+def _dataset_setting() -> str:
+    return setting(
+        "",
+        "Training images, in the forms of pic_tf.train; a folder may hold train and val. The "
+        "default '' takes those of the run.",
+    )
+
+
+def _drawn_setting() -> str:
+    return setting(
+        "",
+        "Images to draw, in the forms of --dataset. The default '' takes the held-out images of "
+        "--dataset.",
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Features:
     """Backbone, images and features."""
@@ -21,11 +37,7 @@ class Features:
         "Backbone to look at: a SavedModel that pic_tf exported, the folder of a finished run, or "
         "'pixels' for raw pixels.",
     )
-    dataset: str = setting(
-        "",
-        "Training images, in the forms of pic_tf.train; a folder may hold train and val. The "
-        "default '' takes those of the run.",
-    )
+    dataset: str = _dataset_setting()
     cache_dir: str = setting(
         "",
         "Folder of cached features. The default '' takes the one of pic_tf.evaluate, beside the "
@@ -64,11 +76,7 @@ class RetrievalSettings(CentralViews, Features):
 class FeatureMapSettings(CentralViews, Features):
     """Draw features as points."""
 
-    eval_dataset: str = setting(
-        "",
-        "Images to draw, in the forms of --dataset. The default '' takes the held-out images of "
-        "--dataset.",
-    )
+    eval_dataset: str = _drawn_setting()
     method: str = setting(
         "tsne",
         "Way from features to points: t-SNE (tsne), or the two principal components (pca).",
@@ -83,6 +91,39 @@ class FeatureMapSettings(CentralViews, Features):
     output: str = setting(
         "map.png", "PNG file to write; the CSV file of the points beside it has the same name."
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class SaliencySettings(CentralViews):
+    """Draw saliency maps."""
+
+    model: str = setting(
+        "runs/pic",
+        "ResNet to look at: a SavedModel that pic_tf exported, the folder of a finished run, a "
+        "classifier that pic_tf.evaluate saved, or a file of weights (.pth, .safetensors).",
+    )
+    other: str = setting(
+        "",
+        "Another ResNet, in the forms of --model, to compare the maps of --model with. The default "
+        "'' compares nothing.",
+    )
+    dataset: str = _dataset_setting()
+    eval_dataset: str = _drawn_setting()
+    predictions: str = setting(
+        "",
+        "CSV file of pic_tf.predict with the classes told for the same images, for the accuracy "
+        "by similarity. The default '' leaves it out.",
+    )
+    images: int = setting(
+        2000,
+        "Largest number of images, >= 1. More are thinned out by --seed.",
+        limit="x >= 1",
+    )
+    count: int = setting(
+        16, "Number of images in a contact sheet, 1 to 600.", limit="1 <= x <= 600"
+    )
+    seed: int = setting(0, "Seed of the draw of images and of random maps, >= 0.", limit="x >= 0")
+    output: str = setting("saliency", "Beginning of the names of the files to write.")
 
 
 def check_retrieval(settings: RetrievalSettings) -> None:
@@ -101,11 +142,34 @@ def check_retrieval(settings: RetrievalSettings) -> None:
             f"expected at most {MAX_IMAGES:,} images in a contact sheet, got {images:,}: "
             "lower --count or --neighbours"
         )
-    folder = pathlib.Path(settings.output).absolute().parent
-    if not folder.is_dir() or settings.output.endswith("/") or not settings.output:
+    check_beginning(settings.output)
+
+
+def check_saliency(settings: SaliencySettings) -> None:
+    """Check every setting that can be checked without model and data.
+
+    Args:
+      settings: the settings.
+
+    Raises:
+      ValueError: for a setting out of its range.
+    """
+    check_ranges(settings)
+    check_beginning(settings.output)
+    if settings.predictions and not settings.other:
+        raise ValueError(
+            "expected --predictions with --other, since accuracy is drawn by the similarity of "
+            "two networks, got it alone: name --other, or leave --predictions out"
+        )
+
+
+def check_beginning(output: str) -> None:
+    """Raise ValueError unless `output` begins the names of files in a folder that is there."""
+    folder = pathlib.Path(output).absolute().parent
+    if not folder.is_dir() or output.endswith("/") or not output:
         raise ValueError(
             "expected the beginning of file names in a folder that is there, got "
-            f"--output={settings.output!r}: name another"
+            f"--output={output!r}: name another"
         )
 
 

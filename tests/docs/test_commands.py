@@ -77,6 +77,7 @@ TRAINING += ["--embedding_dim=8", "--knn_every=0", "--notensorboard", "--intra_o
 MADE_BY = {  # what a command reads -> the command of the docs that makes it
     "PACKED": "python tools/pack.py --source=FOLDER --output=PACKED",
     "RANDOM": "python -m pic_tf.export --run=RUN --output=RANDOM/backbone --untrained",
+    "told.csv": "python -m pic_tf.predict --model=CLASSIFIER --dataset=FOLDER/val --output=told.csv",
     "NEW_IMAGES": "cp -al IMAGES NEW_IMAGES",
     "NEW_RUN/flags.txt": "python tools/change_images.py --run=RUN --dataset=NEW_IMAGES --output=NEW_RUN --epochs=12",
     "resnet50.safetensors": "python tools/convert_weights.py --input=RUN/backbone --output=resnet50.safetensors",
