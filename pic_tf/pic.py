@@ -37,6 +37,7 @@ class PIC(RowModel):
       similarity: "cosine" or "dot".
       weight_correction: catch up rows that return to the ring (Eq. 3).
       min_row_norm: norm floor of returning rows; None for 0.01 sqrt(D), 0 for off.
+      forget_after: steps of rest after which a row begins anew, an ablation; 0 for never.
       augment: function from images to the backbone's input or a tuple of inputs of different
         sizes, as `lambda batch: Augmentation()(*batch)` of (views, random); None for no change.
       small_crops_move_rows: whether all groups of views move rows, or the first alone.
@@ -71,6 +72,7 @@ class PIC(RowModel):
         similarity: str = "cosine",
         weight_correction: bool = True,
         min_row_norm: float | None = None,
+        forget_after: int = 0,
         augment: Callable[..., tf.Tensor | tuple[tf.Tensor, ...]] | None = None,
         small_crops_move_rows: bool = False,
         seed: int = 0,
@@ -89,6 +91,7 @@ class PIC(RowModel):
             similarity=similarity,
             weight_correction=weight_correction,
             min_row_norm=min_row_norm,
+            forget_after=forget_after,
             seed=seed,
             rows_on_device=rows_on_device,
         )

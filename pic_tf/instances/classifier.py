@@ -53,6 +53,8 @@ class InstanceClassifier(keras.layers.Layer):
         products. A departure from the paper: a row that rested long enough shrinks to nothing, its
         cosine gradient grows as 1 / |w| and would throw it to a norm where it freezes. Cosine
         logits do not change.
+      forget_after: a row that rested for more steps begins anew with its first weights, an ablation
+        of the paper; 0 for never.
       seed: of the initial weights.
       rows_on_device: resting rows of a replica that are on its device at a time; a `Pager` brings
         those that the sliding window needs. None for all of them.
@@ -79,6 +81,7 @@ class InstanceClassifier(keras.layers.Layer):
         similarity: str = "cosine",
         weight_correction: bool = True,
         min_row_norm: float | None = None,
+        forget_after: int = 0,
         seed: int = 0,
         rows_on_device: int | None = None,
         name: str = "instances",
@@ -95,6 +98,8 @@ class InstanceClassifier(keras.layers.Layer):
             raise ValueError(f"expected similarity to be cosine or dot, got {similarity!r}")
         if min_row_norm is not None and min_row_norm < 0:
             raise ValueError(f"expected min_row_norm >= 0, got {min_row_norm}")
+        if forget_after < 0:
+            raise ValueError(f"expected forget_after >= 0, got {forget_after}")
         self.num_instances = num_instances
         self.embedding_dim = embedding_dim
         self.num_negatives = num_negatives
@@ -103,6 +108,7 @@ class InstanceClassifier(keras.layers.Layer):
         self.weight_correction = weight_correction
         floor = default_floor(embedding_dim, similarity) if min_row_norm is None else min_row_norm
         self.min_row_norm = floor
+        self.forget_after = forget_after
         self.seed = seed
         self.rows_on_device = rows_on_device
 
@@ -186,6 +192,12 @@ class InstanceClassifier(keras.layers.Layer):
             weights, momentum = optimizer.caught_up_rows(weights, momentum, since)
         fetched = first & ~hit
         returning = fetched & (since != 0)
+        gap = optimizer.iterations - tf.maximum(since, 0)
+        if self.forget_after:
+            forgotten = (returning & (gap > self.forget_after))[:, None]
+            first_weights = tf.cast(self.store.first_weights(batch), weights.dtype)
+            weights = tf.where(forgotten, first_weights, weights)
+            momentum = tf.where(forgotten, tf.zeros_like(momentum), momentum)
         lifted = lift(weights, momentum, self.min_row_norm)
 
         self.ids.assign(tf.where(revisited, EMPTY, ids))
@@ -199,7 +211,7 @@ class InstanceClassifier(keras.layers.Layer):
             "fetched": fetched,
             "returning": returning,
             "norm": lifted.norm,
-            "gap": optimizer.iterations - tf.maximum(since, 0),
+            "gap": gap,
             "floored": returning & lifted.short,
         }
         return tf.gather(slots, tf.searchsorted(batch, instance_ids)), happened
@@ -234,7 +246,7 @@ class InstanceClassifier(keras.layers.Layer):
 
     def get_config(self) -> dict:
         names = "num_instances embedding_dim num_negatives temperature similarity "
-        names += "weight_correction min_row_norm seed rows_on_device"
+        names += "weight_correction min_row_norm forget_after seed rows_on_device"
         return {"name": self.name} | {name: getattr(self, name) for name in names.split()}
 
     def checks(self, instance_ids: tf.Tensor) -> list[tf.Operation]:

@@ -80,6 +80,12 @@ class Negatives:
         "default is 0.01 sqrt(D), and 0 for dot products.",
         limit="0 <= x <= 1e6",
     )
+    forget_after: int = setting(
+        0,
+        "Rest in steps after which a row begins anew with its first weights, >= 0: an ablation of "
+        "the paper. The default 0 forgets none.",
+        limit="x >= 0",
+    )
     instance_store: str = setting(
         "device",
         "Place of resting rows: all of them on the device; or there those of the window and two "

@@ -15,6 +15,7 @@ _BELONGS = {
     "similarity": ("pic",),
     "weight_correction": ("pic",),
     "min_row_norm": ("pic",),
+    "forget_after": ("pic",),
     "instance_store": ("pic",),
     "rows_dir": ("pic",),
     "small_crops_move_rows": ("pic",),

@@ -95,6 +95,7 @@ def _of_method(
                 similarity=config.similarity,
                 weight_correction=config.weight_correction,
                 min_row_norm=config.min_row_norm,
+                forget_after=config.forget_after,
                 small_crops_move_rows=config.small_crops_move_rows,
                 seed=config.seed,
                 rows_on_device=rows_on_device,

@@ -10,7 +10,8 @@ class DensePIC:
     """A linear encoder z = x A and all rows, every one updated every step.
 
     The denominator holds the instances among the last `num_negatives` views, or all of them.
-    With `frozen`, rows outside it stay as they are: the paper's ablation without correction.
+    With `frozen`, rows outside it stay as they are: the paper's ablation without correction. With
+    `forget_after`, a row outside it for more steps begins anew.
     """
 
     def __init__(
@@ -23,6 +24,7 @@ class DensePIC:
         weight_decay,
         dot=False,
         frozen=False,
+        forget_after=0,
     ):
         self.encoder, self.rows = encoder.astype(np.float64), rows.astype(np.float64)
         self.encoder_momentum, self.row_momentum = (
@@ -31,6 +33,7 @@ class DensePIC:
         )
         self.k, self.tau, self.m, self.decay = num_negatives, temperature, momentum, weight_decay
         self.dot, self.frozen = dot, frozen
+        self.forget_after, self.first_rows = forget_after, self.rows.copy()
         self.views = []  # batches of instance ids, the newest last
         self.recent = None
 
@@ -42,6 +45,8 @@ class DensePIC:
         b = len(ids)
         if weights is not None:
             x, ids = x[weights > 0], ids[weights > 0]
+        if self.forget_after:
+            self._forget(ids)
         self.views.append(set(ids))
         self.recent = np.zeros(len(self.rows), bool)
         if self.k == len(self.rows):
@@ -78,6 +83,13 @@ class DensePIC:
         )
         self.encoder = self.encoder - rate * self.encoder_momentum
         return -log_p[np.arange(len(ids)), ids].mean(), accuracy
+
+    def _forget(self, ids):
+        steps, live = len(self.views), self.k // len(ids)
+        for i in ids:
+            visits = [t for t, batch in enumerate(self.views) if i in batch]
+            if visits and steps - (visits[-1] + live) > self.forget_after:
+                self.rows[i], self.row_momentum[i] = self.first_rows[i], 0.0
 
 
 def _unit(x):

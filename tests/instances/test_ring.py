@@ -35,6 +35,7 @@ def make(num_negatives, rate, momentum=0.9, weight_decay=5e-3, **kwargs):
         weight_decay,
         dot=kwargs.get("similarity") == "dot",
         frozen=not kwargs.get("weight_correction", True),
+        forget_after=kwargs.get("forget_after", 0),
     )
     model = PIC(encoder, N, num_negatives, head="none", **({"min_row_norm": 0.0} | kwargs))
     model.compile(LazySGD(rate, momentum, weight_decay, max_updates=1000))
