@@ -38,6 +38,7 @@ setup(
         "keras-cv==0.9.0",
         "matplotlib",  # training.png
         "numpy",
+        "pyarrow",  # Parquet files of features; tensorflow-datasets requires it too
         # Tools/pack.py decodes and shrinks with it: every format, and torchvision's filter.
         "pillow",
         "safetensors",  # tools/convert_weights.py: weights to and from PyTorch without PyTorch

@@ -23,6 +23,7 @@ BESIDE = {
 SETTINGS = {  # command -> the dataclass of its settings
     "pic_tf.train": "pic_tf.settings.config.Config",
     "pic_tf.evaluate": "pic_tf.evals.settings.EvaluationSettings",
+    "pic_tf.embed": "pic_tf.feature_files.settings.EmbedSettings",
     "pic_tf.look.retrieval": "pic_tf.look.settings.RetrievalSettings",
     "pic_tf.look.feature_map": "pic_tf.look.settings.FeatureMapSettings",
     "pic_tf.look.saliency": "pic_tf.look.settings.SaliencySettings",

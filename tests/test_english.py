@@ -8,6 +8,7 @@ import pytest
 
 from pic_tf.evals.predictions import PredictionSettings
 from pic_tf.evals.settings import EvaluationSettings
+from pic_tf.feature_files.settings import EmbedSettings
 from pic_tf.look.settings import FeatureMapSettings, RetrievalSettings, SaliencySettings
 from pic_tf.settings.config import Config
 
@@ -49,6 +50,7 @@ def test_first_lines_of_docstrings_stand_alone(path):
         RetrievalSettings,
         FeatureMapSettings,
         SaliencySettings,
+        EmbedSettings,
     ],
 )
 def test_help_texts_of_settings_are_sentences(settings):

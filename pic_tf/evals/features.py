@@ -83,7 +83,7 @@ def cached_features(
     key = {
         "backbone": exported.fingerprint if exported else "raw pixels",
         "images": source.fingerprint(),
-        "files": _state_of_files(source),
+        "files": state_of_files(source),
         "image_size": image_size,
         "eval_crop": eval_crop,
         "tensorflow": tf.__version__,
@@ -98,9 +98,8 @@ def cached_features(
         batches = evaluation_batches(
             source, ids, image_size=image_size, crop_fraction=eval_crop, broken=broken
         )
-        features = _compiled(exported.network(), _unit_range) if exported else _pixels
         try:
-            parts = map(features, batches)
+            parts = map(image_features(exported), batches)
             _write_rows(file, parts, len(source), f"features of {source.name}")
         except tf.errors.OpError as error:
             raise (find_unreadable(source, ids) or error) from error
@@ -109,6 +108,15 @@ def cached_features(
             np.save(f, broken.decodable(ids))
         found = np.load(file, mmap_mode="r", allow_pickle=False), broken.decodable(ids)
     return found
+
+
+def image_features(exported: Exported | None) -> Callable[[tf.Tensor], np.ndarray]:
+    """Make a function from images uint8 [b, H, W, 3] to their features float32 [b, C].
+
+    Args:
+      exported: the backbone; None for raw pixels.
+    """
+    return _compiled(exported.network(), _unit_range) if exported else _pixels
 
 
 def _complete(
@@ -161,7 +169,7 @@ def _write_rows(path: pathlib.Path, parts: Iterable[np.ndarray], count: int, tit
         rows.flush()  # to the disk
 
 
-def _state_of_files(source: Source) -> str:
+def state_of_files(source: Source) -> str:
     """Hash sizes and times of a folder's files, as its fingerprint is of names alone.
 
     Other sources know their contents.

@@ -16,7 +16,7 @@ def _dataset_setting() -> str:
     return setting(
         "",
         "Training images, in the forms of pic_tf.train; a folder may hold train and val. The "
-        "default '' takes those of the run.",
+        "default '' takes those of the run, or of the file of features.",
     )
 
 
@@ -34,8 +34,8 @@ class Features:
 
     model: str = setting(
         "runs/pic",
-        "Backbone to look at: a SavedModel that pic_tf exported, the folder of a finished run, or "
-        "'pixels' for raw pixels.",
+        "Backbone to look at: a SavedModel that pic_tf exported, the folder of a finished run, "
+        "'pixels' for raw pixels, or a file of features that pic_tf.embed wrote.",
     )
     dataset: str = _dataset_setting()
     cache_dir: str = setting(

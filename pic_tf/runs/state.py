@@ -64,17 +64,21 @@ def read_state(path: pathlib.Path) -> State:
     return State(path, variables, RowSnapshot(**tables, head=int(variables[HEAD])))
 
 
-def restore_backbone(path: pathlib.Path, backbone: keras.Model) -> None:
-    """Bring the weights of a checkpoint's backbone back, and nothing else.
+def restore_backbone(
+    path: pathlib.Path, backbone: keras.Model, projection: keras.Model | None = None
+) -> None:
+    """Bring the weights of a checkpoint's backbone back, and nothing else but those of its head.
 
     Args:
       path: the checkpoint's folder.
       backbone: on one device.
+      projection: its head, on one device; None to leave it out.
 
     Raises:
       ValueError: if it is the checkpoint of another model.
     """
-    variables = dict(variables_of({"backbone": backbone}))
+    roots = {"backbone": backbone} | ({"projection": projection} if projection else {})
+    variables = dict(variables_of(roots))
     with of_this_model(path):
         values = checkpoint_files.read_variables(path)
         check_shapes(values, variables.items())

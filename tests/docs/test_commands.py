@@ -78,13 +78,16 @@ MADE_BY = {  # what a command reads -> the command of the docs that makes it
     "PACKED": "python tools/pack.py --source=FOLDER --output=PACKED",
     "RANDOM": "python -m pic_tf.export --run=RUN --output=RANDOM/backbone --untrained",
     "told.csv": "python -m pic_tf.predict --model=CLASSIFIER --dataset=FOLDER/val --output=told.csv",
+    "features.parquet": "python -m pic_tf.embed --model=RUN --dataset=FOLDER --output=features.parquet",
     "NEW_IMAGES": "cp -al IMAGES NEW_IMAGES",
     "NEW_RUN/flags.txt": "python tools/change_images.py --run=RUN --dataset=NEW_IMAGES --output=NEW_RUN --epochs=12",
     "resnet50.safetensors": "python tools/convert_weights.py --input=RUN/backbone --output=resnet50.safetensors",
 }
 
 # A flag with a path in the docs' manner, in capitals or with the ending of a file that is written.
-PATH = re.compile(r"^(--\w+=)([A-Z][A-Z0-9_]{2,}(?:/.*)?|[\w/]+\.(?:safetensors|keras|csv|png))$")
+PATH = re.compile(
+    r"^(--\w+=)([A-Z][A-Z0-9_]{2,}(?:/.*)?|[\w/]+\.(?:safetensors|keras|csv|png|parquet|npy))$"
+)
 ODD = "it's [a] {folder}, * ? ~ $HOME 100%"  # legal in a path; no shell or pattern means them here
 MAKES_A_CLASSIFIER = (
     "python -m pic_tf.evaluate --protocol=linear --solver=lbfgs --model=RUN --dataset=FOLDER"
@@ -98,7 +101,7 @@ def is_slow(command: str) -> bool:
     if "pic_tf.train" in command:
         return "NEW_RUN" in command
     of_a_run = re.search(
-        r"RUN|RANDOM|CLASSIFIER|pixels|backbone", command
+        r"RUN|RANDOM|CLASSIFIER|pixels|backbone|features\.", command
     ) and command not in commands(ROOT / "README.md")
     return bool(of_a_run or re.search("benchmark|long_run", command))
 

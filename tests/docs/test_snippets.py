@@ -13,6 +13,8 @@ from PIL import Image
 
 import pic_tf
 from pic_tf.data.augment import normalise
+from pic_tf.feature_files.compute import embed
+from pic_tf.feature_files.settings import EmbedSettings
 from tests.docs.documents import PAGES, ROOT, fences
 
 NOT_RUN = {  # a word in the snippet -> why not, and what stands in for it
@@ -104,6 +106,8 @@ def test_snippet_runs(world, snippet):
             "--output=backbone.keras",
         ]
         subprocess.run(tool, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    if "features.parquet" in snippet:
+        embed(EmbedSettings("pixels", "FOLDER", output="features.parquet"))
     exec(compile(snippet, "snippet", "exec"), assumed())
 
 
