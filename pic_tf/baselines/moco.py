@@ -82,8 +82,10 @@ class MoCo(GuardedModel):
         self.num_negatives, self.temperature = num_negatives, temperature
         self.encoder_momentum, self.seed = encoder_momentum, seed
         self.groups = batch_groups // replicas
-        self.key_backbone = _copy(backbone)
-        self.key_projection = _copy(self.projection)
+        self.key_backbone, self.key_projection = _copy(backbone), _copy(self.projection)
+        queries, keys = (backbone, self.projection), (self.key_backbone, self.key_projection)
+        self.of_queries = [in_groups(network, self.groups) for network in queries]
+        self.of_keys = [in_groups(network, self.groups) for network in keys]
         ids, dim = tf.range(num_negatives, dtype=tf.int64), self.projection.output_shape[-1]
         first = unit_rows(initial_rows(ids, dim, 1.0, seed))
         self.queue = collectives.local_variable(lambda: first, "queue")
@@ -93,9 +95,10 @@ class MoCo(GuardedModel):
         """Take the step of Algorithm 1."""
         views, statistics = two_views(views, instance_ids), self.guard.snapshot()
         step, queue = tf.identity(self.lazy_sgd.iterations), tf.identity(self.queue)
-        keys = unit_rows(shuffled(self._keys, views[1::2], self.seed, step))
+        embed_keys = functools.partial(_embed, *self.of_keys)
+        keys = tf.stop_gradient(shuffled(embed_keys, views[1::2], self.seed, step))
         with tf.GradientTape() as tape:
-            queries = unit_rows(self._queries(views[0::2]))
+            queries = _embed(*self.of_queries, views[0::2])
             losses, correct = info_nce(queries, keys, queue, self.temperature)
             loss = self._share(weights * losses)
             scaled = self.guard.scaled(loss)
@@ -104,17 +107,6 @@ class MoCo(GuardedModel):
         self._follow(finite)
         self.step_metrics.update_views(losses, weights, correct, ~failed)
         self.step_metrics.update_images(weights)
-
-    def _queries(self, views: tf.Tensor) -> tf.Tensor:
-        embed = functools.partial(self, training=True)
-        return in_groups(embed, views, self.groups, super()._statistics())
-
-    def _keys(self, views: tf.Tensor) -> tf.Tensor:
-        def embed(group: tf.Tensor) -> tf.Tensor:
-            features = features_of(self.key_backbone, group, training=True)
-            return self.key_projection(features, training=True)
-
-        return tf.stop_gradient(in_groups(embed, views, self.groups, self._key_statistics()))
 
     def _enqueue(self, keys: tf.Tensor, finite: tf.Tensor) -> None:
         """Let the keys of all replicas take the places of the oldest ones."""
@@ -143,11 +135,8 @@ class MoCo(GuardedModel):
         return encoder | {"queue": self.queue, "oldest_key": self.oldest}
 
     def _statistics(self) -> list[tf.Variable]:
-        return super()._statistics() + self._key_statistics()
-
-    def _key_statistics(self) -> list[tf.Variable]:
-        keys = self.key_backbone, self.key_projection
-        return [variable for network in keys for variable in network.non_trainable_weights]
+        keys = self.key_backbone.non_trainable_weights + self.key_projection.non_trainable_weights
+        return super()._statistics() + keys
 
     def _checks(self, instance_ids: tf.Tensor) -> list[tf.Operation]:
         groups, most = self.groups, self.num_negatives // collectives.count()
@@ -180,6 +169,12 @@ def info_nce(
     first = tf.zeros(tf.shape(queries)[:1], tf.int32)
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(first, logits)
     return losses, tf.argmax(logits, axis=1, output_type=tf.int32) == first
+
+
+def _embed(backbone: keras.Model, projection: keras.Model, views: tf.Tensor) -> tf.Tensor:
+    """Compute embeddings float32 [b, D] of length 1."""
+    embedding = projection(features_of(backbone, views, training=True), training=True)
+    return unit_rows(tf.cast(embedding, tf.float32))
 
 
 def _copy(network: keras.Model) -> keras.Model:

@@ -94,40 +94,37 @@ def test_a_step_that_is_not_finite_leaves_no_trace():
         np.testing.assert_array_equal(variable.numpy(), value)
 
 
-def test_groups_have_batch_statistics_of_their_own():
+@pytest.mark.parametrize("shape", [(3,), (2, 2, 3)], ids=["head", "maps"])
+def test_groups_have_batch_statistics_of_their_own(shape):
     """Against the same layer on each group alone; running statistics move to the mean."""
-    views = tf.constant(np.random.default_rng(2).normal(size=(12, 3)) * 5, tf.float32)
-    layers = [keras.layers.BatchNormalization(momentum=0.9) for _ in range(4)]
+    x = tf.constant(np.random.default_rng(2).normal(size=(12, *shape)) * 5, tf.float32)
+    layers = [keras.layers.BatchNormalization(momentum=0.9, scale=len(shape) > 1) for _ in range(4)]
     for layer in layers:
-        layer.build([None, 3])
+        layer.build([None, *shape])
         layer.moving_mean.assign([1.0, 2.0, 3.0])
-    split, *alone = layers
+        layer.beta.assign([0.5, 0.0, -0.5])
+    inputs = keras.Input(shape)
+    nested = keras.Sequential([keras.Input(shape), layers[0]])
+    network = in_groups(keras.Model(inputs, nested(inputs)), 3)
 
-    @tf.function
-    def run(views):
-        def embed(x):
-            return split(x, training=True)
-
+    def result_and_gradient(function, x):
         with tf.GradientTape() as tape:
-            tape.watch(views)
-            z = in_groups(embed, views, 3, split.non_trainable_weights)
-            loss = tf.reduce_sum(z**3)
-        return z, tape.gradient(loss, views)
+            tape.watch(x)
+            result = function(x, training=True)
+            loss = tf.reduce_sum(result**3)
+        return result, tape.gradient(loss, x)
 
-    z, gradient = run(views)
-    for i, layer in enumerate(alone):
-        group = views[4 * i : 4 * i + 4]
-        with tf.GradientTape() as tape:
-            tape.watch(group)
-            expected = layer(group, training=True)
-            loss = tf.reduce_sum(expected**3)
-        np.testing.assert_allclose(z[4 * i : 4 * i + 4], expected, rtol=1e-5)
-        np.testing.assert_allclose(
-            gradient[4 * i : 4 * i + 4], tape.gradient(loss, group), atol=1e-4
-        )
+    found = result_and_gradient(network, x)
+    for i, layer in enumerate(layers[1:]):
+        group = slice(4 * i, 4 * i + 4)
+        expected = result_and_gradient(layer, x[group])
+        # float32 roundings in another order of the sums
+        np.testing.assert_allclose(found[0][group], expected[0], atol=1e-5)
+        np.testing.assert_allclose(found[1][group], expected[1], atol=1e-4)
     for got, *of_groups in zip(*(layer.non_trainable_weights for layer in layers)):
         mean = np.mean([variable.numpy() for variable in of_groups], axis=0)
         np.testing.assert_allclose(got, mean, rtol=1e-6)
+    np.testing.assert_allclose(network(x), layers[0](x))  # not in training
 
 
 def test_keys_change_groups_and_come_back():
@@ -152,6 +149,9 @@ def test_keys_change_groups_and_come_back():
 def test_values_out_of_range():
     with pytest.raises(ValueError, match="expected batch_groups to be a multiple of the 1 replica"):
         MoCo(network(), K, batch_groups=0)
+    channels_first = keras.Sequential([keras.Input([3, 4]), keras.layers.BatchNormalization(1)])
+    with pytest.raises(ValueError, match=r"expected batch normalisation of the last axis, got .1."):
+        in_groups(channels_first, 2)
     model = MoCo(network(), K, "none", batch_groups=3)
     model.compile(pic_tf.LazySGD(max_updates=2))
     batch = np.ones([2 * B, 6], np.float32), np.arange(B)
