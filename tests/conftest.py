@@ -1,7 +1,6 @@
 """Settings of every test."""
 
 import dataclasses
-import gc
 import os
 import pathlib
 import tarfile
@@ -13,7 +12,6 @@ from pic_tf.files.quiet import import_tensorflow
 # There are as many processes as cores: more threads than one would wait for each other.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 import_tensorflow()
-gc.set_threshold(20_000, 20, 20)  # a traced graph is many objects that live long
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

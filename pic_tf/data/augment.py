@@ -164,9 +164,10 @@ class Augmentation:
 
 @functools.cache
 def _compiled(augmentation: Augmentation) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    return tf.function(augmentation._of_one, jit_compile=True)
+    return tf.function(augmentation._of_one, jit_compile=True, autograph=False)
 
 
+@tf.autograph.experimental.do_not_convert
 def normalise(images: tf.Tensor) -> tf.Tensor:
     """(image / 255 - mean) / stddev by channel: uint8 [B, H, W, 3] -> float32 [B, H, W, 3]."""
     return _as_input(_to_planes(images), "normalised")

@@ -14,6 +14,7 @@ from pic_tf.data.views import cut_views
 OfOne = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
+@tf.autograph.experimental.do_not_convert
 def pretraining_batches(
     source: Source,
     order: SlidingWindow,
@@ -83,6 +84,7 @@ def pretraining_batches(
     return batches.map(groups, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
+@tf.autograph.experimental.do_not_convert
 def labelled_batches(
     source: Source,
     order: SlidingWindow,
@@ -123,6 +125,7 @@ def labelled_batches(
     )
 
 
+@tf.autograph.experimental.do_not_convert
 def evaluation_batches(
     source: Source,
     instance_ids,

@@ -138,6 +138,7 @@ def _decode(
     return batches.take(1).map(with_length)
 
 
+@tf.autograph.experimental.do_not_convert
 def central_views(encoded: tf.Tensor, fraction: float, size: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Cut the central views of encoded images, without any Python; one bad image spoils no other.
 

@@ -24,7 +24,7 @@ def visit_statistics(order: SlidingWindow, num_steps: int, first_step: int = 0) 
 
     Source: paper, Section 2.2 (distance D, majority ratio gamma).
     """
-    ids_of = tf.function(order.instance_ids)
+    ids_of = tf.function(order.instance_ids, autograph=False)
     visits = np.concatenate(
         [ids_of(tf.constant(t, tf.int64)) for t in range(first_step, first_step + num_steps)]
     )

@@ -5,6 +5,7 @@ An import for its side effect, before anything else that imports TensorFlow:
     import pic_tf.files.quiet  # noqa: F401
 """
 
+import gc
 import os
 import sys
 import tempfile
@@ -23,6 +24,7 @@ def import_tensorflow() -> None:
         return
     sys.stderr.flush()
     stderr = os.dup(2)
+    gc.disable()
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:
@@ -37,6 +39,14 @@ def import_tensorflow() -> None:
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
+            _collect_seldom()
+
+
+def _collect_seldom() -> None:
+    """Look for garbage seldom: modules and traced graphs are many objects that live long."""
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+    gc.enable()
 
 
 import_tensorflow()

@@ -58,7 +58,7 @@ def initialise(variable: tf.Variable, num_rows: int, stddev: float, seed: int) -
     """
     strategy, count, dim = tf.distribute.get_strategy(), collectives.count(), variable.shape[1]
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def fill(rows: tf.Tensor) -> None:
         def on_replica() -> None:
             instance_ids = rows * count + collectives.index()

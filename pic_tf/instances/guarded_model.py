@@ -112,8 +112,8 @@ class GuardedModel(keras.Model):
             self.guard = StepGuard(self._statistics(), optimizers, self.loss_scaling)
         self.skipped, self.last_skipped = self.guard.skipped, self.guard.last_skipped
         update = self._update
-        jitted = tf.function(update, jit_compile=True) if self.jit_compiled else update
-        self._update_function = jitted
+        jitted = tf.function(update, jit_compile=True, autograph=False)
+        self._update_function = jitted if self.jit_compiled else update
 
     def make_train_function(self, force: bool = False) -> Callable[[Iterator], dict]:
         """Make Keras' function of a step, whose errors begin with their sentence."""

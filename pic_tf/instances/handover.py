@@ -32,7 +32,7 @@ def hand_over(classifier: InstanceClassifier, before: LazySGD, after: LazySGD) -
             "off the device cannot be caught up; change its learning rate instead"
         )
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def catch_up(rows: tf.Tensor) -> None:
         def on_replica() -> None:
             weights, momentum, stamp = store.read(rows)

@@ -107,6 +107,7 @@ class StepMetrics(ViewMetrics):
 class MeanOrNaN(keras.metrics.Mean):
     """Mean that is NaN, not Keras' 0, as long as nothing counts."""
 
+    @tf.autograph.experimental.do_not_convert
     def result(self) -> tf.Tensor:
         return self.total / self.count
 
@@ -137,6 +138,7 @@ class LogHistogram(keras.metrics.Metric):
         # float32 would stop counting at 2^24.
         self.counts = self.add_weight("counts", [bins], initializer="zeros", dtype=tf.float64)
 
+    @tf.autograph.experimental.do_not_convert
     def update_state(self, values: tf.Tensor, counted: tf.Tensor) -> None:
         """Count numbers [b] where `counted`, bool [b], is true; NaN counts in the last bin."""
         values, counted = tf.cast(values, tf.float64), tf.cast(counted, tf.float64)
@@ -149,6 +151,7 @@ class LogHistogram(keras.metrics.Metric):
         """Begin to count anew."""
         self.counts.assign(tf.zeros_like(self.counts))
 
+    @tf.autograph.experimental.do_not_convert
     def result(self) -> tf.Tensor:
         """Give float64 [n + 1] counts."""
         return tf.identity(self.counts)

@@ -23,6 +23,7 @@ def unit_rows(x: tf.Tensor):
     return unit, gradient
 
 
+@tf.autograph.experimental.do_not_convert
 def instance_softmax(
     embedding: tf.Tensor,
     weights: tf.Tensor,

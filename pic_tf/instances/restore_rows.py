@@ -44,7 +44,7 @@ def restore(
             found = by_number[np.minimum(rank, len(numbers) - 1)]
             recent[(numbers[found] != recent // count) | (views >= until[found])] = EMPTY
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def rest(numbers: tf.Tensor, weights: tf.Tensor, momentum: tf.Tensor, stamp: tf.Tensor) -> None:
         """Write row numbers [m, R] of every replica to its store; values [m, R, ...]."""
 
@@ -56,7 +56,7 @@ def restore(
 
         strategy.run(on_replica)
 
-    @tf.function
+    @tf.function(autograph=False)
     def fill(first: tf.Tensor, ids: tf.Tensor, weights: tf.Tensor, momentum: tf.Tensor) -> None:
         """Fill slots of every replica from `first` on; values [R, slots, ...]."""
 

@@ -77,7 +77,7 @@ def snapshot(
         by_row = tf.transpose(x, [1, 0, *range(2, x.shape.rank)])
         return tf.reshape(by_row, [-1, *x.shape[2:]])
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def gathered(read, rows: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """Call `read` for rows [m, R], a column a replica, and give [m R, ...] in this order."""
 
@@ -133,7 +133,7 @@ def norms(
       float32 [n].
     """
 
-    @tf.function
+    @tf.function(autograph=False)
     def norms_of(ids: tf.Tensor) -> tf.Tensor:
         def on_replica() -> tf.Tensor:
             own = ids % classifier.num_replicas == collectives.index()

@@ -59,7 +59,7 @@ def local_variable(initial_value: Callable[[], tf.Tensor], name: str) -> tf.Vari
     )
 
 
-@tf.function
+@tf.function(autograph=False)
 def run(function: Callable[[], None]) -> None:
     """Call the function once in every replica of the strategy in scope."""
     tf.distribute.get_strategy().run(function)
@@ -126,7 +126,7 @@ def values_of(variables: list[tf.Variable], strategy: tf.distribute.Strategy) ->
       [R, ...] of each variable.
     """
 
-    @tf.function
+    @tf.function(autograph=False)
     def gather() -> list[tf.Tensor]:
         def on_replica() -> list[tf.Tensor]:
             return [all_gather(tf.identity(variable)[None]) for variable in variables]
@@ -143,7 +143,7 @@ def assign_to(
 ) -> None:
     """Give replica r its own values[r] of each variable, the reverse of `values_of`."""
 
-    @tf.function
+    @tf.function(autograph=False)
     def assign() -> None:
         def on_replica() -> None:
             for variable, value in zip(variables, values):
@@ -156,7 +156,7 @@ def assign_to(
 
 def local_indices(strategy: tf.distribute.Strategy) -> list[int]:
     """List the numbers r of this worker's replicas, in the order of TensorFlow's local results."""
-    numbers = tf.function(lambda: strategy.run(index))()
+    numbers = tf.function(lambda: strategy.run(index), autograph=False)()
     return [int(number) for number in strategy.experimental_local_results(numbers)]
 
 
@@ -178,7 +178,7 @@ def numbers_of_workers(number: int, strategy: tf.distribute.Strategy) -> np.ndar
 def _gather_numbers(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf.Tensor]:
     """Trace the exchange once; a run calls it again and again."""
 
-    @tf.function
+    @tf.function(autograph=False)
     def gather(number: tf.Tensor) -> tf.Tensor:
         return strategy.run(lambda: all_gather(number[None]))
 

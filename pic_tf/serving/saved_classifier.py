@@ -79,9 +79,11 @@ def save_classifier(
 
     side = exported.card.get("input_size")
     spec = tf.TensorSpec([None, side, side, 3], tf.float32, name="images")
-    module.of_images = tf.function(answers, [spec])
+    module.of_images = tf.function(answers, [spec], autograph=False)
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="encoded")])
+    signature = [tf.TensorSpec([None], tf.string, name="encoded")]
+
+    @tf.function(input_signature=signature, autograph=False)
     def of_encoded(encoded: tf.Tensor) -> dict[str, tf.Tensor]:
         cut = functools.partial(central_view, fraction=eval_crop, size=image_size)
         view = tf.TensorSpec([image_size, image_size, 3], tf.uint8)

@@ -43,7 +43,7 @@ def check_size(shape: tf.Tensor) -> tf.Operation:
 
 
 # A graph even in eager mode, where Python's errors would come out as another kind.
-@tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+@tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
 def harmless(encoded: tf.Tensor) -> tf.Tensor:
     """Check that PNGs are small enough, and leave out their parts that only take memory.
 

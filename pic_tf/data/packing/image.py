@@ -99,7 +99,7 @@ def _trains(encoded: bytes) -> bool:
         return False
 
 
-@tf.function(input_signature=[tf.TensorSpec([1], tf.string)])
+@tf.function(input_signature=[tf.TensorSpec([1], tf.string)], autograph=False)
 def _decode(encoded: tf.Tensor) -> tf.Tensor:
     encoded = bombs.harmless(encoded)
     size = headers.sizes(encoded)[0]
