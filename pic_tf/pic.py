@@ -7,7 +7,6 @@ import tensorflow as tf
 import tf_keras as keras
 
 from pic_tf.instances.classifier import PAPER_NEGATIVES, InstanceClassifier
-from pic_tf.instances.health import StepMetrics
 from pic_tf.instances.multi_crop import losses_of_views
 from pic_tf.instances.row_model import RowModel
 from pic_tf.instances.saving import check_registered
@@ -38,6 +37,7 @@ class PIC(RowModel):
       weight_correction: catch up rows that return to the ring (Eq. 3).
       min_row_norm: norm floor of returning rows; None for 0.01 sqrt(D), 0 for off.
       forget_after: steps of rest after which a row begins anew, an ablation; 0 for never.
+      label_smoothing: share of the target that all live rows have in common (`instance_softmax`).
       augment: function from images to the backbone's input or a tuple of inputs of different
         sizes, as `lambda batch: Augmentation()(*batch)` of (views, random); None for no change.
       small_crops_move_rows: whether all groups of views move rows, or the first alone.
@@ -73,6 +73,7 @@ class PIC(RowModel):
         weight_correction: bool = True,
         min_row_norm: float | None = None,
         forget_after: int = 0,
+        label_smoothing: float = 0.0,
         augment: Callable[..., tf.Tensor | tuple[tf.Tensor, ...]] | None = None,
         small_crops_move_rows: bool = False,
         seed: int = 0,
@@ -81,7 +82,7 @@ class PIC(RowModel):
         name: str = "pic",
     ):
         network = backbone, head, hidden_dim, embedding_dim
-        super().__init__(*network, augment, probe, StepMetrics(), name)
+        super().__init__(*network, augment, probe, name=name)
         k = min(PAPER_NEGATIVES, num_instances) if num_negatives is None else num_negatives
         self.classifier = InstanceClassifier(
             num_instances,
@@ -92,11 +93,11 @@ class PIC(RowModel):
             weight_correction=weight_correction,
             min_row_norm=min_row_norm,
             forget_after=forget_after,
+            label_smoothing=label_smoothing,
             seed=seed,
             rows_on_device=rows_on_device,
         )
         self.small_crops_move_rows = small_crops_move_rows
-        self.row_norms, self.row_gaps = self.step_metrics.row_norms, self.step_metrics.row_gaps
 
     def _step(self, views, instance_ids, weights) -> None:
         """Take the step of the paper."""

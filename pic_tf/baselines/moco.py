@@ -8,7 +8,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from pic_tf.baselines.batch_groups import in_groups, shuffled
-from pic_tf.baselines.two_views import two_views
+from pic_tf.baselines.views_of_images import views_of_images
 from pic_tf.instances.first_weights import initial_rows
 from pic_tf.instances.guarded_model import GuardedModel, features_of
 from pic_tf.instances.health import ViewMetrics
@@ -93,7 +93,7 @@ class MoCo(GuardedModel):
 
     def _step(self, views, instance_ids, weights) -> None:
         """Take the step of Algorithm 1."""
-        views, statistics = two_views(views, instance_ids), self.guard.snapshot()
+        views, statistics = views_of_images(views, instance_ids, 2), self.guard.snapshot()
         step, queue = tf.identity(self.lazy_sgd.iterations), tf.identity(self.queue)
         embed_keys = functools.partial(_embed, *self.of_keys)
         keys = tf.stop_gradient(shuffled(embed_keys, views[1::2], self.seed, step))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import tensorflow as tf
 import tf_keras as keras
 
-from pic_tf.baselines.two_views import two_views
+from pic_tf.baselines.views_of_images import views_of_images
 from pic_tf.instances.guarded_model import GuardedModel
 from pic_tf.instances.health import ViewMetrics
 from pic_tf.instances.loss import unit_rows
@@ -58,7 +58,7 @@ class SimCLR(GuardedModel):
 
     def _step(self, views, instance_ids, weights) -> None:
         """Take the step of Algorithm 1."""
-        views, statistics = two_views(views, instance_ids), self.guard.snapshot()
+        views, statistics = views_of_images(views, instance_ids, 2), self.guard.snapshot()
         with tf.GradientTape() as tape:
             embedding = self(views, training=True)
             losses, correct = nt_xent(embedding, weights, self.temperature)

@@ -55,6 +55,8 @@ class InstanceClassifier(keras.layers.Layer):
         logits do not change.
       forget_after: a row that rested for more steps begins anew with its first weights, an ablation
         of the paper; 0 for never.
+      label_smoothing: share of the target that all live rows have in common, see
+        `instance_softmax`.
       seed: of the initial weights.
       rows_on_device: resting rows of a replica that are on its device at a time; a `Pager` brings
         those that the sliding window needs. None for all of them.
@@ -82,6 +84,7 @@ class InstanceClassifier(keras.layers.Layer):
         weight_correction: bool = True,
         min_row_norm: float | None = None,
         forget_after: int = 0,
+        label_smoothing: float = 0.0,
         seed: int = 0,
         rows_on_device: int | None = None,
         name: str = "instances",
@@ -100,6 +103,8 @@ class InstanceClassifier(keras.layers.Layer):
             raise ValueError(f"expected min_row_norm >= 0, got {min_row_norm}")
         if forget_after < 0:
             raise ValueError(f"expected forget_after >= 0, got {forget_after}")
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"expected 0 <= label_smoothing < 1, got {label_smoothing}")
         self.num_instances = num_instances
         self.embedding_dim = embedding_dim
         self.num_negatives = num_negatives
@@ -108,7 +113,7 @@ class InstanceClassifier(keras.layers.Layer):
         self.weight_correction = weight_correction
         floor = default_floor(embedding_dim, similarity) if min_row_norm is None else min_row_norm
         self.min_row_norm = floor
-        self.forget_after = forget_after
+        self.forget_after, self.label_smoothing = forget_after, label_smoothing
         self.seed = seed
         self.rows_on_device = rows_on_device
 
@@ -232,7 +237,8 @@ class InstanceClassifier(keras.layers.Layer):
         Source: paper, Eq. 1 with the recent negatives of Section 2.3.
         """
         live = self.ids >= 0
-        return instance_softmax(embedding, weights, slots, live, self.temperature, self.similarity)
+        kind = self.temperature, self.similarity, self.label_smoothing
+        return instance_softmax(embedding, weights, slots, live, *kind)
 
     def apply_gradient(self, gradient: tf.Tensor, weights: tf.Tensor, optimizer: LazySGD) -> None:
         """Eq. 2 for the ring's rows, after the optimizer's own `apply_gradients` of the step.
@@ -246,7 +252,7 @@ class InstanceClassifier(keras.layers.Layer):
 
     def get_config(self) -> dict:
         names = "num_instances embedding_dim num_negatives temperature similarity "
-        names += "weight_correction min_row_norm forget_after seed rows_on_device"
+        names += "weight_correction min_row_norm forget_after label_smoothing seed rows_on_device"
         return {"name": self.name} | {name: getattr(self, name) for name in names.split()}
 
     def checks(self, instance_ids: tf.Tensor) -> list[tf.Operation]:

@@ -31,11 +31,15 @@ def instance_softmax(
     live: tf.Tensor,
     temperature: float,
     similarity: str = "cosine",
+    label_smoothing: float = 0.0,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Compute each view's cross-entropy against the live rows, and whether its own row won.
 
     loss_b = -log( exp(s(w_yb, z_b) / tau) / sum_{j live} exp(s(w_j, z_b) / tau) ),
     s(w, z) = w.z / (|w| |z|) (cosine) or w.z (dot).
+
+    With label smoothing e the target is 1 - e on the own row and e shared among all live ones:
+    s(w_yb, z_b) above becomes (1 - e) s(w_yb, z_b) + e mean_{j live} s(w_j, z_b).
 
     Each of R replicas holds b = B / R views, the rows of those views' instances among its K / R
     rows, and gets the loss of its own views against the live rows of all. The gradient is that of
@@ -49,6 +53,7 @@ def instance_softmax(
       live: bool [K / R], True for rows that take part; the own rows do.
       temperature: tau > 0.
       similarity: "cosine" (the paper's) or "dot" (the standard soft-max it is compared with).
+      label_smoothing: e in [0, 1).
 
     Returns:
       loss float32 [b], correct bool [b].
@@ -63,19 +68,39 @@ def instance_softmax(
     # largest logit is taken off.
     bounded = similarity == "cosine" and 2.0 / temperature < 87.0
     bound = 1.0 / temperature if bounded else None
-    return _cross_entropy(embedding / temperature, weights, slots, live, bound)
+    queries = embedding / temperature
+    loss, correct = _cross_entropy(queries, weights, slots, live, bound, label_smoothing)
+    if label_smoothing:
+        loss -= label_smoothing * tf.linalg.matvec(queries, _mean_row(weights, live))
+    return loss, correct
+
+
+def _mean_row(weights: tf.Tensor, live: tf.Tensor) -> tf.Tensor:
+    """Average the live rows of all replicas, float32 [D]."""
+    counted = tf.cast(live, tf.float32)
+    total = tf.linalg.matvec(weights, counted, transpose_a=True)
+    sums = all_sum(tf.concat([total, [tf.reduce_sum(counted)]], axis=0))
+    return sums[:-1] / sums[-1]
 
 
 def _cross_entropy(
-    queries: tf.Tensor, weights: tf.Tensor, slots: tf.Tensor, live: tf.Tensor, bound: float | None
+    queries: tf.Tensor,
+    weights: tf.Tensor,
+    slots: tf.Tensor,
+    live: tf.Tensor,
+    bound: float | None,
+    e: float,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Compute log sum_{j live} exp(q.w_j) - q.w_y and q.w_y >= max_{j live} q.w_j.
+    """Compute log sum_{j live} exp(q.w_j) - (1 - e) q.w_y and q.w_y >= max_{j live} q.w_j.
 
     `bound` is an upper bound of every logit, or None to look for it. The gradient is written out
     because it then passes over the [B, K / R] matrix in two products only, where autodiff makes
     four more passes, and because autodiff through sums over replicas that every replica uses counts
     them R times.
     """
+
+    def kept(x: tf.Tensor) -> tf.Tensor:
+        return (1.0 - e) * x if e else x
 
     @tf.custom_gradient
     def cross_entropy(queries: tf.Tensor, weights: tf.Tensor):
@@ -95,18 +120,18 @@ def _cross_entropy(
         beaten = tf.reduce_max(exponentials, axis=1) > (1.0 + _TIE) * tf.exp(all_own - shift)
         sums = tf.stack([tf.reduce_sum(exponentials, axis=1), tf.cast(beaten, tf.float32)])
         total, beaten = tf.unstack(all_sum(sums))
-        loss = tf.math.log(own_part(total)) + own_part(shift) - own_logit
+        loss = tf.math.log(own_part(total)) + own_part(shift) - kept(own_logit)
         correct = own_part(beaten) == 0.0
 
         def gradient(of_loss: tf.Tensor, _):
-            # d loss_b / d logit_bj = p_bj - [j = y_b], p = exponentials / total.
+            # d loss_b / d logit_bj = p_bj - (1 - e) [j = y_b], p = exponentials / total.
             scale = (all_gather(of_loss) / total)[:, None]
             expected = all_sum(scale * tf.matmul(exponentials, weights))  # sum_j p_bj w_j
-            of_queries = own_part(expected) - of_loss[:, None] * own_weights
+            of_queries = own_part(expected) - kept(of_loss)[:, None] * own_weights
             # To transpose the product of [D, B] and [B, K] is faster than to transpose [B, K].
             of_weights = tf.matmul(scale * all_queries, exponentials, transpose_a=True)
             of_weights = tf.transpose(of_weights)
-            own = of_loss[:, None] * queries
+            own = kept(of_loss)[:, None] * queries
             return of_queries, tf.tensor_scatter_nd_sub(of_weights, slots[:, None], own)
 
         return (loss, correct), gradient

@@ -11,6 +11,7 @@ import tf_keras as keras
 
 from pic_tf.instances.guarded_model import GuardedModel
 from pic_tf.instances.handover import check_stamps, hand_over
+from pic_tf.instances.health import StepMetrics
 from pic_tf.instances.saving import check_model_file, check_shapes, check_weights_file
 from pic_tf.optim.lazy_sgd import LazySGD
 from pic_tf.optim.variables import variables_of
@@ -25,9 +26,18 @@ class RowModel(GuardedModel):
     belong together: Keras' ways to save carry all of them, those that cannot are refused, and what
     is wrong is said before anything moves.
 
-    Attributes, of the derived class:
-      classifier: the rows.
+    Args:
+      *network: backbone, head, hidden_dim, embedding_dim, augment and probe of `GuardedModel`.
+      name: of the model.
+
+    Attributes:
+      classifier: the rows, of the derived class.
+      row_norms, row_gaps: histograms of the step metrics.
     """
+
+    def __init__(self, *network, name: str):
+        super().__init__(*network, metrics=StepMetrics(), name=name)
+        self.row_norms, self.row_gaps = self.step_metrics.row_norms, self.step_metrics.row_gaps
 
     @functools.wraps(keras.Model.fit)
     def fit(self, *args, **kwargs):

@@ -120,10 +120,11 @@ def _check_views(config: Config) -> None:
             f"expected at most {_MOST_VIEWS} views of at most {_LARGEST_VIEW} pixels in --crops, "
             f"got {config.crops}"
         )
-    if config.method in TWO_VIEWS and config.crops and [crop.count for crop in views] != [2]:
+    number = 2 if config.method in TWO_VIEWS else 1 if config.method == "instdisc" else None
+    if number and config.crops and [crop.count for crop in views] != [number]:
         raise ValueError(
-            f"expected two crops of one kind in --crops with --method={config.method}, such as "
-            f"2x224@0.08-1.0, got {config.crops}"
+            f"expected {number} crops of one kind in --crops with --method={config.method}, such "
+            f"as {number}x224@0.08-1.0, got {config.crops}"
         )
     size = min(crop.size for crop in views)
     if len(sigma) != 2 or not 0 < sigma[0] <= sigma[1] <= size:

@@ -8,7 +8,7 @@ from pic_tf.instances.norm_floor import default_floor
 from pic_tf.instances.paging.schedule import WindowSchedule
 from pic_tf.settings.check import check
 from pic_tf.settings.config import Config
-from pic_tf.settings.methods import TEMPERATURES
+from pic_tf.settings.methods import ALL_IMAGES, with_defaults
 
 
 def resolve(config: Config, num_instances: int, num_replicas: int = 1) -> Config:
@@ -28,6 +28,7 @@ def resolve(config: Config, num_instances: int, num_replicas: int = 1) -> Config
     check(config)
     _check_number(config, num_instances)
     _check_devices(config, num_replicas)
+    config = with_defaults(config)
     config = dataclasses.replace(
         config, num_instances=num_instances, **dataclasses.asdict(config.preset())
     )
@@ -116,8 +117,15 @@ def _with_negatives(config: Config, num_replicas: int) -> Config:
     n, negatives = config.num_instances, config.num_negatives
     if config.method == "simclr":  # they are the other views of the batch
         return config
+    if config.method in ALL_IMAGES and negatives not in (None, 0, n):
+        raise ValueError(
+            f"expected all images in the soft-max with --method={config.method}, got "
+            f"--num_negatives={negatives}: leave it out"
+        )
     if negatives is None and config.method == "mocov2":
         negatives = min(PAPER_NEGATIVES, max(n // 16, config.batch_size))
+    elif negatives is None and config.method in ALL_IMAGES:
+        negatives = n
     elif negatives is None and config.window_size == n:
         negatives = min(n, PAPER_NEGATIVES)
     elif negatives is None:
@@ -168,18 +176,17 @@ def _check_store(config: Config, num_replicas: int) -> None:
 
 
 def _with_embedding(config: Config) -> Config:
-    """Choose D, the norm floor, tau and the warm-up."""
+    """Choose D, the norm floor and the warm-up."""
     dim = config.embedding_dim
     if config.head == "none":
         dim = config.width * (32 if config.depth >= 50 else 8)
-    floor, warmup, tau = config.min_row_norm, config.warmup_epochs, config.temperature
-    if config.has_rows and floor is None:
+    floor, warmup = config.min_row_norm, config.warmup_epochs
+    if config.method == "pic" and floor is None:
         floor = default_floor(dim, config.similarity)
     return dataclasses.replace(
         config,
         embedding_dim=dim,
         min_row_norm=floor,
-        temperature=TEMPERATURES[config.method] if tau is None else tau,
         warmup_epochs=config.epochs / 40 if warmup is None else warmup,
     )
 

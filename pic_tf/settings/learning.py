@@ -19,9 +19,10 @@ _RATE = "0 < x <= 1e6"  # float32 has to hold the numbers that follow from a rat
 class Order:
     """Order of visits."""
 
-    order: str = setting(
-        "sliding_window",
-        "Order of visits: the paper's sliding window, or the usual epochs.",
+    order: str | None = setting(
+        None,
+        "Order of visits: the paper's sliding window, or the usual epochs. The default is "
+        "sliding_window, and epoch with diet.",
         choices=("sliding_window", "epoch"),
     )
     window_size: int | None = setting(
@@ -61,13 +62,20 @@ class Negatives:
     )
     temperature: float | None = setting(
         None,
-        "Temperature of the soft-max, tau. The default is the published one: 0.2, and 0.1 for "
-        "simclr.",
+        "Temperature of the soft-max, tau. The default is the published one of --method: 0.2, and "
+        "0.1 for simclr, 0.07 for instdisc, 1 for diet.",
         limit="1e-4 <= x <= 1e6",
     )
-    similarity: str = setting(
-        "cosine",
-        "Logit of an image's class: the cosine of embedding and row, or their plain dot product.",
+    label_smoothing: float | None = setting(
+        None,
+        "Share of the target in the soft-max that all images have in common, 0 to less than 1. The "
+        "default is 0, and 0.8 with diet.",
+        limit="0 <= x < 1",
+    )
+    similarity: str | None = setting(
+        None,
+        "Logit of an image's class: the cosine of embedding and row, or their plain dot product. "
+        "The default is cosine, and dot with diet.",
         choices=SIMILARITIES,
     )
     weight_correction: bool = setting(

@@ -5,22 +5,34 @@ from typing import Any
 
 from pic_tf.settings.setting import setting
 
-METHODS = ("pic", "simclr", "mocov2")
-ROWS = ("pic",)  # have a row of weights for each image
+METHODS = ("pic", "simclr", "mocov2", "instdisc", "diet")
+ROWS = ("pic", "instdisc", "diet")  # have a row of weights for each image
+ALL_IMAGES = ("instdisc", "diet")  # compare with all of them
 TWO_VIEWS = ("simclr", "mocov2")  # compare two views of an image
-TEMPERATURES = {"pic": 0.2, "simclr": 0.1, "mocov2": 0.2}  # as published for ImageNet
+# Published values, for ImageNet where there are several, of flags that are left open.
+DEFAULTS = {
+    "pic": {"temperature": 0.2, "label_smoothing": 0.0},
+    "simclr": {"temperature": 0.1},
+    "mocov2": {"temperature": 0.2},
+    "instdisc": {"temperature": 0.07},
+    "diet": {"temperature": 1.0, "label_smoothing": 0.8},
+}
+# What a method does not leave open.
+_FIXED = {"diet": {"order": "epoch", "similarity": "dot"}, "instdisc": {"similarity": "cosine"}}
 # To which methods a flag belongs, where not to all.
 _BELONGS = {
-    "num_negatives": ("pic", "mocov2"),
-    "similarity": ("pic",),
+    "num_negatives": ("pic", "mocov2", *ALL_IMAGES),
+    "similarity": ROWS,
+    "label_smoothing": ("pic", "diet"),
     "weight_correction": ("pic",),
     "min_row_norm": ("pic",),
     "forget_after": ("pic",),
     "instance_store": ("pic",),
     "rows_dir": ("pic",),
-    "small_crops_move_rows": ("pic",),
+    "small_crops_move_rows": ("pic", "diet"),
     "encoder_momentum": ("mocov2",),
     "batch_groups": ("mocov2",),
+    "bank_momentum": ("instdisc",),
 }
 
 
@@ -31,7 +43,7 @@ class Method:
     method: str = setting(
         "pic",
         "Method of learning: pic; or, to compare with, simclr or mocov2, whose step takes two "
-        "views of each image.",
+        "views of each image, or instdisc or diet, which compare with all images.",
         choices=METHODS,
     )
     encoder_momentum: float = setting(
@@ -46,10 +58,25 @@ class Method:
         "multiple of their number. Keys are shuffled between the groups. The published code has 8.",
         limit="x >= 1",
     )
+    bank_momentum: float = setting(
+        0.5,
+        "Share that a row in the memory bank of instdisc keeps of itself at a visit, 0 to 1; the "
+        "rest is the embedding.",
+        limit="0 <= x <= 1",
+    )
+
+
+def with_defaults(settings: Any) -> Any:
+    """Fill in the order, and the flags left open of the method."""
+    chosen = {"order": "sliding_window"} | DEFAULTS[settings.method]
+    chosen |= {"similarity": "cosine"} if settings.method == "pic" else {}
+    chosen |= _FIXED.get(settings.method, {})
+    still_open = {name: x for name, x in chosen.items() if getattr(settings, name) is None}
+    return dataclasses.replace(settings, **still_open)
 
 
 def check_belonging(settings: Any) -> None:
-    """Refuse flags that do not belong to the method.
+    """Refuse flags that do not belong to the method, or contradict it.
 
     Args:
       settings: dataclass with a field `method`.
@@ -57,6 +84,12 @@ def check_belonging(settings: Any) -> None:
     Raises:
       ValueError: for a flag of another method with another value than its default.
     """
+    for name, value in _FIXED.get(settings.method, {}).items():
+        if getattr(settings, name) not in (None, value):
+            raise ValueError(
+                f"expected --{name}={value} with --method={settings.method}, got "
+                f"{getattr(settings, name)}: leave it out"
+            )
     for field in dataclasses.fields(settings):
         methods, value = _BELONGS.get(field.name), getattr(settings, field.name)
         if methods and settings.method not in methods and value != field.default:

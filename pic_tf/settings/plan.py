@@ -120,6 +120,8 @@ def _negatives(config: Config) -> str:
         keys = f"{k:,} keys in the queue; {tau}, momentum of their encoder"
         return f"{keys} {config.encoder_momentum:g}, {config.batch_groups} groups a batch"
     negatives = "all (full soft-max)" if k == config.num_instances else f"{k:,} most recent"
+    if config.label_smoothing:
+        tau += f", label smoothing {config.label_smoothing:g}"
     return f"{negatives}; {tau}, {config.similarity}"
 
 
@@ -192,7 +194,7 @@ def _of_backbone(config: Config) -> str:
 
 def _norm_floor(config: Config) -> list[str]:
     """Describe the norm floor, the shrinking of resting rows, and the rows that the floor lifts."""
-    if not config.has_rows:
+    if config.method != "pic":
         return []
     floor, rest = config.min_row_norm, resting_steps(config)
     setting = f"{floor:.4g}" if floor and rest else "off"

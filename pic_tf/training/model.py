@@ -5,6 +5,7 @@ from collections.abc import Callable
 import tensorflow as tf
 import tf_keras as keras
 
+from pic_tf.baselines.instdisc import InstanceDiscrimination
 from pic_tf.baselines.moco import MoCo
 from pic_tf.baselines.simclr import SimCLR
 from pic_tf.data.presets import augmentation_of
@@ -87,7 +88,15 @@ def _of_method(
                 seed=config.seed,
                 **of_all,
             )
-        case _:
+        case "instdisc":
+            return InstanceDiscrimination(
+                backbone,
+                config.num_instances,
+                bank_momentum=config.bank_momentum,
+                seed=config.seed,
+                **of_all,
+            )
+        case _:  # diet is PIC with other settings
             return PIC(
                 backbone,
                 config.num_instances,
@@ -96,6 +105,7 @@ def _of_method(
                 weight_correction=config.weight_correction,
                 min_row_norm=config.min_row_norm,
                 forget_after=config.forget_after,
+                label_smoothing=config.label_smoothing,
                 small_crops_move_rows=config.small_crops_move_rows,
                 seed=config.seed,
                 rows_on_device=rows_on_device,

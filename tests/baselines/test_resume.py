@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 import pic_tf
+from pic_tf.baselines.instdisc import InstanceDiscrimination
 from pic_tf.baselines.moco import MoCo
 from pic_tf.baselines.simclr import SimCLR
 from pic_tf.runs import checkpoint_files
@@ -19,16 +20,18 @@ from tests.short_runs import SMALL, assert_same_run, metrics_of, run, signals_af
 N, B, STEPS = 20, 4, 4
 MODELS = {
     "simclr": lambda: SimCLR(network(), "mlp_bn", 8, 6),
+    "instdisc": lambda: InstanceDiscrimination(network(), N, "mlp_bn", 8, 6),
     "mocov2": lambda: MoCo(network(), 7, "mlp_bn", 8, 6, batch_groups=2),
 }
 
 
-def batches(first, last):
+def batches(name, first, last):
     """Steps first ... last - 1, a function of their number alone."""
+    each = 1 if name == "instdisc" else 2
 
     def batch(step):
         rng = np.random.default_rng(step)
-        return rng.normal(size=(2 * B, 6)).astype(np.float32), rng.permutation(N)[:B]
+        return rng.normal(size=(each * B, 6)).astype(np.float32), rng.permutation(N)[:B]
 
     views, ids = zip(*map(batch, range(first, last)))
     return tf.data.Dataset.from_tensor_slices((np.stack(views), np.stack(ids)))
@@ -44,21 +47,27 @@ def made(name):
 def test_save_and_restore_bit_for_bit(name, tmp_path):
     model = made(name)
     checkpoints = Checkpoints(tmp_path, model)
-    model.fit(batches(0, STEPS), verbose=0)
+    model.fit(batches(name, 0, STEPS), verbose=0)
     checkpoints.save(dict)
     checkpoints.wait()
-    model.fit(batches(STEPS, 2 * STEPS), verbose=0)
+    model.fit(batches(name, STEPS, 2 * STEPS), verbose=0)
     other = made(name)  # other first weights
     restored = Checkpoints(tmp_path, other)
     found, _ = checkpoint_files.newest(tmp_path)
     assert restored.restore(restored.read(found)) == STEPS
-    other.fit(batches(STEPS, 2 * STEPS), verbose=0)
+    other.fit(batches(name, STEPS, 2 * STEPS), verbose=0)
     expected, got = dict(named_variables(model)), dict(named_variables(other))
     assert expected.keys() == got.keys()
     for variable in expected:
         np.testing.assert_array_equal(got[variable].numpy(), expected[variable].numpy(), variable)
+    rows = {}
+    if name == "instdisc":
+        rows = {"weights_ring": model.classifier.weights_ring, "ids": model.classifier.ids}
+        rows |= {"momentum_ring": model.classifier.momentum_ring, "head": model.classifier.head}
+        for row in rows:
+            np.testing.assert_array_equal(rows[row].numpy(), getattr(other.classifier, row).numpy())
     # All that the model holds is in the checkpoint.
-    assert {id(v) for v in model.weights} <= {id(v) for v in expected.values()}
+    assert {id(v) for v in model.weights} <= {id(v) for v in (expected | rows).values()}
 
 
 def test_a_checkpoint_of_another_method_is_refused(tmp_path):
@@ -96,7 +105,7 @@ def test_a_run_names_its_method(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("shallow_networks", "empty_exports")
-@pytest.mark.parametrize("method", MODELS)
+@pytest.mark.parametrize("method", [*MODELS, "diet"])
 def test_a_run_that_is_interrupted_within_an_epoch(method, tmp_path, monkeypatch):
     once, twice = (settings_of(method, tmp_path / name) for name in ("once", "twice"))
     assert run(once).finished

@@ -18,7 +18,7 @@ def numbers(seed=0):
     return rng.normal(size=(B, D)), rng.normal(size=(K, D))
 
 
-def looped(embedding, weights, temperature, similarity):
+def looped(embedding, weights, temperature, similarity, smoothing=0.0):
     """Losses and wins, one number at a time in float64."""
     losses, wins = [], []
     for z, own in zip(embedding, SLOTS):
@@ -28,7 +28,9 @@ def looped(embedding, weights, temperature, similarity):
                 logits[j] = sum(a * b for a, b in zip(w, z)) / temperature
                 if similarity == "cosine":
                     logits[j] /= math.sqrt(sum(a * a for a in w)) * math.sqrt(sum(b * b for b in z))
-        losses.append(-math.log(math.exp(logits[own]) / sum(math.exp(x) for x in logits.values())))
+        total = sum(math.exp(x) for x in logits.values())
+        target = {j: smoothing / len(logits) + (1 - smoothing) * (j == own) for j in logits}
+        losses.append(-sum(target[j] * math.log(math.exp(logits[j]) / total) for j in logits))
         wins.append(logits[own] == max(logits.values()))
     return np.array(losses), np.array(wins)
 
@@ -51,19 +53,22 @@ def test_loss_and_wins(similarity, temperature):
     np.testing.assert_array_equal(correct, wins)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.8])
 @pytest.mark.parametrize("similarity", ["cosine", "dot"])
-def test_gradient_against_finite_differences(similarity):
+def test_gradient_against_finite_differences(similarity, smoothing):
     embedding, weights = numbers(1)
     shares = np.array([0.1, 0.2, 0.3, 0.4, 0.5])  # an upstream gradient that differs by view
     z, w = tf.constant(embedding, tf.float32), tf.constant(weights, tf.float32)
     with tf.GradientTape() as tape:
         tape.watch([z, w])
-        loss, _ = instance_softmax(z, w, SLOTS, LIVE, 0.2, similarity)
+        loss, _ = instance_softmax(z, w, SLOTS, LIVE, 0.2, similarity, smoothing)
         total = tf.reduce_sum(loss * tf.constant(shares, tf.float32))
     of_z, of_w = tape.gradient(total, [z, w])
 
     def total_at(embedding, weights):
-        return np.dot(shares, looped(embedding, weights, 0.2, similarity)[0])
+        return np.dot(shares, looped(embedding, weights, 0.2, similarity, smoothing)[0])
+
+    assert float(total) == pytest.approx(total_at(embedding, weights), rel=1e-5)
 
     step = 1e-6
     for values, gradient, at in (
