@@ -18,6 +18,7 @@ weights do not tell. Classifiers and instance weights are passed over; --head_ou
 --output:
     FILE.safetensors    torchvision's names without the classifier; images normalised by ImageNet's
     FILE.pth            channel means (0.485, 0.456, 0.406) and deviations (0.229, 0.224, 0.225)
+    FILE.pkl            detectron2's names, for MODEL.WEIGHTS of its configurations; images as above
     FILE.keras          for keras.saving.load_model of Keras 3; images in [0, 1], normalised inside
     FOLDER              a SavedModel for hub.KerasLayer and pic_tf.evaluate; images likewise
 
@@ -51,7 +52,7 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "output",
         None,
-        "File or folder to write: FILE.safetensors, FILE.pth, FILE.keras or a folder.",
+        "File or folder to write: FILE.safetensors, FILE.pth, FILE.pkl, FILE.keras or a folder.",
         required=True,
     )
     flags.DEFINE_string(

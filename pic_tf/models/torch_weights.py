@@ -107,6 +107,27 @@ def state_of(variables: Iterable[Any]) -> dict[str, np.ndarray]:
     return state | dict.fromkeys(counters, np.zeros((), np.int64))
 
 
+def detectron2_state(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Name weights as the ResNets of detectron2 do; counters are left out.
+
+    `layer2.0.downsample.1.weight` -> `res3.0.shortcut.norm.weight`.
+
+    Args:
+      state: torchvision's names -> arrays.
+
+    Source: detectron2's `BasicStem` and `BottleneckBlock` (detectron2/modeling/backbone/resnet.py).
+    """
+    renamed = {}
+    for name, array in state.items():
+        if name.endswith(f".{COUNTER}"):
+            continue
+        name = re.sub(r"\bbn(\d)\.", r"conv\1.norm.", name)
+        name = name.replace("downsample.0.", "shortcut.").replace("downsample.1.", "shortcut.norm.")
+        name = re.sub(r"^layer(\d)", lambda match: f"res{int(match[1]) + 1}", name)
+        renamed[name if name.startswith("res") else f"stem.{name}"] = array
+    return renamed
+
+
 def load_state(variables: Iterable[Any], state: Mapping[str, np.ndarray]) -> None:
     """Load the weights of a state into a ResNet: all of them, or none where one does not fit.
 

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import pathlib
+import pickle
 import tempfile
 from types import ModuleType
 from typing import Any
@@ -18,10 +19,11 @@ from pic_tf.data.augment import MEAN, STDDEV
 from pic_tf.files import saved_models
 from pic_tf.files.replaced import PARTIAL, replaced
 from pic_tf.models.torch_checkpoints import Parts, parts_of, unnested
-from pic_tf.models.torch_weights import backbone_of, head_of, state_of
+from pic_tf.models.torch_weights import backbone_of, detectron2_state, head_of, state_of
 from pic_tf.serving.model_card import JSON_FILE
 from pic_tf.serving.saved_model import export_backbone, normalisation_layer
 
+DETECTRON2 = ".pkl"  # ending of the files of its MODEL.WEIGHTS
 TORCH = (".pth", ".pt", ".tar")  # endings of files of torch.save; .pth.tar is common
 
 
@@ -119,7 +121,7 @@ def write(backbone: tf_keras.Model, path: pathlib.Path, image_size: int | None =
 
     Args:
       backbone: a network made by `resnet`.
-      path: FILE.safetensors, FILE.pth, FILE.keras or a folder; its ending decides.
+      path: FILE.safetensors, FILE.pth, FILE.pkl, FILE.keras or a folder; its ending decides.
       image_size: as of `export_backbone`.
 
     Raises:
@@ -134,6 +136,12 @@ def write(backbone: tf_keras.Model, path: pathlib.Path, image_size: int | None =
         tensors = {name: torch.from_numpy(array.copy()) for name, array in state.items()}
         with replaced(path, "wb") as file:
             torch.save(tensors, file)
+    elif path.suffix == DETECTRON2:
+        # Marked as MoCo's converter does, so that detectron2 finds its own longer names.
+        content = {"__author__": "pic_tf", "matching_heuristics": True}
+        content["model"] = detectron2_state(state)
+        with replaced(path, "wb") as file:
+            pickle.dump(content, file)
     elif path.suffix == ".keras":
         # In a folder of its own: Keras looks at the ending.
         with tempfile.TemporaryDirectory(PARTIAL, f"{path.name}.", path.parent) as folder:
@@ -188,7 +196,8 @@ def convert(
 
     Args:
       source: file of weights, or folder of an export.
-      output: FILE.safetensors, FILE.pth, FILE.keras or a folder to write; its ending decides.
+      output: FILE.safetensors, FILE.pth, FILE.pkl, FILE.keras or a folder to write; its ending
+        decides.
       prefix: as of `parts_of`.
       image_size: as of `export_backbone`.
       head_output: FILE.safetensors for the projection head; None to pass a head over.
@@ -232,10 +241,10 @@ def _check_outputs(
         _torch()
     elif output.suffix == ".keras":
         _keras3()
-    elif output.suffix not in ("", ".safetensors"):
+    elif output.suffix not in ("", ".safetensors", DETECTRON2):
         raise ValueError(
-            "expected --output to end in .safetensors, .pth or .keras, or a folder without an "
-            f"ending, got {str(output)!r}: rename it"
+            "expected --output to end in .safetensors, .pth, .pkl or .keras, or a folder without "
+            f"an ending, got {str(output)!r}: rename it"
         )
     if output.suffix and output.is_dir():
         raise ValueError(

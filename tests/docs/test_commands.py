@@ -86,7 +86,7 @@ MADE_BY = {  # what a command reads -> the command of the docs that makes it
 
 # A flag with a path in the docs' manner, in capitals or with the ending of a file that is written.
 PATH = re.compile(
-    r"^(--\w+=)([A-Z][A-Z0-9_]{2,}(?:/.*)?|[\w/]+\.(?:safetensors|keras|csv|png|parquet|npy))$"
+    r"^(--\w+=)([A-Z][A-Z0-9_]{2,}(?:/.*)?|[\w/]+\.(?:safetensors|keras|pkl|csv|png|parquet|npy))$"
 )
 ODD = "it's [a] {folder}, * ? ~ $HOME 100%"  # legal in a path; no shell or pattern means them here
 MAKES_A_CLASSIFIER = (

@@ -5,6 +5,7 @@ wrong input.
 import argparse
 import os
 import pathlib
+import pickle
 import re
 import subprocess
 import sys
@@ -50,6 +51,40 @@ def features(state, images):
 def source(tmp_path, state):
     save_file(state, tmp_path / "in.safetensors")
     return tmp_path / "in.safetensors"
+
+
+def detectron2_name(name):
+    """The name of a layer of torchvision in detectron2, part by part."""
+    parts = name.split(".")
+    block, parts = (parts[:2], parts[2:]) if parts[0].startswith("layer") else ([], parts)
+    if parts[0] == "downsample":
+        parts = ["shortcut", *(["norm"] if parts[1] == "1" else []), *parts[2:]]
+    elif parts[0].startswith("bn"):
+        parts = [f"conv{parts[0][2]}", "norm", *parts[1:]]
+    return ".".join([f"res{int(block[0][5]) + 1}", block[1], *parts] if block else ["stem", *parts])
+
+
+def test_detectron2(tmp_path):
+    state = random_state(50)
+    save_file(state, tmp_path / "in.safetensors")
+    convert(tmp_path / "in.safetensors", tmp_path / "backbone.pkl")
+    found = pickle.loads((tmp_path / "backbone.pkl").read_bytes())
+    assert found["matching_heuristics"] is True and found["__author__"] == "pic_tf"
+    expected = {
+        detectron2_name(name): array
+        for name, array in state.items()
+        if not name.endswith("num_batches_tracked")
+    }
+    assert expected.keys() >= {  # names of its model zoo, by hand
+        "stem.conv1.weight",
+        "stem.conv1.norm.running_var",
+        "res2.0.conv1.norm.bias",
+        "res2.0.shortcut.weight",
+        "res4.5.conv2.weight",
+        "res5.0.shortcut.norm.running_mean",
+        "res5.2.conv3.norm.weight",
+    }
+    assert_same_state(found["model"], expected)
 
 
 def assert_same_state(got, expected):
@@ -224,7 +259,7 @@ def test_without_pytorch(tmp_path, source, monkeypatch):
         ("foreign", "out", {}, "expected the variables of a ResNet of pic_tf, got 'dense/kernel:0'"),
         ("bare", "out", {}, "expected conv1.weight, got none: only plain ResNets"),
         ("broken", "out", {}, "expected a SavedModel in .*broken'"),
-        ("in.safetensors", "out.onnx", {}, "expected --output to end in .safetensors, .pth or .keras, or a folder"),
+        ("in.safetensors", "out.onnx", {}, "expected --output to end in .safetensors, .pth, .pkl or .keras, or a folder"),
         ("in.safetensors", "full", {}, "expected a new folder or an older export"),
         ("in.safetensors", "full.keras", {}, "expected a file as --output, got the folder .*full.keras"),
         ("in.safetensors", "out.safetensors", {"image_size": 32}, "expected --image_size with a .keras file"),
