@@ -4,7 +4,8 @@
     python -m pic_tf.train --flagfile=configs/in1k_200ep.flags --dataset=FOLDER --output_dir=RUN
 
 The same command again goes on with an interrupted run. In the output folder: checkpoints, flags.txt
-(a flag file that repeats the run), metrics.csv, tensorboard, training.png, and the backbone.
+(a flag file that repeats the run), metrics.csv, tensorboard, training.png, and the backbone; with
+--label_curve and --neighbours also labels.png and neighbours.png.
 
 Exit codes: 0 done; 1 wrong input, or a run that cannot go on; 75 stopped by a signal (SIGTERM,
 SIGINT, SIGHUP, SIGUSR1, SIGUSR2) with the state saved, or a worker was lost: start again, it goes
@@ -17,6 +18,8 @@ from absl import flags
 
 import pic_tf.files.quiet  # noqa: F401  (first: TensorFlow then starts quietly)
 from pic_tf.files import command_line
+from pic_tf.look.nearest_images import draw_nearest
+from pic_tf.look.settings import RetrievalSettings
 from pic_tf.replicas.devices import is_chief, set_up_tensorflow
 from pic_tf.runs import open_data, run_folder
 from pic_tf.settings import check, flag_files, networks
@@ -46,10 +49,28 @@ def main() -> int:
         print(f"stopped at step {result.step:,}; the same command goes on from there")
         return command_line.START_AGAIN
     if chief:
-        print(*result.lines, sep="\n", end="\n" * bool(result.lines))
-        curves = f"{config.output_dir}/{run_folder.PICTURE}"
-        print(f"done: backbone in {result.export}, curves in {curves}")
+        for line in result.lines:
+            print(line)
+        if config.neighbours:
+            print(f"neighbours     {_draw_neighbours(config, len(images.train))}")
+        pictures = [f"{config.output_dir}/{run_folder.PICTURE}"]
+        pictures += [run_folder.LABEL_PICTURE] if config.label_curve else []
+        pictures += [f"{run_folder.NEIGHBOURS}.png"] if config.neighbours else []
+        print(f"done: backbone in {result.export}, curves in {', '.join(pictures)}")
     return 0
+
+
+def _draw_neighbours(config: Config, num_instances: int) -> str:
+    """Draw held-out images beside their nearest training images, by the exported backbone."""
+    settings = RetrievalSettings(
+        model=config.output_dir,
+        count=config.neighbours,
+        neighbours=min(10, num_instances - 1),
+        max_broken=config.max_broken,
+        seed=config.seed,
+        output=f"{config.output_dir}/{run_folder.NEIGHBOURS}",
+    )
+    return draw_nearest(settings)
 
 
 if __name__ == "__main__":

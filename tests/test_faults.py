@@ -104,7 +104,7 @@ def test_a_disk_that_runs_full_leaves_the_last_good_checkpoint(tmp_path, may_mou
 
 
 def flagfile():
-    return ROOT / "configs" / "quickstart.flags"
+    return ROOT / "configs" / "digits.flags"
 
 
 def test_a_disk_that_is_too_small_is_refused_before_training(tmp_path, may_mount):

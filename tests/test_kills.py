@@ -19,7 +19,7 @@ SHALLOW = ("tests.shallow_command", "pic_tf.train")
 
 
 def start(output, flags, modules=SHALLOW):
-    command = [sys.executable, "-m", *modules, f"--flagfile={CONFIGS / 'quickstart.flags'}"]
+    command = [sys.executable, "-m", *modules, f"--flagfile={CONFIGS / 'digits.flags'}"]
     return subprocess.Popen(
         [*command, f"--output_dir={output}", *flags],
         stdout=subprocess.PIPE,
@@ -89,7 +89,7 @@ def test_killed_three_times(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_quickstart_killed_twenty_times(tmp_path):
+def test_the_digits_killed_twenty_times(tmp_path):
     flags, modules = ("--checkpoint_every=4",), ("pic_tf.train",)
     in_save = kill_and_resume(tmp_path, flags, 20, 1, longest=45.0, modules=modules, least=90)
     print(f"{in_save} of 20 kills left an unfinished checkpoint")

@@ -188,8 +188,8 @@ def test_more_images_than_imagenet(num_instances, least, mean):
     assert max(map(len, norm_floor(settings))) <= 112
 
 
-def test_quickstart_recipe():
-    assert norm_floor(recipe(CONFIGS / "quickstart.flags")) == [
+def test_recipe_of_digits():
+    assert norm_floor(recipe(CONFIGS / "digits.flags")) == [
         "0.1131; a rest of about 128 steps leaves a row 0.992 of its norm at the peak rate, 0.996 "
         "on average",
         "it lifts rows that left with less than 0.114 at the peak rate, 0.114 on average; a new "

@@ -17,7 +17,7 @@ from pic_tf.settings import defaults, flag_files, quantities
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 BEFORE = json.loads((pathlib.Path(__file__).parent / "golden" / "recipes.json").read_text())
 CARD = {"image_size": 160, "eval_crop": 1.0, "backbone": {"name": "resnet50"}, "training": None}
-SIZES = {"cifar10": 50_000, "quickstart": 1500, "in21k_100ep": 14_197_122}
+SIZES = {"cifar10": 50_000, "digits": 1500, "quickstart": 4000, "in21k_100ep": 14_197_122}
 IMAGENET = 1_281_167
 RECIPES = sorted(path.stem for path in CONFIGS.glob("*.flags"))
 EVALUATIONS = set(BEFORE["evaluate"])
@@ -48,7 +48,7 @@ def test_every_setting_is_what_it_was(kind, name):
 
 def test_nothing_is_left_out():
     before = {name for of_kind in BEFORE.values() for name in of_kind} - {"every"}
-    assert set(RECIPES) - before == {"in1k", "in21k_100ep"}
+    assert set(RECIPES) - before == {"in1k", "in21k_100ep", "quickstart"}
 
 
 @pytest.mark.parametrize("replicas", [1, 8, 64])

@@ -1,4 +1,4 @@
-"""Several processes on loopback train the quickstart together."""
+"""Several processes on loopback train the digits together."""
 
 import json
 import os
@@ -27,7 +27,7 @@ BATCH = 66  # a multiple of 2 and of 3
 def arguments(output, *more):
     """Command of a run with networks of two blocks."""
     flags = [
-        f"--flagfile={CONFIGS / 'quickstart.flags'}",
+        f"--flagfile={CONFIGS / 'digits.flags'}",
         f"--output_dir={output}",
         f"--batch_size={BATCH}",
     ]

@@ -99,7 +99,7 @@ def ends_with_its_sentence(
         "CUDA_VISIBLE_DEVICES": "",
         **{k: filled(v) for k, v in row.environment.items()},
     }
-    flags = [f"--flagfile={ROOT / 'configs/quickstart.flags'}", f"--output_dir={output}"]
+    flags = [f"--flagfile={ROOT / 'configs/digits.flags'}", f"--output_dir={output}"]
     before = files_in(folder)
 
     ended = run([*flags, *filled(row.arguments).split()], environment)

@@ -9,7 +9,7 @@ from pic_tf.settings import config, setting
 
 
 class Wrong(NamedTuple):
-    """A command line after the quickstart's flags, and what has to come of it.
+    """A command line after the flags of the digits, and what has to come of it.
 
     Attributes:
       arguments: flags; INPUTS stands for the folder that `inputs` makes, PORT for a port that is
@@ -61,7 +61,7 @@ def of_every_flag() -> list[Wrong]:
                 for x in ("nan", "inf", "-1")
             ]
         elif kind is tuple:
-            length = len(getattr(config.Config().preset(), name))
+            length = len(getattr(config.Config().preset(), name, (10, 30)))
             rows += [
                 Wrong(f"--{name}={','.join([x] * length)}", f"expected --{name}=.*got")
                 for x in ("nan", "inf", "-1")
@@ -392,6 +392,13 @@ DATA = [
         "--probe_batch_size=8 --knn_every=0",
         "expected labelled images, held-out ones and --knn_every for the linear",
     ),
+    Wrong("--label_curve=10,2.5", "expected --label_curve=COUNT,.* whole numbers .*got 10,2.5$"),
+    Wrong("--label_curve=1", "expected --label_curve=COUNT,.* whole numbers from 2 on, got 1$"),
+    Wrong(
+        "--label_curve=10 --knn_every=0",
+        "expected labelled images, held-out ones and --knn_every for --label_curve, got not all",
+    ),
+    Wrong("--neighbours=101", "expected 0 <= --neighbours <= 100, got 101"),
     Wrong(
         "--eval_dataset=INPUTS/missing",
         "expected a folder of images at '.*missing', got nothing there",

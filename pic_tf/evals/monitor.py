@@ -1,7 +1,7 @@
 """Measure the features while they are being learned."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +12,7 @@ from pic_tf.data.augment import normalise
 from pic_tf.evals.feature_health import COLLAPSED, ViewPairs, collapsed, in_words, rankme
 from pic_tf.evals.features import inference, raw_pixels
 from pic_tf.evals.knn import knn_accuracy
+from pic_tf.evals.label_curve import Curves, label_curve
 from pic_tf.evals.some_images import Extracted, SomeImages
 from pic_tf.models.probe import LinearProbe
 
@@ -34,6 +35,7 @@ class FeatureMonitor(keras.callbacks.Callback):
       epochs: epochs of the run.
       k: neighbours that vote.
       temperature: temperature of the votes.
+      label_counts: numbers of labels for `label_curves`; () for none.
       probe: a classifier that learns beside the network; None for none.
 
     Attributes:
@@ -54,6 +56,7 @@ class FeatureMonitor(keras.callbacks.Callback):
         epochs: int,
         k: int,
         temperature: float,
+        label_counts: Sequence[int] = (),
         probe: LinearProbe | None = None,
     ):
         super().__init__()
@@ -61,7 +64,8 @@ class FeatureMonitor(keras.callbacks.Callback):
         self._searched, self._held_out, self._pairs = searched, held_out, pairs
         self._features, self._probe = inference(evaluated), probe
         self._every, self._epochs = every, epochs
-        self._k, self._temperature = k, temperature
+        self._k, self._temperature, self._label_counts = k, temperature, label_counts
+        self._untrained = None  # features to compare with at the end
         self.references: dict[str, dict[str, float]] = {}
 
     def measure_references(self) -> None:
@@ -80,6 +84,8 @@ class FeatureMonitor(keras.callbacks.Callback):
             pixels = self._accuracy(*self._extract(raw_pixels))
             self.references["knn"]["raw pixels"] = pixels
             beside = f" (raw pixels {pixels:.4f})"
+        if self._label_counts:
+            self._untrained = self._extract(self._of_views)
         self._tell("random network:", figures, beside)
 
     def on_epoch_end(self, epoch: int, logs: dict) -> None:
@@ -93,6 +99,21 @@ class FeatureMonitor(keras.callbacks.Callback):
         if collapsed(figures["rankme"], figures["cosine_of_images"]):
             tqdm.write(COLLAPSED, file=sys.stderr)
         logs |= figures
+
+    def label_curves(self) -> Curves:
+        """Measure accuracy against labels: of the trained network, the random one, and pixels.
+
+        Returns:
+          The curves, of the plain network as it is now; {} where none are asked for.
+        """
+        if not self._label_counts:
+            return {}
+        kinds = {
+            "pretrained": self._extract(self._of_views),
+            "random network": self._untrained,
+            "raw pixels": self._extract(raw_pixels),
+        }
+        return {name: label_curve(*sets, self._label_counts) for name, sets in kinds.items()}
 
     def _figures(self, probe: LinearProbe | None = None) -> dict[str, float]:
         """Measure the network as it is: figures by the names of the logs."""

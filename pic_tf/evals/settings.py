@@ -62,9 +62,10 @@ class _Images:
     )
     dataset: str = setting(
         "",
-        "Labelled images: 'digits', a folder of classes, a folder with train and val inside (one "
-        "folder a class in each), a folder that tools/pack.py made, or tfds:NAME[:SPLIT]. The "
-        "default '' takes those of the run, by --labelled_dataset or --dataset of it.",
+        "Labelled images: 'digits', 'mnist5k', a folder of classes, a folder with train and val "
+        "inside (one folder a class in each), a folder that tools/pack.py made, or "
+        "tfds:NAME[:SPLIT]. The default '' takes those of the run, by --labelled_dataset or "
+        "--dataset of it.",
     )
     eval_dataset: str = setting(
         "",

@@ -77,6 +77,24 @@ def stratified(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     return np.sort(np.concatenate(chosen))
 
 
+def balanced(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Draw images, of every class as many as of any other, or all that it has.
+
+    Args:
+      labels: int64 [N].
+      count: n; where it is no multiple of the number of classes, some have one more, by chance.
+      seed: seed of the draw.
+
+    Returns:
+      int64 [min(n, N)] ids in rising order.
+    """
+    rng, turn = np.random.default_rng(seed), np.empty(len(labels))
+    for label in np.unique(labels):
+        ids = np.flatnonzero(labels == label)
+        turn[rng.permutation(ids)] = np.arange(len(ids)) + rng.random()
+    return np.sort(np.argsort(turn)[:count])
+
+
 def listed(path: str | os.PathLike, source: Source) -> np.ndarray:
     """List the images named by a text file, one file name a line.
 

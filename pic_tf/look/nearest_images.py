@@ -14,13 +14,18 @@ from pic_tf.look.settings import MAX_IMAGES, RetrievalSettings
 
 
 def retrieve(settings: RetrievalSettings) -> str:
+    """Write down the nearest training images as `draw_nearest` does, and name the files too."""
+    return f"{draw_nearest(settings)}: {settings.output}.png, {settings.output}.csv"
+
+
+def draw_nearest(settings: RetrievalSettings) -> str:
     """Write down the nearest training images of some images, by the cosine of their features.
 
     Args:
       settings: as `check_retrieval` passes them.
 
     Returns:
-      A line about the files.
+      A line about what was found.
 
     Raises:
       ValueError: for a model, images or queries that cannot be used.
@@ -54,8 +59,7 @@ def retrieve(settings: RetrievalSettings) -> str:
     draw_neighbours(neighbours, title, pathlib.Path(settings.output + ".png"))
     text = f"{asked_for} with their {neighbours.found.shape[1]} nearest of {all_images}"
     share = neighbours.agreement()
-    text += "" if share is None else f", {share:.1%} of the same class"
-    return f"{text}: {settings.output}.png, {settings.output}.csv"
+    return text + ("" if share is None else f", {share:.1%} of the same class")
 
 
 def choose_queries(source: Source, queries: str, count: int, seed: int) -> np.ndarray:

@@ -4,6 +4,9 @@ import dataclasses
 import os
 import pathlib
 
+import numpy as np
+
+from pic_tf.data.sources.array import ARRAYS
 from pic_tf.data.sources.named import describe, open_dataset
 from pic_tf.data.sources.source import Source
 from pic_tf.runs import checkpoint_files
@@ -55,7 +58,7 @@ def open_data(
     flagfile = pathlib.Path(config.output_dir) / FLAGS_FILE
     if flagfile.exists() and checkpoint_files.states(flagfile.parent / CHECKPOINTS):
         config = flag_files.inherit(config, flag_files.from_flagfile(str(flagfile)))
-    there = config.dataset == "digits" or os.path.isdir(config.dataset)
+    there = config.dataset in ARRAYS or os.path.isdir(config.dataset)
     if plan_only and config.num_instances and not there:
         return defaults.resolve(config, config.num_instances, num_replicas), None
     images = open_images(config, num_replicas)
@@ -81,8 +84,7 @@ def open_images(config: Config, num_replicas: int = 1) -> Images:
     if name := config.labelled_dataset:
         # Their classes number the held-out images too.
         labelled, held_out = open_dataset(name, *rest)
-    if config.probe_batch_size:
-        _check_probe(config, labelled, held_out, num_replicas)
+    _check_labels(config, labelled, held_out, num_replicas)
     output = resolved(config.output_dir)
     for source in (train, labelled, held_out):
         if source and source.folder and output.is_relative_to(resolved(source.folder)):
@@ -93,16 +95,23 @@ def open_images(config: Config, num_replicas: int = 1) -> Images:
     return Images(train, labelled, held_out)
 
 
-def _check_probe(
+def _check_labels(
     config: Config, labelled: Source, held_out: Source | None, num_replicas: int
 ) -> None:
-    """Refuse a linear probe without labels, monitor or a batch that its images fill."""
-    size = config.probe_batch_size
+    """Refuse a comparison that needs labels where they are missing, or no monitor uses them."""
     unlabelled = held_out is None or labelled.labels is None or held_out.labels is None
-    if unlabelled or not config.knn_every:
+    size, wanted = config.probe_batch_size, []
+    wanted += ["the linear probe (--probe_batch_size)"] if size else []
+    wanted += ["--label_curve"] if config.label_curve else []
+    if wanted and (unlabelled or not config.knn_every):
         raise ValueError(
-            "expected labelled images, held-out ones and --knn_every for the linear probe "
-            "(--probe_batch_size), got not all of them: name --labelled_dataset and --eval_dataset"
+            "expected labelled images, held-out ones and --knn_every for "
+            f"{' and '.join(wanted)}, got not all of them: name --labelled_dataset and "
+            "--eval_dataset"
+        )
+    if config.label_curve and len(np.unique(labelled.labels)) < 2:
+        raise ValueError(
+            "expected labelled images of at least 2 classes for --label_curve, got 1: leave it out"
         )
     if size > len(labelled) or size % num_replicas:
         raise ValueError(

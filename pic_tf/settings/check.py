@@ -89,6 +89,11 @@ def check(config: Config) -> None:
             "expected --keep_checkpoint_every to be a multiple of --checkpoint_every "
             f"({config.checkpoint_every}), got {config.keep_checkpoint_every}"
         )
+    if not all(count >= 2 and count % 1 == 0 for count in config.label_curve):
+        raise ValueError(
+            "expected --label_curve=COUNT,COUNT,... of whole numbers from 2 on, got "
+            f"{','.join(f'{count:g}' for count in config.label_curve)}"
+        )
     if config.optimizer == "lamb" and config.precision == "float16":
         raise ValueError(
             "expected --precision=bfloat16 or float32 with --optimizer=lamb, got float16"

@@ -40,6 +40,11 @@ class Config(Files, Monitors, Devices, Optimisation, Views, Model, Negatives, Me
         """Folder for rows on disk of several runs; "" where there are none outside this run's."""
         return self.rows_dir if self.instance_store == "disk" else ""
 
+    @property
+    def label_counts(self) -> tuple[int, ...]:
+        """Numbers of labels of --label_curve, in rising order."""
+        return tuple(sorted({int(count) for count in self.label_curve}))
+
     def views(self) -> tuple[Crop, ...]:
         """List the crops that a step takes of each image; of a resolved configuration."""
         if self.crops:

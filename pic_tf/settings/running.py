@@ -99,6 +99,20 @@ class Monitors:
         limit=_RATE,
         trajectory=False,  # nothing else depends on it
     )
+    label_curve: tuple[float, ...] = setting(
+        (),
+        "Numbers of labels, such as 10,30,100,300, for a comparison at the end: accuracy of "
+        "logistic regression on the features of so many labelled images, beside those of the "
+        "random network and raw pixels (labels.png, label_curve.csv). The default '' makes none.",
+        trajectory=False,
+    )
+    neighbours: int = setting(
+        0,
+        "Held-out images to draw at the end, each with its 10 nearest training images "
+        "(neighbours.png), up to 100; the default 0 draws none.",
+        limit="0 <= x <= 100",
+        trajectory=False,
+    )
     eval_crop: float = setting(
         0.875,
         "Side of the central crop in evaluations, as a share of the short side, above 0 and up to "

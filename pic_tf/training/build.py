@@ -175,5 +175,6 @@ def _monitor(
         epochs=config.epochs,
         k=config.knn_k,
         temperature=config.knn_temperature,
+        label_counts=config.label_counts,
         probe=model.probe,
     )

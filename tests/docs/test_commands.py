@@ -135,7 +135,7 @@ class World:
             re.sub("=N$", "=100000", re.sub("=R$", "=8", word)) for word in shlex.split(command)
         ]
         words = [
-            word.replace("NAME.flags", "quickstart.flags").replace(".venv/bin/python", "python")
+            word.replace("NAME.flags", "digits.flags").replace(".venv/bin/python", "python")
             for word in words
         ]
         if "python" not in words:

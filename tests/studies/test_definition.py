@@ -14,7 +14,7 @@ from pic_tf.studies.run import FIGURES, Place, views_of
 ROOT = pathlib.Path(__file__).parents[2]
 GOOD = """
 title = "Rates"
-flagfile = "configs/quickstart.flags"
+flagfile = "configs/digits.flags"
 flags = { epochs = 2, crop_scale = [0.5, 1.0], tensorboard = false }
 seeds = [0, 3]
 reference = "slow"
@@ -76,7 +76,7 @@ def test_a_flag_file_beside_the_study_comes_first(tmp_path):
         ("[0, 3]", "[1, 1]", r"expected different whole numbers as seeds, got \[1, 1\]"),
         ('reference = "slow"', 'reference = "x"', "expected the reference to be one of slow, fast"),
         ("seeds = [0, 3]", "seeds = [0, 3", "expected a study in TOML"),
-        ("configs/quickstart.flags", "nowhere.flags", "in variant 'slow', got .*nowhere.flags"),
+        ("configs/digits.flags", "nowhere.flags", "in variant 'slow', got .*nowhere.flags"),
         ("flags = { epochs", "flags = 3 # { epochs", "expected flags = { name = value }"),
     ],
 )

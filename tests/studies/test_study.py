@@ -119,7 +119,7 @@ def test_a_signal_reaches_the_command_once(tmp_path, monkeypatch):
 @pytest.mark.slow  # two processes of training and evaluation: 60 s
 def test_a_killed_study_goes_on_to_the_same_figures(tmp_path):
     (tmp_path / "study.toml").write_text(
-        'flagfile = "configs/quickstart.flags"\nflags = { epochs = 6, checkpoint_every = 1 }\n'
+        'flagfile = "configs/digits.flags"\nflags = { epochs = 6, checkpoint_every = 1 }\n'
         '[[variants]]\nname = "one"\n'
     )
     words = [sys.executable, "-m", "pic_tf.study", f"--study={tmp_path / 'study.toml'}"]

@@ -1,9 +1,9 @@
-"""Open images by name: digits, a folder, a packed data set, or one of TensorFlow Datasets."""
+"""Open images by name: of a Python package, a folder, packed, or of TensorFlow Datasets."""
 
 import pathlib
 
 from pic_tf.data.sources import packed, tfds_builder
-from pic_tf.data.sources.array import digits
+from pic_tf.data.sources.array import ARRAYS
 from pic_tf.data.sources.folder import open_folder
 from pic_tf.data.sources.layout import find_layout
 from pic_tf.data.sources.source import Source
@@ -40,12 +40,12 @@ def open_dataset(
 ) -> tuple[Source, Source | None]:
     """Open the training images and the held-out ones that flags name.
 
-    `dataset` is "digits" or a name for `open_source`. Of a folder with split folders inside
-    (`find_layout`) these are taken, the held-out one unless `eval_dataset` names another; of a TFDS
-    data set without a split, likewise.
+    `dataset` is "digits", "mnist5k" or a name for `open_source`. Of a folder with split folders
+    inside (`find_layout`) these are taken, the held-out one unless `eval_dataset` names another; of
+    a TFDS data set without a split, likewise.
 
     Args:
-      dataset: "digits" or a name.
+      dataset: "digits", "mnist5k" or a name.
       eval_dataset: "" or a name.
       max_broken: share of the files of a folder that may be no images.
       split_folders: as of `find_layout`.
@@ -57,8 +57,8 @@ def open_dataset(
       ValueError: for a folder that is missing, empty or holds something else or can be read in
         two ways, or a held-out set with a class that the training set has not.
     """
-    if dataset == "digits":
-        train, held_out = digits("train"), digits("held_out")
+    if dataset in ARRAYS:
+        train, held_out = (ARRAYS[dataset](split) for split in ("train", "held_out"))
     else:
         train_name, held_out_name = _splits(dataset, split_folders)
         train, held_out = open_source(train_name, max_broken=max_broken), None

