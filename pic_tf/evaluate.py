@@ -4,6 +4,7 @@
     python -m pic_tf.evaluate --protocol=linear --model=RUN --dataset=FOLDER
     python -m pic_tf.evaluate --protocol=finetune --model=RUN --dataset=FOLDER --label_fraction=0.01
     python -m pic_tf.evaluate --protocol=knn --model=pixels --dataset=FOLDER
+    python -m pic_tf.evaluate --flagfile=configs/voc_detection.flags --model=RUN
 
 It prints a row of a table. The output folder holds the numbers as JSON, a picture of the confusions
 between classes, and the features, which the next evaluation of the same backbone takes from there.
@@ -15,7 +16,6 @@ import sys
 
 import pic_tf.files.quiet  # noqa: F401  (first: TensorFlow then starts quietly)
 from pic_tf.evals import protocols
-from pic_tf.evals.report import HEADER
 from pic_tf.evals.settings import EvaluationSettings
 from pic_tf.files import command_line
 from pic_tf.settings import flag_files
@@ -24,8 +24,7 @@ from pic_tf.settings.help import help_text
 
 def main() -> None:
     report, folder = protocols.run(flag_files.from_flags(settings=EvaluationSettings))
-    print(HEADER)
-    print(report.line())
+    print(report.table())
     print(f"results in {folder}", file=sys.stderr)
 
 

@@ -58,11 +58,9 @@ class ProgressBar(keras.callbacks.Callback):
 
     def _show(self, logs: dict) -> None:
         self._shown = time.monotonic()
-        self._bar.set_postfix_str(
-            f"loss {float(logs['loss']):.3f}, accuracy {float(logs['accuracy']):.3f}, "
-            f"{self._images_per_second():,.0f} images/s",
-            refresh=False,
-        )
+        figures = [f"{n} {float(logs[n]):.3f}" for n in ("loss", "accuracy") if n in logs]
+        figures.append(f"{self._images_per_second():,.0f} images/s")
+        self._bar.set_postfix_str(", ".join(figures), refresh=False)
 
     def _images_per_second(self) -> float:
         """Measure the speed within this epoch."""

@@ -12,6 +12,8 @@ from tqdm import tqdm
 
 from pic_tf.data.sources.named import open_dataset
 from pic_tf.data.sources.source import Source
+from pic_tf.evals.detection import protocol as detection
+from pic_tf.evals.detection.protocol import DetectionReport
 from pic_tf.evals.features import cached_features
 from pic_tf.evals.knn import knn_predictions, most_likely
 from pic_tf.evals.logistic import logistic_regression
@@ -28,7 +30,7 @@ from pic_tf.serving.saved_classifier import LinearClassifier, save_classifier
 _FEATURES = "features"  # folder of the cache
 
 
-def run(settings: EvaluationSettings) -> tuple[Report, str]:
+def run(settings: EvaluationSettings) -> tuple[Report | DetectionReport, str]:
     """Evaluate as settings say, from the backbone's folder to the files of the report.
 
     Args:
@@ -42,6 +44,8 @@ def run(settings: EvaluationSettings) -> tuple[Report, str]:
       FloatingPointError: where a loss is not finite.
       OSError: where the output folder cannot be written.
     """
+    if settings.protocol == "voc_detection":
+        return detection.run(settings)
     exported = None if settings.model == PIXELS else open_exported(settings.model)
     settings = resolve(settings, exported)
     if settings.intra_op_threads:

@@ -52,6 +52,10 @@ class Report:
         """Format a row of the table with the head `HEADER`."""
         return row(self.values())
 
+    def table(self) -> str:
+        """Format a table of one row."""
+        return f"{HEADER}\n{self.line()}"
+
     def figures(self) -> dict[str, Any]:
         """List protocol, images and accuracy."""
         return {

@@ -3,12 +3,13 @@
 import dataclasses
 import pathlib
 
+from pic_tf.evals.detection.settings import DEFAULTS, DetectionFlags
 from pic_tf.serving.exported import Exported
 from pic_tf.settings.check import check_crop_scale, check_ranges
 from pic_tf.settings.images import split_folders_setting
 from pic_tf.settings.setting import setting
 
-PROTOCOLS = ("knn", "linear", "finetune")
+PROTOCOLS = ("knn", "linear", "finetune", "voc_detection")
 PIXELS = "pixels"  # --model of the baseline without any network
 _PIXELS_SIZE = 32  # pixels, side of its views unless --image_size says otherwise
 
@@ -18,6 +19,7 @@ _PIXELS_SIZE = 32  # pixels, side of its views unless --image_size says otherwis
 _DEFAULTS = {
     "linear": {"epochs": 100, "learning_rate": 30.0},
     "finetune": {"epochs": 30, "learning_rate": 0.05},
+    "voc_detection": DEFAULTS,
 }
 
 
@@ -52,7 +54,8 @@ class _Images:
     protocol: str = setting(
         "knn",
         "Judge of the backbone: its nearest neighbours (knn), a classifier on fixed features "
-        "(linear), or a classifier that is trained together with the backbone (finetune).",
+        "(linear), a classifier that is trained together with the backbone (finetune), or a "
+        "detector of objects that is (voc_detection).",
         choices=PROTOCOLS,
     )
     model: str = setting(
@@ -65,7 +68,8 @@ class _Images:
         "Labelled images: 'digits', 'mnist5k', a folder of classes, a folder with train and val "
         "inside (one folder a class in each), a folder that tools/pack.py made, or "
         "tfds:NAME[:SPLIT]. The default '' takes those of the run, by --labelled_dataset or "
-        "--dataset of it.",
+        "--dataset of it. For voc_detection FOLDER:SPLIT of Pascal VOC or FILE.json:FOLDER of "
+        "COCO, several of them separated by commas.",
     )
     eval_dataset: str = setting(
         "",
@@ -120,16 +124,17 @@ class _Classifier:
         "for finetune.",
         limit="1 <= x <= 1e6",
     )
-    batch_size: int = setting(
-        256,
-        "Images a step over all replicas, >= 1. A step takes all images where there are fewer.",
+    batch_size: int | None = setting(
+        None,
+        "Images a step over all replicas, >= 1. A step takes all images where there are fewer. The "
+        "default None takes 256, and 16 for voc_detection.",
         limit="x >= 1",
     )
     learning_rate: float | None = setting(
         None,
         "Peak learning rate of the classifier for 256 images a step, above 0 and at most 1e6; it "
         "falls to 0 along half a cosine. The default None takes 30 for linear and 0.05 for "
-        "finetune.",
+        "finetune. For voc_detection the rate of its steps, 0.02 by default.",
         limit="0 < x <= 1e6",
     )
     backbone_rate: float = setting(
@@ -190,7 +195,7 @@ class _Devices:
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluationSettings(_Devices, _Classifier, _Neighbours, CentralViews, _Images):
+class EvaluationSettings(_Devices, DetectionFlags, _Classifier, _Neighbours, CentralViews, _Images):
     """Settings of one evaluation; None means "chosen for the protocol or the backbone"."""
 
 
@@ -221,7 +226,7 @@ def resolve(settings: EvaluationSettings, exported: Exported | None) -> Evaluati
         )
     if settings.label_ids and settings.label_fraction < 1:
         raise ValueError("expected --label_ids or --label_fraction, got both: leave one out")
-    own = _DEFAULTS.get(settings.protocol, {})
+    own = {"batch_size": 256, **_DEFAULTS.get(settings.protocol, {})}
     chosen = {name: value for name, value in own.items() if getattr(settings, name) is None}
     card = exported.card if exported else {"image_size": _PIXELS_SIZE, "eval_crop": 1.0}
     for name in ("image_size", "eval_crop"):

@@ -55,3 +55,37 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
             "warmup_steps": self.warmup_steps,
             "end": self.end,
         }
+
+
+@keras.utils.register_keras_serializable("pic_tf")
+class WarmupSteps(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear warm-up from a thousandth, then a tenth at each of some steps.
+
+        eta_t = peak (0.001 + 0.999 t / w)             for t < w,
+        eta_t = peak 0.1^(number of steps s_i <= t)    for t >= w.
+
+    Args:
+      peak: learning rate after the warm-up.
+      decay_steps: s_i.
+      warmup_steps: w.
+
+    Source: detectron2's schedule (WarmupMultiStepLR).
+    """
+
+    def __init__(self, peak: float, decay_steps: tuple[int, ...], warmup_steps: int = 0):
+        super().__init__()
+        self.peak, self.decay_steps, self.warmup_steps = peak, tuple(decay_steps), warmup_steps
+
+    def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
+        """Compute the rate of an integer step, a float32 scalar."""
+        t = tf.cast(step, tf.int64)
+        passed = tf.add_n([tf.cast(t >= s, tf.float32) for s in self.decay_steps])
+        warm = 0.001 + 0.999 * tf.cast(t, tf.float32) / max(self.warmup_steps, 1)
+        return self.peak * tf.where(t < self.warmup_steps, warm, 0.1**passed)
+
+    def get_config(self) -> dict:
+        return {
+            "peak": self.peak,
+            "decay_steps": self.decay_steps,
+            "warmup_steps": self.warmup_steps,
+        }

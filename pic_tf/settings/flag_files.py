@@ -28,7 +28,8 @@ def define_flags(values: flags.FlagValues = flags.FLAGS, settings: type = Config
         if choices:
             flags.DEFINE_enum(field.name, default, choices, help, flag_values=values)
         elif kind_of(field) is tuple:
-            flags.DEFINE_list(field.name, default, help, flag_values=values)
+            numbers = default and [f"{x:g}" for x in default]
+            flags.DEFINE_list(field.name, numbers, help, flag_values=values)
         else:
             define[kind_of(field)](field.name, default, help, flag_values=values)
 

@@ -27,6 +27,7 @@ NOT_RUN = {  # how a command begins -> why not, and what stands in for it
     "python tools/benchmark/compiled_step.py": ".ci/jax exports and runs the settings to check",
     "python tools/NAME.py": "stands for every tool",
     "python -m pic_tf.study": "needs thousands of images: tests/studies/test_definition.py resolves it for 20,000",
+    "python -m pic_tf.evaluate --flagfile=configs/voc_detection.flags": "needs Pascal VOC: tests/evals/detection",
     "python -m tf2onnx.convert": "needs tf2onnx, which nothing else here does",
     "python -m pic_tf.tools.NAME": "stands for every tool; tests/test_house.py runs one of an installed wheel",
     "export": "sets a variable of the shell",
@@ -42,7 +43,10 @@ PLAN = [
     "--num_instances=100000",
 ]
 SMALL = {  # flags that follow those of the page, by the last part of the module
-    "evaluate": ["--image_size=32", "--batch_size=8", "--epochs=1"],
+    "evaluate": [
+        *("--image_size=32", "--batch_size=8", "--epochs=1"),
+        *("--steps=2", "--decay_steps=1", "--warmup_steps=1"),
+    ],
     "benchmark": [
         *(
             "--repeats=1",
@@ -77,6 +81,7 @@ TRAINING += ["--embedding_dim=8", "--knn_every=0", "--notensorboard", "--intra_o
 MADE_BY = {  # what a command reads -> the command of the docs that makes it
     "PACKED": "python tools/pack.py --source=FOLDER --output=PACKED",
     "RANDOM": "python -m pic_tf.export --run=RUN --output=RANDOM/backbone --untrained",
+    "SCENES:train": "python tools/draw_scenes.py --photographs=FOLDER/train --output=SCENES",
     "told.csv": "python -m pic_tf.predict --model=CLASSIFIER --dataset=FOLDER/val --output=told.csv",
     "features.parquet": "python -m pic_tf.embed --model=RUN --dataset=FOLDER --output=features.parquet",
     "NEW_IMAGES": "cp -al IMAGES NEW_IMAGES",
