@@ -78,6 +78,7 @@ setup(
         "torch": [
             "torch>=2.5"
         ],  # tools/convert_weights.py reads and writes .pth; safe_globals came with 2.5
+        "coco": ["pycocotools"],  # COCO's average precision, computed by its own code
         "cuda": ["tensorflow[and-cuda]"],  # the CUDA libraries as pip packages
         # tensorflow-addons reached its end of life in May 2024 and cannot be imported with
         # TensorFlow 2.16 or later, so it is never required; this line pins the last releases it

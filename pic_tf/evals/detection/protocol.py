@@ -13,6 +13,7 @@ import tf_keras as keras
 from pic_tf.data.order import SlidingWindow
 from pic_tf.evals.detection.annotations import Annotated, check_classes, joined
 from pic_tf.evals.detection.coco_json import open_coco
+from pic_tf.evals.detection.coco_metric import coco_ap
 from pic_tf.evals.detection.detector import Detector, Proposals, has_small_stem
 from pic_tf.evals.detection.inputs import check_files, training_batches
 from pic_tf.evals.detection.settings import DEFAULTS, check_detection
@@ -102,6 +103,7 @@ def run(settings: Any) -> tuple[DetectionReport, str]:
         "AP": float(np.nanmean(ap)),
         **{f"AP{int(100 * t + 0.5)}": float(np.nanmean(a)) for t, a in zip(THRESHOLDS, ap)},
         "AP_of_class": by_class,
+        **(coco_ap(found, test) or {}),
         "flags": dataclasses.asdict(settings),
     }
     with replaced(output / f"{name}.json") as file:
