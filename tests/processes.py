@@ -3,6 +3,7 @@ process.
 """
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import pathlib
@@ -31,7 +32,7 @@ _PROCESSES: dict[int, ProcessPoolExecutor] = {}
 
 
 def end_processes() -> None:
-    """End the processes of `with_replicas`."""
+    """End the processes that stay for the next one who asks."""
     for process in _PROCESSES.values():
         process.shutdown()
     _PROCESSES.clear()
@@ -72,13 +73,18 @@ def commands_that_fork() -> Iterator[Callable[..., Ended]]:
     """A function (module, arguments, environment, limit) that runs `python -m module` in a tenth of
     a second.
 
-    A process that has imported TensorFlow, but not used it, forks one child a command. No child
-    sees a GPU, whose driver does not survive a fork. After `limit` seconds a child is killed.
+    A process that has imported TensorFlow, but not used it, forks one child a command; it stays for
+    the next one who asks. No child sees a GPU, whose driver does not survive a fork. After `limit`
+    seconds a child is killed.
     """
-    with ProcessPoolExecutor(
-        1, multiprocessing.get_context("spawn"), _import_everything
-    ) as process:
-        yield lambda *arguments: process.submit(_run_in_a_fork, *arguments).result()
+    if _FORKING not in _PROCESSES:
+        spawn = multiprocessing.get_context("spawn")
+        _PROCESSES[_FORKING] = ProcessPoolExecutor(1, spawn, _import_everything)
+    submit = _PROCESSES[_FORKING].submit
+    yield lambda *arguments: submit(_run_in_a_fork, os.getcwd(), *arguments).result()
+
+
+_FORKING = 0  # no number of replicas
 
 
 def _import_everything() -> None:
@@ -86,18 +92,24 @@ def _import_everything() -> None:
     from pic_tf.files.quiet import import_tensorflow
 
     import_tensorflow()
-    import sklearn.datasets  # noqa: F401
+    import sklearn.decomposition
+    import sklearn.manifold  # noqa: F401
 
+    import pic_tf.evals.predictions
+    import pic_tf.look.feature_points
+    import pic_tf.look.nearest_images
     import pic_tf.training.loop  # noqa: F401
+
+    gc.freeze()
 
 
 def _run_in_a_fork(
-    module: str, arguments: list[str], environment: dict[str, str], limit: float
+    place: str, module: str, arguments: list[str], environment: dict[str, str], limit: float
 ) -> Ended:
     with tempfile.TemporaryDirectory() as folder:
         files = [pathlib.Path(folder, name) for name in ("stdout", "stderr")]
         child = multiprocessing.get_context("fork").Process(
-            target=_run, args=(module, arguments, environment, files)
+            target=_run, args=(place, module, arguments, environment, files)
         )
         start = time.monotonic()
         child.start()
@@ -110,8 +122,13 @@ def _run_in_a_fork(
 
 
 def _run(
-    module: str, arguments: list[str], environment: dict[str, str], files: list[pathlib.Path]
+    place: str,
+    module: str,
+    arguments: list[str],
+    environment: dict[str, str],
+    files: list[pathlib.Path],
 ) -> None:
+    os.chdir(place)
     for number, file in enumerate(files, 1):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
     os.environ.clear()

@@ -97,6 +97,7 @@ def test_one_percent_of_the_images_broken_in_eight_ways(tmp_path, capsys):
     assert "broken image" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_five_percent_of_the_images_broken(tmp_path):
     folder = many_pictures(tmp_path / "images", 200, list(BROKEN.values()))
     settings = dataclasses.replace(
@@ -112,6 +113,7 @@ def test_five_percent_of_the_images_broken(tmp_path):
     assert run(dataclasses.replace(settings, max_broken=0.05)).finished
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change", [{"augment_on": "host"}, {"crops": "1x8@0.3-1.0,2x4@0.1-0.3"}], ids=str
 )

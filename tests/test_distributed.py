@@ -87,9 +87,8 @@ def test_two_replicas_resume_bit_for_bit_and_one_goes_on_from_them(tmp_path):
     assert losses[-1] < losses[0]
 
 
-def own_fit(strategy):
-    """A user's own code: it learns, and each mistake gets its sentence."""
-    images, ids = images_and_ids()
+def mistakes(strategy):
+    """Each mistake of a user's own code gets its sentence, before anything is traced."""
     outside = pic_tf.LazySGD(0.03, max_updates=200)
     with strategy.scope():
         model = pic_tf.PIC(small_backbone(), num_instances=32, hidden_dim=64)
@@ -101,6 +100,13 @@ def own_fit(strategy):
             ValueError, match="expected num_negatives to be a multiple of the 2 replicas, got 15"
         ):
             pic_tf.PIC(small_backbone(), num_instances=32, num_negatives=15)
+
+
+def own_fit(strategy):
+    """A user's own code learns, and ids of another replica are refused."""
+    images, ids = images_and_ids()
+    with strategy.scope():
+        model = pic_tf.PIC(small_backbone(), num_instances=32, hidden_dim=64)
         model.compile(pic_tf.LazySGD(0.03, max_updates=300))
     with pytest.raises(
         tf.errors.InvalidArgumentError, match="expected ids with id % 2 == r in replica r"
@@ -122,6 +128,11 @@ def own_fit(strategy):
     assert model.predict(images, verbose=0).shape == (32, 128)
 
 
+def test_mistakes_in_a_users_own_code():
+    with_replicas(2, mistakes)
+
+
+@pytest.mark.slow
 def test_fit_in_a_users_own_code():
     with_replicas(2, own_fit)
 

@@ -19,7 +19,7 @@ from tests.test_workers import wait_for
 ROOT = pathlib.Path(__file__).parent.parent
 
 
-def test_sigterm_saves_and_a_second_one_ends_at_once(tmp_path):
+def test_sigterm_saves(tmp_path):
     process = start(tmp_path, (*SHORT, "--epochs=400", "--knn_every=0"))
     wait_for(lambda: (tmp_path / "metrics.csv").exists(), process)
     process.send_signal(signal.SIGTERM)
@@ -31,7 +31,9 @@ def test_sigterm_saves_and_a_second_one_ends_at_once(tmp_path):
     path, damaged = checkpoint_files.newest(tmp_path / "checkpoints")
     assert checkpoint_files.step_of(path) == stopped and not damaged
 
-    (tmp_path / "metrics.csv").unlink()
+
+@pytest.mark.slow
+def test_a_second_sigterm_ends_at_once(tmp_path):
     process = start(tmp_path, (*SHORT, "--epochs=400", "--knn_every=0"))
     wait_for(lambda: (tmp_path / "metrics.csv").exists(), process)
     time.sleep(1.0)  # it is written as training begins
@@ -73,6 +75,7 @@ ls run/checkpoints run/backbone
 """
 
 
+@pytest.mark.slow
 def test_a_disk_that_runs_full_leaves_the_last_good_checkpoint(tmp_path, may_mount):
     command = [
         sys.executable,

@@ -77,6 +77,7 @@ def kill_and_resume(tmp_path, flags, kills, seed, longest, modules, least):
     return in_save
 
 
+@pytest.mark.slow
 def test_killed_twice(tmp_path):
     flags = (*SHORT, "--epochs=4", "--knn_every=2")
     assert kill_and_resume(tmp_path, flags, 2, seed=0, longest=10.0, modules=SHALLOW, least=20) >= 1

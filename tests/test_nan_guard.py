@@ -249,6 +249,7 @@ def of_two_replicas(strategy):
     return logs["skipped"], int(model.lazy_sgd.applied.numpy())
 
 
+@pytest.mark.slow
 def test_two_replicas_skip_together():
     assert with_replicas(2, of_two_replicas) == ([1], 5)
 

@@ -106,6 +106,7 @@ def test_its_output_is_the_plan_the_bar_and_nothing_else(quickstart):
     assert [line for line in lines if not re.match(told, line.strip())] == []
 
 
+@pytest.mark.slow
 def test_interrupted_by_the_keyboard_it_says_how_to_go_on(tmp_path):
     arguments = [
         *("tests.shallow_command", "pic_tf.train"),

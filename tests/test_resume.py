@@ -142,6 +142,7 @@ def test_two_runs_in_one_folder(uninterrupted, tmp_path, monkeypatch):
     assert run(settings).finished  # and the lock is free again
 
 
+@pytest.mark.slow
 def test_the_clock_may_jump(uninterrupted, tmp_path, monkeypatch):
     """Neither the wall clock nor the times of files decide anything."""
     jumps = itertools.cycle([0.0, 3e8, -3e8])

@@ -62,19 +62,25 @@ def assert_same(output_dir, expected, visited_before=False):
         np.testing.assert_array_equal(got[name], value, err_msg=name)
 
 
-def test_interrupted_and_resumed_elsewhere(on_device, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [("device", 1, 30), ("disk", 3, 92)],
+        pytest.param(
+            [("device", 1, 10), ("device", 1, 30), ("disk", 1, 47), ("disk", 3, 92)],
+            marks=pytest.mark.slow,
+        ),
+    ],
+    ids=len,
+)
+def test_interrupted_and_resumed_elsewhere(on_device, tmp_path, monkeypatch, parts):
     """Within a window, at its last step, and at last several steps at once, from which a window
     begins unnoticed.
     """
     settings, expected = on_device
     settings = dataclasses.replace(settings, output_dir=str(tmp_path))
-    signals_after(monkeypatch, 10, 30, 47)
-    for store, together, step in (
-        ("device", 1, 10),
-        ("device", 1, 30),
-        ("disk", 1, 47),
-        ("disk", 3, 92),
-    ):
+    signals_after(monkeypatch, *(step for *_, step in parts[:-1]))
+    for store, together, step in parts:
         assert (
             run(
                 dataclasses.replace(settings, instance_store=store, steps_per_execution=together)
@@ -95,6 +101,7 @@ def as_of_an_old_run(path):
     (path / checkpoint_files.SUMS).write_text(sums)
 
 
+@pytest.mark.slow
 def test_a_run_that_had_its_rows_in_host_memory_goes_on_with_them_on_disk(
     on_device, tmp_path, monkeypatch, capsys
 ):

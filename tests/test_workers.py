@@ -1,6 +1,7 @@
-"""Several processes on loopback train the digits together."""
+"""Several processes on loopback train together."""
 
 import json
+import multiprocessing
 import os
 import pathlib
 import re
@@ -10,13 +11,20 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
+import tf_keras as keras
 
 from pic_tf.callbacks.metrics_files import read_metrics
 from pic_tf.files.command_line import START_AGAIN
+from pic_tf.instances.rows import snapshot
+from pic_tf.replicas.devices import open_strategy
 from pic_tf.runs import checkpoint_files
+from tests.instances.test_replicas import ids_of_replicas
+from tests.instances.test_ring import make, train_both
+from tests.processes import with_replicas
 from tests.short_runs import variables_of
 from tests.test_kills import SHALLOW
 
@@ -34,17 +42,22 @@ def arguments(output, *more):
     return [sys.executable, "-m", *SHALLOW, *flags, "--tensorboard=false", *more]
 
 
-def start_workers(count, output, *more):
-    """One process a worker, on free ports; INDEX in a flag is the number of the worker."""
+def clusters(count):
+    """TF_CONFIG of each of so many workers, on free ports."""
     sockets = [socket.socket() for _ in range(count)]
     for s in sockets:
         s.bind(("localhost", 0))
     workers = [f"localhost:{s.getsockname()[1]}" for s in sockets]
     for s in sockets:
         s.close()
+    tasks = [{"type": "worker", "index": index} for index in range(count)]
+    return [{"cluster": {"worker": workers}, "task": task} for task in tasks]
+
+
+def start_workers(count, output, *more):
+    """One process a worker; INDEX in a flag is the number of the worker."""
     started = []
-    for index in range(count):
-        cluster = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
+    for index, cluster in enumerate(clusters(count)):
         environment = os.environ | {"TF_CONFIG": json.dumps(cluster)}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         own = (flag.replace("INDEX", str(index)) for flag in more)
@@ -57,7 +70,35 @@ def rows_and_network(output):
     return {name: value for name, value in variables_of(output).items() if name.startswith(parts)}
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
+def few_steps(strategy):
+    """Rows and encoder after six steps of a linear encoder on two replicas."""
+    ids = ids_of_replicas(2)[:6]
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        model, dense = make(24, 0.1)
+    train_both(model, dense, ids, [0.1] * len(ids), strategy=strategy)
+    rows = snapshot(model.classifier, len(ids), strategy)
+    return rows.weights, rows.momentum, *model.backbone.get_weights()
+
+
+def of_worker(cluster):
+    os.environ["TF_CONFIG"] = json.dumps(cluster)
+    return few_steps(open_strategy("auto"))
+
+
+def test_two_workers_take_the_steps_of_two_replicas():
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn) as first, ProcessPoolExecutor(1, spawn) as second:
+        both = zip((first, second), clusters(2))
+        found = [process.submit(of_worker, cluster) for process, cluster in both]
+        expected = with_replicas(2, few_steps)
+        for worker in found:
+            for got, value in zip(worker.result(120), expected):
+                np.testing.assert_array_equal(got, value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 3])
 def test_workers_equal_one_process_with_as_many_replicas(tmp_path, count):
     short = ("--epochs=1", "--knn_every=1", "--warmup_epochs=0", "--width=4", "--hidden_dim=32")
     workers = start_workers(count, tmp_path / "workers", *short)

@@ -34,7 +34,9 @@ SMALLER = {  # longer texts first
 def snippets():
     found = {text: page for page in reversed(PAGES) for text in fences(page, "python")}
     for text, page in sorted(found.items(), key=lambda item: PAGES.index(item[1])):
-        yield pytest.param(text, id=f"{page.stem}: {text.splitlines()[-1][:40]}")
+        # A process with Keras 3 makes the file; tests/serving/test_convert.py reads one like it.
+        slow = [pytest.mark.slow] if "backbone.keras" in text else []
+        yield pytest.param(text, marks=slow, id=f"{page.stem}: {text.splitlines()[-1][:40]}")
 
 
 def tiny() -> tf_keras.Model:

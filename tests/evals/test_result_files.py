@@ -17,6 +17,7 @@ from tests.evals.evaluation import run
 HEAD = 2  # lines of the table before its rows
 
 
+@pytest.mark.slow
 def test_one_file_for_each_protocol_solver_data_set_and_labels(folder, model, tmp_path):
     """Evaluations of a tiny network, two of which differ in a detail only."""
     other = shutil.copytree(

@@ -222,41 +222,37 @@ def check_round_trip(model, strategy):
     return again
 
 
-def in_two(strategy):
-    """By K: the state after training with 2 replicas, and the losses from there on."""
-    results = {}
-    for num_negatives in (RING, FULL):
-        model = make(strategy, num_negatives)
-        train(model, strategy, *visits(2, 0, BEFORE))
-        again = check_round_trip(model, strategy)
-        state, more = save(model, strategy), visits(2, BEFORE, AFTER)
-        losses = train(model, strategy, *more)
-        # The same variables, the same operations: the same losses.
-        np.testing.assert_array_equal(train(again, strategy, *more), losses)
-        results[num_negatives] = state, losses
-    return results
+def in_two(strategy, num_negatives):
+    """The state after training with 2 replicas, and the losses from there on."""
+    model = make(strategy, num_negatives)
+    train(model, strategy, *visits(2, 0, BEFORE))
+    again = check_round_trip(model, strategy)
+    state, more = save(model, strategy), visits(2, BEFORE, AFTER)
+    losses = train(model, strategy, *more)
+    # The same variables, the same operations: the same losses.
+    np.testing.assert_array_equal(train(again, strategy, *more), losses)
+    return state, losses
 
 
-def in_four(strategy, states):
-    """By K: the state that 4 replicas make of it, and the losses from there on."""
-    results = {}
-    for num_negatives, before in states.items():
-        model = load(before, strategy, num_negatives)
-        state = save(model, strategy)
-        results[num_negatives] = state, train(model, strategy, *visits(4, BEFORE, AFTER))
-    return results
+def in_four(strategy, num_negatives, before):
+    """The state that 4 replicas make of it, and the losses from there on."""
+    model = load(before, strategy, num_negatives)
+    return save(model, strategy), train(model, strategy, *visits(4, BEFORE, AFTER))
 
 
-@pytest.fixture(scope="module")
-def of_two():
-    return with_replicas(2, in_two)
+@pytest.fixture(scope="module", params=[RING, pytest.param(FULL, marks=pytest.mark.slow)])
+def num_negatives(request):
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def of_four(of_two):
-    return with_replicas(
-        4, in_four, {num_negatives: state for num_negatives, (state, _) in of_two.items()}
-    )
+def of_two(num_negatives):
+    return with_replicas(2, in_two, num_negatives)
+
+
+@pytest.fixture(scope="module")
+def of_four(of_two, num_negatives):
+    return with_replicas(4, in_four, num_negatives, of_two[0])
 
 
 def check_same_rows(rows, expected):
@@ -268,9 +264,8 @@ def live(rows):
     return set(rows.ring[rows.ring >= 0])
 
 
-@pytest.mark.parametrize("num_negatives", [RING, FULL])
 def test_two_replicas_to_one(of_two, num_negatives):
-    state, losses = of_two[num_negatives]
+    state, losses = of_two
     strategy = tf.distribute.get_strategy()
     model = load(state, strategy, num_negatives)
     rows = save(model, strategy).rows
@@ -285,9 +280,8 @@ def test_two_replicas_to_one(of_two, num_negatives):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("num_negatives", [RING, FULL])
 def test_two_replicas_to_four_to_one(of_two, of_four, num_negatives):
-    before, (state, losses) = of_two[num_negatives][0], of_four[num_negatives]
+    before, (state, losses) = of_two[0], of_four
     check_same_rows(
         state.rows, before.rows
     )  # those pushed out as well: their stamp says as of when they are

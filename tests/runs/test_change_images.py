@@ -1,10 +1,9 @@
 """Images that come to a run and go from it, by their names."""
 
 import dataclasses
+import os
 import pathlib
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -23,12 +22,13 @@ from pic_tf.runs import (
     run_folder,
 )
 from pic_tf.settings import flag_files
+from tests.processes import commands_that_fork
 from tests.short_runs import SMALL, metrics_of, run, signals_after, variables_of
 from tests.test_stores import assert_same
 
 pytestmark = pytest.mark.usefixtures("shallow_networks", "empty_exports")
 
-TOOLS = pathlib.Path(__file__).parents[2] / "tools"
+ROOT = pathlib.Path(__file__).parents[2]
 COUNT, PER_EPOCH = 400, 6
 SETTINGS = dataclasses.replace(
     SMALL,
@@ -151,6 +151,7 @@ def test_new_images_have_their_turn(on_device):
     assert variables_of(on_device)["stamp"].min() > 0
 
 
+@pytest.mark.slow
 def test_training_goes_on_off_the_device(changed, tmp_path):
     def go_on(store, name, steps=None):
         with pytest.MonkeyPatch.context() as patch:
@@ -169,6 +170,7 @@ def test_training_goes_on_off_the_device(changed, tmp_path):
     assert_same(tmp_path / "disk", variables_of(tmp_path / "device"))
 
 
+@pytest.mark.slow
 def test_the_same_images_elsewhere_are_the_same_run(stopped, tmp_path):
     shutil.copytree(stopped.dataset, tmp_path / "images")
     change_images.change(stopped.output_dir, str(tmp_path / "images"), str(tmp_path / "new"))
@@ -317,14 +319,14 @@ def test_the_command_says_what_became_of_the_images(stopped, tmp_path):
         f"--dataset={tmp_path / 'images'}",
         f"--output={tmp_path / 'new'}",
     )
-    command = [sys.executable, str(TOOLS / "change_images.py"), *flags]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    command = ("tools.change_images", [*flags], os.environ | {"PYTHONPATH": str(ROOT)}, 120)
+    with commands_that_fork() as fork:
+        done, again = fork(*command), fork(*command)
+    assert done.code == 0, done.stderr
     assert done.stdout == (
         "410 images: 390 keep their rows, 20 are new; 10 have retired\n"
         f"step 18 of 36, epoch 3.0 of 6: train with --flagfile={tmp_path / 'new' / 'flags.txt'}\n"
     )
-    again = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert again.returncode == 1 and again.stderr.startswith(
+    assert again.code == 1 and again.stderr.startswith(
         "error: expected a new folder as --output"
     ), again.stderr

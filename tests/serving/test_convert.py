@@ -25,6 +25,7 @@ from tests.models.torch_states import (
     numpy_features,
     random_state,
 )
+from tests.processes import commands_that_fork
 
 
 @pytest.fixture
@@ -295,25 +296,22 @@ def test_wrong_input(tmp_path, source, output, more, sentence, state):
 
 def test_command(tmp_path, source):
     """An output that is there already is replaced only by a whole one."""
-    tool = str(pathlib.Path(__file__).parents[2] / "tools" / "convert_weights.py")
     environment = os.environ | {"PYTHONPATH": str(pathlib.Path(__file__).parents[2])}
     out = tmp_path / "out.safetensors"
     out.write_bytes(b"older")
 
     def run(*arguments):
-        command = [sys.executable, tool, *map(str, arguments)]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        with commands_that_fork() as fork:
+            return fork("tools.convert_weights", [*map(str, arguments)], environment, 120)
 
     ended = run(f"--input={source}", f"--output={tmp_path / 'none' / 'out.safetensors'}")
-    assert ended.returncode == 1 and ended.stdout == ""
+    assert ended.code == 1 and ended.stdout == ""
     assert re.fullmatch(
         r"error: expected to write to '.*', got .*none.*: make room.*\n", ended.stderr
     )
     ended = run(f"--input={tmp_path / 'none.pth'}", f"--output={out}")
-    assert ended.returncode == 1 and re.fullmatch(
-        r"error: expected a file of weights .*\n", ended.stderr
-    )
+    assert ended.code == 1 and re.fullmatch(r"error: expected a file of weights .*\n", ended.stderr)
     assert out.read_bytes() == b"older"
     ended = run(f"--input={source}", f"--output={out}")
-    assert ended.returncode == 0 and "resnet18" in ended.stdout and ended.stderr == ""
+    assert ended.code == 0 and "resnet18" in ended.stdout and ended.stderr == ""
     assert_same_state(load_file(out), load_file(source))

@@ -181,6 +181,7 @@ def end(process):
     return said
 
 
+@pytest.mark.slow
 def test_the_command_goes_on(pack, in_a_fork, tmp_path):
     """With processes of its own, after one that was killed."""
     source, output = write_source(tmp_path / "in"), tmp_path / "out"

@@ -92,6 +92,7 @@ def in_replicas(strategy, folder):
     return found
 
 
+@pytest.mark.slow
 def test_two_replicas(tmp_path):
     (results, rows), (other_results, other_rows) = with_replicas(2, in_replicas, tmp_path)
     np.testing.assert_array_equal(results, other_results)
