@@ -10,6 +10,8 @@ from pic_tf.data.decode.broken import BrokenImages
 from pic_tf.data.pipeline import evaluation_batches, find_unreadable
 from pic_tf.data.sources.source import Source
 
+_KEPT = 2**28  # bytes of views that stay in memory, decoded once for all evaluations
+
 
 class Extracted(NamedTuple):
     """Features of the images that could be decoded.
@@ -51,9 +53,11 @@ class SomeImages:
             self._ids = np.sort(np.random.default_rng(seed).choice(self._ids, most, replace=False))
         # A list of its own: images left out must not depend on the windows that training has seen.
         self._broken = BrokenImages(source)
-        self._batches = evaluation_batches(
+        batches = evaluation_batches(
             source, self._ids, image_size=image_size, crop_fraction=eval_crop, broken=self._broken
         )
+        kept = len(self._ids) * 3 * image_size**2 <= _KEPT
+        self._batches = batches.cache() if kept else batches
 
     def extract(self, features: Callable[[tf.data.Dataset], np.ndarray]) -> Extracted:
         """Compute features of the views.
