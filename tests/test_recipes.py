@@ -49,7 +49,7 @@ def test_every_setting_is_what_it_was(kind, name):
 def test_nothing_is_left_out():
     before = {name for of_kind in BEFORE.values() for name in of_kind} - {"every"}
     detection = {"voc_detection", "scenes_detection"}
-    assert set(RECIPES) - before == {"in1k", "in21k_100ep", "quickstart"} | detection
+    assert set(RECIPES) - before == {"in1k", "in21k_100ep", "quickstart", "continued"} | detection
 
 
 @pytest.mark.parametrize("replicas", [1, 8, 64])

@@ -8,6 +8,7 @@
     FOLDER              a backbone that pic_tf.train or pic_tf.export wrote
     FILE.safetensors    names of torchvision or timm
     FILE.pth .pt .tar   the same, by torch.save; needs PyTorch. Nothing in the file can run
+    FILE.keras          a ResNet of this package, of tf_keras or Keras 3
 
 Prefixes (module., module.encoder., backbone. ...) and the dictionary around the weights
 (state_dict, model) are found; where a checkpoint holds two networks, --prefix says which. Only
@@ -46,7 +47,7 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "input",
         None,
-        "Backbone to convert: the folder of an export, FILE.safetensors or FILE.pth.",
+        "Backbone to convert: the folder of an export, FILE.safetensors, FILE.pth or FILE.keras.",
         required=True,
     )
     flags.DEFINE_string(

@@ -37,6 +37,7 @@ class FeatureMonitor(keras.callbacks.Callback):
       temperature: temperature of the votes.
       label_counts: numbers of labels for `label_curves`; () for none.
       probe: a classifier that learns beside the network; None for none.
+      beginning: the name of the network before it learns.
 
     Attributes:
       references: name of a figure -> what to compare with -> its value; {} until
@@ -58,9 +59,11 @@ class FeatureMonitor(keras.callbacks.Callback):
         temperature: float,
         label_counts: Sequence[int] = (),
         probe: LinearProbe | None = None,
+        beginning: str = "random network",
     ):
         super().__init__()
         self._backbone, self._evaluated, self._chief = backbone, evaluated, chief
+        self._beginning = beginning
         self._searched, self._held_out, self._pairs = searched, held_out, pairs
         self._features, self._probe = inference(evaluated), probe
         self._every, self._epochs = every, epochs
@@ -79,14 +82,14 @@ class FeatureMonitor(keras.callbacks.Callback):
             return
         figures, beside = self._figures(), ""
         compared = ("knn", "rankme")
-        self.references = {x: {"random network": figures[x]} for x in compared if x in figures}
+        self.references = {x: {self._beginning: figures[x]} for x in compared if x in figures}
         if self._held_out:
             pixels = self._accuracy(*self._extract(raw_pixels))
             self.references["knn"]["raw pixels"] = pixels
             beside = f" (raw pixels {pixels:.4f})"
         if self._label_counts:
             self._untrained = self._extract(self._of_views)
-        self._tell("random network:", figures, beside)
+        self._tell(f"{self._beginning}:", figures, beside)
 
     def on_epoch_end(self, epoch: int, logs: dict) -> None:
         if (epoch + 1) % self._every and epoch + 1 != self._epochs:

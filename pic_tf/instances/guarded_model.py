@@ -43,6 +43,7 @@ class GuardedModel(keras.Model):
     Attributes:
       lazy_sgd: optimizer of head and backbone, None before `compile`.
       backbone_optimizer: another one of the backbone, or None.
+      backbone_frozen: whether the backbone is held, see `freeze_backbone`.
       skipped, last_skipped: of the `StepGuard`.
 
     Raises:
@@ -62,6 +63,7 @@ class GuardedModel(keras.Model):
     ):
         super().__init__(name=name)
         self.lazy_sgd = self.backbone_optimizer = None
+        self.backbone_frozen = False
         self.backbone, self.probe, self.augment = backbone, probe, augment
         self.head, self.hidden_dim = head, hidden_dim
         self.projection = projection_head(head, feature_dim(backbone), hidden_dim, embedding_dim)
@@ -70,7 +72,7 @@ class GuardedModel(keras.Model):
 
     def features(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Compute features, float [B, C], of the backbone's input."""
-        return features_of(self.backbone, images, training)
+        return features_of(self.backbone, images, training and not self.backbone_frozen)
 
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Compute embeddings, float [B, D], of the backbone's input."""
@@ -111,9 +113,20 @@ class GuardedModel(keras.Model):
         with strategy.scope():
             self.guard = StepGuard(self._statistics(), optimizers, self.loss_scaling)
         self.skipped, self.last_skipped = self.guard.skipped, self.guard.last_skipped
-        update = self._update
-        jitted = tf.function(update, jit_compile=True, autograph=False)
-        self._update_function = jitted if self.jit_compiled else update
+        self._prepare_update()
+
+    def freeze_backbone(self, frozen: bool = True) -> None:
+        """Hold the backbone, its batch statistics too, or let it move again; its momentum stays.
+
+        Head and rows go on. Steps are traced anew.
+
+        Args:
+          frozen: whether to hold it.
+        """
+        if self.backbone_frozen != frozen:
+            self.build_optimizers()  # momentum of all, in the order of a model that is not frozen
+            self.backbone_frozen = frozen
+            self._prepare_update()
 
     def make_train_function(self, force: bool = False) -> Callable[[Iterator], dict]:
         """Make Keras' function of a step, whose errors begin with their sentence."""
@@ -170,6 +183,13 @@ class GuardedModel(keras.Model):
         """State of the method beside network, rows, probe, optimizers and metrics, by name."""
         return {}
 
+    def _prepare_update(self) -> None:
+        """Make a step that has not been traced."""
+        update = self._update
+        jitted = tf.function(update, jit_compile=True, autograph=False)
+        self._update_function = jitted if self.jit_compiled else update
+        self.train_function = None
+
     def _update(self, images, instance_ids, weights, labelled) -> dict[str, tf.Tensor]:
         """Augment, and take the step with views that fit."""
         views = images if self.augment is None else self.augment(images)
@@ -214,7 +234,7 @@ class GuardedModel(keras.Model):
         Returns:
           (finite, failed) as of `StepGuard.check`, and the gradient of each of `beside`.
         """
-        trained = [*self.backbone.trainable_variables, *self.projection.trainable_variables]
+        trained = [v for _, variables in self._optimizers() for v in variables]
         gradients = self.guard.unscaled(tape.gradient(scaled, [*trained, *beside]))
         step = self.lazy_sgd.iterations
         finite, failed = self.guard.check(loss, gradients, statistics, step)
@@ -225,7 +245,8 @@ class GuardedModel(keras.Model):
 
     def _optimizers(self) -> list[tuple[Optimizer, list[tf.Variable]]]:
         """Pair each optimizer with its variables: those of the backbone, then those of the head."""
-        backbone, head = self.backbone.trainable_variables, self.projection.trainable_variables
+        backbone = [] if self.backbone_frozen else self.backbone.trainable_variables
+        head = self.projection.trainable_variables
         if self.backbone_optimizer is None:
             return [(self.optimizer, [*backbone, *head])]
         return [(self.backbone_optimizer, backbone), (self.optimizer, head)]

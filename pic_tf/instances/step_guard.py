@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 import tf_keras as keras
 
+from pic_tf.optim.lazy_sgd import LazySGD
 from pic_tf.replicas import collectives
 
 
@@ -110,6 +111,9 @@ class StepGuard(tf.Module):
         finite: tf.Tensor,
     ) -> None:
         """Let an optimizer, or the loss scaling around it, take the step if finite, or skip it."""
+        if not variables and not isinstance(optimizer, LazySGD):
+            optimizer.iterations.assign_add(1)  # of a frozen backbone: its rate is that of the step
+            return
         if optimizer is self._loss_scaling:
             # It looks at these gradients alone, and must skip whatever the guard skips.
             last = max(i for i, g in enumerate(gradients) if g is not None)

@@ -50,8 +50,9 @@ def architecture_of(state: Mapping[str, np.ndarray]) -> tuple[int, str, int]:
     layers = [f"layer{stage}." for stage in range(1, 5)]
     counts = tuple(sum(block.startswith(layer) for block in blocks) for layer in layers)
     bottleneck = "layer1.0.conv3.weight" in state
+    there = tuple(count for count in counts if count)
     for depth, stages in STAGES.items():
-        if stages == (counts, bottleneck):
+        if stages == (there, bottleneck):
             return depth, "imagenet" if shape[2] == 7 else "small", shape[0]
     kind = "bottleneck" if bottleneck else "basic"
     raise ValueError(

@@ -10,6 +10,7 @@ from pic_tf.data.sources.array import ARRAYS
 from pic_tf.data.sources.named import describe, open_dataset
 from pic_tf.data.sources.source import Source
 from pic_tf.runs import checkpoint_files
+from pic_tf.runs.initial_weights import with_fingerprint
 from pic_tf.runs.run_folder import CHECKPOINTS, FLAGS_FILE, resolved
 from pic_tf.settings import defaults, flag_files
 from pic_tf.settings.config import Config
@@ -58,6 +59,8 @@ def open_data(
     flagfile = pathlib.Path(config.output_dir) / FLAGS_FILE
     if flagfile.exists() and checkpoint_files.states(flagfile.parent / CHECKPOINTS):
         config = flag_files.inherit(config, flag_files.from_flagfile(str(flagfile)))
+    if config.initial_weights and not plan_only:
+        config = with_fingerprint(config)
     there = config.dataset in ARRAYS or os.path.isdir(config.dataset)
     if plan_only and config.num_instances and not there:
         return defaults.resolve(config, config.num_instances, num_replicas), None

@@ -1,7 +1,5 @@
 """Convert the weights of a ResNet: PyTorch checkpoints in, PyTorch, Keras 3 and SavedModels out."""
 
-import argparse
-import json
 import os
 import pathlib
 import pickle
@@ -10,110 +8,15 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import safetensors
 import safetensors.numpy
-import tensorflow as tf
 import tf_keras
 
-from pic_tf.data.augment import MEAN, STDDEV
-from pic_tf.files import saved_models
 from pic_tf.files.replaced import PARTIAL, replaced
-from pic_tf.models.torch_checkpoints import Parts, parts_of, unnested
 from pic_tf.models.torch_weights import backbone_of, detectron2_state, head_of, state_of
-from pic_tf.serving.model_card import JSON_FILE
 from pic_tf.serving.saved_model import export_backbone, normalisation_layer
+from pic_tf.serving.weights_files import TORCH, read, torch_module
 
 DETECTRON2 = ".pkl"  # ending of the files of its MODEL.WEIGHTS
-TORCH = (".pth", ".pt", ".tar")  # endings of files of torch.save; .pth.tar is common
-
-
-def read(path: pathlib.Path, prefix: str | None = None) -> Parts:
-    """Read a checkpoint or an export.
-
-    Args:
-      path: FILE.safetensors, a file of torch.save, or the folder of an export.
-      prefix: as of `parts_of`.
-
-    Raises:
-      ValueError: for anything that cannot be read, or is no ResNet.
-    """
-    if (path / "saved_model.pb").is_file():
-        _check_scaling(path)
-        return Parts(state_of(_variables(path)), {}, ())
-    if not path.is_file():
-        raise ValueError(
-            f"expected a file of weights or the folder of an export at {str(path)!r}, "
-            "got none: check it"
-        )
-    if path.suffix == ".safetensors":
-        try:
-            state = safetensors.numpy.load_file(path)
-        except (safetensors.SafetensorError, OSError, KeyError) as error:
-            # KeyError: numbers that NumPy does not have.
-            raise ValueError(
-                f"expected safetensors in {str(path)!r}, got {error}: fetch the file again"
-            ) from error
-    elif path.suffix in TORCH:
-        state = _read_torch(path)
-    else:
-        raise ValueError(
-            "expected --input to end in .safetensors, .pth, .pt or .tar, "
-            f"got {str(path)!r}: rename it"
-        )
-    return parts_of(state, prefix)
-
-
-def _check_scaling(path: pathlib.Path) -> None:
-    """Refuse an export that scales images otherwise than the converted network will."""
-    try:
-        scaling = json.loads((path / JSON_FILE).read_text())["preprocessing"]
-        found = scaling["mean"], scaling["stddev"]
-    except (OSError, ValueError, KeyError, TypeError):  # a SavedModel of others has no card
-        return
-    if None in found or not np.allclose(found, (MEAN, STDDEV), atol=1e-3):
-        raise ValueError(
-            f"expected an export in {str(path)!r} that normalises images by ImageNet's channel "
-            f"means, got mean and deviation {found[0]} and {found[1]}: its weights alone would "
-            "see other images"
-        )
-
-
-def _variables(path: pathlib.Path) -> list[tf.Variable]:
-    try:
-        return list(getattr(saved_models.load(path), "variables", ()))
-    except (OSError, ValueError, RuntimeError, tf.errors.OpError) as error:
-        raise ValueError(
-            f"expected a SavedModel in {str(path)!r}, got {error}: export it again"
-        ) from error
-
-
-def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
-    torch = _torch()
-    try:
-        # Many trainings, PIC's among them, keep their settings beside the weights in a Namespace:
-        # attributes and nothing else.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of many types, some of them of modules that load code
-        raise ValueError(
-            f"expected tensors in {str(path)!r}, got a file that torch.load refuses "
-            f"({str(error).splitlines()[0]}): where it was made, save the state_dict alone"
-        ) from error
-    arrays = {}
-    for name, tensor in unnested(checkpoint).items():
-        tensor = tensor.detach()
-        arrays[name] = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
-    return arrays
-
-
-def _torch() -> ModuleType:
-    try:
-        import torch
-    except ImportError:
-        raise ValueError(
-            "expected PyTorch for files of torch.save, got none: pip install torch"
-        ) from None
-    return torch
 
 
 def write(backbone: tf_keras.Model, path: pathlib.Path, image_size: int | None = None) -> None:
@@ -132,7 +35,7 @@ def write(backbone: tf_keras.Model, path: pathlib.Path, image_size: int | None =
     if path.suffix == ".safetensors":
         _write_safetensors(state, path)
     elif path.suffix in TORCH:
-        torch = _torch()
+        torch = torch_module()
         tensors = {name: torch.from_numpy(array.copy()) for name, array in state.items()}
         with replaced(path, "wb") as file:
             torch.save(tensors, file)
@@ -238,7 +141,7 @@ def _check_outputs(
 ) -> None:
     """Refuse outputs that cannot be, before anything is read."""
     if output.suffix in TORCH:
-        _torch()
+        torch_module()
     elif output.suffix == ".keras":
         _keras3()
     elif output.suffix not in ("", ".safetensors", DETECTRON2):

@@ -1,18 +1,15 @@
 """Open exported backbones, SavedModels with cards, for evaluations."""
 
 import dataclasses
-import hashlib
 import json
 import os
-import pathlib
 from typing import Any
 
 from pic_tf.files import saved_models
-from pic_tf.runs.checkpoint_files import sha256_of
-from pic_tf.runs.run_folder import CHECKPOINTS, EXPORT
+from pic_tf.runs.initial_weights import GRAPH, fingerprint, place_of
+from pic_tf.runs.run_folder import CHECKPOINTS
 from pic_tf.serving.model_card import FORMAT_VERSION, JSON_FILE, title
 
-_GRAPH = "saved_model.pb"
 # Entries of a card for evaluations.
 _ENTRIES = ("channels", "feature_dim", "image_size", "eval_crop", "training")
 
@@ -59,11 +56,9 @@ def open_exported(path: str | os.PathLike) -> Exported:
     Raises:
       ValueError: where there is none, or one that this version cannot use.
     """
-    folder = pathlib.Path(path)
-    if not (folder / _GRAPH).is_file() and (folder / EXPORT / _GRAPH).is_file():
-        folder = folder / EXPORT
-    if not (folder / _GRAPH).is_file() or not (folder / "variables").is_dir():
-        missing = "variables" if (folder / _GRAPH).is_file() else _GRAPH
+    folder = place_of(path)
+    if not (folder / GRAPH).is_file() or not (folder / "variables").is_dir():
+        missing = "variables" if (folder / GRAPH).is_file() else GRAPH
         advice = "name a SavedModel, or the folder of a run that has finished"
         if (folder / CHECKPOINTS).is_dir():
             advice = (
@@ -101,9 +96,4 @@ def open_exported(path: str | os.PathLike) -> Exported:
             f"expected a backbone for images of 3 channels in {str(folder)!r}, "
             f"got {card['channels']}"
         )
-    return Exported(str(folder), card, _fingerprint(folder))
-
-
-def _fingerprint(folder: pathlib.Path) -> str:
-    files = (folder / _GRAPH, *sorted((folder / "variables").iterdir()))
-    return hashlib.sha256("".join(map(sha256_of, files)).encode()).hexdigest()
+    return Exported(str(folder), card, fingerprint(folder))

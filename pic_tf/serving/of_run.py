@@ -83,5 +83,10 @@ def export_trained(
     }
     size = max(view.size for view in config.views())
     export_backbone(
-        backbone, path, trained_size=size, eval_crop=config.eval_crop, training=training
+        backbone,
+        path,
+        backbone_input="normalised",
+        trained_size=size,
+        eval_crop=config.eval_crop,
+        training=training,
     )

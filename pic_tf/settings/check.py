@@ -7,6 +7,8 @@ import warnings
 from typing import Any
 
 from pic_tf.data.crops import Crop, total
+from pic_tf.models.named import APPLICATIONS, IMAGENET, check_name
+from pic_tf.models.resnet import DEPTHS
 from pic_tf.settings.config import Config
 from pic_tf.settings.methods import TWO_VIEWS, check_belonging
 from pic_tf.settings.setting import kind_of, within
@@ -74,6 +76,7 @@ def check(config: Config) -> None:
             raise ValueError(
                 f"expected a folder in --{name}, got '': a variable of the shell may be unset"
             )
+    _check_backbone(config)
     if config.replicas > config.batch_size:
         raise ValueError(
             f"expected --replicas of at most --batch_size ({config.batch_size}), got "
@@ -83,6 +86,16 @@ def check(config: Config) -> None:
         raise ValueError(
             f"expected 0 <= --warmup_epochs < --epochs ({config.epochs}), got "
             f"{config.warmup_epochs}"
+        )
+    if not config.freeze_backbone_epochs < config.epochs:
+        raise ValueError(
+            f"expected --freeze_backbone_epochs below --epochs ({config.epochs}), got "
+            f"{config.freeze_backbone_epochs}"
+        )
+    if config.freeze_backbone_epochs and config.head == "none":
+        raise ValueError(
+            "expected a --head that learns while the backbone is frozen "
+            "(--freeze_backbone_epochs), got none"
         )
     if config.keep_checkpoint_every % config.checkpoint_every:
         raise ValueError(
@@ -110,6 +123,27 @@ def check(config: Config) -> None:
                 "2.15.1), or use lars"
             ) from error
     _check_views(config)
+
+
+def _check_backbone(config: Config) -> None:
+    own = (config.stem, config.width) == ("imagenet", 64)
+    if config.depth is None:
+        check_name(config.backbone)
+    elif config.depth not in DEPTHS:
+        raise ValueError(
+            f"expected --backbone=resnetN with N of {', '.join(map(str, DEPTHS))}, got "
+            f"{config.backbone}"
+        )
+    if config.depth is None and not own:
+        raise ValueError(
+            f"expected --stem and --width with a ResNet alone, got them with {config.backbone}: "
+            "leave them out"
+        )
+    if config.initial_weights == IMAGENET and not config.backbone.startswith(APPLICATIONS):
+        raise ValueError(
+            f"expected --backbone={APPLICATIONS}NAME with --initial_weights={IMAGENET}, got "
+            f"{config.backbone}: name a file of weights"
+        )
 
 
 def _check_views(config: Config) -> None:

@@ -26,9 +26,10 @@ class Config(Files, Monitors, Devices, Optimisation, Views, Model, Negatives, Me
     )
 
     @property
-    def depth(self) -> int:
-        """Depth of the ResNet."""
-        return int(self.backbone.removeprefix("resnet"))
+    def depth(self) -> int | None:
+        """Depth of the ResNet; None for another network."""
+        depth = self.backbone.removeprefix("resnet")
+        return int(depth) if depth != self.backbone and depth.isdecimal() else None
 
     @property
     def has_rows(self) -> bool:

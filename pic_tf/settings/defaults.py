@@ -6,9 +6,11 @@ from pic_tf.data.order import default_shards, default_stride, default_window
 from pic_tf.instances.classifier import PAPER_NEGATIVES
 from pic_tf.instances.norm_floor import default_floor
 from pic_tf.instances.paging.schedule import WindowSchedule
+from pic_tf.models.projection import feature_dim
 from pic_tf.settings.check import check
 from pic_tf.settings.config import Config
 from pic_tf.settings.methods import ALL_IMAGES, with_defaults
+from pic_tf.settings.networks import plain_backbone
 
 
 def resolve(config: Config, num_instances: int, num_replicas: int = 1) -> Config:
@@ -62,7 +64,7 @@ def _check_devices(config: Config, num_replicas: int) -> None:
             f"expected --jit_compile=false with {num_replicas} replicas, got true: XLA does not "
             "compile what crosses between them"
         )
-    if config.jit_compile and config.deterministic and config.stem == "imagenet":
+    if config.jit_compile and config.deterministic and config.depth and config.stem == "imagenet":
         raise ValueError(
             "expected --deterministic=false or --stem=small with --jit_compile, got a stem with "
             "max pooling, whose gradient TensorFlow cannot compile for repeatable results"
@@ -179,7 +181,7 @@ def _with_embedding(config: Config) -> Config:
     """Choose D, the norm floor and the warm-up."""
     dim = config.embedding_dim
     if config.head == "none":
-        dim = config.width * (32 if config.depth >= 50 else 8)
+        dim = _number_of_features(config)
     floor, warmup = config.min_row_norm, config.warmup_epochs
     if config.method == "pic" and floor is None:
         floor = default_floor(dim, config.similarity)
@@ -189,6 +191,12 @@ def _with_embedding(config: Config) -> Config:
         min_row_norm=floor,
         warmup_epochs=config.epochs / 40 if warmup is None else warmup,
     )
+
+
+def _number_of_features(config: Config) -> int:
+    if config.depth is None:
+        return feature_dim(plain_backbone(config))
+    return config.width * (32 if config.depth >= 50 else 8)
 
 
 def _nearest(value: int, divisor: int) -> str:

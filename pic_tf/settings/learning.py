@@ -114,7 +114,11 @@ class Model:
     """Backbone and projection head."""
 
     backbone: str = setting(
-        "resnet50", "Network to pretrain.", choices=tuple(f"resnet{depth}" for depth in DEPTHS)
+        "resnet50",
+        f"Network to pretrain: {', '.join(f'resnet{depth}' for depth in DEPTHS)}; "
+        "applications:NAME, a network of tf_keras.applications; ours:vit_tiny, vit_small or "
+        "vit_base, with _patchN behind for other patches than 16 pixels; or module.path:function, "
+        "a function of yours that builds one.",
     )
     stem: str = setting(
         "imagenet",
@@ -124,6 +128,22 @@ class Model:
     )
     width: int = setting(
         64, "Channels of the first stage, 1 to 65536. The published network has 64.", limit=_LENGTHS
+    )
+    initial_weights: str = setting(
+        "",
+        "Weights to start the backbone from: the folder of an export or of a finished run, "
+        "FILE.safetensors or FILE.pth (names of torchvision, timm or PIC's authors), FILE.keras or "
+        "FILE.weights.h5; or 'imagenet' for the published ones of --backbone=applications:NAME, "
+        "which Keras downloads. The default '' draws them by --seed.",
+    )
+    initial_weights_sha256: str = setting(
+        "", "SHA-256 of --initial_weights, which a run fills in: it goes on with the same alone."
+    )
+    freeze_backbone_epochs: int = setting(
+        0,
+        "Epochs at the beginning in which head and rows move alone, so that young rows do not "
+        "spoil --initial_weights, >= 0 and below --epochs.",
+        limit="x >= 0",
     )
     head: str = setting(
         "mlp",

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 import tf_keras as keras
 
+from pic_tf.models.named import named_backbone
 from pic_tf.models.projection import projection_head
 from pic_tf.models.resnet import resnet
 from pic_tf.replicas.devices import describe as describe_devices
@@ -14,6 +15,8 @@ from pic_tf.settings.config import Config
 
 def plain_backbone(config: Config) -> keras.Model:
     """Build the backbone on one device and in float32, for weights that come from elsewhere."""
+    if config.depth is None:
+        return named_backbone(config.backbone)
     return resnet(config.depth, config.stem, config.width)
 
 

@@ -100,9 +100,14 @@ def _order(config: Config) -> list[str]:
 
 def _backbone(config: Config, backbone: keras.Model) -> list[str]:
     """Describe the network, and a stem that is too coarse for the views."""
-    lines = [f"{config.backbone}, {config.stem} stem, width {config.width}: {_trainable(backbone)}"]
+    own = f", {config.stem} stem, width {config.width}" if config.depth else ""
+    lines = [f"{config.backbone}{own}: {_trainable(backbone)}"]
+    if config.initial_weights:
+        lines.append(f"starts from {config.initial_weights}")
+    if frozen := config.freeze_backbone_epochs:
+        lines.append(f"frozen for {frozen} epoch{'s' * (frozen > 1)}: head and rows move alone")
     size = max(crop.size for crop in config.views())
-    if config.stem == "imagenet" and size <= _SMALL_VIEW:
+    if config.depth and config.stem == "imagenet" and size <= _SMALL_VIEW:
         side = -(-size // 4)  # it halves twice
         lines.append(
             f"its stem leaves {side} x {side} positions of views of {size} px; made for such ones "

@@ -13,6 +13,7 @@ from pic_tf.settings.config import Config
 _FLOAT = 4  # bytes
 _SAMPLES = 100_000  # of the learning rate, which changes slowly
 ACTIVATIONS = "activations (estimate)"  # a part of `memory`
+_KEPT = (keras.layers.Conv2D, keras.layers.ReLU, keras.layers.ZeroPadding2D)  # for gradients
 
 
 def steps_per_epoch(config: Config) -> int:
@@ -140,7 +141,8 @@ def memory(
     """
     network = backbone.count_params() + head.count_params()
     activation = _FLOAT if config.precision == "float32" else _FLOAT // 2
-    kept = sum(crop.count * _kept_activations(backbone, crop.size) for crop in config.views())
+    kept_of = _kept_activations if config.depth else _kept_in_any_network
+    kept = sum(crop.count * kept_of(backbone, crop.size) for crop in config.views())
     own_images = -(-config.batch_size // num_replicas)
     if config.method == "mocov2":
         kept //= 2  # nothing flows back through the keys
@@ -217,6 +219,22 @@ def _kept_activations(backbone: keras.Model, image_size: int) -> int:
             inputs = [shapes[x.name] for x in (inbound if isinstance(inbound, list) else [inbound])]
             shape = tuple(layer.compute_output_shape(inputs if len(inputs) > 1 else inputs[0]))
         shapes[layer.name] = shape
-        if isinstance(layer, (keras.layers.Conv2D, keras.layers.ReLU, keras.layers.ZeroPadding2D)):
+        if isinstance(layer, _KEPT):
             kept += math.prod(shape[1:])
     return kept
+
+
+def _kept_in_any_network(backbone: keras.Model, image_size: int) -> int:
+    """Count as `_kept_activations`, by building the network anew for one size of views."""
+    expected = f"expected a backbone for views of {image_size} pixels, got {backbone.name}, which"
+    if any(side not in (None, image_size) for side in backbone.input_shape[1:3]):
+        raise ValueError(f"{expected} takes {backbone.input_shape[1:]}: set --image_size")
+    try:
+        sized = keras.Input([image_size, image_size, 3])
+        layers = keras.models.clone_model(backbone, input_tensors=sized).layers
+    except (ValueError, TypeError) as error:
+        first, *_ = str(error).splitlines() or [type(error).__name__]
+        raise ValueError(f"{expected} cannot take them ({first}): set --image_size") from error
+    kept = (*_KEPT, keras.layers.Dense, keras.layers.LayerNormalization)
+    shapes = [layer.output_shape for layer in layers if isinstance(layer, kept)]
+    return sum(math.prod(shape[1:]) for shape in shapes)

@@ -46,6 +46,7 @@ class Parts:
       monitor: of the features; None without one.
       learning_rate: of a step.
       epochs: of the whole run.
+      frozen_epochs: of these, those at the beginning in which the backbone is frozen.
     """
 
     model: GuardedModel
@@ -56,6 +57,7 @@ class Parts:
     monitor: FeatureMonitor | None
     learning_rate: WarmupCosine
     epochs: int
+    frozen_epochs: int = 0
 
     @property
     def total_steps(self) -> int:
@@ -66,6 +68,11 @@ class Parts:
     def steps_per_epoch(self) -> int:
         """Whole batches of an epoch, floor(N / B)."""
         return self.total_steps // self.epochs
+
+    @property
+    def frozen_steps(self) -> int:
+        """Steps at the beginning in which the backbone is frozen."""
+        return self.frozen_epochs * self.steps_per_epoch
 
 
 def build(
@@ -118,7 +125,8 @@ def build(
     )
     inputs = _inputs(config, orders, images, output / broken_file(strategy))
     monitor = _monitor(config, model, plain, chief, images)
-    return Parts(model, plain, pager, checkpoints, inputs, monitor, rate, config.epochs)
+    epochs = config.epochs, config.freeze_backbone_epochs
+    return Parts(model, plain, pager, checkpoints, inputs, monitor, rate, *epochs)
 
 
 def _inputs(
@@ -177,4 +185,5 @@ def _monitor(
         temperature=config.knn_temperature,
         label_counts=config.label_counts,
         probe=model.probe,
+        beginning="initial weights" if config.initial_weights else "random network",
     )

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 import tf_keras as keras
@@ -62,6 +62,7 @@ def run(
     images: Images,
     strategy: tf.distribute.Strategy,
     allow_changed_flags: bool = False,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Result:
     """Train, or go on with the run in the output folder, and export the backbone.
 
@@ -70,6 +71,7 @@ def run(
       images: the images of the run.
       strategy: devices. With several workers each calls this; the first one writes.
       allow_changed_flags: go on with a run that began with other flags, where its state fits.
+      callbacks: the user's; they act before the state is saved.
 
     Returns:
       End of the run.
@@ -98,9 +100,9 @@ def run(
         if chief:
             begin_files(output, flags, found)
         texts = functools.partial(texts_beside, output, flags, pictures)
-        callbacks, state = wire(config, images.train, parts, start, texts)
-        with _closing(parts, callbacks), state:
-            result = _fit(parts, callbacks, state, start)
+        wired, state = wire(config, images.train, parts, start, texts, callbacks)
+        with _closing(parts, wired), state:
+            result = _fit(parts, wired, state, start)
         if result.finished and chief:
             lines = finish(config, parts, output)
             result = dataclasses.replace(result, export=output / EXPORT, lines=lines)
@@ -115,9 +117,12 @@ def _fit(
     strategy = parts.model.distribute_strategy
     try:
         while (step := checkpoints.step) < total:
-            # The rest of an epoch that was interrupted, or all whole epochs.
+            # The rest of an epoch that was interrupted, or all whole epochs up to a change.
             epoch, done = divmod(step, per_epoch)
-            stop = (epoch + 1) * per_epoch if done else total
+            frozen = step < parts.frozen_steps
+            parts.model.freeze_backbone(frozen)
+            stop = parts.frozen_steps if frozen else total
+            stop = (epoch + 1) * per_epoch if done else stop
             parts.model.fit(
                 distribute(strategy, functools.partial(parts.inputs.of_replica, step, stop)),
                 initial_epoch=epoch,

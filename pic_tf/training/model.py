@@ -1,5 +1,6 @@
 """Build and compile the model of a configuration."""
 
+import sys
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -15,6 +16,7 @@ from pic_tf.optim.lars import LARS
 from pic_tf.optim.lazy_sgd import LazySGD
 from pic_tf.optim.schedules import WarmupCosine
 from pic_tf.pic import PIC
+from pic_tf.serving.initial_weights import load_initial_weights
 from pic_tf.settings.config import Config
 from pic_tf.settings.networks import plain_backbone
 
@@ -44,6 +46,8 @@ def build_model(
     keras.mixed_precision.set_global_policy(_POLICIES[config.precision])
     with strategy.scope():
         backbone = plain_backbone(config)
+        if config.initial_weights:
+            _start(backbone, config)
         probe = None
         if probe_classes:
             features = backbone.output_shape[-1]
@@ -59,6 +63,15 @@ def build_model(
         )
     keras.mixed_precision.set_global_policy("float32")
     return model
+
+
+def _start(backbone: keras.Model, config: Config) -> None:
+    """Load --initial_weights, and name what is passed over."""
+    over = load_initial_weights(backbone, config.initial_weights, config.backbone)
+    if over:
+        more = f" and {len(over) - 3} more" * (len(over) > 3)
+        text = f"{', '.join(over[:3])}{more} in {config.initial_weights}"
+        print(f"initial weights: passed over {text}", file=sys.stderr)
 
 
 def _of_method(

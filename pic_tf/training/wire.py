@@ -1,7 +1,7 @@
 """Put the callbacks of a run together, in the order in which they act."""
 
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import tf_keras as keras
 
@@ -26,6 +26,7 @@ def wire(
     parts: Parts,
     start: int,
     texts: Callable[[], dict[str, str]],
+    own: Sequence[keras.callbacks.Callback] = (),
 ) -> tuple[list[keras.callbacks.Callback], CheckpointCallback]:
     """Make the callbacks of a run.
 
@@ -35,6 +36,7 @@ def wire(
       parts: the parts of the run, at its first step.
       start: this step.
       texts: gives the text files that stand beside a checkpoint.
+      own: callbacks of the user.
 
     Returns:
       (all callbacks, the progress bar first; the last of them, which saves the state).
@@ -68,6 +70,7 @@ def wire(
         non_finite,
         parts.monitor,
         *files,
+        *own,
         state,
     ]
     return [callback for callback in callbacks if callback], state

@@ -255,7 +255,7 @@ def test_without_pytorch(tmp_path, source, monkeypatch):
     [
         ("none.safetensors", "out", {}, "expected a file of weights or the folder of an export at .*none.safetensors"),
         (".", "out", {}, "expected a file of weights or the folder of an export"),
-        ("notes.txt", "out", {}, "expected --input to end in .safetensors, .pth, .pt or .tar, got .*notes.txt"),
+        ("notes.txt", "out", {}, "expected a file of weights to end in .safetensors, .pth, .pt, .tar or .keras, got .*notes.txt"),
         ("damaged.safetensors", "out", {}, "expected safetensors in .*damaged.safetensors'"),
         ("foreign", "out", {}, "expected the variables of a ResNet of pic_tf, got 'dense/kernel:0'"),
         ("bare", "out", {}, "expected conv1.weight, got none: only plain ResNets"),

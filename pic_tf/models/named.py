@@ -1,0 +1,111 @@
+"""Build backbones by name: networks of tf_keras.applications, transformers, your own."""
+
+import difflib
+import functools
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import tf_keras as keras
+
+from pic_tf.models.vit import parse_vit, vit
+
+APPLICATIONS, OURS, IMAGENET = "applications:", "ours:", "imagenet"
+# ImageNet's channel means and deviations, by which views are normalised (`pic_tf.data.augment`).
+_MEAN, _STDDEV = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def check_name(name: str) -> None:
+    """Check that there is a network of a name, without building it.
+
+    Args:
+      name: "applications:NAME", "ours:vit_..." or "module.path:function".
+
+    Raises:
+      ValueError: where there is none.
+    """
+    if name.startswith(OURS):
+        parse_vit(name.removeprefix(OURS))
+        return
+    if not name.startswith(APPLICATIONS):
+        _own_function(name)
+        return
+    wanted = name.removeprefix(APPLICATIONS)
+    if wanted not in applications():
+        names = sorted(applications())
+        close = difflib.get_close_matches(wanted, names, 3, 0)
+        raise ValueError(
+            f"expected --backbone={APPLICATIONS}NAME of one of {len(names)} networks, got "
+            f"{wanted!r}: {', '.join(close)} are some of them"
+        )
+
+
+def named_backbone(name: str, weights: str | None = None) -> keras.Model:
+    """Build a network that ends in features or feature maps.
+
+    Networks of tf_keras.applications get levels from 0 to 255 of normalised images x, that is
+    255 (x stddev + mean), and scale these as they were published.
+
+    Args:
+      name: as of `check_name`.
+      weights: "imagenet" for those that tf_keras.applications offers; None for random ones.
+
+    Returns:
+      Model from images [B, H, W, 3], normalised by channel, to features [B, C] or maps
+      [B, h, w, C].
+
+    Raises:
+      ValueError: for a name without a network, or a function that returns none.
+    """
+    check_name(name)
+    if name.startswith(APPLICATIONS):
+        builder, preprocess = applications()[name.removeprefix(APPLICATIONS)]
+        images, levels = _levels()
+        options = {"include_top": False, "pooling": "avg", "weights": weights}
+        network = builder(input_tensor=preprocess(levels), **options)
+        return keras.Model(images, network.output, name=network.name)
+    if weights:
+        raise ValueError(
+            f"expected --backbone={APPLICATIONS}NAME with --initial_weights={IMAGENET}, got "
+            f"{name!r}: name a file of weights"
+        )
+    if name.startswith(OURS):
+        return vit(*parse_vit(name.removeprefix(OURS)))
+    network = _own_function(name)()
+    if not isinstance(network, keras.Model):
+        raise ValueError(
+            f"expected a model of tf_keras from {name!r}, got {type(network).__name__}: return a "
+            "tf_keras.Model from images [B, H, W, 3] to features"
+        )
+    return network
+
+
+@functools.cache
+def applications() -> dict[str, tuple[Callable[..., keras.Model], Callable[..., Any]]]:
+    """List name -> (builder, scaling of levels) of all networks of tf_keras.applications."""
+    builders = dict(inspect.getmembers(keras.applications, inspect.isfunction))
+    modules = {name: importlib.import_module(x.__module__) for name, x in builders.items()}
+    return {name: (x, modules[name].preprocess_input) for name, x in builders.items()}
+
+
+def _levels() -> tuple[Any, Any]:
+    """Make (input of normalised images, their levels from 0 to 255)."""
+    images = keras.Input([None, None, 3], name="images")
+    scale, offset = [255 * s for s in _STDDEV], [255 * m for m in _MEAN]
+    return images, keras.layers.Rescaling(scale, offset, name="levels")(images)
+
+
+def _own_function(name: str) -> Callable[[], Any]:
+    """Import the function of "module.path:function"."""
+    module, colon, function = name.partition(":")
+    try:
+        if not colon or not function.isidentifier():
+            raise ValueError("no name of this form")
+        found = getattr(importlib.import_module(module), function)
+    except (ImportError, ValueError, AttributeError) as error:
+        raise ValueError(
+            "expected --backbone to be resnet18, 34, 50, 101 or 152, applications:NAME, "
+            f"ours:vit_tiny or module.path:function, got {name!r} ({error}): name one of them"
+        ) from error
+    return found

@@ -1,0 +1,61 @@
+"""Weights of vision transformers under the names and in the shapes of timm."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tf_keras as keras
+
+_PART = {"kernel": "weight", "gamma": "weight", "beta": "bias"}
+_BLOCK = re.compile(r"blocks_(\d+)_(?:(attn|mlp)_)?(\w+)")
+
+
+def torch_name(variable: str) -> str:
+    """Translate a variable's name into timm's.
+
+    `blocks_3_attn_qkv/kernel:0` -> `blocks.3.attn.qkv.weight`.
+    """
+    layer, part = variable.removesuffix(":0").split("/")[-2:]
+    if layer == "tokens":
+        return part
+    if block := _BLOCK.fullmatch(layer):
+        layer = ".".join(["blocks", *filter(None, block.groups())])
+    return f"{layer.replace('patch_embed_', 'patch_embed.')}.{_PART.get(part, part)}"
+
+
+def load_vit(backbone: keras.Model, state: Mapping[str, np.ndarray], path: str) -> list[str]:
+    """Load all weights of a transformer, or none where one does not fit.
+
+    Args:
+      backbone: as of `vit`.
+      state: timm's names -> arrays.
+      path: the file, for messages.
+
+    Returns:
+      Names of the arrays that are no part of the backbone.
+
+    Raises:
+      ValueError: for an array that is missing or of another shape.
+    """
+    wanted = {torch_name(variable.name): variable for variable in backbone.weights}
+    arrays = {}
+    for name, variable in wanted.items():
+        found = _in_our_order(state[name]) if name in state else None
+        shape = list(variable.shape)
+        if found is None or list(found.shape) != shape:
+            got = "none" if found is None else list(found.shape)
+            raise ValueError(
+                f"expected {name} for a variable {shape} in {path!r}, got {got} in that order of "
+                "axes: name weights of a plain ViT of this size and patch, as timm has them"
+            )
+        arrays[name] = found
+    for name, variable in wanted.items():
+        variable.assign(arrays[name])
+    return sorted(state.keys() - wanted.keys())
+
+
+def _in_our_order(array: Any) -> np.ndarray:
+    """Bring [O, I] to [I, O], and [O, I, h, w] to [h, w, I, O]."""
+    array = np.asarray(array, np.float32)
+    return array.transpose(*{2: (1, 0), 4: (2, 3, 1, 0)}.get(array.ndim, range(array.ndim)))

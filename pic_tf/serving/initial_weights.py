@@ -1,0 +1,122 @@
+"""Start a network from given weights."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tf_keras as keras
+
+from pic_tf.models.named import APPLICATIONS, IMAGENET, OURS, named_backbone
+from pic_tf.models.torch_weights import architecture_of, load_state, state_of
+from pic_tf.models.vit_weights import load_vit
+from pic_tf.runs.initial_weights import place_of
+from pic_tf.serving.weights_files import (
+    TORCH_NAMES,
+    keras_weights,
+    read,
+    saved_model_weights,
+    torch_state,
+)
+
+_KERAS_WEIGHTS = ".weights.h5"
+
+
+def load_initial_weights(backbone: keras.Model, path: str, name: str) -> list[str]:
+    """Load the weights of a backbone: all of them, or none where one does not fit.
+
+    Args:
+      backbone: the network, which may be spread over replicas.
+      path: folder of an export or of a finished run, FILE.safetensors, a file of torch.save,
+        FILE.keras or FILE.weights.h5; or "imagenet".
+      name: value of --backbone.
+
+    Returns:
+      Names of the arrays in the file that are no part of the backbone, passed over.
+
+    Raises:
+      ValueError: for a file that cannot be read, or weights of another network.
+    """
+    if path == IMAGENET:
+        _copy(_downloaded(name), backbone)
+        return []
+    if path.endswith(_KERAS_WEIGHTS):
+        _load_keras_weights(backbone, path)
+        return []
+    if name.startswith(OURS) and place_of(path).suffix in TORCH_NAMES:
+        return load_vit(backbone, torch_state(place_of(path)), path)
+    if not name.startswith("resnet"):
+        return _load_by_name(backbone, path)
+    parts = read(place_of(path))
+    own, theirs = (architecture_of(x) for x in (state_of(backbone.weights), parts.backbone))
+    if own != theirs:
+        expected, got = (
+            f"--backbone=resnet{depth} --stem={stem} --width={width}"
+            for depth, stem, width in (own, theirs)
+        )
+        raise ValueError(f"expected weights of {expected} in {path!r}, got {got}: set these")
+    load_state(backbone.weights, parts.backbone)
+    return [*parts.head, *parts.passed_over]
+
+
+def _downloaded(name: str) -> keras.Model:
+    try:
+        return named_backbone(name, IMAGENET)
+    except Exception as error:  # of many types: no network, a server that is down
+        reason, *_ = str(error).splitlines() or [type(error).__name__]
+        raise ValueError(
+            f"expected Keras to download the weights of {name.removeprefix(APPLICATIONS)}, got "
+            f"{reason}: try again where there is a network, or name a file of weights"
+        ) from error
+
+
+def _copy(source: keras.Model, backbone: keras.Model) -> None:
+    backbone.set_weights(source.get_weights())
+
+
+def _load_keras_weights(backbone: keras.Model, path: str) -> None:
+    # Into a copy: a file that breaks off leaves nothing behind.
+    copy = keras.models.clone_model(backbone)
+    try:
+        copy.load_weights(path)
+    except Exception as error:  # of many types
+        reason, *_ = str(error).splitlines() or [type(error).__name__]
+        raise ValueError(
+            f"expected the weights of {backbone.name} in {path!r}, as save_weights of such a model "
+            f"writes them, got others ({reason}): convert them to .safetensors"
+        ) from error
+    _copy(copy, backbone)
+
+
+def _load_by_name(backbone: keras.Model, path: str) -> list[str]:
+    """Load an export or a .keras file of a network that is no ResNet of ours."""
+    place = place_of(path)
+    if place.suffix in TORCH_NAMES:
+        raise ValueError(
+            f"expected a file of weights with Keras' names for {backbone.name}, got {path!r}: "
+            "PyTorch's names are known for ResNets and ours:vit_... alone"
+        )
+    read = keras_weights if place.suffix == ".keras" else saved_model_weights
+    given = {_layer_and_part(v): v.numpy() for v in read(place)}
+    wanted = {_layer_and_part(v): v for v in backbone.weights}
+    _check_fit(given, wanted, backbone.name, path)
+    for name, variable in wanted.items():
+        variable.assign(given[name])
+    return sorted(given.keys() - wanted.keys())
+
+
+def _check_fit(
+    given: Mapping[str, np.ndarray], wanted: Mapping[str, Any], network: str, path: str
+) -> None:
+    for name, variable in wanted.items():
+        found = list(given[name].shape) if name in given else "none"
+        if found != list(variable.shape):
+            raise ValueError(
+                f"expected {name} {list(variable.shape)} of {network} in {path!r}, got {found}: "
+                "name weights of this network"
+            )
+
+
+def _layer_and_part(variable: Any) -> str:
+    """The end of a variable's name, `block1_conv1/kernel`, in either Keras."""
+    name = getattr(variable, "path", variable.name).removesuffix(":0")
+    return "/".join(name.split("/")[-2:])
