@@ -30,6 +30,9 @@ _route_to_tf_keras()
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "pretrain": "pic_tf.calls",
+    "evaluate": "pic_tf.calls",
+    "embed": "pic_tf.calls",
     "PIC": "pic_tf.pic",
     "LazySGD": "pic_tf.optim.lazy_sgd",
     "WarmupCosine": "pic_tf.optim.schedules",

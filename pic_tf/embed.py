@@ -14,6 +14,10 @@ command above chooses a subset and finds duplicates by the features in it.
 
 import functools
 
+if __name__ == "pic_tf.embed":
+    # An import would put this module in the place of the function of its name.
+    raise ImportError("expected `python -m pic_tf.embed` or `pic_tf.embed(...)`, got an import")
+
 import pic_tf.files.quiet  # noqa: F401  (first: TensorFlow then starts quietly)
 from pic_tf.feature_files.compute import embed
 from pic_tf.feature_files.settings import EmbedSettings

@@ -14,6 +14,12 @@ The same command again goes on with an interrupted training.
 import functools
 import sys
 
+if __name__ == "pic_tf.evaluate":
+    # An import would put this module in the place of the function of its name.
+    raise ImportError(
+        "expected `python -m pic_tf.evaluate` or `pic_tf.evaluate(...)`, got an import"
+    )
+
 import pic_tf.files.quiet  # noqa: F401  (first: TensorFlow then starts quietly)
 from pic_tf.evals import protocols
 from pic_tf.evals.settings import EvaluationSettings

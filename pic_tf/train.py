@@ -18,59 +18,20 @@ from absl import flags
 
 import pic_tf.files.quiet  # noqa: F401  (first: TensorFlow then starts quietly)
 from pic_tf.files import command_line
-from pic_tf.look.nearest_images import draw_nearest
-from pic_tf.look.settings import RetrievalSettings
-from pic_tf.replicas.devices import is_chief, set_up_tensorflow
-from pic_tf.runs import open_data, run_folder
-from pic_tf.settings import check, flag_files, networks
+from pic_tf.settings import flag_files
 from pic_tf.settings.config import Config
 from pic_tf.settings.help import help_text
-from pic_tf.training import loop
+from pic_tf.whole_run import start
 
 
 def main() -> int:
-    plan_only = flags.FLAGS.plan_only
-    config = flag_files.from_flags()
-    check.check(config)
-    strategy = set_up_tensorflow(
-        config.strategy, config.replicas, config.intra_op_threads, config.deterministic
+    values = flags.FLAGS
+    result = start(
+        flag_files.from_flags(),
+        plan_only=values.plan_only,
+        allow_changed_flags=values.allow_changed_flags,
     )
-    config, images = open_data.open_data(config, strategy.num_replicas_in_sync, plan_only)
-    chief = is_chief(strategy)
-    if not plan_only:
-        run_folder.make_output_folder(config.output_dir, config.rows_elsewhere)
-    if chief:
-        found = images.describe() if images else ()
-        print(networks.describe(config, strategy, found), flush=True)
-    if plan_only:
-        return 0
-    result = loop.run(config, images, strategy, flags.FLAGS.allow_changed_flags)
-    if not result.finished:
-        print(f"stopped at step {result.step:,}; the same command goes on from there")
-        return command_line.START_AGAIN
-    if chief:
-        for line in result.lines:
-            print(line)
-        if config.neighbours:
-            print(f"neighbours     {_draw_neighbours(config, len(images.train))}")
-        pictures = [f"{config.output_dir}/{run_folder.PICTURE}"]
-        pictures += [run_folder.LABEL_PICTURE] if config.label_curve else []
-        pictures += [f"{run_folder.NEIGHBOURS}.png"] if config.neighbours else []
-        print(f"done: backbone in {result.export}, curves in {', '.join(pictures)}")
-    return 0
-
-
-def _draw_neighbours(config: Config, num_instances: int) -> str:
-    """Draw held-out images beside their nearest training images, by the exported backbone."""
-    settings = RetrievalSettings(
-        model=config.output_dir,
-        count=config.neighbours,
-        neighbours=min(10, num_instances - 1),
-        max_broken=config.max_broken,
-        seed=config.seed,
-        output=f"{config.output_dir}/{run_folder.NEIGHBOURS}",
-    )
-    return draw_nearest(settings)
+    return command_line.START_AGAIN if result and not result.finished else 0
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
 import time
 
 import tf_keras as keras
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
-from pic_tf.files.progress import drawing_interval
+from pic_tf.files.progress import drawing_interval, in_notebook
 
 
 class ProgressBar(keras.callbacks.Callback):
@@ -29,6 +29,7 @@ class ProgressBar(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         if self._bar is None:
+            bar = "{bar}" if in_notebook() else "{bar:20}"  # a notebook draws it itself
             self._bar = tqdm(
                 total=self._total,
                 initial=self._done,
@@ -36,7 +37,7 @@ class ProgressBar(keras.callbacks.Callback):
                 disable=self._hidden,
                 mininterval=drawing_interval(),
                 bar_format=(
-                    "{percentage:3.0f}%|{bar:20}| step {n}/{total} [{elapsed}, {remaining} "
+                    f"{{percentage:3.0f}}%|{bar}| step {{n}}/{{total}} [{{elapsed}}, {{remaining}} "
                     "left{postfix}]"
                 ),
             )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from pic_tf.data.decode.broken import BrokenImages
 from pic_tf.evals.classifier import Classifier

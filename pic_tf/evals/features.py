@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from pic_tf.data.augment import normalise
 from pic_tf.data.decode.broken import BrokenImages

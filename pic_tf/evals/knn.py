@@ -2,7 +2,7 @@
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from pic_tf.files.progress import drawing_interval
 

@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits  # scikit-learn requires it
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from pic_tf.files.progress import drawing_interval
 

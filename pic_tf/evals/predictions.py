@@ -6,7 +6,7 @@ import pathlib
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from pic_tf.data.decode.broken import BrokenImages
 from pic_tf.data.pipeline import evaluation_batches, find_unreadable

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from pic_tf.data.sources.named import open_dataset
 from pic_tf.data.sources.source import Source

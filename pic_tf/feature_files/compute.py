@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from pic_tf.data.decode.broken import BrokenImages
 from pic_tf.data.pipeline import find_unreadable

@@ -1,7 +1,7 @@
 """Find pairs of rows that are nearly the same."""
 
 import numpy as np
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from pic_tf.files.progress import drawing_interval
 

@@ -1,7 +1,7 @@
 """Choose images that cover all others, by k-centre greedy."""
 
 import numpy as np
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from pic_tf.files.progress import drawing_interval
 

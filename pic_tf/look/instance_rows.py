@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from pic_tf.data.sources.source import Source
 from pic_tf.files.progress import drawing_interval

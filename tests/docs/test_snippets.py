@@ -29,14 +29,20 @@ SMALLER = {  # longer texts first
     "Crop(224": "Crop(16",
     "200": "1",
 }
+TINY_RUN = {  # settings beside those of a snippet that trains
+    **{"backbone": "resnet18", "stem": "small", "width": 4, "hidden_dim": 8, "embedding_dim": 8},
+    **{"image_size": 16, "knn_every": 0, "batch_size": 4, "tensorboard": False},
+}
 
 
 def snippets():
     found = {text: page for page in reversed(PAGES) for text in fences(page, "python")}
     for text, page in sorted(found.items(), key=lambda item: PAGES.index(item[1])):
-        # A process with Keras 3 makes the file; tests/serving/test_convert.py reads one like it.
-        slow = [pytest.mark.slow] if "backbone.keras" in text else []
-        yield pytest.param(text, marks=slow, id=f"{page.stem}: {text.splitlines()[-1][:40]}")
+        # A process with Keras 3 makes the file; tests/serving/test_convert.py reads one like it. What
+        # trains has a sibling in tests/test_calls.py.
+        slow = "backbone.keras" in text or "pic_tf.pretrain(" in text
+        marks = [pytest.mark.slow] if slow else []
+        yield pytest.param(text, marks=marks, id=f"{page.stem}: {text.splitlines()[-1][:40]}")
 
 
 def tiny() -> tf_keras.Model:
@@ -60,6 +66,7 @@ def assumed() -> dict:
             "tf": tf,
             "tiny": tiny,
             "keras": tf_keras,
+            "np": np,
             "pic_tf": pic_tf,
             "images": images,
             "model": model,
@@ -82,18 +89,19 @@ def world(tmp_path_factory):
     """A folder with FOLDER, image.jpg and RUN/backbone."""
     before = os.getcwd()
     os.chdir(tmp_path_factory.mktemp("world"))
-    os.makedirs("FOLDER")
+    os.makedirs("FOLDER/zero")
+    os.makedirs("FOLDER/one")
     for number in range(8):
         pixels = np.random.default_rng(number).integers(0, 256, [20, 20, 3]).astype(np.uint8)
-        Image.fromarray(pixels).save(f"FOLDER/{number}.jpg")
-    shutil.copy("FOLDER/0.jpg", "image.jpg")
+        Image.fromarray(pixels).save(f"FOLDER/{('zero', 'one')[number % 2]}/{number}.jpg")
+    shutil.copy("FOLDER/zero/0.jpg", "image.jpg")
     pic_tf.export_backbone(pic_tf.resnet(18, width=8), "RUN/backbone", trained_size=32)
     yield
     os.chdir(before)
 
 
 @pytest.mark.parametrize("snippet", snippets())
-def test_snippet_runs(world, snippet):
+def test_snippet_runs(world, snippet, monkeypatch):
     compile(snippet, "snippet", "exec")
     if any(word in snippet for word in NOT_RUN):
         return
@@ -108,6 +116,12 @@ def test_snippet_runs(world, snippet):
             "--output=backbone.keras",
         ]
         subprocess.run(tool, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    for module in ("mlflow", "wandb"):
+        if f"import {module}" in snippet:
+            pytest.importorskip(module, reason=f"the recipe of {module}: pip install {module}")
+    pretrain = pic_tf.pretrain
+    smaller = lambda **given: pretrain(**(given | TINY_RUN))  # noqa: E731
+    monkeypatch.setattr(pic_tf, "pretrain", smaller, raising=False)
     if "features.parquet" in snippet:
         embed(EmbedSettings("pixels", "FOLDER", output="features.parquet"))
     exec(compile(snippet, "snippet", "exec"), assumed())

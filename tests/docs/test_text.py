@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+import pic_tf
 from tests.docs.documents import PAGES, ROOT, headings, links, spans
 
 _OF_OTHERS = {  # flags of pip, pytest, mkdocs, Slurm and the like
@@ -90,6 +91,8 @@ def _flags() -> set[str]:
 def _find(name: str) -> bool:
     """Import the longest part of a dotted name that is a module, and look the rest up."""
     parts, rest = name.split("."), []
+    if len(parts) == 2 and parts[1] in pic_tf.__all__:  # a function of a command's name too
+        return getattr(pic_tf, parts[1])
     while True:
         try:
             thing = importlib.import_module(".".join(parts))
