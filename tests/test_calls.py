@@ -78,7 +78,7 @@ def test_wrong_keywords_get_one_sentence(given, sentence):
 def test_keywords_come_before_a_recipe(tmp_path):
     found = from_keywords(
         Config,
-        "configs/quickstart.flags",
+        "configs/cifar10.flags",
         {
             "epochs": np.int64(3),
             "output_dir": tmp_path,
@@ -86,7 +86,7 @@ def test_keywords_come_before_a_recipe(tmp_path):
             "num_negatives": None,
         },
     )
-    assert (found.epochs, found.width, found.crop_scale) == (3, 16, (0.5, 1.0))
+    assert (found.epochs, found.width, found.crop_scale) == (3, 32, (0.5, 1.0))
     assert type(found.epochs) is int and found.output_dir == str(tmp_path)
     with pytest.raises(ValueError, match=r"^expected a flag file at 'no.flags'"):
         from_keywords(Config, "no.flags", {})

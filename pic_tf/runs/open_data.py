@@ -61,7 +61,7 @@ def open_data(
         config = flag_files.inherit(config, flag_files.from_flagfile(str(flagfile)))
     if config.initial_weights and not plan_only:
         config = with_fingerprint(config)
-    there = config.dataset in ARRAYS or os.path.isdir(config.dataset)
+    there = config.dataset in ARRAYS or os.path.exists(config.dataset)
     if plan_only and config.num_instances and not there:
         return defaults.resolve(config, config.num_instances, num_replicas), None
     images = open_images(config, num_replicas)

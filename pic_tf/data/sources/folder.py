@@ -110,7 +110,7 @@ def open_folder(
         more = f" and {len(special) - 1:,} more" * (len(special) > 1)
         what = f"{special[0]!r}{more} in {str(root)!r}"
         print(f"left out: {what}, since only regular files are read", file=sys.stderr)
-    _check_first_bytes(root, paths, seed, max_broken)
+    check_first_bytes(root, paths, seed, max_broken)
     tops = [path.split(os.sep)[0] if os.sep in path else "" for path in paths]
     found = labels_of(paths, tops, sorted(set(tops)), class_names, str(root))
     return FolderSource(
@@ -125,8 +125,14 @@ def _to_pack(files: list[str]) -> str:
     return f"{', '.join(f'{-n:,} {kind}' for n, kind in found)} files" if found else ""
 
 
-def _check_first_bytes(root: pathlib.Path, paths: list[str], seed: int, max_broken: float) -> None:
-    """Raise ValueError for an unreadable file, or too many that begin as no images."""
+def check_first_bytes(root: pathlib.Path, paths: list[str], seed: int, max_broken: float) -> None:
+    """Raise ValueError for an unreadable file, or too many that begin as no images.
+
+    Args:
+      root: folder of the files.
+      paths: files in it, or absolute paths.
+      seed, max_broken: as of `open_folder`.
+    """
     checked = range(len(paths))
     if len(paths) > _MAX_CHECKED:
         checked = np.random.default_rng(seed).choice(len(paths), _MAX_CHECKED, replace=False)

@@ -1,8 +1,9 @@
 """Open images by name: of a Python package, a folder, packed, or of TensorFlow Datasets."""
 
+import os
 import pathlib
 
-from pic_tf.data.sources import packed, tfds_builder
+from pic_tf.data.sources import listed, packed, tfds_builder
 from pic_tf.data.sources.array import ARRAYS
 from pic_tf.data.sources.folder import open_folder
 from pic_tf.data.sources.layout import find_layout
@@ -15,7 +16,8 @@ TFDS = "tfds:"  # what the name of a data set of TensorFlow Datasets begins with
 def open_source(name: str, class_names: tuple[str, ...] = (), max_broken: float = 0.01) -> Source:
     """Open images by name.
 
-    The name is "tfds:NAME[:SPLIT]", a packed data set (tools/pack.py), or a folder of images.
+    The name is "tfds:NAME[:SPLIT]", a packed data set (tools/pack.py), a table of paths (.csv,
+    .parquet), or a folder of images.
 
     Args:
       name: the value of a flag.
@@ -30,6 +32,8 @@ def open_source(name: str, class_names: tuple[str, ...] = (), max_broken: float 
     """
     if name.startswith(TFDS):
         return open_tfds(*tfds_builder.parse(name.removeprefix(TFDS)), class_names)
+    if name.endswith(listed.ENDINGS) and os.path.isfile(name):
+        return listed.open_list(name, class_names, max_broken=max_broken)
     if packed.is_packed(name):
         return packed.open_packed(name, class_names)
     return open_folder(name, class_names, max_broken=max_broken)
