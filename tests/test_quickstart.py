@@ -56,14 +56,14 @@ def curves_of(output):
 
 
 def test_few_labels_are_enough(quickstart):
-    """The random network gets 0.34 and 0.42 of 30 and 100 labels, pixels 0.57 and 0.73."""
+    """The random network gets 0.34 and 0.42 of 30 and 100 labels, pixels 0.59 and 0.74."""
     output, _ = quickstart
     curves = curves_of(output)
     if is_short(output):
         assert curves["pretrained", 30] >= 0.5 and curves["pretrained", 100] >= 0.6
         return
-    # Measured: 21, 21, 14, 10 and 9 points ahead of pixels.
-    for labels, ahead in {10: 0.1, 30: 0.15, 100: 0.12, 300: 0.06, 4000: 0.06}.items():
+    # Measured: 28, 23, 15, 10 and 10 points ahead of pixels.
+    for labels, ahead in {10: 0.1, 30: 0.15, 100: 0.13, 300: 0.07, 4000: 0.06}.items():
         for other in ("random network", "raw pixels"):
             assert curves["pretrained", labels] >= curves[other, labels] + ahead, (labels, other)
 
@@ -77,13 +77,17 @@ def test_it_learns(quickstart):
 
 
 def test_the_export_has_what_was_learned(quickstart):
-    """kNN from nothing but the SavedModel is what the run reported."""
+    """kNN from nothing but the SavedModel is what the run reported: of the central 22 pixels of 28,
+    shrunk to 16.
+    """
     output, _ = quickstart
     serve = tf.saved_model.load(str(output / "backbone")).signatures["serving_default"]
     bank, queries = mnist5k("train"), mnist5k("held_out")
     features = []
     for source in (bank, queries):
-        pictures = [Image.fromarray(image).resize((16, 16), 2) for image in source.images]
+        pictures = [
+            Image.fromarray(image[3:25, 3:25]).resize((16, 16), 2) for image in source.images
+        ]
         images = tf.constant(np.stack(pictures) / 255, tf.float32)
         features.append(serve(images=images)["features"].numpy())
     accuracy = knn_accuracy(features[0], bank.labels, features[1], queries.labels)
