@@ -153,6 +153,7 @@ def central_views(encoded: tf.Tensor, fraction: float, size: int) -> tuple[tf.Te
     """
     specs = tf.TensorSpec([size, size, 3], tf.uint8), tf.TensorSpec([], tf.bool)
 
+    @tf.function(autograph=False)  # traced once for both ways
     def cut(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return central_view(image, fraction, size), tf.constant(True)
 

@@ -3,7 +3,7 @@
 import tensorflow as tf
 import tf_keras as keras
 
-from pic_tf.optim.momentum import Fixed, check_ranges, move
+from pic_tf.optim.momentum import Fixed, check_ranges, move, where_taken
 from pic_tf.replicas import collectives
 
 
@@ -80,7 +80,7 @@ class LARS(keras.optimizers.Optimizer):
         """Update one variable; called by `apply_gradients`."""
         momentum = self.momentums[self._index_dict[self._var_key(variable)]]
         direction = self._direction(tf.convert_to_tensor(gradient), tf.convert_to_tensor(variable))
-        direction = tf.where(self.taken, direction, tf.zeros([], direction.dtype))
+        direction = where_taken(self.taken, direction)
         move(variable, momentum, direction, self.learning_rate, self.momentum, self.taken)
 
     def get_config(self) -> dict:

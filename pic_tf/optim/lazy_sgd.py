@@ -6,7 +6,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from pic_tf.optim.history import ProductHistory
-from pic_tf.optim.momentum import Fixed, check_ranges, move
+from pic_tf.optim.momentum import Fixed, check_ranges, move, where_taken
 from pic_tf.replicas import collectives
 
 
@@ -129,8 +129,7 @@ class LazySGD(keras.optimizers.Optimizer):
         momentum = self.momentums[self._index_dict[self._var_key(variable)]]
         gradient = tf.convert_to_tensor(gradient)  # weight decay makes a sparse gradient dense
         direction = gradient + self.coupled_weight_decay * tf.convert_to_tensor(variable)
-        direction = tf.where(self.taken, direction, tf.zeros([], direction.dtype))
-        self._move(direction, variable, momentum)
+        self._move(where_taken(self.taken, direction), variable, momentum)
 
     def apply_gradients(self, grads_and_vars, **kwargs) -> tf.Variable:
         """Update every variable by Eq. 2, and append M_t to the history."""

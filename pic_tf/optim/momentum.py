@@ -66,6 +66,18 @@ def create_momentum(optimizer: keras.optimizers.Optimizer, variables: list[tf.Va
         optimizer._create_all_weights(variables)
 
 
+def where_taken(taken: tf.Tensor, direction: tf.Tensor) -> tf.Tensor:
+    """Give the direction d of a step, zeros where it is not taken, whatever d is then.
+
+    Args:
+      taken: bool scalar.
+      direction: d.
+    """
+    # `tf.where` broadcasts its condition, which takes twice the time of this kernel.
+    zeros = tf.zeros_like(direction)
+    return tf.raw_ops.Select(condition=tf.identity(taken), x=direction, y=zeros)
+
+
 def move(
     variable: tf.Variable,
     momentum: tf.Variable,
