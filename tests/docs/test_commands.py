@@ -152,9 +152,10 @@ class World:
             return
         module, arguments = module_of(words)
         if module == "pic_tf.train":
-            arguments += (
-                [] if "--help" in arguments else PLAN if "NEW_RUN" not in command else PLAN[:3]
-            )
+            given = {word.split("=")[0] for word in arguments} & {"--num_instances"}
+            left_out = {"--dataset", "--num_instances"} if "NEW_RUN" in command else given
+            plan = [word for word in PLAN if word.split("=")[0] not in left_out]
+            arguments += [] if "--help" in arguments else plan
         if module.endswith("collect_rows"):
             self.python(
                 "pic_tf.train", [*TRAINING, "--output_dir=DISK_RUN", "--instance_store=disk"]
