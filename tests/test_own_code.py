@@ -42,6 +42,8 @@ def _dangers_of(node: ast.AST) -> list[str]:
         return [alias.name for alias in node.names if alias.name.split(".")[0] in MODULES]
     if isinstance(node, ast.ImportFrom):
         names = [(node.module or "").split(".")[0], *(alias.name for alias in node.names)]
+        if names == ["pickle", "dump"]:  # it writes, which runs no code
+            return []
         return [name for name in names if name in MODULES | BUILTINS | CALLS]
     if isinstance(node, ast.Name):  # also where it is only handed on
         return [node.id] if node.id in BUILTINS | CALLS else []
@@ -88,6 +90,7 @@ def _dangers_of_call(call: ast.Call) -> list[str]:
         *[f"import {name}" for name in sorted(MODULES)],
         "import numpy, pickle as p",
         "from pickle import loads",
+        "from pickle import dump, load",
         "from multiprocessing.reduction import pickle",
         "def f():\n    import joblib.numpy_pickle",
         "importlib.import_module('dill')",
@@ -125,6 +128,7 @@ def test_the_search_finds(snippet):
     "snippet",
     [
         "re.compile('a')",
+        "from pickle import dump",
         "model.compile(optimizer)",
         "importlib.import_module('tensorflow_addons')",
         "np.load(path, mmap_mode='r', allow_pickle=False)",

@@ -102,6 +102,16 @@ FLAGS = [
     Wrong("--embedding_dim=65537", "expected 1 <= --embedding_dim <= 65536, got 65537"),
     Wrong("--epochs=1000001", "expected 1 <= --epochs <= 1e6, got 1000001"),
     Wrong("--intra_op_threads=1025", "expected 0 <= --intra_op_threads <= 1024, got 1025"),
+    Wrong("--backbone=resnet19", "expected --backbone=resnetN with N of 18, 34, 50, 101, 152, got"),
+    Wrong("--backbone=nonsense", "expected --backbone to be resnet18, 34, 50, 101 or 152, appl"),
+    Wrong(
+        "--initial_weights=INPUTS/nowhere",
+        "expected weights at --initial_weights='.*/nowhere', got No such file .*: check the path",
+    ),
+    Wrong(
+        "--initial_weights=INPUTS/file --initial_weights_sha256=ab",
+        "expected the weights with SHA-256 ab in '.*/file', got [0-9a-f]{64}: bring the others",
+    ),
     Wrong(
         "--crop_scale=0.5,0.4",
         "expected --crop_scale=LEAST,LARGEST with 0 < LEAST <= LARGEST <= 1, got",

@@ -40,7 +40,8 @@ class Unfinished:
         try:
             progress = json.loads((folder / _PROGRESS).read_text())
             if progress["key"] == json.loads(json.dumps(key)):
-                self.rows, self.done = np.load(self.file, mmap_mode="r+"), progress["done"]
+                self.rows = np.load(self.file, mmap_mode="r+", allow_pickle=False)
+                self.done = progress["done"]
         except (OSError, ValueError, KeyError):
             pass  # nothing to go on from
         if self.rows is None:

@@ -2,8 +2,8 @@
 
 import os
 import pathlib
-import pickle
 import tempfile
+from pickle import dump  # detectron2's files; nothing here reads one
 from types import ModuleType
 from typing import Any
 
@@ -44,7 +44,7 @@ def write(backbone: tf_keras.Model, path: pathlib.Path, image_size: int | None =
         content = {"__author__": "pic_tf", "matching_heuristics": True}
         content["model"] = detectron2_state(state)
         with replaced(path, "wb") as file:
-            pickle.dump(content, file)
+            dump(content, file)
     elif path.suffix == ".keras":
         # In a folder of its own: Keras looks at the ending.
         with tempfile.TemporaryDirectory(PARTIAL, f"{path.name}.", path.parent) as folder:
