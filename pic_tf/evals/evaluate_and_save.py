@@ -4,7 +4,6 @@ import json
 import math
 import pathlib
 import sys
-import zipfile
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from tqdm.auto import tqdm
 
 from pic_tf.data.decode.broken import BrokenImages
 from pic_tf.evals.classifier import Classifier
-from pic_tf.files.replaced import replaced
+from pic_tf.evals.training_state import restore_state, save_state
 
 _CHECK_EVERY = 64  # steps between two checks of the loss, which wait for the device
 
@@ -62,20 +61,9 @@ class EvaluateAndSave(keras.callbacks.Callback):
 
     def restore(self, model: Classifier) -> None:
         """Restore the model from the file, if it holds a state of the same settings."""
-        if not self._path.exists():
+        arrays = restore_state(self._path, self._settings, _variables(model))
+        if arrays is None:
             return
-        try:
-            with np.load(self._path, allow_pickle=False) as file:
-                if str(file["settings"]) != self._settings:
-                    return
-                arrays = {name: file[name] for name in file.files}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(
-                f"expected the state of an interrupted evaluation in {str(self._path)!r}, got a "
-                f"file that cannot be read ({type(error).__name__}): remove it to begin anew"
-            ) from error
-        for i, variable in enumerate(_variables(model)):
-            variable.assign(arrays[f"array{i}"])
         self.done = int(arrays["done"])
         self.accuracies = dict(zip(arrays["evaluated"].tolist(), arrays["accuracies"].tolist()))
         tqdm.write(f"going on after epoch {self.done} ({self._path})", file=sys.stderr)
@@ -114,17 +102,14 @@ class EvaluateAndSave(keras.callbacks.Callback):
         )
 
     def _save(self) -> None:
-        variables = enumerate(_variables(self.model))
-        arrays = {f"array{i}": variable.numpy() for i, variable in variables}
-        with replaced(self._path, "wb") as file:
-            np.savez(
-                file,
-                settings=self._settings,
-                done=self.done,
-                evaluated=np.array(list(self.accuracies), np.int64),
-                accuracies=np.array(list(self.accuracies.values()), np.float64),
-                **arrays,
-            )
+        save_state(
+            self._path,
+            self._settings,
+            _variables(self.model),
+            done=self.done,
+            evaluated=np.array(list(self.accuracies), np.int64),
+            accuracies=np.array(list(self.accuracies.values()), np.float64),
+        )
 
 
 def _variables(model: Classifier) -> list[tf.Variable]:

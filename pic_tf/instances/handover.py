@@ -70,10 +70,8 @@ def check_stamps(
         return
     # The last row of a table takes what is written to none.
     stamps = strategy.experimental_local_results(classifier.store.stamp)
-    latest, step = (
-        max(int(tf.reduce_max(stamp[:-1])) for stamp in stamps),
-        int(optimizer.iterations.numpy()),
-    )
+    latest = max(int(tf.reduce_max(stamp[:-1])) for stamp in stamps)
+    step = int(optimizer.iterations.numpy())
     if latest > step:
         raise ValueError(
             f"expected the LazySGD that these rows were trained with, got one at step {step} for "

@@ -107,10 +107,8 @@ class RowModel(GuardedModel):
     def load_own_variables(self, store: dict) -> None:
         """Load all but the network, before Keras loads the layers."""
         self._check_replicas()
-        variables, values = (
-            self._beside_network(),
-            [store[str(i)] for i in range(len(store.keys()))],
-        )
+        variables = self._beside_network()
+        values = [store[str(i)] for i in range(len(store.keys()))]
         if self.lazy_sgd is None:  # rows for a look; `fit` sees that their optimizer is missing
             values = values[: len(variables)]
         check_shapes(values, variables)

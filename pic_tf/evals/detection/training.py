@@ -5,10 +5,8 @@ import json
 import math
 import pathlib
 import sys
-import zipfile
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 from tqdm import tqdm
@@ -19,8 +17,8 @@ from pic_tf.evals.detection.annotations import Annotated
 from pic_tf.evals.detection.detector import Detector
 from pic_tf.evals.detection.inputs import resized
 from pic_tf.evals.detection.voc_metric import Detections
+from pic_tf.evals.training_state import restore_state, save_state
 from pic_tf.files.progress import drawing_interval
-from pic_tf.files.replaced import replaced
 
 _CHECK_EVERY = 64  # steps between two checks of the loss, which wait for the device
 
@@ -52,20 +50,9 @@ class SavedState(keras.callbacks.Callback):
         Raises:
           ValueError: for a file that cannot be read.
         """
-        if not self._path.exists():
+        arrays = restore_state(self._path, self._settings, _variables(model))
+        if arrays is None:
             return
-        try:
-            with np.load(self._path, allow_pickle=False) as file:
-                if str(file["settings"]) != self._settings:
-                    return
-                arrays = {name: file[name] for name in file.files}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(
-                f"expected the state of a detector's training in {str(self._path)!r}, got a file "
-                f"that cannot be read ({type(error).__name__}): remove it to begin anew"
-            ) from error
-        for i, variable in enumerate(_variables(model)):
-            variable.assign(arrays[f"array{i}"])
         self.done = int(arrays["done"])
         tqdm.write(f"going on after step {self.done:,} ({self._path})", file=sys.stderr)
 
@@ -79,9 +66,7 @@ class SavedState(keras.callbacks.Callback):
             self._save()
 
     def _save(self) -> None:
-        arrays = {f"array{i}": v.numpy() for i, v in enumerate(_variables(self.model))}
-        with replaced(self._path, "wb") as file:
-            np.savez(file, settings=self._settings, done=self.done, **arrays)
+        save_state(self._path, self._settings, _variables(self.model), done=self.done)
 
 
 def train_detector(
