@@ -104,6 +104,18 @@ def test_a_limit_that_cannot_be_read(limit):
         setting(0, "Help.", limit=limit)
 
 
+def test_a_run_from_before_a_flag_had_what_is_taken_without_it(tmp_path):
+    now = defaults.resolve(Config(batch_size=64), 1500)
+    path = tmp_path / "flags.txt"
+    lines = flag_files.to_flagfile(now).splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if "label_smoothing" not in line))
+    before = flag_files.from_flagfile(str(path))
+    assert before.label_smoothing is None
+    assert flag_files.changed(before, now) == []
+    smoothed = dataclasses.replace(now, label_smoothing=0.1)
+    assert flag_files.changed(before, smoothed) == ["--label_smoothing (0.0 -> 0.1)"]
+
+
 def test_changed_names_only_what_changes_the_outcome():
     assert (
         flag_files.changed(

@@ -9,6 +9,7 @@ from absl import flags
 from pic_tf.data.presets import Preset
 from pic_tf.files import recipes
 from pic_tf.settings.config import Config
+from pic_tf.settings.methods import with_defaults
 from pic_tf.settings.setting import kind_of
 
 # They are those of the command that defines them, whose --helpshort shows them.
@@ -100,7 +101,11 @@ def from_flagfile(path: str, settings: type = Config) -> Any:
 
 
 def changed(old: Config, new: Config) -> list[str]:
-    """List the changed flags that change the trajectory, as "--name (old -> new)"."""
+    """List the changed flags that change the trajectory, as "--name (old -> new)".
+
+    A run from before a flag of its method was there had what the method takes without it.
+    """
+    old, new = with_defaults(old), with_defaults(new)
     return [
         f"--{field.name} ({getattr(old, field.name)} -> {getattr(new, field.name)})"
         for field in dataclasses.fields(Config)
