@@ -15,6 +15,7 @@ from pic_tf.settings.quantities import (
     _row_size,
     checkpoint_size,
     memory,
+    number_of_views,
     peak_learning_rate,
     resting_steps,
     rows_off_device,
@@ -80,9 +81,8 @@ def _length(config: Config) -> str:
     steps, per_epoch = total_steps(config), steps_per_epoch(config)
     batch = f"{config.batch_size:,} images"
     length = f"{config.epochs:,} epochs x {per_epoch:,} steps of {batch} = {steps:,} steps"
-    views = total(config.views())
-    if views > 1:
-        length += f", {views * steps * config.batch_size:,} views"
+    if total(config.views()) > 1:
+        length += f", {number_of_views(config):,} views"
     return length
 
 

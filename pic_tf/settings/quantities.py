@@ -26,6 +26,11 @@ def total_steps(config: Config) -> int:
     return config.epochs * steps_per_epoch(config)
 
 
+def number_of_views(config: Config) -> int:
+    """Count the views of a run: steps x B images x views of an image."""
+    return total_steps(config) * config.batch_size * total(config.views())
+
+
 def peak_learning_rate(config: Config) -> float:
     """Scale --learning_rate, meant for 256 images, in proportion to the batch."""
     return config.learning_rate * config.batch_size / 256

@@ -1,7 +1,6 @@
 """Take the runs of a study, one after another, and keep the figures of each."""
 
 import contextlib
-import csv
 import dataclasses
 import datetime
 import json
@@ -18,12 +17,11 @@ from typing import Any
 import tensorflow as tf
 
 import pic_tf
-from pic_tf.data.crops import total
+from pic_tf.callbacks.metrics_files import read_metrics
 from pic_tf.files.command_line import INTERRUPTED, START_AGAIN
 from pic_tf.files.replaced import replaced
 from pic_tf.runs.run_folder import FLAGS_FILE, METRICS_FILE
-from pic_tf.settings import flag_files
-from pic_tf.settings.config import Config
+from pic_tf.settings import flag_files, quantities
 from pic_tf.studies.definition import Study, Variant
 
 FIGURES = "figures.json"
@@ -89,7 +87,7 @@ def take(study: Study, place: Place, variant: Variant, seed: int) -> dict[str, A
 
     Raises:
       Stopped: where a signal stopped a command.
-      RuntimeError: where a command failed, with the end of what it said.
+      RuntimeError: where a command failed; what it said stands on standard error.
     """
     folder = place.folder(variant, seed)
     folder.mkdir(parents=True, exist_ok=True)
@@ -108,16 +106,14 @@ def take(study: Study, place: Place, variant: Variant, seed: int) -> dict[str, A
         accuracy[name] = 100 * json.loads(newest.read_text(encoding="utf-8"))["top1"]
     config = flag_files.from_flagfile(str(folder / FLAGS_FILE))
     lines = (folder / _CPU_SECONDS).read_text(encoding="utf-8").split()
-    with open(folder / METRICS_FILE, encoding="utf-8") as file:
-        *_, last = csv.DictReader(file)
     figures = {
         "variant": variant.name,
         "seed": seed,
         "words": list(variant.words),
         "accuracy": accuracy,
-        "views": views_of(config),
+        "views": quantities.number_of_views(config),
         "cpu_seconds": sum(map(float, lines)),
-        "metrics": last,
+        "metrics": read_metrics(folder / METRICS_FILE)[-1],
         "hardware": hardware(),
         "pic_tf": pic_tf.__version__,
         "tensorflow": tf.__version__,
@@ -126,16 +122,6 @@ def take(study: Study, place: Place, variant: Variant, seed: int) -> dict[str, A
     with replaced(folder / FIGURES, encoding="utf-8") as file:
         json.dump(figures, file, indent=1)
     return figures
-
-
-def views_of(config: Config) -> int:
-    """Count the views of a run: steps x B images x views of an image.
-
-    Args:
-      config: resolved configuration.
-    """
-    steps = config.num_instances // config.batch_size * config.epochs
-    return steps * config.batch_size * total(config.views())
 
 
 def hardware() -> str:

@@ -7,9 +7,10 @@ import pytest
 from pic_tf.files import recipes
 from pic_tf.settings.config import Config
 from pic_tf.settings.defaults import resolve
+from pic_tf.settings.quantities import number_of_views
 from pic_tf.studies.check import check
 from pic_tf.studies.definition import parsed, read
-from pic_tf.studies.run import FIGURES, Place, views_of
+from pic_tf.studies.run import FIGURES, Place
 
 ROOT = pathlib.Path(__file__).parents[2]
 GOOD = """
@@ -121,4 +122,4 @@ def test_studies_that_come_with_the_package_fit_20000_images(path):
 
 def test_views_are_counted_in_whole_batches_and_crops():
     config = Config(num_instances=100, batch_size=32, epochs=5, crops="2x32@0.2-1.0,3x16@0.1-0.2")
-    assert views_of(config) == 3 * 5 * 32 * 5  # steps an epoch, epochs, B, views of an image
+    assert number_of_views(config) == 3 * 5 * 32 * 5  # steps an epoch, epochs, B, views of an image
