@@ -5,9 +5,10 @@
 
 A study is a TOML file: a list of named variants (a recipe and flags of pic_tf.train), seeds, and
 evaluations (flags of pic_tf.evaluate). Its runs are taken one after another. The same command again
-goes on with an interrupted study; runs that are there are not taken again. Several machines share
-the list by --shard and a common output folder. The output folder holds a folder for each run, and
-results.md and results.png of all runs taken so far.
+goes on with an interrupted study; runs that are there are not taken again, and get only the
+evaluations that are new in the study. Several machines share the list by --shard and a common
+output folder. The output folder holds a folder for each run, and results.md and results.png of all
+runs taken so far.
 
 Exit codes: 0 done; 1 wrong input, or a run failed; 75 stopped by a signal: start again, it goes on.
 """
@@ -23,7 +24,7 @@ from pic_tf.files import command_line, recipes
 from pic_tf.studies import report
 from pic_tf.studies.check import check
 from pic_tf.studies.definition import read
-from pic_tf.studies.run import Place, Stopped, figures_of, take
+from pic_tf.studies.run import Place, Stopped, figures_of, missing_evaluations, take
 
 FLAGS = flags.FLAGS
 
@@ -39,7 +40,8 @@ def main() -> int:
         return 0
     failed = []
     for number, (variant, seed) in enumerate(runs, start=1):
-        if figures_of(place.folder(variant, seed)):
+        figures = figures_of(place.folder(variant, seed))
+        if figures and not missing_evaluations(study, figures):
             continue
         headline = f"run {number} of {len(runs)}: {variant.name}, seed {seed}"
         print(headline, file=sys.stderr)

@@ -90,6 +90,29 @@ def take(study: Study, place: Place, variant: Variant, seed: int) -> dict[str, A
       RuntimeError: where a command failed; what it said stands on standard error.
     """
     folder = place.folder(variant, seed)
+    figures = figures_of(folder) or _trained(place, variant, seed)
+    accuracy = figures.setdefault("accuracy", {})
+    for name, words in missing_evaluations(study, figures).items():
+        results = folder / "evaluations" / name
+        own = [f"--model={folder}", f"--output_dir={results}", f"--seed={seed}"]
+        _command(["pic_tf.evaluate", *words, *own], folder)
+        newest = max(results.glob("*.json"), key=lambda path: path.stat().st_mtime)
+        accuracy[name] = 100 * json.loads(newest.read_text(encoding="utf-8"))["top1"]
+    with replaced(folder / FIGURES, encoding="utf-8") as file:
+        json.dump(figures, file, indent=1)
+    return figures
+
+
+def missing_evaluations(study: Study, figures: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+    """List the evaluations of a study that the figures of a run do not have yet."""
+    return {
+        name: words for name, words in study.evaluations.items() if name not in figures["accuracy"]
+    }
+
+
+def _trained(place: Place, variant: Variant, seed: int) -> dict[str, Any]:
+    """Train, and make the figures of the training alone."""
+    folder = place.folder(variant, seed)
     folder.mkdir(parents=True, exist_ok=True)
     before = _cpu_seconds_of_children()
     try:
@@ -97,20 +120,12 @@ def take(study: Study, place: Place, variant: Variant, seed: int) -> dict[str, A
     finally:
         with open(folder / _CPU_SECONDS, "a", encoding="utf-8") as file:
             file.write(f"{_cpu_seconds_of_children() - before:.1f}\n")
-    accuracy = {}
-    for name, words in study.evaluations.items():
-        results = folder / "evaluations" / name
-        own = [f"--model={folder}", f"--output_dir={results}", f"--seed={seed}"]
-        _command(["pic_tf.evaluate", *words, *own], folder)
-        newest = max(results.glob("*.json"), key=lambda path: path.stat().st_mtime)
-        accuracy[name] = 100 * json.loads(newest.read_text(encoding="utf-8"))["top1"]
     config = flag_files.from_flagfile(str(folder / FLAGS_FILE))
     lines = (folder / _CPU_SECONDS).read_text(encoding="utf-8").split()
-    figures = {
+    return {
         "variant": variant.name,
         "seed": seed,
         "words": list(variant.words),
-        "accuracy": accuracy,
         "views": quantities.number_of_views(config),
         "cpu_seconds": sum(map(float, lines)),
         "metrics": read_metrics(folder / METRICS_FILE)[-1],
@@ -119,9 +134,6 @@ def take(study: Study, place: Place, variant: Variant, seed: int) -> dict[str, A
         "tensorflow": tf.__version__,
         "date": datetime.date.today().isoformat(),
     }
-    with replaced(folder / FIGURES, encoding="utf-8") as file:
-        json.dump(figures, file, indent=1)
-    return figures
 
 
 def hardware() -> str:

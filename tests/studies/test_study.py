@@ -41,8 +41,8 @@ def commands(monkeypatch):
     return started, failing
 
 
-def take_part(monkeypatch, tmp_path, shard="1/1") -> int:
-    (tmp_path / "study.toml").write_text(GOOD, encoding="utf-8")
+def take_part(monkeypatch, tmp_path, shard="1/1", text=GOOD) -> int:
+    (tmp_path / "study.toml").write_text(text, encoding="utf-8")
 
     class Flags:
         study, output_dir = str(tmp_path / "study.toml"), str(tmp_path / "out")
@@ -69,6 +69,19 @@ def test_runs_are_taken_once_and_shards_share_them(commands, monkeypatch, tmp_pa
     assert figures["views"] == 23 * 64 * 2  # whole batches of 1,500 images
     before = list(started)
     assert take_part(monkeypatch, tmp_path) == 0 and started == before
+
+
+def test_an_evaluation_that_is_new_is_made_of_the_runs_that_are_there(
+    commands, monkeypatch, tmp_path
+):
+    started, _ = commands
+    assert take_part(monkeypatch, tmp_path, "1/4") == 0
+    started.clear()
+    more = GOOD.replace("[evaluations]", "[evaluations]\nfew = { protocol = 'finetune' }")
+    assert take_part(monkeypatch, tmp_path, "1/4", more) == 0
+    assert started == [("pic_tf.evaluate", "slow/seed-0")]
+    figures = json.loads((tmp_path / "out/slow/seed-0" / run.FIGURES).read_text())
+    assert figures["accuracy"] == {"kNN": 25.0, "few": 25.0} and figures["views"] == 23 * 64 * 2
 
 
 def test_a_stopped_study_goes_on_and_a_failed_run_keeps_no_other_from_its_turn(
