@@ -1,4 +1,4 @@
-"""Build backbones by name: networks of tf_keras.applications, transformers, your own."""
+"""Build backbones by name: networks of tf_keras.applications, of keras-cv, transformers, yours."""
 
 import difflib
 import functools
@@ -9,9 +9,12 @@ from typing import Any
 
 import tf_keras as keras
 
+from pic_tf.models.keras_cv_presets import check_preset, preset_network
 from pic_tf.models.vit import parse_vit, vit
 
-APPLICATIONS, OURS, IMAGENET = "applications:", "ours:", "imagenet"
+APPLICATIONS, KERAS_CV, OURS = "applications:", "keras_cv:", "ours:"
+# Word of --initial_weights for published weights -> the networks that have them.
+PUBLISHED = {"imagenet": APPLICATIONS, "preset": KERAS_CV}
 # ImageNet's channel means and deviations, by which views are normalised (`pic_tf.data.augment`).
 _MEAN, _STDDEV = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -20,13 +23,16 @@ def check_name(name: str) -> None:
     """Check that there is a network of a name, without building it.
 
     Args:
-      name: "applications:NAME", "ours:vit_..." or "module.path:function".
+      name: "applications:NAME", "keras_cv:PRESET", "ours:vit_..." or "module.path:function".
 
     Raises:
       ValueError: where there is none.
     """
     if name.startswith(OURS):
         parse_vit(name.removeprefix(OURS))
+        return
+    if name.startswith(KERAS_CV):
+        check_preset(name.removeprefix(KERAS_CV))
         return
     if not name.startswith(APPLICATIONS):
         _own_function(name)
@@ -42,34 +48,40 @@ def check_name(name: str) -> None:
 
 
 def named_backbone(name: str, weights: str | None = None) -> keras.Model:
-    """Build a network that ends in features or feature maps.
+    """Build a network that ends in features; feature maps are averaged over h and w.
 
-    Networks of tf_keras.applications get levels from 0 to 255 of normalised images x, that is
-    255 (x stddev + mean), and scale these as they were published.
+    Networks of tf_keras.applications and of keras-cv get levels from 0 to 255 of normalised images
+    x, that is 255 (x stddev + mean), and scale these as they were published.
 
     Args:
       name: as of `check_name`.
-      weights: "imagenet" for those that tf_keras.applications offers; None for random ones.
+      weights: a key of `PUBLISHED`; None for random ones.
 
     Returns:
-      Model from images [B, H, W, 3], normalised by channel, to features [B, C] or maps
-      [B, h, w, C].
+      Model from images [B, H, W, 3], normalised by channel, to features [B, C].
 
     Raises:
       ValueError: for a name without a network, or a function that returns none.
     """
     check_name(name)
+    network = _network(name, weights)
+    if len(network.output_shape) == 2:
+        return network
+    average = keras.layers.GlobalAveragePooling2D(name="features")
+    return keras.Model(network.inputs, average(network.output), name=network.name)
+
+
+def _network(name: str, weights: str | None) -> keras.Model:
     if name.startswith(APPLICATIONS):
         builder, preprocess = applications()[name.removeprefix(APPLICATIONS)]
         images, levels = _levels()
         options = {"include_top": False, "pooling": "avg", "weights": weights}
         network = builder(input_tensor=preprocess(levels), **options)
         return keras.Model(images, network.output, name=network.name)
-    if weights:
-        raise ValueError(
-            f"expected --backbone={APPLICATIONS}NAME with --initial_weights={IMAGENET}, got "
-            f"{name!r}: name a file of weights"
-        )
+    if name.startswith(KERAS_CV):
+        images, levels = _levels()
+        network = preset_network(name.removeprefix(KERAS_CV), weights is not None)
+        return keras.Model(images, network(levels), name=network.name)
     if name.startswith(OURS):
         return vit(*parse_vit(name.removeprefix(OURS)))
     network = _own_function(name)()
@@ -106,6 +118,7 @@ def _own_function(name: str) -> Callable[[], Any]:
     except (ImportError, ValueError, AttributeError) as error:
         raise ValueError(
             "expected --backbone to be resnet18, 34, 50, 101 or 152, applications:NAME, "
-            f"ours:vit_tiny or module.path:function, got {name!r} ({error}): name one of them"
+            "keras_cv:PRESET, ours:vit_tiny or module.path:function, got "
+            f"{name!r} ({error}): name one of them"
         ) from error
     return found

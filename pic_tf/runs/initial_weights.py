@@ -5,7 +5,7 @@ import hashlib
 import os
 import pathlib
 
-from pic_tf.models.named import IMAGENET
+from pic_tf.models.named import PUBLISHED
 from pic_tf.runs.checkpoint_files import sha256_of
 from pic_tf.runs.run_folder import EXPORT
 from pic_tf.settings.config import Config
@@ -45,7 +45,7 @@ def with_fingerprint(config: Config) -> Config:
       ValueError: where they cannot be read, or are others than the configuration says.
     """
     path = config.initial_weights
-    if path == IMAGENET:
+    if path in PUBLISHED:
         return config  # of one name there is one file, which Keras checks
     try:
         found = fingerprint(place_of(path))

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import tf_keras as keras
 
-from pic_tf.models.named import APPLICATIONS, IMAGENET, OURS, named_backbone
+from pic_tf.models.named import OURS, PUBLISHED, named_backbone
 from pic_tf.models.torch_weights import architecture_of, load_state, state_of
 from pic_tf.models.vit_weights import load_vit
 from pic_tf.runs.initial_weights import place_of
@@ -27,7 +27,7 @@ def load_initial_weights(backbone: keras.Model, path: str, name: str) -> list[st
     Args:
       backbone: the network, which may be spread over replicas.
       path: folder of an export or of a finished run, FILE.safetensors, a file of torch.save,
-        FILE.keras or FILE.weights.h5; or "imagenet".
+        FILE.keras or FILE.weights.h5; or a key of `PUBLISHED`.
       name: value of --backbone.
 
     Returns:
@@ -36,8 +36,8 @@ def load_initial_weights(backbone: keras.Model, path: str, name: str) -> list[st
     Raises:
       ValueError: for a file that cannot be read, or weights of another network.
     """
-    if path == IMAGENET:
-        _copy(_downloaded(name), backbone)
+    if path in PUBLISHED:
+        _copy(_downloaded(name, path), backbone)
         return []
     if path.endswith(_KERAS_WEIGHTS):
         _load_keras_weights(backbone, path)
@@ -58,13 +58,13 @@ def load_initial_weights(backbone: keras.Model, path: str, name: str) -> list[st
     return [*parts.head, *parts.passed_over]
 
 
-def _downloaded(name: str) -> keras.Model:
+def _downloaded(name: str, weights: str) -> keras.Model:
     try:
-        return named_backbone(name, IMAGENET)
+        return named_backbone(name, weights)
     except Exception as error:  # of many types: no network, a server that is down
         reason, *_ = str(error).splitlines() or [type(error).__name__]
         raise ValueError(
-            f"expected Keras to download the weights of {name.removeprefix(APPLICATIONS)}, got "
+            f"expected Keras to download the weights of {name}, got "
             f"{reason}: try again where there is a network, or name a file of weights"
         ) from error
 

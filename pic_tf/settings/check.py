@@ -7,7 +7,7 @@ import warnings
 from typing import Any
 
 from pic_tf.data.crops import Crop, total
-from pic_tf.models.named import APPLICATIONS, IMAGENET, check_name
+from pic_tf.models.named import PUBLISHED, check_name
 from pic_tf.models.resnet import DEPTHS
 from pic_tf.settings.config import Config
 from pic_tf.settings.methods import TWO_VIEWS, check_belonging
@@ -139,10 +139,10 @@ def _check_backbone(config: Config) -> None:
             f"expected --stem and --width with a ResNet alone, got them with {config.backbone}: "
             "leave them out"
         )
-    if config.initial_weights == IMAGENET and not config.backbone.startswith(APPLICATIONS):
+    if not config.backbone.startswith(prefix := PUBLISHED.get(config.initial_weights, "")):
         raise ValueError(
-            f"expected --backbone={APPLICATIONS}NAME with --initial_weights={IMAGENET}, got "
-            f"{config.backbone}: name a file of weights"
+            f"expected --backbone={prefix}NAME with --initial_weights={config.initial_weights}, "
+            f"got {config.backbone}: name a file of weights"
         )
 
 

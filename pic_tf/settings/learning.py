@@ -116,9 +116,10 @@ class Model:
     backbone: str = setting(
         "resnet50",
         f"Network to pretrain: {', '.join(f'resnet{depth}' for depth in DEPTHS)}; "
-        "applications:NAME, a network of tf_keras.applications; ours:vit_tiny, vit_small or "
-        "vit_base, with _patchN behind for other patches than 16 pixels; or module.path:function, "
-        "a function of yours that builds one.",
+        "applications:NAME, a network of tf_keras.applications; keras_cv:PRESET, a backbone of "
+        "keras-cv, which downloads it from Kaggle, or the folder of one; ours:vit_tiny, vit_small "
+        "or vit_base, with _patchN behind for other patches than 16 pixels; or "
+        "module.path:function, a function of yours that builds one.",
     )
     stem: str = setting(
         "imagenet",
@@ -134,7 +135,8 @@ class Model:
         "Weights to start the backbone from: the folder of an export or of a finished run, "
         "FILE.safetensors or FILE.pth (names of torchvision, timm or PIC's authors), FILE.keras or "
         "FILE.weights.h5; or 'imagenet' for the published ones of --backbone=applications:NAME, "
-        "which Keras downloads. The default '' draws them by --seed.",
+        "which Keras downloads, or 'preset' for those of --backbone=keras_cv:PRESET. The default "
+        "'' draws them by --seed.",
     )
     initial_weights_sha256: str = setting(
         "", "SHA-256 of --initial_weights, which a run fills in: it goes on with the same alone."

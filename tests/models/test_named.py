@@ -24,10 +24,10 @@ def no_model() -> str:
 
 
 def own() -> keras.Model:
-    """A network for images of 8 pixels."""
+    """A network for images of 8 pixels that ends in maps."""
     images = keras.Input([8, 8, 3])
     x = keras.layers.ReLU()(keras.layers.Conv2D(6, 3, 2)(images))
-    return keras.Model(images, keras.layers.GlobalAveragePooling2D()(x), name="own")
+    return keras.Model(images, x, name="own")
 
 
 @pytest.mark.parametrize("mode", ["ResNet50", "MobileNetV2", "DenseNet121", "EfficientNetB0"])
@@ -37,12 +37,13 @@ def test_networks_get_the_levels_of_their_own_scaling(monkeypatch, mode):
 
     def pass_on(input_tensor, include_top, pooling, weights):
         assert (include_top, pooling, weights) == (False, "avg", None)
-        return keras.Model(keras.utils.get_source_inputs(input_tensor), input_tensor, name=mode)
+        levels = keras.layers.Reshape([48])(input_tensor)  # of maps there would be averages alone
+        return keras.Model(keras.utils.get_source_inputs(input_tensor), levels, name=mode)
 
     monkeypatch.setattr(named, "applications", lambda: {mode: (pass_on, scaling)})
     levels = np.random.default_rng(0).integers(0, 256, [2, 4, 4, 3]).astype(np.uint8)
     got = named_backbone(f"applications:{mode}")(normalise(tf.constant(levels))).numpy()
-    expected = scaling(levels.astype(np.float64).copy())
+    expected = scaling(levels.astype(np.float64).copy()).reshape(2, 48)
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=2e-4)  # levels of 255 in float32
 
 
@@ -84,6 +85,10 @@ def test_every_network_is_there():
         (
             {"initial_weights": "imagenet"},
             r"expected --backbone=applications:NAME with --initial_weigh",
+        ),
+        (
+            {"initial_weights": "preset", "backbone": "applications:VGG16"},
+            r"expected --backbone=keras_cv:NAME with --initial_weights=pre",
         ),
     ],
 )

@@ -177,6 +177,6 @@ def test_a_download_that_fails_gets_one_sentence(monkeypatch):
         raise OSError(f"no route to {name} {weights}\nand more")
 
     monkeypatch.setattr(initial_weights, "named_backbone", no_network)
-    sentence = r"^expected Keras to download the weights of VGG16, got no route to .* imagenet: try"
+    sentence = r"^expected Keras to download the weights of applications:VGG16, got no route to .* imagenet: try"
     with pytest.raises(ValueError, match=sentence):
         load_initial_weights(own_network(), "imagenet", "applications:VGG16")
