@@ -325,6 +325,7 @@ DATA = [
         "--dataset=digit",
         "expected a folder of images at 'digit', got nothing there: check the path",
     ),
+    Wrong("--dataset=INPUTS/images,", "expected names between the commas, got '.*images,': leave"),
     Wrong(
         "--dataset=INPUTS/file",
         "expected a folder of images at '.*file', got a file there: check the path",

@@ -14,6 +14,7 @@ from pic_tf.data.augment import normalise
 from pic_tf.data.decode.broken import BrokenImages
 from pic_tf.data.pipeline import evaluation_batches, find_unreadable
 from pic_tf.data.sources.folder import FolderSource
+from pic_tf.data.sources.joined import JoinedSource
 from pic_tf.data.sources.source import Source
 from pic_tf.files.progress import drawing_interval
 from pic_tf.files.replaced import aside, remove_partial, replaced
@@ -174,6 +175,8 @@ def state_of_files(source: Source) -> str:
 
     Other sources know their contents.
     """
+    if isinstance(source, JoinedSource):
+        return " ".join(map(state_of_files, source.parts))
     if not isinstance(source, FolderSource):
         return ""
     digest = hashlib.sha256()

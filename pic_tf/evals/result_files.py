@@ -8,6 +8,8 @@ import re
 
 import numpy as np
 
+from pic_tf.data.sources.joined import names_in
+from pic_tf.data.sources.named import short_name
 from pic_tf.data.sources.source import Source
 from pic_tf.evals.report import HEADER, row
 from pic_tf.evals.settings import PIXELS, EvaluationSettings
@@ -20,11 +22,7 @@ _MOST_BYTES = 120  # of the words in a name; file systems allow 255 in all
 
 def data_name(settings: EvaluationSettings) -> str:
     """The name of the data sets in tables: the last part of a path, or tfds:NAME."""
-    parts = [
-        os.path.basename(os.path.normpath(name)) if os.path.exists(name) else name
-        for name in (settings.dataset, settings.eval_dataset)
-        if name
-    ]
+    parts = [short_name(name) for name in (settings.dataset, settings.eval_dataset) if name]
     return ", held out ".join(parts).encode("utf-8", "replace").decode()  # as any file holds it
 
 
@@ -66,7 +64,8 @@ def result_name(
     backbone = exported and os.path.relpath(exported.path, settings.output_dir)  # may move together
     places = [
         os.path.realpath(name) if os.path.exists(name) else name
-        for name in (settings.dataset, settings.eval_dataset)
+        for names in (settings.dataset, settings.eval_dataset)
+        for name in names_in(names)
     ]
     identity = [*parts, backbone, *places, train.fingerprint(), held_out.fingerprint()]
     digest = hashlib.sha256(json.dumps(identity).encode() + labelled.tobytes()).hexdigest()

@@ -1,13 +1,12 @@
 """Open the images of a run, and resolve the settings that depend on them."""
 
 import dataclasses
-import os
 import pathlib
 
 import numpy as np
 
-from pic_tf.data.sources.array import ARRAYS
-from pic_tf.data.sources.named import describe, open_dataset
+from pic_tf.data.sources.joined import parts_of
+from pic_tf.data.sources.named import describe, is_there, open_dataset
 from pic_tf.data.sources.source import Source
 from pic_tf.runs import checkpoint_files
 from pic_tf.runs.initial_weights import with_fingerprint
@@ -61,8 +60,7 @@ def open_data(
         config = flag_files.inherit(config, flag_files.from_flagfile(str(flagfile)))
     if config.initial_weights and not plan_only:
         config = with_fingerprint(config)
-    there = config.dataset in ARRAYS or os.path.exists(config.dataset)
-    if plan_only and config.num_instances and not there:
+    if plan_only and config.num_instances and not is_there(config.dataset):
         return defaults.resolve(config, config.num_instances, num_replicas), None
     images = open_images(config, num_replicas)
     return defaults.resolve(config, len(images.train), num_replicas), images
@@ -89,7 +87,8 @@ def open_images(config: Config, num_replicas: int = 1) -> Images:
         labelled, held_out = open_dataset(name, *rest)
     _check_labels(config, labelled, held_out, num_replicas)
     output = resolved(config.output_dir)
-    for source in (train, labelled, held_out):
+    opened = [part for source in (train, labelled, held_out) for part in parts_of(source)]
+    for source in opened:
         if source and source.folder and output.is_relative_to(resolved(source.folder)):
             raise ValueError(
                 f"expected --output_dir outside the folder of images {source.folder!r}, got "

@@ -8,6 +8,7 @@ import sys
 import tf_keras as keras
 
 from pic_tf.callbacks.metrics_files import last_figures
+from pic_tf.data.sources.named import short_name
 from pic_tf.runs import checkpoint_files
 from pic_tf.runs.run_folder import CHECKPOINTS, FLAGS_FILE, METRICS_FILE
 from pic_tf.runs.state import restore_backbone
@@ -74,7 +75,7 @@ def export_trained(
     fields = [field for field in dataclasses.fields(config) if field.metadata["trajectory"]]
     flags = {field.name: getattr(config, field.name) for field in fields}
     training = {
-        "dataset": pathlib.Path(config.dataset).name,
+        "dataset": short_name(config.dataset),
         "images": config.num_instances,
         "step": step,
         "total_steps": quantities.total_steps(config),

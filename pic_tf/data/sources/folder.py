@@ -65,7 +65,7 @@ class FolderSource:
 
 def open_folder(
     folder: str | os.PathLike,
-    class_names: tuple[str, ...] = (),
+    class_names: tuple[str, ...] | None = (),
     seed: int = 0,
     max_broken: float = 0.01,
 ) -> FolderSource:
@@ -79,7 +79,7 @@ def open_folder(
     Args:
       folder: path of the folder.
       class_names: classes that its class folders must be among, to number the labels by; () for its
-        own.
+        own, None for its own even if it is one alone.
       seed: seed of the draw of files to check.
       max_broken: share of the checked files that may begin otherwise, in [0, 1].
 

@@ -13,7 +13,7 @@ _PATHS, _LABELS = ("path", "name"), ("label", "class")  # columns
 
 
 def open_list(
-    file: str, class_names: tuple[str, ...] = (), seed: int = 0, max_broken: float = 0.01
+    file: str, class_names: tuple[str, ...] | None = (), seed: int = 0, max_broken: float = 0.01
 ) -> FolderSource:
     """Open the images that a table lists; ids follow its rows.
 
@@ -23,7 +23,8 @@ def open_list(
 
     Args:
       file: a CSV or Parquet file.
-      class_names: classes that its own must be among, to number the labels by; () for its own.
+      class_names: classes that its own must be among, to number the labels by; () for its own, None
+        for its own even if it is one alone.
       seed, max_broken: as of `open_folder`.
 
     Returns:
@@ -58,7 +59,7 @@ def open_list(
 
 
 def _labels(
-    paths: list[str], labels: list[str] | None, class_names: tuple[str, ...], file: str
+    paths: list[str], labels: list[str] | None, class_names: tuple[str, ...] | None, file: str
 ) -> Labels:
     if labels is None:
         return Labels(None)

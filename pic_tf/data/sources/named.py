@@ -3,7 +3,7 @@
 import os
 import pathlib
 
-from pic_tf.data.sources import listed, packed, tfds_builder
+from pic_tf.data.sources import joined, listed, packed, tfds_builder
 from pic_tf.data.sources.array import ARRAYS
 from pic_tf.data.sources.folder import open_folder
 from pic_tf.data.sources.layout import find_layout
@@ -17,7 +17,7 @@ def open_source(name: str, class_names: tuple[str, ...] = (), max_broken: float 
     """Open images by name.
 
     The name is "tfds:NAME[:SPLIT]", a packed data set (tools/pack.py), a table of paths (.csv,
-    .parquet), or a folder of images.
+    .parquet), or a folder of images; or several of the last three, with commas between them.
 
     Args:
       name: the value of a flag.
@@ -30,8 +30,24 @@ def open_source(name: str, class_names: tuple[str, ...] = (), max_broken: float 
     Raises:
       ValueError: for images that are not there, or that cannot be used.
     """
+    return _open(joined.names_in(name), class_names, max_broken)
+
+
+def _open(names: list[str], class_names: tuple[str, ...], max_broken: float) -> Source:
+    """Open images by name, or those of a list of places."""
+    if names[1:]:
+        _check_list(names)
+        parts = [_open_one(name, class_names or None, max_broken) for name in names]
+        return joined.join(parts, class_names, ",".join(names))
+    [name] = names
     if name.startswith(TFDS):
         return open_tfds(*tfds_builder.parse(name.removeprefix(TFDS)), class_names)
+    return _open_one(name, class_names, max_broken)
+
+
+def _open_one(
+    name: str, class_names: tuple[str, ...] | None, max_broken: float
+) -> joined.FolderSource | joined.PackedSource:
     if name.endswith(listed.ENDINGS) and os.path.isfile(name):
         return listed.open_list(name, class_names, max_broken=max_broken)
     if packed.is_packed(name):
@@ -44,7 +60,7 @@ def open_dataset(
 ) -> tuple[Source, Source | None]:
     """Open the training images and the held-out ones that flags name.
 
-    `dataset` is "digits", "mnist5k" or a name for `open_source`. Of a folder with split folders
+    `dataset` is "digits", "mnist5k", or names for `open_source`. Of a folder with split folders
     inside (`find_layout`) these are taken, the held-out one unless `eval_dataset` names another; of
     a TFDS data set without a split, likewise.
 
@@ -63,13 +79,32 @@ def open_dataset(
     """
     if dataset in ARRAYS:
         train, held_out = (ARRAYS[dataset](split) for split in ("train", "held_out"))
+        others = []
     else:
-        train_name, held_out_name = _splits(dataset, split_folders)
-        train, held_out = open_source(train_name, max_broken=max_broken), None
-        eval_dataset = eval_dataset or held_out_name
+        names = joined.names_in(dataset)
+        if names[1:]:
+            _check_list(names)
+        splits = [_splits(name, split_folders) for name in names]
+        train, held_out = _open([name for name, _ in splits], (), max_broken), None
+        others = [name for _, name in splits if name]
     if eval_dataset:
-        held_out = open_source(eval_dataset, train.class_names, max_broken)
+        others = joined.names_in(eval_dataset)
+    if others:
+        held_out = _open(others, train.class_names, max_broken)
     return train, held_out
+
+
+def is_there(dataset: str) -> bool:
+    """Tell whether images come with a package, or there is something at a place of theirs."""
+    return dataset in ARRAYS or any(map(os.path.exists, joined.names_in(dataset)))
+
+
+def short_name(dataset: str) -> str:
+    """The name of images in tables: the last part of each path, or tfds:NAME."""
+    names = joined.names_in(dataset)
+    return ",".join(
+        os.path.basename(os.path.normpath(x)) if os.path.exists(x) else x for x in names
+    )
 
 
 def describe(train: Source, held_out: Source | None) -> str:
@@ -82,6 +117,16 @@ def _numbers(source: Source) -> str:
     classes = len(source.class_names)
     found = f"{classes:,} classes" if classes else source.unlabelled or "no classes"
     return f"{found}, {len(source):,} images"
+
+
+def _check_list(names: list[str]) -> None:
+    for name in names:
+        if name.startswith(TFDS) or name in ARRAYS:
+            raise ValueError(
+                f"expected folders, packed data sets or tables in a list of images, got {name!r}: "
+                "pack it with tools/pack.py"
+            )
+    joined.check_apart(names)
 
 
 def _splits(dataset: str, split_folders: str) -> tuple[str, str]:

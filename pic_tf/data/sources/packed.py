@@ -103,7 +103,9 @@ def is_packed(folder: str | os.PathLike) -> bool:
     return bool(ours) or any(SHARD_NAME.fullmatch(name) for name in os.listdir(folder))
 
 
-def open_packed(folder: str | os.PathLike, class_names: tuple[str, ...] = ()) -> PackedSource:
+def open_packed(
+    folder: str | os.PathLike, class_names: tuple[str, ...] | None = ()
+) -> PackedSource:
     """Open a packed data set.
 
     Its manifests are read, none of its images: 1.28 million images take a few seconds.
@@ -112,7 +114,8 @@ def open_packed(folder: str | os.PathLike, class_names: tuple[str, ...] = ()) ->
 
     Args:
       folder: path of the folder.
-      class_names: classes that its classes must be among, to number the labels by; () for its own.
+      class_names: classes that its classes must be among, to number the labels by; () for its own,
+        None for its own even if it is one alone.
 
     Returns:
       The source.
