@@ -33,6 +33,8 @@ setup(
     install_requires=[
         "absl-py",  # flags and flag files
         "array_record",  # packed data sets, and those of TensorFlow Datasets: images read at random
+        # Tar files and buckets to pack; tensorflow-datasets brings it too.
+        "fsspec",
         "importlib_resources",  # tensorflow-datasets imports it without requiring it
         # Backbones to hand to PIC; detection and segmentation models to fine-tune afterwards.
         "keras-cv==0.9.0",
@@ -79,6 +81,8 @@ setup(
             "torch>=2.5"
         ],  # tools/convert_weights.py reads and writes .pth; safe_globals came with 2.5
         "coco": ["pycocotools"],  # COCO's average precision, computed by its own code
+        "gcs": ["gcsfs"],  # tools/pack.py --source=gs://...
+        "s3": ["s3fs"],  # tools/pack.py --source=s3://...
         "cuda": ["tensorflow[and-cuda]"],  # the CUDA libraries as pip packages
         # tensorflow-addons reached its end of life in May 2024 and cannot be imported with
         # TensorFlow 2.16 or later, so it is never required; this line pins the last releases it

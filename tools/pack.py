@@ -3,6 +3,8 @@
     python tools/pack.py --source=FOLDER --output=PACKED
     python tools/pack.py --source=tfds:NAME --output=PACKED
     python tools/pack.py --source=train.zip --map=train_map.txt --output=PACKED
+    python tools/pack.py --source='shard-{000..009}.tar' --output=PACKED
+    python tools/pack.py --source=gs://BUCKET/FOLDER --output=PACKED
     python tools/pack.py --verify --output=PACKED
 
 FOLDER is nested as you like; where all images lie in sub-folders, of which there are two at least,
@@ -10,6 +12,10 @@ the first names the class. With `train` and `val`, `validation` or `test` inside
 or with train.zip, train_map.txt, val.zip and val_map.txt, PACKED/train and PACKED/val are made.
 Every file is tried, in any format that Pillow reads; what is no image, or a damaged one, is named
 in left_out.csv.
+
+Tar files are WebDataset's: the members of a sample stand together, an image with .cls or .json
+(`label` or `class` in it) beside it. gs:// needs the package gcsfs, s3:// needs s3fs; other
+addresses are those of fsspec.
 
 JPEGs, PNGs and WebPs whose short side is at most --short_side stay as they are, or become PNGs of
 the same picture (GIFs, alpha, palettes, CMYK, animations). All others are shrunk to it and stored
@@ -49,7 +55,8 @@ def main() -> int:
             verify(output, workers)
         elif not values.source:
             raise ValueError(
-                "expected --source, got none: name a folder of images, a zip file or tfds:NAME"
+                "expected --source, got none: name a folder of images, a zip file, tar files or "
+                "tfds:NAME"
             )
         else:
             names = ("short_side", "quality", "images_per_shard", "split_folders")
@@ -71,7 +78,11 @@ def main() -> int:
 
 def define_flags() -> None:
     flags.DEFINE_string(
-        "source", "", "Images to pack: a folder, a zip file with --map, or tfds:NAME[:SPLIT]."
+        "source",
+        "",
+        "Images to pack: a folder, a zip file with --map, WebDataset's tar files (shard-000.tar, "
+        "'shard-{000..009}.tar' or 'shard-*.tar'), or tfds:NAME[:SPLIT]. Folder and tar files may "
+        "be in a bucket: gs://..., s3://....",
     )
     flags.DEFINE_string(
         "map", "", "Text file for a zip file, with a line NAME<tab>LABEL_NUMBER for each image."

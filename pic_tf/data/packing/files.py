@@ -1,4 +1,4 @@
-"""List files to pack: a folder, a zip file with labels, or a data set of TensorFlow Datasets."""
+"""List files to pack: of a folder, tar or zip files, a bucket, or TensorFlow Datasets."""
 
 import functools
 import io
@@ -8,32 +8,17 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import tensorflow as tf
 
-from pic_tf.data.decode import bombs
+from pic_tf.data.packing import places
+from pic_tf.data.packing.buckets import images_in_bucket
+from pic_tf.data.packing.listed import Files, check_size
+from pic_tf.data.packing.shards import are_shards, images_in_shards
 from pic_tf.data.sources import tfds_builder, tfds_source
 from pic_tf.data.sources.layout import find_layout
 from pic_tf.data.sources.walk import walk
-
-_LARGEST_FILE = 8 * bombs.MAX_PIXELS  # bytes: the largest image in four channels of 16 bits
-
-
-class Files(NamedTuple):
-    """Files to pack.
-
-    Attributes:
-      named: (name, key) of each file, in the order of their ids.
-      fetch: from a key to the file's bytes and the name of its class or ""; other processes can
-        call it.
-      class_names: all possible classes, in the order of their numbers.
-    """
-
-    named: list[tuple[str, Any]]
-    fetch: Callable[[Any], tuple[BinaryIO, str]]
-    class_names: tuple[str, ...]
 
 
 def list_files(source: str, label_map: str = "", split_folders: str = "auto") -> dict[str, Files]:
@@ -41,7 +26,8 @@ def list_files(source: str, label_map: str = "", split_folders: str = "auto") ->
 
     Args:
       source: a folder of images; one with `train` and `val`, `validation` or `test` inside; one
-        with train.zip, train_map.txt, val.zip and val_map.txt; a zip file; or tfds:NAME or
+        with train.zip, train_map.txt, val.zip and val_map.txt; a zip file; tar files
+        (`images_in_shards`); the address of a folder (`images_in_bucket`); or tfds:NAME or
         tfds:NAME:SPLIT.
       label_map: for a zip file, the text file with a line NAME<tab>LABEL for each image.
       split_folders: as of `find_layout`.
@@ -56,6 +42,10 @@ def list_files(source: str, label_map: str = "", split_folders: str = "auto") ->
     path = pathlib.Path(source)
     if source.startswith("tfds:"):
         parts = _tfds(source.removeprefix("tfds:"))
+    elif are_shards(source) and not path.is_dir():
+        parts = {"": images_in_shards(source)}
+    elif places.is_address(source):
+        parts = {"": images_in_bucket(source, split_folders)}
     elif label_map or path.is_file():
         parts = {"": _zip(path, pathlib.Path(label_map)) if label_map else _without_labels(path)}
     elif (path / "train.zip").is_file():
@@ -82,10 +72,15 @@ def list_files(source: str, label_map: str = "", split_folders: str = "auto") ->
 def _folder(root: pathlib.Path) -> Files:
     if not root.is_dir():
         raise ValueError(
-            "expected a folder, a zip file or tfds:NAME, "
+            "expected a folder, a zip file, tar files or tfds:NAME, "
             f"got nothing at {str(root)!r}: check the path"
         )
     names = sorted(file.path for file in walk(root))
+    if names and all(name.endswith(".tar") for name in names):
+        raise ValueError(
+            f"expected images in {str(root)!r}, got {len(names):,} tar files: name them, "
+            f"--source='{root / '*.tar'}'"
+        )
     class_names = sorted({_first_folder(name) for name in names} - {""})
     named = [(name, name) for name in names]
     return Files(named, functools.partial(_fetch_file, root), tuple(class_names))
@@ -99,7 +94,7 @@ def _fetch_file(root: pathlib.Path, name: str) -> tuple[BinaryIO, str]:
     status = os.stat(root / name)
     if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
         raise ValueError("not a file")
-    _check_size(status.st_size)
+    check_size(status.st_size)
     return open(root / name, "rb"), _first_folder(name)
 
 
@@ -172,7 +167,7 @@ def _labels(path: pathlib.Path) -> dict[str, str]:
 def _fetch_member(path: pathlib.Path, key: _Member | str) -> tuple[BinaryIO, str]:
     if isinstance(key, str):
         raise ValueError(key)
-    _check_size(max(key.size, key.compressed))
+    check_size(max(key.size, key.compressed))
     with open(path, "rb") as file:
         file.seek(key.offset)
         # Lengths of two fields in the header before the file.
@@ -214,8 +209,3 @@ def _fetch_record(name: str, split: str, instance_id: int) -> tuple[BinaryIO, st
     content = source.read(tf.constant([instance_id], tf.int64))[0].numpy()
     label = -1 if source.labels is None else int(source.labels[instance_id])
     return io.BytesIO(content), source.class_names[label] if label >= 0 else ""
-
-
-def _check_size(size: int) -> None:
-    if size > _LARGEST_FILE:
-        raise ValueError(f"expected at most {_LARGEST_FILE:,} bytes, got {size:,}")

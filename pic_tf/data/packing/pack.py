@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from pic_tf.data.packing.files import Files
+from pic_tf.data.packing.listed import Files
 from pic_tf.data.packing.shard import Made, Progress, make_shard
 from pic_tf.data.sources.packed import is_packed, open_packed
 from pic_tf.data.sources.packed_format import (

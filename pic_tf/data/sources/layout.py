@@ -24,6 +24,11 @@ _NAME = re.compile(r"({})([-_ ]?(\d+|set|images|imgs|data))?".format("|".join(_T
 _SPLIT_LIKE = re.compile(r"(train|val|test|extra|unlabell?ed|unsup)([-_ \d]|$)")
 
 
+def is_part(name: str) -> bool:
+    """Tell whether a folder's name is that of a training or a held-out part."""
+    return bool(_stem(name))
+
+
 class Layout(NamedTuple):
     """Parts of a folder of images.
 

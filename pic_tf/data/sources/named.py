@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shlex
 
 from pic_tf.data.sources import joined, listed, packed, tfds_builder
 from pic_tf.data.sources.array import ARRAYS
@@ -48,6 +49,11 @@ def _open(names: list[str], class_names: tuple[str, ...], max_broken: float) -> 
 def _open_one(
     name: str, class_names: tuple[str, ...] | None, max_broken: float
 ) -> joined.FolderSource | joined.PackedSource:
+    if ("://" in name or name.endswith(".tar")) and not os.path.isdir(name):
+        raise ValueError(
+            f"expected images on this machine, in a folder or packed, got {name!r}: pack them with "
+            f"`python tools/pack.py --source={shlex.quote(name)} --output=PACKED`"
+        )
     if name.endswith(listed.ENDINGS) and os.path.isfile(name):
         return listed.open_list(name, class_names, max_broken=max_broken)
     if packed.is_packed(name):

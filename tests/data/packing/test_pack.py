@@ -21,6 +21,7 @@ from tests.data.packing.pictures import (
     smooth,
     write_classes,
 )
+from tests.data.packing.test_shards import shard as write_shard
 from tests.data.sources.test_sources import assert_one_sentence
 from tests.data.sources.tfds_sets import PICTURE, prepare_features
 
@@ -69,6 +70,22 @@ def test_classes_are_those_of_a_folder(pack, tmp_path):
     assert [shard[:2] for shard in source.shards] == [
         (f"images-0000{i}.arrayrecord", n) for i, n in ((1, 2), (2, 2), (3, 1))
     ]
+
+
+def test_tar_files(pack, tmp_path):
+    """Samples of WebDataset; later tar files are appended."""
+    folder = write_classes(tmp_path / "in", "0.png", "1.png", "2.webp")
+    given = [(folder / name).read_bytes() for name in ("0.png", "1.png", "2.webp")]
+    write_shard(str(tmp_path / "s-0.tar"), {"0.png": given[0], "0.cls": "9", "1.jpg": b"none"})
+    write_shard(str(tmp_path / "s-1.tar"), {"0.png": given[1], "0.cls": "10", "1.webp": given[2]})
+    pack(tmp_path / "s-0.tar", tmp_path / "out")
+    pack(tmp_path / "s-{0..1}.tar", tmp_path / "out")
+    assert list(records(tmp_path / "out").items()) == [
+        *zip(("s-0.tar/0.png", "s-1.tar/0.png", "s-1.tar/1.webp"), given)
+    ]
+    assert left_out(tmp_path / "out") == {"s-0.tar/1.jpg": "no image that Pillow can read"}
+    source = packed.open_packed(tmp_path / "out")
+    assert source.unlabelled == "no labels, since 's-1.tar/1.webp' lies beside the class folders"
 
 
 def test_appending_renumbers_nothing(pack, tmp_path):
@@ -252,7 +269,7 @@ WRONG = {  # what is in the folder `in`, --source, --map, what is expected
         None,
         "in/nowhere",
         "",
-        "a folder, a zip file or tfds:NAME, got nothing at '.*nowhere'",
+        "a folder, a zip file, tar files or tfds:NAME, got nothing at '.*nowhere'",
     ),
     "empty": (None, "in", "", "images in '.*in', got no files: check the path"),
     "empty train": (
