@@ -81,6 +81,7 @@ setup(
             "torch>=2.5"
         ],  # tools/convert_weights.py reads and writes .pth; safe_globals came with 2.5
         "coco": ["pycocotools"],  # COCO's average precision, computed by its own code
+        "onnx": ["tf2onnx"],  # tools/convert_weights.py --output=backbone.onnx
         "gcs": ["gcsfs"],  # tools/pack.py --source=gs://...
         "s3": ["s3fs"],  # tools/pack.py --source=s3://...
         "cuda": ["tensorflow[and-cuda]"],  # the CUDA libraries as pip packages

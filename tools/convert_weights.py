@@ -1,8 +1,9 @@
-"""Convert the weights of a ResNet: PyTorch checkpoints in, PyTorch, Keras 3 and SavedModels out.
+"""Convert a backbone: PyTorch checkpoints in, PyTorch, Keras 3, SavedModels and graphs out.
 
     python tools/convert_weights.py --input=RUN/backbone --output=resnet50.safetensors
     python tools/convert_weights.py --input=RUN/backbone --output=resnet50.keras
     python tools/convert_weights.py --input=resnet50.pth --output=backbone
+    python tools/convert_weights.py --input=RUN/backbone --output=backbone.tflite
 
 --input:
     FOLDER              a backbone that pic_tf.train or pic_tf.export wrote
@@ -22,6 +23,8 @@ weights do not tell. Classifiers and instance weights are passed over; --head_ou
     FILE.pkl            detectron2's names, for MODEL.WEIGHTS of its configurations; images as above
     FILE.keras          for keras.saving.load_model of Keras 3; images in [0, 1], normalised inside
     FOLDER              a SavedModel for hub.KerasLayer and pic_tf.evaluate; images likewise
+    FILE.tflite         a graph for LiteRT (TensorFlow Lite); images likewise, any network of an
+    FILE.onnx           export; ONNX needs tf2onnx
 
 Exit codes: 0 done; 1 wrong input, or an output that cannot be written, which leaves what was there
 as it was.
@@ -40,7 +43,8 @@ def main() -> None:
     values = flags.FLAGS
     head = pathlib.Path(values.head_output) if values.head_output else None
     source, output = pathlib.Path(values.input), pathlib.Path(values.output)
-    print(*convert(source, output, values.prefix, values.image_size, head), sep="\n")
+    size, images = values.image_size, values.representative_images
+    print(*convert(source, output, values.prefix, size, head, images), sep="\n")
 
 
 def define_flags() -> None:
@@ -53,7 +57,8 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "output",
         None,
-        "File or folder to write: FILE.safetensors, FILE.pth, FILE.pkl, FILE.keras or a folder.",
+        "File or folder to write: FILE.safetensors, FILE.pth, FILE.pkl, FILE.keras, FILE.tflite, "
+        "FILE.onnx or a folder.",
         required=True,
     )
     flags.DEFINE_string(
@@ -71,9 +76,15 @@ def define_flags() -> None:
     flags.DEFINE_integer(
         "image_size",
         None,
-        "Side in pixels, >= 1, of the images that a .keras file or SavedModel takes. The default "
-        "None takes any.",
+        "Side in pixels, >= 1, of the images that a .keras, .tflite or .onnx file or a SavedModel "
+        "takes. The default None takes any.",
         lower_bound=1,
+    )
+    flags.DEFINE_string(
+        "representative_images",
+        "",
+        "Images, in the forms of --dataset of pic_tf.train, of which 200 tell the ranges of 8-bit "
+        "numbers in a .tflite file. The default '' writes float32.",
     )
 
 

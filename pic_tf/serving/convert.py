@@ -1,4 +1,4 @@
-"""Convert the weights of a ResNet: PyTorch checkpoints in, PyTorch, Keras 3 and SavedModels out."""
+"""Convert a backbone: PyTorch checkpoints in, PyTorch, Keras 3, SavedModels and graphs out."""
 
 import os
 import pathlib
@@ -13,6 +13,8 @@ import tf_keras
 
 from pic_tf.files.replaced import PARTIAL, replaced
 from pic_tf.models.torch_weights import backbone_of, detectron2_state, head_of, state_of
+from pic_tf.serving.exported import open_exported
+from pic_tf.serving.graph_files import GRAPHS, check_graph, write_graph
 from pic_tf.serving.saved_model import export_backbone, normalisation_layer
 from pic_tf.serving.weights_files import TORCH, read, torch_module
 
@@ -94,16 +96,18 @@ def convert(
     prefix: str | None = None,
     image_size: int | None = None,
     head_output: pathlib.Path | None = None,
+    int8_images: str = "",
 ) -> list[str]:
     """Read weights and write them in another form.
 
     Args:
       source: file of weights, or folder of an export.
-      output: FILE.safetensors, FILE.pth, FILE.pkl, FILE.keras or a folder to write; its ending
-        decides.
+      output: FILE.safetensors, FILE.pth, FILE.pkl, FILE.keras, FILE.tflite, FILE.onnx or a folder
+        to write; its ending decides.
       prefix: as of `parts_of`.
       image_size: as of `export_backbone`.
       head_output: FILE.safetensors for the projection head; None to pass a head over.
+      int8_images: as of `write_graph`.
 
     Returns:
       Lines about the files written and the weights passed over.
@@ -113,6 +117,8 @@ def convert(
       OSError: where the output cannot be written.
     """
     _check_outputs(output, image_size, head_output)
+    if output.suffix in GRAPHS or int8_images:
+        return [_graph(source, output, prefix, image_size, int8_images)]
     parts = read(source, prefix)
     backbone = backbone_of(parts.backbone)
     if head_output and not parts.head:
@@ -136,6 +142,24 @@ def convert(
     return lines
 
 
+def _graph(
+    source: pathlib.Path,
+    output: pathlib.Path,
+    prefix: str | None,
+    image_size: int | None,
+    int8_images: str,
+) -> str:
+    """Write the graph of an export, of any network, or of weights of a ResNet."""
+    check_graph(output, int8_images)
+    with tempfile.TemporaryDirectory() as folder:
+        if not source.is_dir():
+            write(backbone_of(read(source, prefix).backbone), pathlib.Path(folder, "backbone"))
+            source = pathlib.Path(folder, "backbone")
+        exported = open_exported(source)
+        kind = write_graph(exported, output, image_size, int8_images)
+    return f"{exported.name}, {exported.card['feature_dim']:,} features, {kind}: {output}"
+
+
 def _check_outputs(
     output: pathlib.Path, image_size: int | None, head_output: pathlib.Path | None
 ) -> None:
@@ -144,19 +168,23 @@ def _check_outputs(
         torch_module()
     elif output.suffix == ".keras":
         _keras3()
-    elif output.suffix not in ("", ".safetensors", DETECTRON2):
+    elif output.suffix not in ("", ".safetensors", DETECTRON2, *GRAPHS):
         raise ValueError(
-            "expected --output to end in .safetensors, .pth, .pkl or .keras, or a folder without "
-            f"an ending, got {str(output)!r}: rename it"
+            "expected --output to end in .safetensors, .pth, .pkl, .keras, .tflite or .onnx, or a "
+            f"folder without an ending, got {str(output)!r}: rename it"
         )
     if output.suffix and output.is_dir():
         raise ValueError(
             f"expected a file as --output, got the folder {str(output)!r}: name another"
         )
-    if image_size and output.suffix not in ("", ".keras"):
+    if image_size and output.suffix not in ("", ".keras", *GRAPHS):
         raise ValueError(
-            "expected --image_size with a .keras file or a folder, "
+            "expected --image_size with a .keras, .tflite or .onnx file or a folder, "
             f"got {str(output)!r}: leave it out"
+        )
+    if head_output and output.suffix in GRAPHS:
+        raise ValueError(
+            f"expected --head_output with a file of weights, got {str(output)!r}: leave it out"
         )
     if head_output and head_output.suffix != ".safetensors":
         raise ValueError(

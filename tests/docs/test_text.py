@@ -10,7 +10,6 @@ from tests.docs.documents import PAGES, ROOT, headings, links, spans
 
 _OF_OTHERS = {  # flags of pip, pytest, mkdocs, Slurm and the like
     *("strict", "check", "help", "ntasks-per-node", "nodes", "gpus-per-node"),
-    *("saved-model", "signature_def"),  # of tf2onnx
     *("device_gb", "host_gb", "disk_gb"),  # of tools/plan.py, whose names are put together
 }
 
