@@ -64,6 +64,7 @@ setup(
             "ipykernel",  # with nbclient executes docs/tutorial.ipynb
             "nbclient",
             "pytest",
+            "pyyaml",  # the oracle of the lines before a model card; keras-cv brings it too
             "pytest-xdist",  # most of a test's time is tracing on one core; it uses the others
             "ruff",
             "scipy",  # the oracle of the Gaussian blur, two-sample tests

@@ -83,11 +83,25 @@ def title(card: dict[str, Any]) -> str:
     return f"{name}, random initialisation" if training and training.get("step") == 0 else name
 
 
+def hub_metadata(task: str) -> list[str]:
+    """Lines of YAML before a card, by which the hub of Hugging Face files a model.
+
+    Args:
+      task: its name of what the model does.
+
+    Source: https://huggingface.co/docs/hub/model-cards.
+    """
+    tags = ("tensorflow", "self-supervised-learning", "pic_tf")
+    lines = ["library_name: tf-keras", f"pipeline_tag: {task}", "tags:", *(f"- {x}" for x in tags)]
+    return ["---", *lines, "---", ""]
+
+
 def _as_text(card: dict[str, Any]) -> str:
     network, training = card["backbone"], card["training"]
     size = f"{card['image_size']} pixels" if card["image_size"] else "not recorded"
     kind = ", pretrained without labels" if training and training.get("step") else ""
     lines = [
+        *hub_metadata("image-feature-extraction"),
         f"# {title(card)}{kind}",
         "",
         f"Made by pic_tf {card['pic_tf_version']} with TensorFlow {card['tensorflow_version']}.",

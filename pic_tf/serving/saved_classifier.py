@@ -16,7 +16,7 @@ from pic_tf.data.crops import central_view
 from pic_tf.files import saved_models
 from pic_tf.files.replaced import aside, remove_partial
 from pic_tf.serving.exported import Exported
-from pic_tf.serving.model_card import FORMAT_VERSION, JSON_FILE, TEXT_FILE, title
+from pic_tf.serving.model_card import FORMAT_VERSION, JSON_FILE, TEXT_FILE, hub_metadata, title
 
 KIND = "classifier"  # entry of its card, which a backbone's has not
 _GRAPH = "saved_model.pb"
@@ -114,6 +114,7 @@ def _as_text(card: dict[str, Any]) -> str:
     names = card["class_names"]
     shown = [*names[:20], *(["..."] if len(names) > 20 else [])]
     lines = [
+        *hub_metadata("image-classification"),
         f"# Classifier of {len(names)} classes on {title(card['backbone'])}",
         "",
         f"Made by pic_tf {card['pic_tf_version']} with TensorFlow {card['tensorflow_version']}.",

@@ -31,6 +31,8 @@ NOT_RUN = {  # how a command begins -> why not, and what stands in for it
     "python tools/convert_weights.py --input=RUN/backbone --output=int8.tflite": "a small network is enough: tests/serving/test_graph_files.py",
     "python tools/convert_weights.py --input=RUN/backbone --output=backbone.onnx": "needs tf2onnx: tests/serving/test_graph_files.py, where it is installed",
     "python -m pic_tf.tools.NAME": "stands for every tool; tests/test_house.py runs one of an installed wheel",
+    "docker run": "needs TensorFlow Serving: tests/docs/test_snippets.py answers by the signature",
+    "hf upload": "needs an account of the hub",
     "export": "sets a variable of the shell",
     "python tools/convert_weights.py --input=pic.pth": "needs PyTorch: tests/serving/test_convert.py, by .ci/torch",
 }

@@ -75,7 +75,8 @@ def test_card(judged, model):
     assert card["class_names"] == NAMES and card["figures"] == found.figures()
     assert card["backbone"] == open_exported(model).card
     text = (place / "model_card.md").read_text()
-    assert text.startswith("# Classifier of 3 classes on tiny\n")
+    assert "\npipeline_tag: image-classification\n" in text
+    assert text.split("---\n\n")[1].startswith("# Classifier of 3 classes on tiny\n")
     assert f"- top1: {found.top1}\n" in text and "- classes: blue, green, red\n" in text
 
 

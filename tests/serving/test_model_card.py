@@ -5,6 +5,7 @@ import json
 import pytest
 import tensorflow as tf
 import tf_keras as keras
+import yaml
 
 import pic_tf
 from pic_tf.data.augment import MEAN, STDDEV
@@ -78,6 +79,12 @@ def test_what_the_card_says_of_the_input_is_so(exports):
 
 def test_text(exports):
     text = (exports / "one" / "model_card.md").read_text()
+    head, text = text.removeprefix("---\n").split("---\n\n", 1)
+    assert yaml.safe_load(head) == {
+        "library_name": "tf-keras",
+        "pipeline_tag": "image-feature-extraction",
+        "tags": ["tensorflow", "self-supervised-learning", "pic_tf"],
+    }
     lines = text.splitlines()
     assert lines[0] == "# tiny, pretrained without labels"
     assert f"Made by pic_tf {pic_tf.__version__} with TensorFlow {tf.__version__}." in lines
@@ -108,7 +115,7 @@ def test_nothing_is_made_up_where_it_is_not_known(exports, name, image_size, sid
     card = json.loads((exports / name / "model_card.json").read_text())
     text = (exports / name / "model_card.md").read_text()
     assert (card["image_size"], card["eval_crop"], card["training"]) == (image_size, 1.0, None)
-    assert text.startswith("# tiny\n") and "## Training" not in text
+    assert text.split("---\n\n")[1].startswith("# tiny\n") and "## Training" not in text
     assert (
         f"- side of a training view: {side}; central crop in evaluation: 1.0 of the short side\n"
         in text

@@ -134,16 +134,6 @@ def test_keras_3_fine_tunes_it(exported, tmp_path, optimizers):
         assert moved == "100 100"  # 60 weights and 40 batch statistics
 
 
-def test_tflite_takes_the_signature_of_images(exported):
-    backbone, path = exported
-    model = tf.lite.TFLiteConverter.from_saved_model(path, ["serving_default"]).convert()
-    images = np.random.default_rng(0).uniform(size=[3, 16, 16, 3]).astype(np.float32)
-    serve = tf.lite.Interpreter(model_content=model).get_signature_runner("serving_default")
-    expected = backbone(normalise(tf.constant(images * 255)), training=False)
-    # The same network in float32, with the batch normalisation folded into the weights.
-    np.testing.assert_allclose(serve(images=images)["features"], expected, rtol=1e-4, atol=1e-5)
-
-
 def test_serves_encoded_images(tmp_path):
     """A JPEG, a PNG and a gray JPEG of different sizes against PIL and the float signature."""
     keras.utils.set_random_seed(0)
