@@ -9,8 +9,9 @@ from typing import Any
 import tf_keras as keras
 
 from pic_tf.evals import protocols
-from pic_tf.evals.report import HEADER, Report
+from pic_tf.evals.report import Report
 from pic_tf.evals.settings import EvaluationSettings
+from pic_tf.evals.transfer.report import TransferReport
 from pic_tf.feature_files import compute
 from pic_tf.feature_files.settings import EmbedSettings
 from pic_tf.feature_files.table import FeatureFile, open_features
@@ -77,7 +78,7 @@ def pretrain(
 
 
 @described_by(EvaluationSettings)
-def evaluate(*, flagfile: str | os.PathLike = "", **settings: Any) -> Report:
+def evaluate(*, flagfile: str | os.PathLike = "", **settings: Any) -> Report | TransferReport:
     """Judge a backbone, as `python -m pic_tf.evaluate` does.
 
     Args:
@@ -85,7 +86,8 @@ def evaluate(*, flagfile: str | os.PathLike = "", **settings: Any) -> Report:
       **settings: those below.
 
     Returns:
-      Accuracies (`top1`, `top5`, `of_class`) and confusions; files are in the output folder.
+      Accuracies (`top1`, `top5`, `of_class`) and confusions; `values` of detection and
+      segmentation. Files are in the output folder.
 
     Raises:
       TypeError: for a keyword that is no setting, or a value of another type.
@@ -94,7 +96,7 @@ def evaluate(*, flagfile: str | os.PathLike = "", **settings: Any) -> Report:
       OSError: where the output folder cannot be written.
     """
     report, _ = protocols.run(from_keywords(EvaluationSettings, flagfile, settings))
-    print(HEADER, report.line(), sep="\n")
+    print(report.table())
     return report
 
 

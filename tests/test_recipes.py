@@ -20,7 +20,8 @@ CARD = {"image_size": 160, "eval_crop": 1.0, "backbone": {"name": "resnet50"}, "
 SIZES = {"cifar10": 50_000, "digits": 1500, "quickstart": 4000, "in21k_100ep": 14_197_122}
 IMAGENET = 1_281_167
 RECIPES = sorted(path.stem for path in CONFIGS.glob("*.flags"))
-EVALUATIONS = {*BEFORE["evaluate"], "voc_detection", "scenes_detection"}
+DENSE = {"voc_detection", "scenes_detection", "cityscapes", "scenes_segmentation"}
+EVALUATIONS = {*BEFORE["evaluate"], *DENSE}
 
 
 def resolved(name: str, folder: pathlib.Path = CONFIGS, replicas: int = 1) -> dict:
@@ -48,8 +49,7 @@ def test_every_setting_is_what_it_was(kind, name):
 
 def test_nothing_is_left_out():
     before = {name for of_kind in BEFORE.values() for name in of_kind} - {"every"}
-    detection = {"voc_detection", "scenes_detection"}
-    assert set(RECIPES) - before == {"in1k", "in21k_100ep", "quickstart", "continued"} | detection
+    assert set(RECIPES) - before == {"in1k", "in21k_100ep", "quickstart", "continued"} | DENSE
 
 
 @pytest.mark.parametrize("replicas", [1, 8, 64])

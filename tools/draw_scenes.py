@@ -5,7 +5,7 @@
 
 A detector can be tried on them in minutes. Boxes and masks are exact, and no two objects touch:
 JPEGImages, Annotations (boxes), SegmentationClass (masks: 0 for the background, 1 + the number of
-the class), ImageSets. The same seed gives the same scenes.
+the class), classes.txt (their names), ImageSets. The same seed gives the same scenes.
 """
 
 import pathlib
@@ -150,6 +150,7 @@ def draw_scenes(
         "ImageSets/Segmentation",
     ):
         (output / part).mkdir(parents=True)
+    (output / "classes.txt").write_text("".join(f"{name}\n" for name in ("background", *NAMES)))
     scans = load_digits()
     for number, (split, count) in enumerate(counts.items()):
         rng = np.random.default_rng([seed, number])
@@ -186,7 +187,7 @@ def define_flags() -> None:
     flags.DEFINE_string("photographs", None, "Folder of photographs.", required=True)
     flags.DEFINE_string("output", None, "Folder to write; it must be new.", required=True)
     flags.DEFINE_integer("train", 400, "Number of training scenes, >= 1.", lower_bound=1)
-    flags.DEFINE_integer("test", 100, "Number of test scenes, >= 1.", lower_bound=1)
+    flags.DEFINE_integer("test", 100, "Number of test scenes, >= 0.", lower_bound=0)
     flags.DEFINE_list("digits", ["0", "1", "4"], "Digits to paste, separated by commas.")
     flags.DEFINE_integer("size", 64, "Side of a scene in pixels, 32 to 4096.", 32, 4096)
     flags.DEFINE_integer("most", 3, "Largest number of objects in a scene, >= 1.", lower_bound=1)

@@ -13,16 +13,17 @@ from tqdm.auto import tqdm
 from pic_tf.data.sources.named import open_dataset
 from pic_tf.data.sources.source import Source
 from pic_tf.evals.detection import protocol as detection
-from pic_tf.evals.detection.protocol import DetectionReport
 from pic_tf.evals.features import cached_features
 from pic_tf.evals.knn import knn_predictions, most_likely
 from pic_tf.evals.logistic import logistic_regression
 from pic_tf.evals.report import Report, report, write_report
 from pic_tf.evals.result_files import data_name, result_name, write_table
 from pic_tf.evals.run_behind import run_behind
+from pic_tf.evals.segmentation import protocol as segmentation
 from pic_tf.evals.settings import PIXELS, EvaluationSettings, resolve
 from pic_tf.evals.subset import Subset, listed, stratified
 from pic_tf.evals.supervised import Training, train_classifier
+from pic_tf.evals.transfer.report import TransferReport
 from pic_tf.replicas.devices import open_strategy
 from pic_tf.serving.exported import Exported, open_exported
 from pic_tf.serving.saved_classifier import LinearClassifier, save_classifier
@@ -30,7 +31,7 @@ from pic_tf.serving.saved_classifier import LinearClassifier, save_classifier
 _FEATURES = "features"  # folder of the cache
 
 
-def run(settings: EvaluationSettings) -> tuple[Report | DetectionReport, str]:
+def run(settings: EvaluationSettings) -> tuple[Report | TransferReport, str]:
     """Evaluate as settings say, from the backbone's folder to the files of the report.
 
     Args:
@@ -46,6 +47,8 @@ def run(settings: EvaluationSettings) -> tuple[Report | DetectionReport, str]:
     """
     if settings.protocol == "voc_detection":
         return detection.run(settings)
+    if settings.protocol == "segmentation":
+        return segmentation.run(settings)
     exported = None if settings.model == PIXELS else open_exported(settings.model)
     settings = resolve(settings, exported)
     if settings.intra_op_threads:

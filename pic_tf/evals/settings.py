@@ -3,13 +3,17 @@
 import dataclasses
 import pathlib
 
-from pic_tf.evals.detection.settings import DEFAULTS, DetectionFlags
+from pic_tf.evals.detection import settings as detection
+from pic_tf.evals.detection.settings import DetectionFlags
+from pic_tf.evals.segmentation import settings as segmentation
+from pic_tf.evals.segmentation.settings import SegmentationFlags
+from pic_tf.evals.transfer.settings import StepFlags
 from pic_tf.serving.exported import Exported
 from pic_tf.settings.check import check_crop_scale, check_ranges
 from pic_tf.settings.images import split_folders_setting
 from pic_tf.settings.setting import setting
 
-PROTOCOLS = ("knn", "linear", "finetune", "voc_detection")
+PROTOCOLS = ("knn", "linear", "finetune", "voc_detection", "segmentation")
 PIXELS = "pixels"  # --model of the baseline without any network
 _PIXELS_SIZE = 32  # pixels, side of its views unless --image_size says otherwise
 
@@ -19,7 +23,8 @@ _PIXELS_SIZE = 32  # pixels, side of its views unless --image_size says otherwis
 _DEFAULTS = {
     "linear": {"epochs": 100, "learning_rate": 30.0},
     "finetune": {"epochs": 30, "learning_rate": 0.05},
-    "voc_detection": DEFAULTS,
+    "voc_detection": detection.DEFAULTS,
+    "segmentation": segmentation.DEFAULTS,
 }
 
 
@@ -54,8 +59,9 @@ class _Images:
     protocol: str = setting(
         "knn",
         "Judge of the backbone: its nearest neighbours (knn), a classifier on fixed features "
-        "(linear), a classifier that is trained together with the backbone (finetune), or a "
-        "detector of objects that is (voc_detection).",
+        "(linear), or what is trained together with the backbone: a classifier (finetune), a "
+        "detector of objects (voc_detection), or a segmenter, which classifies every pixel "
+        "(segmentation).",
         choices=PROTOCOLS,
     )
     model: str = setting(
@@ -69,7 +75,8 @@ class _Images:
         "inside (one folder a class in each), a folder that tools/pack.py made, several of these "
         "with commas between them, or tfds:NAME[:SPLIT]. The default '' takes those of the run, by "
         "--labelled_dataset or --dataset of it. For voc_detection FOLDER:SPLIT of Pascal VOC or "
-        "FILE.json:FOLDER of COCO, several of them separated by commas.",
+        "FILE.json:FOLDER of COCO, for segmentation FOLDER:SPLIT of Cityscapes, of Pascal VOC, or "
+        "with images and masks in FOLDER/SPLIT; several of them separated by commas.",
     )
     eval_dataset: str = setting(
         "",
@@ -127,14 +134,15 @@ class _Classifier:
     batch_size: int | None = setting(
         None,
         "Images a step over all replicas, >= 1. A step takes all images where there are fewer. The "
-        "default None takes 256, and 16 for voc_detection.",
+        "default None takes 256, and 16 for voc_detection and segmentation.",
         limit="x >= 1",
     )
     learning_rate: float | None = setting(
         None,
         "Peak learning rate of the classifier for 256 images a step, above 0 and at most 1e6; it "
         "falls to 0 along half a cosine. The default None takes 30 for linear and 0.05 for "
-        "finetune. For voc_detection the rate of its steps, 0.02 by default.",
+        "finetune. For voc_detection and segmentation the rate of their steps, 0.02 and 0.01 by "
+        "default.",
         limit="0 < x <= 1e6",
     )
     backbone_rate: float = setting(
@@ -195,7 +203,16 @@ class _Devices:
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluationSettings(_Devices, DetectionFlags, _Classifier, _Neighbours, CentralViews, _Images):
+class EvaluationSettings(
+    _Devices,
+    SegmentationFlags,
+    DetectionFlags,
+    StepFlags,
+    _Classifier,
+    _Neighbours,
+    CentralViews,
+    _Images,
+):
     """Settings of one evaluation; None means "chosen for the protocol or the backbone"."""
 
 

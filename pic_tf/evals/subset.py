@@ -77,6 +77,21 @@ def stratified(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     return np.sort(np.concatenate(chosen))
 
 
+def share(count: int, fraction: float, seed: int) -> np.ndarray:
+    """Draw a share of images, at least one.
+
+    Args:
+      count: number of images.
+      fraction: share in (0, 1].
+      seed: seed of the draw.
+
+    Returns:
+      int64 [n] ids in rising order.
+    """
+    chosen = max(round(fraction * count), 1)
+    return np.sort(np.random.default_rng(seed).permutation(count)[:chosen])
+
+
 def balanced(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     """Draw images, of every class as many as of any other, or all that it has.
 

@@ -54,7 +54,10 @@ def test_every_flag_file_is_a_recipe_of_training_or_an_evaluation():
         path.stem for path in CONFIGS.glob("*.flags") if "pic_tf.evaluate" in path.read_text()
     }
     published = {"linear_in1k", "semi_in1k_1pct", "semi_in1k_10pct", "finetune_inat18"}
-    assert evaluations == {*published, "voc_detection", "scenes_detection"}
+    assert evaluations == {
+        *published,
+        *("voc_detection", "scenes_detection", "cityscapes", "scenes_segmentation"),
+    }
     for path in CONFIGS.glob("*.flags"):
         flag_files.from_flagfile(
             str(path), EvaluationSettings if path.stem in evaluations else config.Config
@@ -67,7 +70,7 @@ def test_every_flag_file_is_a_recipe_of_training_or_an_evaluation():
     [
         (
             {"protocol": "nonsense"},
-            "expected --protocol to be one of knn, linear, finetune, voc_detection, got 'nonsense'",
+            "expected --protocol to be one of knn, linear, finetune, voc_detection, segmentation, got",
         ),
         (
             {"protocol": "linear", "solver": "adam"},

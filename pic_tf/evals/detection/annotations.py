@@ -3,7 +3,6 @@
 import hashlib
 import json
 import pathlib
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -69,25 +68,3 @@ def checked(picture: Picture) -> Picture:
             f"{str(picture.described)!r}, got edges {box} for {picture.path.name}: correct it"
         )
     return picture
-
-
-def joined(parts: Sequence[Annotated]) -> Annotated:
-    """Put data sets of the same classes together.
-
-    Raises:
-      ValueError: where their classes differ, or they have no images.
-    """
-    for part in parts[1:]:
-        check_classes(parts[0], part)
-    pictures = tuple(picture for part in parts for picture in part.pictures)
-    return Annotated(", ".join(part.name for part in parts), pictures, parts[0].class_names)
-
-
-def check_classes(one: Annotated, other: Annotated) -> None:
-    """Raise ValueError unless two data sets have the same classes."""
-    if one.class_names != other.class_names:
-        apart = sorted(set(one.class_names) ^ set(other.class_names))
-        raise ValueError(
-            f"expected the same classes in {one.name!r} and {other.name!r}, got {apart[0]!r} in "
-            "one of them alone: name data sets that belong together"
-        )

@@ -9,6 +9,14 @@ from pic_tf.evals.detection.boxes import anchors, clip, decode
 from pic_tf.evals.detection.losses import assign, box_losses, proposal_losses
 from pic_tf.evals.detection.roi_align import roi_align
 from pic_tf.evals.detection.suppression import best_objects, propose
+from pic_tf.evals.transfer.network import (
+    batch_normalisation,
+    decaying,
+    has_small_stem,
+    last_of_stage,
+    synchronised,
+    update,
+)
 from pic_tf.optim.lazy_sgd import LazySGD
 
 _WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # of the differences of a box from its proposal
@@ -70,8 +78,8 @@ class Detector(keras.Model):
         super().__init__(name="detector")
         self.numbers, self.classes, self.seed = numbers, classes, seed
         self.weight_decay = weight_decay
-        backbone = _synchronised(backbone)
-        last = _last_of_stage(backbone, 3)
+        backbone = synchronised(backbone)
+        last = last_of_stage(backbone, 3)
         self.stride = 4 if has_small_stem(backbone) else 16
         self.trunk = keras.Model(backbone.input, last.output, name="trunk")
         behind = backbone.get_layer("features").input
@@ -88,9 +96,7 @@ class Detector(keras.Model):
         )
         self.objectness = convolution(count, 1, kernel_initializer=start["objectness"])
         self.shift = convolution(4 * count, 1, kernel_initializer=start["shift"])
-        self.norm = keras.layers.BatchNormalization(
-            momentum=0.9, epsilon=1e-5, synchronized=_several_replicas(), name="last_stage_bn"
-        )
+        self.norm = batch_normalisation("last_stage_bn")
         self.class_head = dense(classes + 1, kernel_initializer=start["class"])
         self.box_head = dense(4 * classes, kernel_initializer=start["box"])
         for layer in (self.proposal, self.norm, self.class_head, self.box_head):
@@ -99,12 +105,7 @@ class Detector(keras.Model):
             )
         for layer in (self.objectness, self.shift):
             layer.build([None, None, None, channels])
-        self._decaying = {
-            variable.ref()
-            for layer in self._flatten_layers()
-            if isinstance(layer, keras.layers.Conv2D | keras.layers.Dense)
-            for variable in layer.trainable_variables
-        }
+        self._decaying = decaying(self)
         self.means = [keras.metrics.Mean(name) for name in _LOSSES]
         self.built = True
 
@@ -127,14 +128,8 @@ class Detector(keras.Model):
         with tf.GradientTape() as tape:
             losses = self.losses_of(images, sizes, objects, classes, there, key)
             loss = tf.add_n(losses) / replicas
-        variables = self.trainable_variables
-        gradients = tape.gradient(loss, variables)
-        decay = self.weight_decay / replicas  # the optimizer adds up the replicas' directions
-        directions = [
-            gradient + decay * variable if variable.ref() in self._decaying else gradient
-            for gradient, variable in zip(gradients, variables)
-        ]
-        self.optimizer.apply_gradients(zip(directions, variables))
+        gradients = tape.gradient(loss, self.trainable_variables)
+        update(self, gradients, self._decaying, self.weight_decay)
         for mean, value in zip(self.means, [tf.add_n(losses), *losses]):
             mean.update_state(value)
         return {mean.name: mean.result() for mean in self.means}
@@ -217,31 +212,3 @@ class Detector(keras.Model):
 
 
 _LOSSES = ("loss", "objectness", "proposals", "classes", "boxes")
-
-
-def has_small_stem(backbone: keras.Model) -> bool:
-    """Tell whether a ResNet has the stem of small images, behind which maps are 4 times as fine."""
-    return all(layer.name != "stem_pool" for layer in backbone.layers)
-
-
-def _several_replicas() -> bool:
-    return tf.distribute.get_strategy().num_replicas_in_sync > 1
-
-
-def _synchronised(backbone: keras.Model) -> keras.Model:
-    """Copy a network, its batch normalisation over all replicas."""
-
-    def copied(layer: keras.layers.Layer) -> keras.layers.Layer:
-        config = layer.get_config()
-        if isinstance(layer, keras.layers.BatchNormalization):
-            config["synchronized"] = _several_replicas()
-        return type(layer).from_config(config)
-
-    copy = keras.models.clone_model(backbone, clone_function=copied)
-    copy.set_weights(backbone.get_weights())
-    return copy
-
-
-def _last_of_stage(backbone: keras.Model, stage: int) -> keras.layers.Layer:
-    """The last layer of a stage of blocks."""
-    return [layer for layer in backbone.layers if layer.name.startswith(f"stage{stage}_")][-1]

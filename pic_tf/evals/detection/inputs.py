@@ -10,6 +10,7 @@ from pic_tf.data.augment import normalise
 from pic_tf.data.decode.pictures import decode_picture
 from pic_tf.data.order import SlidingWindow
 from pic_tf.evals.detection.annotations import Annotated
+from pic_tf.evals.transfer.inputs import visits
 
 
 def check_files(data: Annotated) -> None:
@@ -71,11 +72,6 @@ def training_batches(
     tables = [tf.constant(table) for table in (boxes, classes, counts)]
     batch, sides = order.batch_size // order.num_replicas, tf.constant(list(short_sides))
 
-    def of_step(step: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        key = tf.stack([tf.constant(seed, tf.int64), step * order.num_replicas + order.replica])
-        random = tf.random.stateless_uniform([batch, 2], key)
-        return order.instance_ids(step), random, tf.repeat(step, batch)
-
     def of_image(i: tf.Tensor, random: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, ...]:
         side = sides[tf.cast(random[0] * len(short_sides), tf.int32)]
         image, scale = resized(decode_picture(tf.io.read_file(paths[i])), side, long_side)
@@ -89,8 +85,9 @@ def training_batches(
         own = tf.where(flip & there[:, None], turned, own)
         return image, size, own, kind, there, step
 
-    steps = tf.data.Dataset.range(start_step, stop_step).map(of_step).unbatch()
-    images = steps.map(of_image, num_parallel_calls=tf.data.AUTOTUNE)
+    images = visits(order, 2, seed, start_step, stop_step).map(
+        of_image, num_parallel_calls=tf.data.AUTOTUNE
+    )
     return images.padded_batch(batch, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
 

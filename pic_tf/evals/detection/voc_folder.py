@@ -7,13 +7,7 @@ import numpy as np
 
 from pic_tf.evals.detection.annotations import Annotated, Picture, checked
 from pic_tf.evals.detection.voc_metric import Objects
-
-# In the order of the devkit, which the published detectors number them by.
-VOC_CLASSES = (
-    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
-    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
-    *("train", "tvmonitor"),
-)
+from pic_tf.evals.transfer.datasets import VOC_CLASSES
 
 
 def open_voc(folder: pathlib.Path, split: str) -> Annotated:

@@ -19,6 +19,7 @@ from pic_tf.evals.detection.inputs import check_files, training_batches
 from pic_tf.evals.detection.voc_folder import open_voc
 from pic_tf.evals.detection.voc_metric import Detections
 from pic_tf.evals.settings import EvaluationSettings
+from pic_tf.evals.transfer.training import SavedState
 from pic_tf.models.resnet import resnet
 from pic_tf.optim.schedules import WarmupSteps
 from pic_tf.serving import convert
@@ -165,7 +166,7 @@ def test_an_interrupted_training_goes_on(scenes, tmp_path, monkeypatch):
     monkeypatch.setattr(protocol, "open_resnet", lambda path: opened)
     whole, folder = protocol.run(settings_of(scenes, tmp_path / "whole"))
     assert folder == str(tmp_path / "whole")
-    check = protocol.SavedState.on_train_batch_end
+    check = SavedState.on_train_batch_end
 
     def interrupt(self, batch, logs):
         check(self, batch, logs)
@@ -175,7 +176,7 @@ def test_an_interrupted_training_goes_on(scenes, tmp_path, monkeypatch):
     nothing = Detections(np.zeros([0, 4]), np.zeros(0), np.zeros(0, int))
     monkeypatch.setattr(protocol, "detect", lambda *_: [nothing] * 5)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(protocol.SavedState, "on_train_batch_end", interrupt)
+        patch.setattr(SavedState, "on_train_batch_end", interrupt)
         protocol.run(settings_of(scenes, tmp_path / "again"))
     again, _ = protocol.run(settings_of(scenes, tmp_path / "again"))
     assert again.values["AP50"] == 0 and np.isfinite(whole.values["AP50"])

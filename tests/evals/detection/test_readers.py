@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pic_tf.evals.detection.annotations import joined
 from pic_tf.evals.detection.coco_json import open_coco
 from pic_tf.evals.detection.voc_folder import VOC_CLASSES, open_voc
+from pic_tf.evals.transfer.datasets import joined
 
 OBJECT = (
     "<object><name>{}</name><difficult>{}</difficult>"
