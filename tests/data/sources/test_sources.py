@@ -197,15 +197,15 @@ def test_empty_folder(tmp_path):
     assert str(tmp_path) in str(error.value)
 
 
-def test_gifs_are_left_out_and_the_command_that_converts_them_is_named(tmp_path, capsys):
-    root = tmp_path / "a folder"
+def test_other_formats_are_left_out_and_the_command_that_converts_them_is_named(tmp_path, capsys):
+    root, more = tmp_path / "a folder", ("dog/e.bmp", "cat/f.tif", "dog/g.BMP", "dog/h.avif")
     source = folder.open_folder(
-        write_images(root, "cat/a.png", "cat/b.gif", "dog/c.GIF", "dog/d.jpg", "cat/.e.gif")
+        write_images(root, "cat/a.png", "cat/b.gif", "dog/c.GIF", "dog/d.jpg", "cat/.e.gif", *more)
     )
     assert source.paths == ("cat/a.png", "dog/d.jpg") and source.class_names == ("cat", "dog")
     said = (
-        f"left out: 2 .gif files in '{root}'; `python tools/pack.py --source='{root}' "
-        "--output=PACKED` converts them\n"
+        f"left out: 2 .bmp, 2 .gif, 1 .avif, 1 .tif files in '{root}'; `python tools/pack.py "
+        f"--source='{root}' --output=PACKED` converts them\n"
     )
     assert capsys.readouterr() == ("", said)
     folder.open_folder(write_images(tmp_path / "none", "a.png"))
