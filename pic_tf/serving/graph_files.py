@@ -70,7 +70,8 @@ def write_graph(
     views = _views(exported, int8_images, size) if int8_images else None
     model = saved_models.load(exported.path)
     serve = model.signatures["serving_default"]
-    images = tf.TensorSpec([None, size, size, 3], tf.float32, name="images")
+    shape = [None, size, size, exported.card["channels"]]
+    images = tf.TensorSpec(shape, tf.float32, name="images")
 
     def inference(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"features": serve(images=images)["features"]}
