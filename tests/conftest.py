@@ -7,11 +7,14 @@ import tarfile
 
 import pytest
 
-from pic_tf.files.quiet import import_tensorflow
-
 # There are as many processes as cores: more threads than one would wait for each other.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
-import_tensorflow()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Import TensorFlow quietly where tests run, not in the process that waits for those."""
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
+        import pic_tf.files.quiet  # noqa: F401
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -46,31 +49,25 @@ def shallow_networks():
 
 @pytest.fixture(scope="module")
 def empty_exports():
-    """Exports without the SavedModel, which takes half of the time of a short run and which
-    these tests do not read.
-    """
-    import tf_keras as keras
-
-    def save(model, path, **_):
-        folder = pathlib.Path(path)
-        folder.mkdir(parents=True)
-        (folder / "saved_model.pb").touch()
+    """Runs without SavedModel and picture, see `tests.short_runs.empty_ends`."""
+    from tests.short_runs import empty_ends
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(keras.Model, "save", save)
+        empty_ends(patch)
         yield
 
 
 @pytest.fixture(scope="session")
 def uninterrupted(tmp_path_factory):
-    """Settings of a run that was never interrupted, of a shallow network; nobody writes into its
-    folder.
+    """Settings of a run that was never interrupted, of a shallow network, without SavedModel and
+    picture; nobody writes into its folder.
     """
-    from tests.short_runs import SMALL, run, shallow
+    from tests.short_runs import SMALL, empty_ends, run, shallow
 
     settings = dataclasses.replace(SMALL, output_dir=str(tmp_path_factory.mktemp("uninterrupted")))
     with pytest.MonkeyPatch.context() as patch:
         shallow(patch)
+        empty_ends(patch)
         assert run(settings).finished
     return settings
 

@@ -10,10 +10,12 @@ import signal
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras as keras
 from PIL import Image
 
 from pic_tf.callbacks import metrics_files
 from pic_tf.callbacks.progress import ProgressBar
+from pic_tf.evals import feature_health
 from pic_tf.models import resnet
 from pic_tf.pic import PIC
 from pic_tf.runs import checkpoint_files, open_data, run_folder
@@ -52,12 +54,32 @@ BROKEN = {
 
 
 def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give resnet18 two blocks instead of eight: what whole runs hold does not depend on the depth,
-    their time does.
+    """Give resnet18 two blocks instead of eight, and compare views of 64 images instead of 512:
+    what whole runs hold does not depend on either, their time does.
 
     All kinds of layers remain: both kinds of shortcuts, and a stride.
     """
     monkeypatch.setitem(resnet.STAGES, 18, ((1, 1), False))
+    monkeypatch.setattr(feature_health, "_PAIRS", 64)
+
+
+def empty_exports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the SavedModel of an export: it takes half of the time of a short run, and most
+    tests do not read it.
+    """
+
+    def save(model, path, **_):
+        folder = pathlib.Path(path)
+        folder.mkdir(parents=True)
+        (folder / "saved_model.pb").touch()
+
+    monkeypatch.setattr(keras.Model, "save", save)
+
+
+def empty_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the picture of the curves, too."""
+    empty_exports(monkeypatch)
+    monkeypatch.setattr("pic_tf.training.finish.plot_training", lambda *_: None)
 
 
 def run(settings: Config, allow_changed_flags: bool = False) -> loop.Result:

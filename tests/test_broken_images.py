@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -56,16 +57,36 @@ def test_real_photographs(tmp_path, real_photographs):
     assert float(metrics_of(tmp_path)[0]["rankme"]) > 1 and not metrics_of(tmp_path)[0]["knn"]
 
 
-@pytest.mark.parametrize("knn_every", [0, 1])
-@pytest.mark.parametrize("part, number", [("train", 18), ("val", 24)])
-def test_an_image_that_breaks_off_is_named(tmp_path, part, number, knn_every):
-    folder = picture_folder(tmp_path / "images")
+def break_off(folder, part, number):
     broken = folder / part / "class0" / f"{number}.jpg"
     broken.write_bytes(broken.read_bytes()[:300])
+
+
+@pytest.fixture(scope="module")
+def whole(shallow_networks, empty_exports, tmp_path_factory):
+    """Settings of a run without an evaluation, over a folder whose held-out images are broken."""
+    place = tmp_path_factory.mktemp("whole")
+    folder = picture_folder(place / "images")
+    break_off(folder, "val", 24)
+    settings = dataclasses.replace(one_epoch(folder, place / "run", knn_every=0), epochs=12)
+    assert run(settings).finished  # nobody looks at them
+    return settings
+
+
+@pytest.fixture
+def own(whole, tmp_path):
+    """Its settings with images in a folder of the test's own, and nothing at `run` beside it."""
+    folder = shutil.copytree(whole.dataset, tmp_path / "images")
+    return dataclasses.replace(whole, dataset=str(folder), output_dir=str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    "part, number, knn_every", [("train", 18, 0), ("train", 18, 1), ("val", 24, 1)]
+)
+def test_an_image_that_breaks_off_is_named(tmp_path, part, number, knn_every):
+    folder = picture_folder(tmp_path / "images")
+    break_off(folder, part, number)
     settings = one_epoch(folder, tmp_path / "run", knn_every=knn_every)
-    if part == "val" and not knn_every:
-        assert run(settings).finished  # nobody looks at it
-        return
     named = (
         r"expected at most 1.000% of the \d+ images to be broken .*, got 1, the first "
         rf".*{number}\.jpg. \(cut off,"
@@ -77,7 +98,7 @@ def test_an_image_that_breaks_off_is_named(tmp_path, part, number, knn_every):
 def test_one_percent_of_the_images_broken_in_eight_ways(tmp_path, capsys):
     folder = many_pictures(tmp_path / "images", 800, BROKEN.values())
     settings = dataclasses.replace(
-        one_epoch(folder, tmp_path / "run", 0), batch_size=32, image_size=8, epochs=2
+        one_epoch(folder, tmp_path / "run", 0), batch_size=32, image_size=8
     )
     settings = dataclasses.replace(settings, order="epoch", num_negatives=64)  # every image comes
     assert run(settings).finished
@@ -91,10 +112,10 @@ def test_one_percent_of_the_images_broken_in_eight_ways(tmp_path, capsys):
     }
     said = capsys.readouterr().err
     assert all(said.count(f"{rows[i]['image']!r}: {rows[i]['reason']}") == 1 for i in rows)
-    assert [float(row["left_out"]) for row in metrics_of(tmp_path / "run")] == [8, 8]
     # Where a run goes on, the list is kept and nothing is said again.
-    assert run(dataclasses.replace(settings, epochs=3), allow_changed_flags=True).finished
+    assert run(dataclasses.replace(settings, epochs=2), allow_changed_flags=True).finished
     assert "broken image" not in capsys.readouterr().err
+    assert [float(row["left_out"]) for row in metrics_of(tmp_path / "run")] == [8, 8]
 
 
 @pytest.mark.slow
@@ -135,36 +156,30 @@ def test_input_of_other_kinds_stops_and_resumes_bit_for_bit(tmp_path, monkeypatc
     assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 
-def test_a_folder_that_vanishes_in_mid_run_and_comes_back(tmp_path, monkeypatch):
+def test_a_folder_that_vanishes_in_mid_run_and_comes_back(whole, own, tmp_path, monkeypatch):
     """The state is saved, and after the folder is back the same command ends as if nothing had
     been.
     """
-    folder = picture_folder(tmp_path / "images")
-    settings = dataclasses.replace(one_epoch(folder, tmp_path / "whole", knn_every=0), epochs=12)
-    assert run(settings).finished
-    at_step(monkeypatch, 7, lambda: (folder / "train").rename(tmp_path / "elsewhere"))
-    settings = dataclasses.replace(settings, output_dir=str(tmp_path / "run"))
+    train = tmp_path / "images" / "train"
+    at_step(monkeypatch, 7, lambda: train.rename(tmp_path / "elsewhere"))
     with pytest.raises(ValueError, match=r"expected an image in .*, got one that cannot be read"):
-        run(settings)
-    (tmp_path / "elsewhere").rename(folder / "train")
+        run(own)
+    (tmp_path / "elsewhere").rename(train)
     path, _ = checkpoint_files.newest(tmp_path / "run" / "checkpoints")
     assert checkpoint_files.step_of(path) >= 7
-    assert run(settings).finished
-    assert_same_variables(tmp_path / "run", tmp_path / "whole")
+    assert run(own).finished
+    assert_same_variables(own.output_dir, whole.output_dir)
 
 
-def test_rows_are_not_given_to_other_images(tmp_path):
+def test_rows_are_not_given_to_other_images(whole, own, tmp_path):
     """A file renamed in a folder would give images each other's rows; the folder itself may
     move.
     """
-    folder = picture_folder(tmp_path / "images")
-    settings = dataclasses.replace(one_epoch(folder, tmp_path / "run", knn_every=0), epochs=1)
-    assert run(settings).finished
-    moved = folder.rename(tmp_path / "moved")
-    settings = dataclasses.replace(settings, dataset=str(moved))
-    assert run(settings).finished
+    shutil.copytree(whole.output_dir, own.output_dir)
+    assert run(own).finished
+    moved = tmp_path / "images"
     (moved / "train" / "class0" / "18.jpg").rename(moved / "train" / "class0" / "00.jpg")
     with pytest.raises(
         ValueError, match=r"expected the 30 images of the run in .* of which some have other names"
     ):
-        run(settings)
+        run(own)

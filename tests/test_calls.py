@@ -15,14 +15,15 @@ from pic_tf.evals.settings import EvaluationSettings
 from pic_tf.feature_files.settings import EmbedSettings
 from pic_tf.settings.config import Config
 from pic_tf.settings.keywords import from_keywords
-from tests.short_runs import SMALL, metrics_of
+from tests.short_runs import SMALL, empty_exports, metrics_of
 
 CALLS = {"pretrain": Config, "evaluate": EvaluationSettings, "embed": EmbedSettings}
 
 
-@pytest.mark.usefixtures("shallow_networks", "empty_exports")
-def test_pretrain(tmp_path, capsys):
+@pytest.mark.usefixtures("shallow_networks")
+def test_pretrain(tmp_path, capsys, monkeypatch):
     """Callbacks get the numbers of metrics.csv; a second call finds the run at its end."""
+    empty_exports(monkeypatch)
     logs = []
     log = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, seen: logs.append(dict(seen)))
     changes = {"epochs": 1, "output_dir": tmp_path / "run", "knn_every": 0}

@@ -11,7 +11,9 @@ import tf_keras as keras
 from tensorflow.core.protobuf import saved_model_pb2
 from tf_keras.protobuf import saved_metadata_pb2
 
-from pic_tf.runs import run_folder
+from pic_tf.serving import of_run
+from pic_tf.settings import defaults, networks
+from tests.short_runs import SMALL
 
 ALLOWED = {
     *(
@@ -121,8 +123,11 @@ def strange_parts(path: pathlib.Path) -> set[str]:
     return strange
 
 
-def test_an_export_only_computes(uninterrupted):
-    assert strange_parts(pathlib.Path(uninterrupted.output_dir) / run_folder.EXPORT) == set()
+def test_an_export_only_computes(shallow_networks, tmp_path):
+    config = defaults.resolve(SMALL, 1500)
+    backbone, path = networks.plain_backbone(config), tmp_path / "backbone"
+    of_run.export_trained(config, backbone, path, 0, tmp_path / "metrics.csv")
+    assert strange_parts(path) == set()
 
 
 def python(x):

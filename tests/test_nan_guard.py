@@ -288,7 +288,7 @@ def settings(tmp_path, monkeypatch, shallow_networks, empty_exports):
         SMALL,
         dataset=str(flat_image_folder(tmp_path / "images")),
         output_dir=str(tmp_path / "run"),
-        epochs=6,
+        epochs=4,
         batch_size=8,
         num_negatives=None,
         jitter=(0.0, 0.0, 0.0, 0.0),

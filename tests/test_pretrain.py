@@ -23,6 +23,7 @@ from pic_tf.training import build
 from tests.short_runs import (
     ONE,
     assert_same_run,
+    empty_ends,
     hash_of,
     metrics_of,
     model_of,
@@ -36,6 +37,23 @@ built_once = functools.cache(networks.resnet)
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 
 
+@pytest.fixture
+def empty_end(monkeypatch):
+    """A run whose SavedModel and picture nobody reads."""
+    empty_ends(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def started_again(shallow_networks, uninterrupted, tmp_path_factory):
+    """Settings of the finished run in a folder of its own, after the same command once more."""
+    output = tmp_path_factory.mktemp("again") / "run"
+    shutil.copytree(uninterrupted.output_dir, output)
+    settings = dataclasses.replace(uninterrupted, output_dir=str(output))
+    assert run(settings).finished
+    return settings
+
+
+@pytest.mark.usefixtures("empty_end")
 @pytest.mark.parametrize(
     "stops", [(10, 46), pytest.param((10, 11, 46, 60), marks=pytest.mark.slow)], ids=str
 )
@@ -51,41 +69,34 @@ def test_interrupted_and_resumed_equals_uninterrupted(uninterrupted, tmp_path, m
     assert_same_run(tmp_path, uninterrupted.output_dir)
 
 
-def test_signal_handlers_are_put_back(uninterrupted, tmp_path):
+@pytest.mark.usefixtures("empty_end")
+def test_another_seed_is_another_run_and_signal_handlers_are_put_back(uninterrupted, tmp_path):
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    run(dataclasses.replace(uninterrupted, epochs=1, knn_every=0, output_dir=str(tmp_path)))
+    other = dataclasses.replace(uninterrupted, seed=1, epochs=1, knn_every=0)
+    run(dataclasses.replace(other, output_dir=str(tmp_path)))
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    assert metrics_of(tmp_path)[0]["loss"] != metrics_of(uninterrupted.output_dir)[0]["loss"]
 
 
-def test_same_seed_same_run_other_seed_another(uninterrupted, tmp_path):
-    expected = metrics_of(uninterrupted.output_dir)
-    run(dataclasses.replace(uninterrupted, output_dir=str(tmp_path / "same")))
-    assert metrics_of(tmp_path / "same") == expected
-    run(dataclasses.replace(uninterrupted, seed=1, epochs=1, output_dir=str(tmp_path / "other")))
-    assert metrics_of(tmp_path / "other")[0]["loss"] != expected[0]["loss"]
-
-
-def test_several_steps_an_execution_are_the_same_steps(uninterrupted, tmp_path):
+@pytest.mark.usefixtures("empty_end")
+def test_same_seed_same_run_also_with_several_steps_an_execution(uninterrupted, tmp_path):
     """23 steps an epoch are not a multiple of 5."""
     run(dataclasses.replace(uninterrupted, steps_per_execution=5, output_dir=str(tmp_path)))
     assert_same_run(tmp_path, uninterrupted.output_dir)
 
 
-def test_a_finished_run_is_not_trained_again(uninterrupted):
-    before = variables_of(uninterrupted.output_dir)
-    assert run(uninterrupted).finished
-    for name, value in variables_of(uninterrupted.output_dir).items():
-        np.testing.assert_array_equal(value, before[name])
+def test_a_finished_run_is_not_trained_again(uninterrupted, started_again):
+    assert_same_run(started_again.output_dir, uninterrupted.output_dir)
 
 
-def test_what_a_run_leaves(uninterrupted):
+def test_what_a_run_leaves(uninterrupted, started_again):
     output = pathlib.Path(uninterrupted.output_dir)
     rows = metrics_of(output)
     assert [int(row["step"]) for row in rows] == [23, 46, 69]
     for name in ("knn", *feature_health.FIGURES):
         assert [bool(row[name]) for row in rows] == [False, True, True]
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
-    with Image.open(output / run_folder.PICTURE) as picture:
+    with Image.open(pathlib.Path(started_again.output_dir) / run_folder.PICTURE) as picture:
         assert (
             picture.width > 1000 and len(set(picture.convert("L").getdata())) > 50
         )  # something is drawn
@@ -105,9 +116,9 @@ def test_what_a_run_leaves(uninterrupted):
     assert not list(output.glob("*.partial*"))
 
 
-def test_the_rank_is_that_of_the_exported_features(uninterrupted):
+def test_the_rank_is_that_of_the_exported_features(started_again):
     """By NumPy's singular values, of nothing but the SavedModel and the images."""
-    output = pathlib.Path(uninterrupted.output_dir)
+    output = pathlib.Path(started_again.output_dir)
     serve = tf.saved_model.load(str(output / run_folder.EXPORT)).signatures["serving_default"]
     images = tf.constant(digits("train").images / 255, tf.float32)
     s = np.linalg.svd(serve(images=images)["features"].numpy(), compute_uv=False)
@@ -117,17 +128,9 @@ def test_the_rank_is_that_of_the_exported_features(uninterrupted):
     np.testing.assert_allclose(float(metrics_of(output)[-1]["rankme"]), expected, rtol=1e-4)
 
 
-def test_exports_of_a_run_agree(uninterrupted, tmp_path):
-    assert of_run.export_run(uninterrupted.output_dir, str(tmp_path / "again")) == 69
-    images = tf.random.uniform([4, 8, 8, 3])
-    features = [
-        tf.saved_model.load(str(path)).signatures["serving_default"](images=images)["features"]
-        for path in (tmp_path / "again", pathlib.Path(uninterrupted.output_dir) / run_folder.EXPORT)
-    ]
-    np.testing.assert_array_equal(*features)
-
-
-def test_export_needs_neither_rows_nor_room_for_them(uninterrupted, tmp_path, monkeypatch):
+def test_exports_of_a_run_agree_and_need_neither_rows_nor_room_for_them(
+    uninterrupted, started_again, tmp_path, monkeypatch
+):
     """Nor the rest of the model; untrained it is what training began with."""
     began_with = model_of(open_data.open_data(uninterrupted)[0]).backbone.get_weights()
     shutil.copytree(uninterrupted.output_dir, tmp_path / "run")
@@ -135,8 +138,12 @@ def test_export_needs_neither_rows_nor_room_for_them(uninterrupted, tmp_path, mo
     monkeypatch.setattr("pic_tf.runs.state.read_state", lambda *_: 1 / 0)
     assert of_run.export_run(str(tmp_path / "run"), str(tmp_path / "after")) == 69
     assert of_run.export_run(str(tmp_path / "run"), str(tmp_path / "before"), untrained=True) == 0
-    exported = [tf.saved_model.load(str(tmp_path / name)) for name in ("before", "after")]
-    before, after = ({v.name: v.numpy() for v in each.variables} for each in exported)
+    paths = tmp_path / "before", tmp_path / "after"
+    paths += (pathlib.Path(started_again.output_dir) / run_folder.EXPORT,)
+    exported, images = [tf.saved_model.load(str(p)) for p in paths], tf.random.uniform([4, 8, 8, 3])
+    features = [each.signatures["serving_default"](images=images) for each in exported]
+    np.testing.assert_array_equal(features[1]["features"], features[2]["features"])
+    before, after, _ = ({v.name: v.numpy() for v in each.variables} for each in exported)
     assert sorted(map(hash_of, before.values())) == sorted(map(hash_of, began_with))
     assert sorted(map(hash_of, after.values())) != sorted(map(hash_of, began_with))
     checkpoint, _ = checkpoint_files.newest(tmp_path / "run" / run_folder.CHECKPOINTS)

@@ -57,9 +57,9 @@ def test_output_folder_that_cannot_be(uninterrupted, tmp_path):
 
 def test_allowed_changes_go_on_with_the_state(uninterrupted, tmp_path, capsys):
     """More epochs need room in the history, which the first ones must keep."""
-    settings = dataclasses.replace(uninterrupted, output_dir=str(tmp_path), knn_every=0)
-    assert run(settings).step == 69
+    shutil.copytree(uninterrupted.output_dir, tmp_path, dirs_exist_ok=True)
     before = variables_of(tmp_path)
+    settings = dataclasses.replace(uninterrupted, output_dir=str(tmp_path), knn_every=0)
     longer = dataclasses.replace(settings, epochs=6, temperature=0.25)
     result = loop.run(*open_data.open_data(longer), ONE, allow_changed_flags=True)
     assert result.finished and result.step == 138
@@ -89,7 +89,7 @@ def test_damaged_checkpoints_are_set_aside_and_the_one_before_them_used(
     last.
     """
     settings = dataclasses.replace(
-        uninterrupted, epochs=5, knn_every=5, checkpoint_every=1, keep_checkpoints=5
+        uninterrupted, epochs=5, knn_every=0, checkpoint_every=1, keep_checkpoints=5
     )
     settings = dataclasses.replace(settings, output_dir=str(tmp_path / "whole"))
     assert run(settings).finished
