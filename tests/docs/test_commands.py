@@ -29,7 +29,6 @@ NOT_RUN = {  # how a command begins -> why not, and what stands in for it
     "python -m pic_tf.study": "needs thousands of images: tests/studies/test_definition.py resolves it for 20,000",
     "python -m pic_tf.evaluate --flagfile=configs/voc_detection.flags": "needs Pascal VOC: tests/evals/detection",
     "python -m pic_tf.evaluate --flagfile=configs/cityscapes.flags": "needs Cityscapes: tests/evals/segmentation",
-    "python tools/convert_weights.py --input=RUN/backbone --output=int8.tflite": "a small network is enough: tests/serving/test_graph_files.py",
     "python tools/convert_weights.py --input=RUN/backbone --output=backbone.onnx": "needs tf2onnx: tests/serving/test_graph_files.py, where it is installed",
     "python -m pic_tf.tools.NAME": "stands for every tool; tests/test_house.py runs one of an installed wheel",
     "docker run": "needs TensorFlow Serving: tests/docs/test_snippets.py answers by the signature",
