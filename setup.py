@@ -69,6 +69,7 @@ setup(
             "ruff",
             "scipy",  # the oracle of the Gaussian blur, two-sample tests
             "setuptools<81",  # tensorflow-hub imports pkg_resources
+            "tifffile",  # the extra `tiff`
             "tensorflow-hub",  # fine-tunes our exports as its users do
             # The wheel that a test installs; setuptools before 70.1 cannot build one alone.
             "wheel",
@@ -81,6 +82,9 @@ setup(
         "torch": [
             "torch>=2.5"
         ],  # tools/convert_weights.py reads and writes .pth; safe_globals came with 2.5
+        "tiff": [
+            "tifffile"
+        ],  # TIFFs of any number of bands, which neither Pillow nor TensorFlow reads
         "coco": ["pycocotools"],  # COCO's average precision, computed by its own code
         "onnx": ["tf2onnx"],  # tools/convert_weights.py --output=backbone.onnx
         "gcs": ["gcsfs"],  # tools/pack.py --source=gs://...

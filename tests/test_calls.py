@@ -9,7 +9,7 @@ import pytest
 import tf_keras as keras
 
 import pic_tf
-from pic_tf.data.augment import MEAN, STDDEV
+from pic_tf.data.normalisation import MEAN, STDDEV
 from pic_tf.data.sources.array import digits
 from pic_tf.evals.settings import EvaluationSettings
 from pic_tf.feature_files.settings import EmbedSettings

@@ -125,6 +125,24 @@ FLAGS = [
         "--jitter=0,0,0,0.6",
         "expected --jitter=BRIGHTNESS,CONTRAST,SATURATION,HUE from 0 to 1, hue to 0.5, got",
     ),
+    Wrong("--bit_depth=12", "expected --bit_depth=8 or 16, got 12"),
+    Wrong("--channels=257", "expected 1 <= --channels <= 256, got 257"),
+    Wrong(
+        "--channels=1 --jitter=0.4,0.4,0,0",
+        "expected images of 1 channel of 8 bits in 'digits.*', got 3 channels of 8 bits: name oth",
+    ),
+    Wrong(
+        "--channels=1 --grayscale_probability=0.2",
+        "expected no --grayscale_probability and no saturation or hue in --jit",
+    ),
+    Wrong(
+        "--channels=1 --backbone=applications:VGG16 --stem=imagenet --width=64",
+        "expected --channels=3 with --backbone=applications:VGG16, got 1",
+    ),
+    Wrong(
+        "--channel_mean=0.5,0.5,0.5 --channel_stddev=0,1,1",
+        "expected --channel_stddev=NUMBER,NUMBER,... from 1e-06 to 1",
+    ),
     Wrong("--jitter=0,1.1,0,0", "expected --jitter=BRIGHTNESS,CONTRAST,SATURATION,HUE from 0 to 1"),
     *[
         Wrong(f"--crops={x}", "expected crops as COUNTxSIZE@LEAST-LARGEST .* got .* in --crops")

@@ -44,6 +44,7 @@ import pic_tf.files.quiet  # noqa: F401  (first: TensorFlow then starts quietly)
 from pic_tf.data.packing.processes import pack_source
 from pic_tf.data.packing.verify import verify
 from pic_tf.data.sources.layout import SPLIT_FOLDERS
+from pic_tf.data.sources.pixel_format import BIT_DEPTHS, PixelFormat
 from pic_tf.files import command_line
 
 
@@ -61,7 +62,11 @@ def main() -> int:
         else:
             names = ("short_side", "quality", "images_per_shard", "split_folders")
             settings = {name: values[name].value for name in names}
-            parts = pack_source(values.source, values.map, output, workers=workers, **settings)
+            pixels = PixelFormat(values.channels, values.bit_depth)
+            if values.bit_depth not in BIT_DEPTHS:
+                raise ValueError(f"expected --bit_depth=8 or 16, got {values.bit_depth}")
+            rest = {"workers": workers, "pixels": pixels, **settings}
+            parts = pack_source(values.source, values.map, output, **rest)
             for packed in parts:
                 print(packed, flush=True)
     except BrokenProcessPool as error:
@@ -110,6 +115,21 @@ def define_flags() -> None:
         "Quality of the JPEGs that are made, 1 to 100.",
         lower_bound=1,
         upper_bound=100,
+    )
+    flags.DEFINE_integer(
+        "channels",
+        3,
+        "Channels of the images, 1 to 256. Into 3 channels of 8 bits all files are made; for "
+        "others, files that differ are left out.",
+        lower_bound=1,
+        upper_bound=256,
+    )
+    flags.DEFINE_integer(
+        "bit_depth",
+        8,
+        "Bits of a level of the images, 8 or 16; as for --channels.",
+        lower_bound=8,
+        upper_bound=16,
     )
     flags.DEFINE_integer(
         "images_per_shard", 8192, "Largest number of images in a file.", lower_bound=1

@@ -16,6 +16,7 @@ from pic_tf.data.blur import gaussian_blur
 from pic_tf.data.colour import (
     Planes,
     brightness,
+    brightness_and_contrast,
     colour_jitter,
     contrast,
     hue,
@@ -23,9 +24,8 @@ from pic_tf.data.colour import (
     per_image,
     saturation,
 )
+from pic_tf.data.normalisation import IMAGENET, Normalisation
 
-MEAN = (0.485, 0.456, 0.406)  # ImageNet's channel means and standard deviations, images in [0, 1]
-STDDEV = (0.229, 0.224, 0.225)
 AUGMENT_RANDOMS = 10  # uniform numbers an image uses here, see `Augmentation.__call__`
 _ORDERS = np.array(list(itertools.permutations(range(4))), np.int32)  # [24, 4]
 
@@ -37,14 +37,16 @@ class Augmentation:
     Attributes:
       flip_probability: probability of a horizontal flip.
       jitter: strengths of brightness, contrast, saturation (factors U(max(0, 1 - s), 1 + s)) and
-        hue (shift U(-s, s) in turns, s <= 0.5).
+        hue (shift U(-s, s) in turns, s <= 0.5). Images of other than three channels have no colours
+        to change: the first two count, and contrast is that of each channel by itself.
       jitter_probability: probability of the four colour changes, which come in random order.
-      grayscale_probability: probability of the loss of all colours.
+      grayscale_probability: probability of the loss of all colours; 0 where there are none.
       grayscale_first: drop the colours before they are changed, not after it.
       blur_probability: probability of a Gaussian blur.
       blur_sigma: least and largest standard deviation of the blur in pixels.
       backbone_input: images that the backbone takes, "normalised", or, for one with a scaling of
         its own, "unit" for [0, 1] or "levels" for [0, 255], see `models.input_scaling`.
+      normalisation: mean and deviation of each channel.
 
     Source: paper, Section 4.1; SimCLR (https://arxiv.org/abs/2002.05709), Appendix A; the blur's
     sigma from MoCo v2 (https://arxiv.org/abs/2003.04297).
@@ -58,18 +60,19 @@ class Augmentation:
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     grayscale_first: bool = False
     backbone_input: str = "normalised"
+    normalisation: Normalisation = IMAGENET
 
     def __call__(self, images: tf.Tensor, random: tf.Tensor) -> tf.Tensor:
         """Augment and normalise a batch.
 
         Args:
-          images: uint8 [B, H, W, 3].
+          images: uint8 or uint16 [B, H, W, C].
           random: float32 [B, 10] uniform in [0, 1): flip, order of the jitter, jitter or not, the
             four strengths, gray or not, blur or not, sigma.
 
         Returns:
-          float32 [B, H, W, 3], images of the form `backbone_input`; "normalised" is by ImageNet's
-          channel means and standard deviations.
+          float32 [B, H, W, C], images of the form `backbone_input`; "normalised" is by
+          `normalisation`.
         """
         numbers = tf.unstack(random, AUGMENT_RANDOMS, axis=1)
         flip, order, jitter, *strengths, gray, blurred, sigma = numbers
@@ -80,8 +83,11 @@ class Augmentation:
         if self.jitter_probability > 0 and any(self.jitter):
             on = jitter < self.jitter_probability
             *factors, shift = self._strengths(strengths)
-            factors = [tf.where(on, factor, 1.0) for factor in factors]
-            planes = colour_jitter(planes, _drawn_order(order), factors, tf.where(on, shift, 0.0))
+            factors, orders = [tf.where(on, factor, 1.0) for factor in factors], _drawn_order(order)
+            if len(planes) == 3:
+                planes = colour_jitter(planes, orders, factors, tf.where(on, shift, 0.0))
+            else:
+                planes = brightness_and_contrast(planes, orders, factors[:2])
         if not self.grayscale_first:
             planes = self._drop_colour(planes, gray)
         if self.blur_probability > 0:
@@ -91,17 +97,17 @@ class Augmentation:
         if self.flip_probability > 0:
             flip = per_image(flip < self.flip_probability)
             planes = [tf.where(flip, tf.reverse(plane, axis=[2]), plane) for plane in planes]
-        return _as_input(planes, self.backbone_input)
+        return _as_input(planes, self.backbone_input, self.normalisation)
 
     def of_one(self, image: tf.Tensor, random: tf.Tensor) -> tf.Tensor:
         """Augment and normalise one image on CPUs, by XLA; changes not drawn take no time.
 
         Args:
-          image: uint8 [S, S, 3].
+          image: uint8 or uint16 [S, S, C].
           random: float32 [10], as a row of `__call__`'s.
 
         Returns:
-          float32 [S, S, 3].
+          float32 [S, S, C].
         """
         return _compiled(self)(image, random)
 
@@ -112,6 +118,8 @@ class Augmentation:
         steps = tf.unstack(_drawn_order(order)[0])
 
         def gray_if_drawn(planes: Planes) -> Planes:
+            if len(planes) != 3:
+                return planes
             return tf.cond(
                 gray[0] < self.grayscale_probability,
                 lambda: [luminance(planes)] * 3,
@@ -119,6 +127,8 @@ class Augmentation:
             )
 
         def jittered(planes: Planes) -> Planes:
+            if len(planes) != 3:
+                return brightness_and_contrast(planes, _drawn_order(order), strengths[:2])
             changes = (brightness, contrast, saturation, hue)
             for step in steps:
                 branches = [
@@ -147,7 +157,7 @@ class Augmentation:
             lambda: [tf.reverse(p, axis=[2]) for p in planes],
             lambda: planes,
         )
-        return _as_input(planes, self.backbone_input)[0]
+        return _as_input(planes, self.backbone_input, self.normalisation)[0]
 
     def _strengths(self, random: list[tf.Tensor]) -> list[tf.Tensor]:
         """Three factors and a shift of hue, each [B], from uniform numbers."""
@@ -168,18 +178,29 @@ def _compiled(augmentation: Augmentation) -> Callable[[tf.Tensor, tf.Tensor], tf
 
 
 @tf.autograph.experimental.do_not_convert
-def normalise(images: tf.Tensor) -> tf.Tensor:
-    """(image / 255 - mean) / stddev by channel: uint8 [B, H, W, 3] -> float32 [B, H, W, 3]."""
-    return _as_input(_to_planes(images), "normalised")
+def normalise(images: tf.Tensor, normalisation: Normalisation = IMAGENET) -> tf.Tensor:
+    """(image / largest level - mean) / stddev by channel.
+
+    Args:
+      images: uint8 or uint16 [B, H, W, C].
+      normalisation: mean and deviation of each channel.
+
+    Returns:
+      float32 [B, H, W, C].
+    """
+    return _as_input(_to_planes(images), "normalised", normalisation)
 
 
 def _to_planes(images: tf.Tensor) -> Planes:
-    return tf.unstack(tf.cast(tf.transpose(images, [3, 0, 1, 2]), tf.float32) * (1 / 255))
+    images = tf.convert_to_tensor(images)
+    planes = tf.cast(tf.transpose(images, [3, 0, 1, 2]), tf.float32)
+    return tf.unstack(planes * (1 / images.dtype.max))
 
 
-def _as_input(planes: Planes, backbone_input: str) -> tf.Tensor:
+def _as_input(planes: Planes, backbone_input: str, normalisation: Normalisation) -> tf.Tensor:
     if backbone_input == "normalised":
-        planes = [(p - m) * (1 / s) for p, m, s in zip(planes, MEAN, STDDEV)]
+        by_channel = zip(planes, *normalisation, strict=True)
+        planes = [(p - m) * (1 / s) for p, m, s in by_channel]
     images = tf.stack(planes, axis=-1)
     return images * 255 if backbone_input == "levels" else images
 

@@ -18,13 +18,13 @@ def gaussian_blur(planes: Planes, sigma: tf.Tensor, on: tf.Tensor, max_sigma: fl
     it is not 0.
 
     Args:
-      planes: three float32 [B, S, S].
+      planes: float32 [B, S, S], a channel each.
       sigma: float32 [B], standard deviations in pixels.
       on: bool [B], true for images to blur.
       max_sigma: the largest sigma, which sets the number of taps.
 
     Returns:
-      Three float32 [B, S, S].
+      As many float32 [B, S, S].
     """
     radius, size = math.ceil(3 * max_sigma), planes[0].shape[1]
     block = min(_BLOCK, size)

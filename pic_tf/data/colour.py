@@ -8,7 +8,7 @@ import tensorflow as tf
 
 _HUE = 3  # number of the hue step among brightness, contrast, saturation, hue
 
-Planes = list[tf.Tensor]  # red, green, blue: three float32 [B, H, W] in [0, 1]
+Planes = list[tf.Tensor]  # a channel each, such as red, green, blue: float32 [B, H, W] in [0, 1]
 
 
 def luminance(planes: Planes) -> tf.Tensor:
@@ -97,6 +97,31 @@ def colour_jitter(
     planes = hue(planes, shift)
     for number in range(1, 4):
         planes = slot(planes, number, number > hue_slot)
+    return planes
+
+
+def brightness_and_contrast(planes: Planes, orders: tf.Tensor, factors: list[tf.Tensor]) -> Planes:
+    """Change brightness and contrast of images of any channels, for each image in its own order.
+
+    brightness: clip(f x), contrast: clip(f x + (1 - f) mean of the channel)
+
+    Args:
+      planes: float32 [B, H, W] in [0, 1], a channel each.
+      orders: int32 [B, 4], as of `colour_jitter`; that of saturation and hue does not count.
+      factors: two float32 [B], the same for all channels.
+
+    Returns:
+      As many float32 [B, H, W] in [0, 1].
+    """
+    position = tf.argsort(orders, axis=1)  # of each step in the order
+    contrast_first = position[:, 1] < position[:, 0]
+    for by_contrast in (contrast_first, ~contrast_first):
+        factor, target = tf.where(by_contrast, factors[1], factors[0]), per_image(by_contrast)
+        means = [tf.reduce_mean(plane, axis=[1, 2], keepdims=True) for plane in planes]
+        planes = [
+            _blend([plane], tf.where(target, mean, 0.0), factor)[0]
+            for plane, mean in zip(planes, means)
+        ]
     return planes
 
 

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from pic_tf.data.decode import bombs
+from pic_tf.data.decode.bands import decode_bands
 from pic_tf.data.decode.pictures import decode_picture, decode_png_or_webp
+from pic_tf.data.sources.pixel_format import RGB, PixelFormat
 
 CROP_RANDOMS = 22  # uniform numbers a random crop uses: 10 areas, 10 aspect ratios, row, column
 _TRIES = 10
@@ -138,21 +140,25 @@ def crop_arrays(images: tf.Tensor, windows: tf.Tensor, size: int) -> tf.Tensor:
     out = A image B^T with A, B the rows of PIL's triangle filter.
 
     Args:
-      images: uint8 [b, H, W, 3].
+      images: uint8 or uint16 [b, H, W, C].
       windows: int32 [b, 4]: top, left, height, width in pixels.
       size: output side in pixels.
 
     Returns:
-      uint8 [b, size, size, 3].
+      [b, size, size, C] of the same type.
     """
     rows = _filter_matrix(windows[:, 0], windows[:, 2], images.shape[1], size)
     columns = _filter_matrix(windows[:, 1], windows[:, 3], images.shape[2], size)
     resized = tf.einsum("bih,bhwc,bjw->bijc", rows, tf.cast(images, tf.float32), columns)
-    return _to_uint8(resized)
+    return _to_levels(resized, images.dtype)
 
 
 def crop_encoded(
-    encoded: tf.Tensor, height_width: tf.Tensor, windows: tf.Tensor, crops: Sequence[Crop]
+    encoded: tf.Tensor,
+    height_width: tf.Tensor,
+    windows: tf.Tensor,
+    crops: Sequence[Crop],
+    pixels: PixelFormat = RGB,
 ) -> list:
     """Decode one encoded image once, as far as its windows reach, and resize each of them.
 
@@ -160,13 +166,15 @@ def crop_encoded(
     resize antialiases only where it shrinks; elsewhere the two filters are the same.
 
     Args:
-      encoded: scalar string, the bytes of a JPEG, a PNG or a WebP, from `bombs.harmless`.
+      encoded: scalar string, the bytes of a JPEG, a PNG or a WebP, from `bombs.harmless`; of other
+        formats as of `decode_bands`.
       height_width: int32 [2], its size in pixels (`headers.sizes`).
       windows: int32 [V, 4], one a crop: top, left, height, width in pixels.
       crops: their sizes, V views in all.
+      pixels: format of the image.
 
     Returns:
-      uint8 [count, size, size, 3] of each of `crops`.
+      [count, size, size, C] of each of `crops`, uint8 or uint16.
 
     Raises:
       tf.errors.InvalidArgumentError: at run time, for bytes that cannot be decoded and for too
@@ -175,12 +183,15 @@ def crop_encoded(
     origin = tf.reduce_min(windows[:, :2], axis=0)
     extent = tf.reduce_max(windows[:, :2] + windows[:, 2:], axis=0) - origin
     with tf.control_dependencies([bombs.check_size(height_width)]):
-        image = tf.cond(
-            tf.io.is_jpeg(encoded),
-            lambda: _decode_jpeg(encoded, height_width, origin, extent),
-            lambda: _decode_other(encoded, origin, extent),
-        )
-    image.set_shape([None, None, 3])
+        if pixels == RGB:
+            image = tf.cond(
+                tf.io.is_jpeg(encoded),
+                lambda: _decode_jpeg(encoded, height_width, origin, extent),
+                lambda: _window(decode_png_or_webp(encoded), origin, extent),
+            )
+        else:
+            image = _window(decode_bands(tf.identity(encoded), pixels), origin, extent)
+    image.set_shape([None, None, pixels.channels])
     corners = tf.unstack(windows[:, :2] - origin, total(crops))
     extents = tf.unstack(windows[:, 2:], total(crops))
     views = iter(
@@ -194,21 +205,24 @@ def crop_encoded(
     return [tf.stack([next(views) for _ in range(crop.count)]) for crop in crops]
 
 
-def central_view(encoded: tf.Tensor, fraction: float, size: int) -> tf.Tensor:
+def central_view(
+    encoded: tf.Tensor, fraction: float, size: int, pixels: PixelFormat = RGB
+) -> tf.Tensor:
     """The centred square of one encoded image, resized, as evaluations see it, without any Python.
 
     Args:
-      encoded: scalar string, the bytes of an image as `decode_picture` reads it.
+      encoded: scalar string, the bytes of an image as `decode_picture` reads it, or `decode_bands`.
       fraction: side of the square, share of the image's short side, in (0, 1].
       size: output side in pixels.
+      pixels: format of the image.
 
     Returns:
-      uint8 [size, size, 3].
+      [size, size, C], uint8 or uint16.
 
     Raises:
       tf.errors.InvalidArgumentError: at run time, for bytes that cannot be decoded.
     """
-    image = decode_picture(encoded)
+    image = decode_picture(encoded) if pixels == RGB else decode_bands(encoded, pixels, False)
     shape = tf.shape(image)
     top, left, side, _ = tf.unstack(central_window(shape[:1], shape[1:2], fraction)[0])
     return _resize(image[top : top + side, left : left + side], size)
@@ -227,13 +241,12 @@ def _decode_jpeg(
     return decoded[before[0] : before[0] + extent[0], before[1] : before[1] + extent[1]]
 
 
-def _decode_other(encoded: tf.Tensor, origin: tf.Tensor, extent: tf.Tensor) -> tf.Tensor:
-    image = decode_png_or_webp(encoded)
+def _window(image: tf.Tensor, origin: tf.Tensor, extent: tf.Tensor) -> tf.Tensor:
     return image[origin[0] : origin[0] + extent[0], origin[1] : origin[1] + extent[1]]
 
 
 def _resize(image: tf.Tensor, size: int) -> tf.Tensor:
-    """uint8 [H, W, 3] -> uint8 [size, size, 3] by PIL's bilinear filter."""
+    """[H, W, C] -> [size, size, C], uint8 or uint16, by PIL's bilinear filter."""
     shape = tf.shape(image)[:2]
     # The ops themselves: `tf.image.resize` adds a dozen small ones, a cost at 20,000 images/s.
     resized = tf.cond(
@@ -250,7 +263,7 @@ def _resize(image: tf.Tensor, size: int) -> tf.Tensor:
             images=tf.cast(image, tf.float32)[None], size=[size, size], half_pixel_centers=True
         ),
     )
-    return tf.ensure_shape(_to_uint8(resized[0]), [size, size, 3])
+    return tf.ensure_shape(_to_levels(resized[0], image.dtype), [size, size, image.shape[2]])
 
 
 def _filter_matrix(start: tf.Tensor, length: tf.Tensor, in_size: int, out_size: int) -> tf.Tensor:
@@ -274,6 +287,6 @@ def _uniform_integer(random: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
     return tf.minimum(tf.cast(random * tf.cast(count, tf.float32), tf.int32), count - 1)
 
 
-def _to_uint8(image: tf.Tensor) -> tf.Tensor:
-    # Means of levels from 0 to 255 need no clipping: rounding adds far less than half a level.
-    return tf.cast(tf.round(image), tf.uint8)
+def _to_levels(image: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    # Means of levels, up to 255 or 65535, need no clipping: rounding adds far less than half a one.
+    return tf.cast(tf.round(image), dtype)

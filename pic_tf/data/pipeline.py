@@ -7,6 +7,7 @@ import tensorflow as tf
 from pic_tf.data.augment import AUGMENT_RANDOMS, normalise
 from pic_tf.data.crops import CROP_RANDOMS, Crop, central_window, random_window, total
 from pic_tf.data.decode.broken import BrokenImages
+from pic_tf.data.normalisation import IMAGENET, Normalisation
 from pic_tf.data.order import SlidingWindow
 from pic_tf.data.sources.source import Source
 from pic_tf.data.views import cut_views
@@ -39,14 +40,14 @@ def pretraining_batches(
       start_step: first step.
       stop_step: one past the last step.
       broken: list of images that cannot be decoded, to add to.
-      augment: maps a view uint8 [size, size, 3] and its numbers float32 [10] to float32
-        [size, size, 3] here, on the host (`Augmentation.of_one`); None where the model does so.
+      augment: maps a view [size, size, C] and its numbers float32 [10] to float32
+        [size, size, C] here, on the host (`Augmentation.of_one`); None where the model does so.
 
     Returns:
       Dataset of (groups, instance_ids int64 [b], weights float32 [b]). Each of `crops` gives a
-      group: (views uint8 [b n, size, size, 3], random float32 [b n, 10]), the n views of an image
-      one after another, where `random` drives an augmentation; with `augment` a group is its
-      outcome, float32 [b n, size, size, 3].
+      group: (views [b n, size, size, C], uint8 or uint16 as the images, random float32 [b n, 10]),
+      the n views of an image one after another, where `random` drives an augmentation; with
+      `augment` a group is its outcome, float32 [b n, size, size, C].
     """
     batch, count = order.batch_size // order.num_replicas, total(crops)
     randoms = CROP_RANDOMS + AUGMENT_RANDOMS
@@ -94,6 +95,7 @@ def labelled_batches(
     start_step: int,
     stop_step: int,
     broken: BrokenImages,
+    normalisation: Normalisation = IMAGENET,
 ) -> tf.data.Dataset:
     """Crop images at random and give their labels, for a classifier beside the network.
 
@@ -105,9 +107,10 @@ def labelled_batches(
       start_step: first step.
       stop_step: one past the last step.
       broken: list of images that cannot be decoded, to add to; they get weight 0.
+      normalisation: mean and deviation of each channel.
 
     Returns:
-      Dataset of (normalised views float32 [b, size, size, 3], labels int64 [b],
+      Dataset of (normalised views float32 [b, size, size, C], labels int64 [b],
       weights float32 [b]).
     """
     labels = tf.constant(source.labels, tf.int64)
@@ -121,7 +124,11 @@ def labelled_batches(
         broken=broken,
     )
     return batches.map(
-        lambda groups, ids, weights: (normalise(groups[0][0]), tf.gather(labels, ids), weights)
+        lambda groups, ids, weights: (
+            normalise(groups[0][0], normalisation),
+            tf.gather(labels, ids),
+            weights,
+        )
     )
 
 
@@ -146,7 +153,7 @@ def evaluation_batches(
       broken: list of images that cannot be decoded, to add to; their views are black.
 
     Returns:
-      Dataset of uint8 [b, size, size, 3].
+      Dataset of [b, size, size, C], uint8 or uint16 as the images.
     """
 
     def windows_of(_, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:

@@ -3,6 +3,7 @@
 import dataclasses
 
 from pic_tf.data.augment import Augmentation
+from pic_tf.data.normalisation import IMAGENET, Normalisation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,10 +82,17 @@ def crop_flip() -> Preset:
     return Preset(crop_scale=(0.08, 1.0))
 
 
+def without_colours(preset: Preset) -> Preset:
+    """Leave out what only RGB has: saturation, hue and the loss of all colours."""
+    return dataclasses.replace(
+        preset, jitter=(*preset.jitter[:2], 0.0, 0.0), grayscale_probability=0.0
+    )
+
+
 PRESETS = {preset.__name__: preset for preset in (simclr, mocov2, instdisc, crop_flip)}
 
 
-def augmentation_of(preset: Preset) -> Augmentation:
+def augmentation_of(preset: Preset, normalisation: Normalisation = IMAGENET) -> Augmentation:
     """Make the changes of a view after its crop."""
     return Augmentation(
         preset.flip_probability,
@@ -94,4 +102,5 @@ def augmentation_of(preset: Preset) -> Augmentation:
         preset.blur_probability,
         preset.blur_sigma,
         preset.grayscale_first,
+        normalisation=normalisation,
     )

@@ -7,8 +7,9 @@ import numpy as np
 import tensorflow as tf
 
 from pic_tf.data.crops import Crop, central_view, crop_arrays, crop_encoded
-from pic_tf.data.decode import bombs, headers
+from pic_tf.data.decode import bands, bombs, headers
 from pic_tf.data.decode.broken import BrokenImages
+from pic_tf.data.sources.pixel_format import RGB, PixelFormat
 from pic_tf.data.sources.source import Source
 
 _READ_AHEAD = 4  # batches read at once
@@ -44,10 +45,10 @@ def cut_views(
       change: maps the views and the random numbers of one image to other views.
 
     Returns:
-      Dataset of (views, ids, weights float32 [b], random). Each of `crops` gives views uint8
-      [b, n, size, size, 3]; a broken image has weight 0.
+      Dataset of (views, ids, weights float32 [b], random). Each of `crops` gives views
+      [b, n, size, size, C], uint8 or uint16 as the images; a broken image has weight 0.
     """
-    broken = BrokenImages(source) if broken is None else broken
+    broken, pixels = BrokenImages(source) if broken is None else broken, source.pixels
 
     def cut_arrays(images: tf.Tensor, ids: tf.Tensor, random: tf.Tensor):
         count, height, width = (tf.shape(images)[i] for i in range(3))
@@ -62,8 +63,8 @@ def cut_views(
     def with_windows(encoded: tf.Tensor, ids: tf.Tensor, random: tf.Tensor):
         known = tf.numpy_function(broken.known, [ids], tf.bool, stateful=False)
         known = tf.ensure_shape(known, ids.shape)
-        encoded = tf.where(known, _NOTHING, encoded)
-        sizes = headers.sizes(encoded)
+        encoded = tf.where(known, _NOTHING if pixels == RGB else bands.nothing(pixels), encoded)
+        sizes = (headers.sizes if pixels == RGB else bands.sizes)(encoded)
         windows = windows_of(random, *tf.unstack(tf.maximum(sizes, 1), axis=1))
         return encoded, sizes, windows, ids, tf.cast(~known, tf.float32), random
 
@@ -80,7 +81,9 @@ def cut_views(
         cut = records.map(cut_arrays, num_parallel_calls=tf.data.AUTOTUNE)
         return cut.flat_map(change_each) if change else cut
     return records.map(with_windows, num_parallel_calls=_READ_AHEAD).interleave(
-        lambda *batch: _decode(*batch, crops, broken, change or (lambda views, _: tuple(views))),
+        lambda *batch: _decode(
+            *batch, crops, pixels, broken, change or (lambda views, _: tuple(views))
+        ),
         cycle_length=_DECODED_AHEAD,
         num_parallel_calls=_DECODED_AHEAD,
         deterministic=True,
@@ -95,19 +98,21 @@ def _decode(
     weights: tf.Tensor,
     random: tf.Tensor,
     crops: Sequence[Crop],
+    pixels: PixelFormat,
     broken: BrokenImages,
     change: Change,
 ) -> tf.data.Dataset:
     """Decode one batch, as a data set: all images at once, or, if that fails, one by one."""
     cores, number = os.cpu_count(), tf.size(ids, tf.int64)
+    harmless = bombs.harmless if pixels == RGB else bands.harmless
 
     def cut(encoded: tf.Tensor, size: tf.Tensor, windows: tf.Tensor, random: tf.Tensor):
-        return change(crop_encoded(encoded, size, windows, crops), random)
+        return change(crop_encoded(encoded, size, windows, crops, pixels), random)
 
     def cut_or_black(encoded: tf.Tensor, *rest: tf.Tensor) -> tf.data.Dataset:
         one = tf.data.Dataset.from_tensors((encoded, *rest))
         good = one.map(
-            lambda encoded, *rest: (cut(bombs.harmless(encoded[None])[0], *rest), True)
+            lambda encoded, *rest: (cut(harmless(encoded[None])[0], *rest), True)
         ).ignore_errors()
         views = good.element_spec[0]
         black = tf.nest.map_structure(lambda spec: tf.zeros(spec.shape, spec.dtype), views)
@@ -125,8 +130,8 @@ def _decode(
         return tuple(tf.ensure_shape(v, [*ids.shape, *v.shape[1:]]) for v in views), *rest
 
     batch = tf.data.Dataset.from_tensors((encoded, sizes, windows, random))
-    harmless = batch.map(lambda encoded, *rest: (bombs.harmless(encoded), *rest)).unbatch()
-    cut_together = harmless.map(cut, num_parallel_calls=cores)
+    checked = batch.map(lambda encoded, *rest: (harmless(encoded), *rest)).unbatch()
+    cut_together = checked.map(cut, num_parallel_calls=cores)
     # Without its remainder: after an error that would be a batch as well, of the images behind the
     # broken one.
     together = cut_together.batch(number, drop_remainder=True).ignore_errors()
@@ -139,27 +144,31 @@ def _decode(
 
 
 @tf.autograph.experimental.do_not_convert
-def central_views(encoded: tf.Tensor, fraction: float, size: int) -> tuple[tf.Tensor, tf.Tensor]:
+def central_views(
+    encoded: tf.Tensor, fraction: float, size: int, pixels: PixelFormat = RGB
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Cut the central views of encoded images, without any Python; one bad image spoils no other.
 
     Args:
       encoded: string [b], bytes of images.
       fraction: as of `central_view`.
       size: as of `central_view`.
+      pixels: as of `central_view`.
 
     Returns:
-      (views uint8 [b, size, size, 3], black for an image that cannot be decoded; bool [b], True
+      (views [b, size, size, C], black for an image that cannot be decoded; bool [b], True
       for one that can).
     """
-    specs = tf.TensorSpec([size, size, 3], tf.uint8), tf.TensorSpec([], tf.bool)
+    view = tf.TensorSpec([size, size, pixels.channels], pixels.dtype)
+    specs = view, tf.TensorSpec([], tf.bool)
 
     @tf.function(autograph=False)  # traced once for both ways
     def cut(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return central_view(image, fraction, size), tf.constant(True)
+        return central_view(image, fraction, size, pixels), tf.constant(True)
 
     def cut_or_black(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         good = tf.data.Dataset.from_tensors(image).map(cut).ignore_errors()
-        black = tf.data.Dataset.from_tensors((tf.zeros([size, size, 3], tf.uint8), False))
+        black = tf.data.Dataset.from_tensors((tf.zeros(view.shape, view.dtype), False))
         return good.concatenate(black).take(1).get_single_element()
 
     # All at once, or, where that fails, one by one.

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from pic_tf.data.normalisation import unit_range
 from pic_tf.optim.lazy_sgd import LazySGD
 
 TOP = 5  # classes that a prediction names
@@ -19,7 +20,7 @@ class Classifier(keras.Model):
     A fixed f is in inference mode: its batch statistics do not move.
 
     Args:
-      network: f, float32 [b, H, W, 3] in [0, 1], training: bool -> [b, C], with
+      network: f, float32 [b, H, W, n] in [0, 1], training: bool -> [b, C], with
         `trainable_variables`.
       feature_dim: C.
       labels: int64 [N] of the training images.
@@ -82,7 +83,7 @@ class Classifier(keras.Model):
         optimizer.build(self.trained)
 
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Compute logits float32 [b, classes] of images float32 [b, H, W, 3] in [0, 1]."""
+        """Compute logits float32 [b, classes] of images float32 [b, H, W, n] in [0, 1]."""
         return self.head(self.network(images, training=training and self.fine_tune))
 
     def train_step(self, batch: tuple) -> dict[str, tf.Tensor]:
@@ -90,7 +91,7 @@ class Classifier(keras.Model):
         ((views, random),), ids, weights = batch
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         flip = (random[:, 0] < self.flip_probability)[:, None, None, None]
-        images = tf.cast(views, tf.float32) / 255
+        images = unit_range(views)
         images = tf.where(flip, tf.reverse(images, [2]), images)
         labels = tf.gather(self._labels, ids)
         with tf.GradientTape() as tape:
@@ -110,8 +111,8 @@ class Classifier(keras.Model):
         return {metric.name: metric.result() for metric in self.metrics}
 
     def predict_step(self, images: tf.Tensor) -> tf.Tensor:
-        """Predict the 5 most likely classes, int32 [b, 5], of images uint8 [b, H, W, 3]."""
-        logits = self(tf.cast(images, tf.float32) / 255, training=False)
+        """Predict the 5 most likely classes, int32 [b, 5], of levels [b, H, W, n] of images."""
+        logits = self(unit_range(images), training=False)
         return tf.math.top_k(logits, min(TOP, logits.shape[-1])).indices
 
 

@@ -1,5 +1,6 @@
 """Extract features of a data set, from a backbone or as raw pixels, and keep them on disk."""
 
+import functools
 import hashlib
 import json
 import os
@@ -11,10 +12,14 @@ import tensorflow as tf
 from tqdm.auto import tqdm
 
 from pic_tf.data.augment import normalise
+from pic_tf.data.channel_statistics import measure_normalisation
 from pic_tf.data.decode.broken import BrokenImages
+from pic_tf.data.normalisation import IMAGENET, Normalisation, unit_range
 from pic_tf.data.pipeline import evaluation_batches, find_unreadable
+from pic_tf.data.sources.array import ArraySource
 from pic_tf.data.sources.folder import FolderSource
 from pic_tf.data.sources.joined import JoinedSource
+from pic_tf.data.sources.pixel_format import RGB
 from pic_tf.data.sources.source import Source
 from pic_tf.files.progress import drawing_interval
 from pic_tf.files.replaced import aside, remove_partial, replaced
@@ -23,17 +28,20 @@ from pic_tf.serving.exported import Exported
 _RAW_SIZE = 32  # pixels; 20,000 views of it are 245 MB
 
 
-def inference(backbone: Callable[..., tf.Tensor]) -> Callable[[tf.Tensor], np.ndarray]:
+def inference(
+    backbone: Callable[..., tf.Tensor], channels: int = 3
+) -> Callable[[tf.Tensor], np.ndarray]:
     """Make a function from views to features, with batch normalisation in inference mode.
 
     Args:
-      backbone: maps float32 [b, H, W, 3], normalised, and `training=False` to [b, C].
+      backbone: maps float32 [b, H, W, channels], normalised, and `training=False` to [b, C].
+      channels: channels of the images.
 
     Returns:
-      Function from normalised views float32 [b, H, W, 3] to float32 [b, C]; it is compiled once,
-      for any b, H and W.
+      Function from normalised views float32 [b, H, W, channels] to float32 [b, C]; it is compiled
+      once, for any b, H and W.
     """
-    views = tf.TensorSpec([None, None, None, 3], tf.float32)
+    views = tf.TensorSpec([None, None, None, channels], tf.float32)
 
     @tf.function(input_signature=[views])
     def features(images: tf.Tensor) -> tf.Tensor:
@@ -42,16 +50,17 @@ def inference(backbone: Callable[..., tf.Tensor]) -> Callable[[tf.Tensor], np.nd
     return lambda images: features(images).numpy()
 
 
-def raw_pixels(batches: tf.data.Dataset) -> np.ndarray:
+def raw_pixels(batches: tf.data.Dataset, normalisation: Normalisation = IMAGENET) -> np.ndarray:
     """Take normalised pixels as features: a baseline for every backbone.
 
     Args:
-      batches: uint8 [b, H, W, 3]; larger views are shrunk to 32 x 32, or memory would not do.
+      batches: levels [b, H, W, c]; larger views are shrunk to 32 x 32, or memory would not do.
+      normalisation: mean and deviation of each channel.
 
     Returns:
-      float32 [n, 3 min(H, 32) min(W, 32)].
+      float32 [n, c min(H, 32) min(W, 32)].
     """
-    return np.concatenate([_pixels(images) for images in batches])
+    return np.concatenate([_pixels(images, normalisation) for images in batches])
 
 
 def cached_features(
@@ -62,6 +71,7 @@ def cached_features(
     eval_crop: float,
     max_broken: float,
     cache: pathlib.Path,
+    pixels: Normalisation = IMAGENET,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute features of the central views of all images, or take them from the cache.
 
@@ -72,6 +82,7 @@ def cached_features(
       eval_crop: side of the centred square, share of the short side.
       max_broken: share of the images that may be broken.
       cache: folder for features, under a key of the backbone's weights, the images and the views.
+      pixels: mean and deviation of each channel, of raw pixels.
 
     Returns:
       (float32 [N, C] mapped from a file, bool [N] true for images that could be decoded; the
@@ -88,7 +99,7 @@ def cached_features(
         "image_size": image_size,
         "eval_crop": eval_crop,
         "tensorflow": tf.__version__,
-    }
+    } | ({} if exported or pixels == IMAGENET else {"pixels": pixels})
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
     file, decodable = cache / f"{name}.npy", cache / f"{name}.decoded.npy"
     found = _complete(file, decodable, len(source))
@@ -100,7 +111,7 @@ def cached_features(
             source, ids, image_size=image_size, crop_fraction=eval_crop, broken=broken
         )
         try:
-            parts = map(image_features(exported), batches)
+            parts = map(image_features(exported, pixels), batches)
             _write_rows(file, parts, len(source), f"features of {source.name}")
         except tf.errors.OpError as error:
             raise (find_unreadable(source, ids) or error) from error
@@ -111,13 +122,33 @@ def cached_features(
     return found
 
 
-def image_features(exported: Exported | None) -> Callable[[tf.Tensor], np.ndarray]:
-    """Make a function from images uint8 [b, H, W, 3] to their features float32 [b, C].
+def image_features(
+    exported: Exported | None, pixels: Normalisation = IMAGENET
+) -> Callable[[tf.Tensor], np.ndarray]:
+    """Make a function from levels [b, H, W, n] of images to their features float32 [b, C].
 
     Args:
       exported: the backbone; None for raw pixels.
+      pixels: mean and deviation of each channel, of raw pixels.
     """
-    return _compiled(exported.network(), _unit_range) if exported else _pixels
+    if exported:
+        return _compiled(exported.network(), unit_range)
+    return functools.partial(_pixels, normalisation=pixels)
+
+
+def normalisation_of_pixels(
+    exported: Exported | None, train: Source, image_size: int, max_broken: float
+) -> Normalisation:
+    """Normalise raw pixels by ImageNet's figures for RGB of 8 bits, else by those of the images.
+
+    Args:
+      exported: the backbone; None for raw pixels, which alone are normalised so.
+      train: training images.
+      image_size, max_broken: as of `measure_normalisation`.
+    """
+    if exported or train.pixels == RGB:
+        return IMAGENET
+    return measure_normalisation(train, image_size, max_broken)
 
 
 def _complete(
@@ -132,22 +163,17 @@ def _complete(
     return (features, whole) if len(features) == len(whole) == count else None
 
 
-def _pixels(images: tf.Tensor) -> np.ndarray:
-    images = normalise(images)
+def _pixels(images: tf.Tensor, normalisation: Normalisation) -> np.ndarray:
+    images = normalise(images, normalisation)
     if max(images.shape[1:3]) > _RAW_SIZE:
         images = tf.image.resize(images, [_RAW_SIZE, _RAW_SIZE], antialias=True)
     return images.numpy().reshape(len(images), -1)
 
 
-def _unit_range(images: tf.Tensor) -> tf.Tensor:
-    """Scale levels to [0, 1], the input of an export."""
-    return tf.cast(images, tf.float32) / 255
-
-
 def _compiled(
     network: Callable[..., tf.Tensor], prepared: Callable[[tf.Tensor], tf.Tensor]
 ) -> Callable[[tf.Tensor], np.ndarray]:
-    """Compile a function from uint8 images to float32 features of the prepared images."""
+    """Compile a function from levels of images to float32 features of the prepared images."""
 
     @tf.function(reduce_retracing=True)
     def features(images: tf.Tensor) -> tf.Tensor:
@@ -171,16 +197,20 @@ def _write_rows(path: pathlib.Path, parts: Iterable[np.ndarray], count: int, tit
 
 
 def state_of_files(source: Source) -> str:
-    """Hash sizes and times of a folder's files, as its fingerprint is of names alone.
+    """Hash sizes and times of a folder's files, whose fingerprint is of names alone, or of arrays'.
 
     Other sources know their contents.
     """
     if isinstance(source, JoinedSource):
         return " ".join(map(state_of_files, source.parts))
-    if not isinstance(source, FolderSource):
+    if isinstance(source, FolderSource):
+        files = map(source.path, range(len(source)))
+    elif isinstance(source, ArraySource) and source.file:
+        files = [source.file]
+    else:
         return ""
     digest = hashlib.sha256()
-    for i in range(len(source)):
-        status = os.stat(source.path(i))
+    for path in files:
+        status = os.stat(path)
         digest.update(b"%d %d\n" % (status.st_size, status.st_mtime_ns))
     return digest.hexdigest()

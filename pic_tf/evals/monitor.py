@@ -9,6 +9,7 @@ import tf_keras as keras
 from tqdm import tqdm
 
 from pic_tf.data.augment import normalise
+from pic_tf.data.normalisation import IMAGENET, Normalisation
 from pic_tf.evals.feature_health import COLLAPSED, ViewPairs, collapsed, in_words, rankme
 from pic_tf.evals.features import inference, raw_pixels
 from pic_tf.evals.knn import knn_accuracy
@@ -38,6 +39,7 @@ class FeatureMonitor(keras.callbacks.Callback):
       label_counts: numbers of labels for `label_curves`; () for none.
       probe: a classifier that learns beside the network; None for none.
       beginning: the name of the network before it learns.
+      normalisation: mean and deviation of each channel.
 
     Attributes:
       references: name of a figure -> what to compare with -> its value; {} until
@@ -60,12 +62,15 @@ class FeatureMonitor(keras.callbacks.Callback):
         label_counts: Sequence[int] = (),
         probe: LinearProbe | None = None,
         beginning: str = "random network",
+        normalisation: Normalisation = IMAGENET,
     ):
         super().__init__()
         self._backbone, self._evaluated, self._chief = backbone, evaluated, chief
         self._beginning = beginning
         self._searched, self._held_out, self._pairs = searched, held_out, pairs
-        self._features, self._probe = inference(evaluated), probe
+        channels = len(normalisation.mean)
+        self._features, self._probe = inference(evaluated, channels), probe
+        self._normalisation = normalisation
         self._every, self._epochs = every, epochs
         self._k, self._temperature, self._label_counts = k, temperature, label_counts
         self._untrained = None  # features to compare with at the end
@@ -84,7 +89,7 @@ class FeatureMonitor(keras.callbacks.Callback):
         compared = ("knn", "rankme")
         self.references = {x: {self._beginning: figures[x]} for x in compared if x in figures}
         if self._held_out:
-            pixels = self._accuracy(*self._extract(raw_pixels))
+            pixels = self._accuracy(*self._extract(self._of_pixels))
             self.references["knn"]["raw pixels"] = pixels
             beside = f" (raw pixels {pixels:.4f})"
         if self._label_counts:
@@ -114,7 +119,7 @@ class FeatureMonitor(keras.callbacks.Callback):
         kinds = {
             "pretrained": self._extract(self._of_views),
             "random network": self._untrained,
-            "raw pixels": self._extract(raw_pixels),
+            "raw pixels": self._extract(self._of_pixels),
         }
         return {name: label_curve(*sets, self._label_counts) for name, sets in kinds.items()}
 
@@ -137,7 +142,11 @@ class FeatureMonitor(keras.callbacks.Callback):
         return self._searched.extract(features), held_out
 
     def _of_views(self, batches: tf.data.Dataset) -> np.ndarray:
-        return np.concatenate([self._features(normalise(images)) for images in batches])
+        normalised = (normalise(images, self._normalisation) for images in batches)
+        return np.concatenate([self._features(images) for images in normalised])
+
+    def _of_pixels(self, batches: tf.data.Dataset) -> np.ndarray:
+        return raw_pixels(batches, self._normalisation)
 
     def _accuracy(self, bank: Extracted, queries: Extracted) -> float:
         return knn_accuracy(*bank, *queries, self._k, self._temperature)

@@ -9,8 +9,10 @@ import tensorflow as tf
 from tqdm.auto import tqdm
 
 from pic_tf.data.decode.broken import BrokenImages
+from pic_tf.data.normalisation import unit_range
 from pic_tf.data.pipeline import evaluation_batches, find_unreadable
 from pic_tf.data.sources.named import open_source
+from pic_tf.data.sources.pixel_format import PixelFormat
 from pic_tf.files.progress import drawing_interval
 from pic_tf.files.replaced import replaced
 from pic_tf.serving.saved_classifier import open_classifier
@@ -65,7 +67,9 @@ def predict(settings: PredictionSettings) -> str:
             f"got --output={settings.output!r}: name another one"
         )
     classifier, card = open_classifier(settings.model)
-    source = open_source(settings.dataset, max_broken=settings.max_broken)
+    backbone = card["backbone"]
+    pixels = PixelFormat(backbone["channels"], backbone.get("bit_depth", 8))
+    source = open_source(settings.dataset, (), settings.max_broken, pixels)
     ids, broken = np.arange(len(source)), BrokenImages(source)
     batches = evaluation_batches(
         source, ids, image_size=card["image_size"], crop_fraction=card["eval_crop"], broken=broken
@@ -76,7 +80,7 @@ def predict(settings: PredictionSettings) -> str:
     try:
         with bar:
             for views in batches:
-                answers = serve(images=tf.cast(views, tf.float32) / 255)["probabilities"]
+                answers = serve(images=unit_range(views))["probabilities"]
                 probabilities[first : first + len(views)] = answers.numpy()
                 first += len(views)
                 bar.update(len(views))

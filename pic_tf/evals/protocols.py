@@ -11,9 +11,10 @@ import tf_keras as keras
 from tqdm.auto import tqdm
 
 from pic_tf.data.sources.named import open_dataset
+from pic_tf.data.sources.pixel_format import PixelFormat
 from pic_tf.data.sources.source import Source
 from pic_tf.evals.detection import protocol as detection
-from pic_tf.evals.features import cached_features
+from pic_tf.evals.features import cached_features, normalisation_of_pixels
 from pic_tf.evals.knn import knn_predictions, most_likely
 from pic_tf.evals.logistic import logistic_regression
 from pic_tf.evals.report import Report, report, write_report
@@ -57,7 +58,8 @@ def run(settings: EvaluationSettings) -> tuple[Report | TransferReport, str]:
     keras.utils.set_random_seed(settings.seed)
     strategy = open_strategy(settings.strategy, settings.replicas)
     settings = _with_images(settings)
-    return evaluate(settings, exported, *open_labelled(settings), strategy), settings.output_dir
+    images = open_labelled(settings, exported.pixels if exported else None)
+    return evaluate(settings, exported, *images, strategy), settings.output_dir
 
 
 def _with_images(settings: EvaluationSettings) -> EvaluationSettings:
@@ -73,11 +75,14 @@ def _with_images(settings: EvaluationSettings) -> EvaluationSettings:
     )
 
 
-def open_labelled(settings: EvaluationSettings) -> tuple[Source, Source]:
+def open_labelled(
+    settings: EvaluationSettings, pixels: PixelFormat | None = None
+) -> tuple[Source, Source]:
     """Open the labelled images to learn from and those to classify.
 
     Args:
       settings: the settings.
+      pixels: format that they must have; None as of `open_source`.
 
     Returns:
       (training source, held-out source), with labels.
@@ -86,7 +91,7 @@ def open_labelled(settings: EvaluationSettings) -> tuple[Source, Source]:
       ValueError: for images that cannot be used, or have no labels.
     """
     train, held_out = open_dataset(
-        settings.dataset, settings.eval_dataset, settings.max_broken, settings.split_folders
+        settings.dataset, settings.eval_dataset, settings.max_broken, settings.split_folders, pixels
     )
     if train.labels is None:
         why = f" ({train.unlabelled})" if train.unlabelled else ""
@@ -195,8 +200,8 @@ def _knn(
     strategy: tf.distribute.Strategy,
     name: str,
 ) -> _Outcome:
-    bank, known = _features(settings, exported, train)
-    queries, decodable = _features(settings, exported, held_out)
+    bank, known = _features(settings, exported, train, train)
+    queries, decodable = _features(settings, exported, held_out, train)
     labelled = labelled[known[labelled]]
     predictions = knn_predictions(
         bank if len(labelled) == len(train) else bank[labelled],
@@ -222,8 +227,8 @@ def _linear(
 ) -> _Outcome:
     if settings.solver == "sgd":
         return _train(settings, exported, train, held_out, labelled, strategy, name)
-    features, known = _features(settings, exported, train)
-    queries, decodable = _features(settings, exported, held_out)
+    features, known = _features(settings, exported, train, train)
+    queries, decodable = _features(settings, exported, held_out, train)
     labelled = labelled[known[labelled]]
     found = logistic_regression(features[labelled], train.labels[labelled], queries, settings.seed)
     classifier = exported and LinearClassifier(exported.network(), found.kernel, found.bias)
@@ -268,8 +273,9 @@ def _train(
 
 
 def _features(
-    settings: EvaluationSettings, exported: Exported | None, source: Source
+    settings: EvaluationSettings, exported: Exported | None, source: Source, train: Source
 ) -> tuple[np.ndarray, np.ndarray]:
+    views = settings.image_size, settings.max_broken
     return cached_features(
         exported,
         source,
@@ -277,4 +283,5 @@ def _features(
         eval_crop=settings.eval_crop,
         max_broken=settings.max_broken,
         cache=pathlib.Path(settings.output_dir) / _FEATURES,
+        pixels=normalisation_of_pixels(exported, train, *views),
     )

@@ -56,14 +56,18 @@ class SomeImages:
         batches = evaluation_batches(
             source, self._ids, image_size=image_size, crop_fraction=eval_crop, broken=self._broken
         )
-        kept = len(self._ids) * 3 * image_size**2 <= _KEPT
+        kept = self._bytes(image_size) <= _KEPT
         self._batches = batches.cache() if kept else batches
+
+    def _bytes(self, image_size: int) -> int:
+        channels, bit_depth = self._source.pixels
+        return len(self._ids) * image_size**2 * channels * bit_depth // 8
 
     def extract(self, features: Callable[[tf.data.Dataset], np.ndarray]) -> Extracted:
         """Compute features of the views.
 
         Args:
-          features: function from batches uint8 [b, S, S, 3] to float32 [n, C].
+          features: function from batches of levels [b, S, S, n] to float32 [n, C].
 
         Returns:
           The features of the images that could be decoded, with their labels.

@@ -8,6 +8,7 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
+from pic_tf.data.sources.pixel_format import PixelFormat
 from pic_tf.data.sources.source import Source
 
 
@@ -42,6 +43,10 @@ class Subset:
     @property
     def folder(self) -> str:
         return self.source.folder
+
+    @property
+    def pixels(self) -> PixelFormat:
+        return self.source.pixels
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from pic_tf.data.decode.broken import BrokenImages
 from pic_tf.data.pipeline import find_unreadable
-from pic_tf.evals.features import image_features
+from pic_tf.evals.features import image_features, normalisation_of_pixels
 from pic_tf.feature_files.inputs import Inputs, open_inputs
 from pic_tf.feature_files.lists import write_diverse, write_duplicates
 from pic_tf.feature_files.settings import EmbedSettings, check_embed
@@ -101,7 +101,10 @@ def _write(inputs: Inputs, output: pathlib.Path) -> dict[str, Any]:
 
 def _compute(inputs: Inputs, unfinished: Unfinished, parts: list[Part]) -> None:
     """Compute the rows that are missing, of each part in turn."""
-    network = image_features(inputs.network)
+    settings = inputs.settings
+    views = settings.image_size, settings.max_broken
+    of_pixels = normalisation_of_pixels(inputs.network, parts[0].source, *views)
+    network = image_features(inputs.network, of_pixels)
     options = {"unit": " images", "mininterval": drawing_interval()}
     with tqdm(total=len(inputs), initial=unfinished.done, desc="features", **options) as bar:
         first = 0

@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from pic_tf.data.sources.pixel_format import PixelFormat
 from pic_tf.models.projection import projection_head
 from pic_tf.runs import checkpoint_files
 from pic_tf.runs.run_folder import CHECKPOINTS, FLAGS_FILE
@@ -34,19 +35,24 @@ class Embedding:
     fingerprint: str
 
     @property
+    def pixels(self) -> PixelFormat:
+        """Format of the images that it takes."""
+        return self.config.pixels
+
+    @property
     def name(self) -> str:
         """The name in titles."""
         return f"embedding of {self.config.backbone}"
 
     def network(self) -> Callable[..., tf.Tensor]:
-        """Build and restore float32 [b, H, W, 3] in [0, 1], training: bool -> float32 [b, D]."""
+        """Build and restore float32 [b, H, W, n] in [0, 1], training: bool -> float32 [b, D]."""
         config = self.config
         backbone = plain_backbone(config)
         head = projection_head(
             config.head, backbone.output_shape[-1], config.hidden_dim, config.embedding_dim
         )
         restore_backbone(pathlib.Path(self.path), backbone, head)
-        normalised = normalisation_layer()
+        normalised = normalisation_layer(normalisation=config.normalisation)
         return lambda images, training: head(
             backbone(normalised(images), training=training), training=training
         )

@@ -56,7 +56,8 @@ def open_inputs(settings: EmbedSettings) -> Inputs:
     views = resolve(EvaluationSettings(model=settings.model, **own), network)
     settings = dataclasses.replace(settings, image_size=views.image_size, eval_crop=views.eval_crop)
     dataset, eval_dataset, split_folders = images_of(settings)
-    opened = open_dataset(dataset, eval_dataset, settings.max_broken, split_folders)
+    pixels = network.pixels if network else None
+    opened = open_dataset(dataset, eval_dataset, settings.max_broken, split_folders, pixels)
     sources = {name: source for name, source in zip(PARTS, opened) if source is not None}
     if settings.output.endswith(".parquet"):
         _check_names(sources)
@@ -67,6 +68,7 @@ def open_inputs(settings: EmbedSettings) -> Inputs:
         "dataset": dataset,
         "eval_dataset": eval_dataset,
         "split_folders": split_folders,
+        "pixels": list(opened[0].pixels),
         "parts": [[name, len(source)] for name, source in sources.items()],
         "key": _key(settings, network, sources),
     }

@@ -5,8 +5,8 @@ import pathlib
 
 import numpy as np
 
-from pic_tf.data.augment import MEAN, STDDEV
 from pic_tf.data.crops import Crop, total
+from pic_tf.data.normalisation import IMAGENET, Normalisation, unit_range
 from pic_tf.data.order import SlidingWindow, epoch_order
 from pic_tf.data.pipeline import evaluation_batches, pretraining_batches
 from pic_tf.data.presets import Preset, augmentation_of
@@ -34,20 +34,32 @@ def augmented_views(
     Returns:
       float32 [H, W, 3] in [0, 1]; smaller views have narrower columns.
     """
-    augmentation, side = augmentation_of(preset), max(crop.size for crop in crops)
+    channels, side = source.pixels.channels, max(crop.size for crop in crops)
+    mean, stddev = normalisation = _to_draw(channels)
+    augmentation = augmentation_of(preset, normalisation)
     order = epoch_order(len(source), count, seed)
     options = {"crops": crops, "seed": seed, "start_step": 0}
     _, ids, _ = next(iter(pretraining_batches(source, order, stop_step=1, **options)))
     middles = evaluation_batches(source, ids, image_size=side, crop_fraction=1.0)
-    columns = [next(iter(middles)).numpy() / 255]
+    columns = [_in_colours(unit_range(next(iter(middles))).numpy())]
     same, steps = SameImages(order), -(-views // total(crops))
     for groups, _, _ in pretraining_batches(source, same, stop_step=steps, **options):
         for (images, random), crop in zip(groups, crops):
-            augmented = augmentation(images, random).numpy() * STDDEV + MEAN
+            augmented = _in_colours(augmentation(images, random).numpy() * stddev + mean)
             of_image = augmented.reshape(count, crop.count, crop.size, crop.size, 3)
             columns += [of_image[:, i] for i in range(crop.count)]
     strips = [_with_margin(column, side) for column in columns]
     return np.clip(np.concatenate(strips, axis=1)[:-_GAP, :-_GAP], 0.0, 1.0)
+
+
+def _to_draw(channels: int) -> Normalisation:
+    """ImageNet's, which is undone in the picture; none for other than three channels."""
+    return IMAGENET if channels == 3 else Normalisation((0.0,) * channels, (1.0,) * channels)
+
+
+def _in_colours(images: np.ndarray) -> np.ndarray:
+    """[..., C] -> [..., 3]: the first three channels, or the last one for those missing."""
+    return images[..., np.minimum(np.arange(3), images.shape[-1] - 1)]
 
 
 def _with_margin(column: np.ndarray, side: int) -> np.ndarray:

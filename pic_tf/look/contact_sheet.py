@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from pic_tf.data.pipeline import evaluation_batches, find_unreadable
 from pic_tf.data.sources.source import Source
+from pic_tf.look.as_rgb import as_rgb
 from pic_tf.look.figures import DPI, save_figure
 
 SIDE = 112  # pixels of an image in a contact sheet
@@ -71,7 +72,7 @@ def thumbnails(source: Source, instance_ids: np.ndarray) -> dict[int, np.ndarray
         views = list(batches.unbatch().as_numpy_iterator())
     except tf.errors.OpError as error:
         raise (find_unreadable(source, ids) or error) from error
-    return dict(zip(ids.tolist(), views))
+    return dict(zip(ids.tolist(), map(as_rgb, views)))
 
 
 def save_contact_sheet(rows: Sequence[Sequence[Group]], title: str, path: pathlib.Path) -> None:

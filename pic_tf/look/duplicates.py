@@ -41,7 +41,8 @@ def find_duplicates_and_outliers(settings: RetrievalSettings) -> str:
     dataset = settings.dataset or of_run.dataset
     eval_dataset = "" if settings.dataset else of_run.eval_dataset
     split_folders = (settings if settings.dataset else of_run).split_folders
-    train, _ = open_dataset(dataset, eval_dataset, settings.max_broken, split_folders)
+    limits = settings.max_broken, split_folders, of_run.pixels
+    train, _ = open_dataset(dataset, eval_dataset, *limits)
     check_images(checkpoint, train)
     check_neighbours(settings.neighbours, len(rows))
     pairs, alike, best = most_alike(rows, settings.count, "pairs of instances")

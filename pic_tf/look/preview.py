@@ -12,9 +12,10 @@ from absl import flags
 import pic_tf.files.quiet  # noqa: F401  (first: TensorFlow then starts quietly)
 from pic_tf.data.crops import Crop, parse_crops
 from pic_tf.data.order import SlidingWindow, default_stride, default_window, epoch_order
-from pic_tf.data.presets import PRESETS
+from pic_tf.data.presets import PRESETS, without_colours
 from pic_tf.data.sources.layout import SPLIT_FOLDERS
 from pic_tf.data.sources.named import open_dataset
+from pic_tf.data.sources.pixel_format import PixelFormat
 from pic_tf.files import command_line
 from pic_tf.look.augmented_views import augmented_views, save_views
 from pic_tf.look.figures import shortened
@@ -26,6 +27,7 @@ _MAX_PIXELS = 50_000_000  # of a picture of views
 
 def _draw_views(values: flags.FlagValues) -> None:
     preset = PRESETS[values.augmentation]()
+    preset = preset if values.channels == 3 else without_colours(preset)
     one = Crop(values.image_size, preset.crop_scale)
     crops = parse_crops(values.crops) if values.crops else (one,)
     pixels = values.count * (1 + values.views) * max(crop.size for crop in crops) ** 2
@@ -34,7 +36,8 @@ def _draw_views(values: flags.FlagValues) -> None:
             f"expected at most {_MAX_PIXELS:,} pixels, got {pixels:,}: "
             "lower --count, --views or the size of views"
         )
-    source = open_dataset(values.images, split_folders=values.split_folders)[0]
+    pixels = PixelFormat(values.channels, values.bit_depth)
+    source = open_dataset(values.images, split_folders=values.split_folders, pixels=pixels)[0]
     count = min(values.count, len(source))
     picture = augmented_views(source, preset, crops, count, values.views, values.seed)
     ids = epoch_order(len(source), count, values.seed).instance_ids(0).numpy()
@@ -89,6 +92,12 @@ def define_flags() -> None:
         SPLIT_FOLDERS,
         "Folders such as train and val inside of --images: its parts, of which the training part "
         "is drawn (auto), or classes as all others (none).",
+    )
+    flags.DEFINE_integer(
+        "channels", 3, "Channels of the images, 1 to 256.", lower_bound=1, upper_bound=256
+    )
+    flags.DEFINE_integer(
+        "bit_depth", 8, "Bits of a level of the images, 8 or 16.", lower_bound=8, upper_bound=16
     )
     flags.DEFINE_string("output", "", "PNG file to write the views to. The default '' draws none.")
     flags.DEFINE_enum(

@@ -11,6 +11,7 @@ from pic_tf.data.augment import normalise
 from pic_tf.data.decode.broken import BrokenImages
 from pic_tf.data.pipeline import evaluation_batches, find_unreadable
 from pic_tf.data.sources.named import open_dataset
+from pic_tf.data.sources.pixel_format import RGB
 from pic_tf.data.sources.source import Source
 from pic_tf.evals.run_behind import run_behind
 from pic_tf.look.contact_sheet import SIDE, Cell, Group, save_contact_sheet
@@ -90,7 +91,7 @@ def _open_images(settings: SaliencySettings) -> Source:
     if not settings.dataset:
         run = run_behind(settings.model)
         names = (run.dataset, settings.eval_dataset or run.eval_dataset, run.split_folders)
-    train, held_out = open_dataset(names[0], names[1], settings.max_broken, names[2])
+    train, held_out = open_dataset(names[0], names[1], settings.max_broken, names[2], RGB)
     return held_out or train
 
 

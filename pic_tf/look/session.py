@@ -7,8 +7,9 @@ import tempfile
 import numpy as np
 
 from pic_tf.data.sources.named import open_dataset
+from pic_tf.data.sources.pixel_format import RGB, PixelFormat
 from pic_tf.data.sources.source import Source
-from pic_tf.evals.features import cached_features
+from pic_tf.evals.features import cached_features, normalisation_of_pixels
 from pic_tf.evals.run_behind import images_of
 from pic_tf.evals.settings import PIXELS, EvaluationSettings, resolve
 from pic_tf.evals.subset import Subset
@@ -93,7 +94,11 @@ class Session:
         self, source: Source, max_broken: float, cache: pathlib.Path
     ) -> tuple[np.ndarray, np.ndarray]:
         views = {"image_size": self.views.image_size, "eval_crop": self.views.eval_crop}
-        return cached_features(self.exported, source, max_broken=max_broken, cache=cache, **views)
+        pixels = normalisation_of_pixels(
+            self.exported, self.train, views["image_size"], self.views.max_broken
+        )
+        options = {"max_broken": max_broken, "cache": cache, "pixels": pixels}
+        return cached_features(self.exported, source, **views, **options)
 
 
 def open_session(settings: RetrievalSettings | FeatureMapSettings) -> Session:
@@ -116,7 +121,8 @@ def open_session(settings: RetrievalSettings | FeatureMapSettings) -> Session:
     images = {"eval_dataset": eval_dataset, "split_folders": split_folders}
     views = resolve(dataclasses.replace(views, dataset=dataset, **images), exported)
     cache = pathlib.Path(settings.cache_dir or pathlib.Path(views.output_dir) / "features")
-    train, held_out = open_dataset(dataset, eval_dataset, views.max_broken, split_folders)
+    pixels = exported.pixels if exported else None
+    train, held_out = open_dataset(dataset, eval_dataset, views.max_broken, split_folders, pixels)
     return Session(exported, train, held_out, views, cache)
 
 
@@ -133,7 +139,8 @@ def _open_file(settings: RetrievalSettings | FeatureMapSettings) -> Session:
     if not settings.dataset:
         names = [file.card[name] for name in ("dataset", "eval_dataset", "split_folders")]
         names[1] = settings.eval_dataset or names[1]
-    train, held_out = open_dataset(*names[:2], settings.max_broken, names[2])
+    pixels = PixelFormat(*file.card.get("pixels", RGB))
+    train, held_out = open_dataset(*names[:2], settings.max_broken, names[2], pixels)
     sources = {"train": train} | ({"held_out": held_out} if held_out else {})
     found = {name: source.fingerprint() for name, source in sources.items()}
     if found != file.card["key"]["images"]:

@@ -9,7 +9,6 @@ import tf_keras as keras
 INPUTS = ("normalised", "unit", "levels")
 _SIDE = 8  # pixels, of the images to try where the backbone takes any
 _LEAST_SPREAD = 0.5  # of scaled images: those of the wrong range end in far less
-_COLOURS = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1]], np.float32)
 
 
 class InputScaling(NamedTuple):
@@ -35,7 +34,7 @@ def input_scaling(backbone: keras.Model, takes: str | None = None) -> InputScali
     backbone takes "unit" images, where it does so with [0, 255], "levels".
 
     Args:
-      backbone: Keras model of RGB images.
+      backbone: Keras model of images [B, H, W, n]; of 3 channels where its inputs tell no number.
       takes: one of `INPUTS`, where it is known; None to find it out.
 
     Returns:
@@ -47,15 +46,16 @@ def input_scaling(backbone: keras.Model, takes: str | None = None) -> InputScali
     if takes not in (None, *INPUTS):
         raise ValueError(f"expected backbone_input to be one of {', '.join(INPUTS)}, got {takes!r}")
     colours, closed = _scaled(backbone)
-    offset, matrix = colours[0], colours[1:4] - colours[0]
-    affine = np.allclose(offset + matrix.sum(0), colours[4], rtol=1e-2, atol=1e-3)
-    if np.array_equal(colours, _COLOURS):
+    offset, matrix = colours[0], colours[1:-1] - colours[0]
+    affine = np.allclose(offset + matrix.sum(0), colours[-1], rtol=1e-2, atol=1e-3)
+    channels = colours.shape[1]
+    if np.array_equal(colours, _colours(channels)):
         if closed and takes is None:
             raise ValueError(_unknown(f"{closed!r} first in it, which hides what it does"))
-        return InputScaling(takes or "normalised")
+        return InputScaling(takes or "normalised", (0.0,) * channels, (1.0,) * channels)
     takes = takes or (_range(offset, matrix) if affine else None)
     if takes is None:
-        raise ValueError(_unknown(f"first layers that bring 0 to {offset} and 1 to {colours[4]}"))
+        raise ValueError(_unknown(f"first layers that bring 0 to {offset} and 1 to {colours[-1]}"))
     gain = np.diag(matrix).copy()
     if not affine or not np.array_equal(matrix, np.diag(gain)) or not gain.all():
         return InputScaling(takes, None, None)
@@ -84,14 +84,27 @@ def _range(offset: np.ndarray, matrix: np.ndarray) -> str | None:
     return None
 
 
+def channels_of(backbone: keras.Model) -> int:
+    """Number of channels of a backbone's images; 3 where its inputs tell none."""
+    shape = getattr(backbone, "input_shape", None)
+    return (shape[-1] if isinstance(shape, tuple) else None) or 3
+
+
+def _colours(channels: int) -> np.ndarray:
+    """float32 [channels + 2, channels]: black, full in one channel alone each, and white."""
+    rows = np.zeros([1, channels]), np.eye(channels), np.ones([1, channels])
+    return np.concatenate(rows).astype(np.float32)
+
+
 def _scaled(backbone: keras.Model) -> tuple[np.ndarray, str]:
-    """Put images of five colours through the first layers.
+    """Put images of one colour each through the first layers.
 
     Returns:
-      (float64 [5, 3], name of a layer behind these whose insides cannot be looked into, or "").
+      (float64 [n + 2, n], name of a layer behind these whose insides cannot be looked into, or "").
     """
     sides = [side or _SIDE for side in getattr(backbone, "input_shape", [0] * 4)[1:3]]
-    images = tf.constant(np.broadcast_to(_COLOURS[:, None, None], [5, *sides, 3]))
+    colours = _colours(channels_of(backbone))[:, None, None]
+    images = tf.constant(np.broadcast_to(colours, [len(colours), *sides, colours.shape[-1]]))
     images, closed = _through(backbone, images)
     return images.numpy()[:, images.shape[1] // 2, images.shape[2] // 2].astype(np.float64), closed
 
@@ -109,7 +122,11 @@ def _through(model: keras.layers.Layer, images: tf.Tensor) -> tuple[tf.Tensor, s
             if any(tensor is given for given in node.keras_inputs)
         ]
         layer, node = found[0] if len(found) == 1 else (None, None)
-        if layer is None or len(node.keras_inputs) > 1 or not _keeps_colours(layer, node.outputs):
+        if (
+            layer is None
+            or len(node.keras_inputs) > 1
+            or not _keeps_colours(layer, node.outputs, images.shape[-1])
+        ):
             break
         tensor = node.outputs
     if tensor is not model.inputs[0]:
@@ -119,11 +136,11 @@ def _through(model: keras.layers.Layer, images: tf.Tensor) -> tuple[tf.Tensor, s
     return images, "" if layer is None or _is_open(layer) else layer.name
 
 
-def _keeps_colours(layer: keras.layers.Layer, outputs: tf.Tensor) -> bool:
+def _keeps_colours(layer: keras.layers.Layer, outputs: tf.Tensor, channels: int) -> bool:
     """Whether a layer has no weights but those of a scaling, and images as its output."""
     scales = not layer.weights or isinstance(layer, keras.layers.Normalization)
     shape = getattr(outputs, "shape", None)
-    return scales and _is_open(layer) and shape is not None and shape[3:] == [3]
+    return scales and _is_open(layer) and shape is not None and shape[3:] == [channels]
 
 
 def _is_open(layer: keras.layers.Layer) -> bool:

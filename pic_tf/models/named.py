@@ -47,7 +47,13 @@ def check_name(name: str) -> None:
         )
 
 
-def named_backbone(name: str, weights: str | None = None) -> keras.Model:
+def named_backbone(
+    name: str,
+    weights: str | None = None,
+    channels: int = 3,
+    mean: tuple[float, ...] = _MEAN,
+    stddev: tuple[float, ...] = _STDDEV,
+) -> keras.Model:
     """Build a network that ends in features; feature maps are averaged over h and w.
 
     Networks of tf_keras.applications and of keras-cv get levels from 0 to 255 of normalised images
@@ -56,39 +62,50 @@ def named_backbone(name: str, weights: str | None = None) -> keras.Model:
     Args:
       name: as of `check_name`.
       weights: a key of `PUBLISHED`; None for random ones.
+      channels: channels of the images; 3 for networks of tf_keras.applications and of keras-cv.
+      mean, stddev: those by which each channel was normalised.
 
     Returns:
-      Model from images [B, H, W, 3], normalised by channel, to features [B, C].
+      Model from images [B, H, W, channels], normalised by channel, to features [B, C].
 
     Raises:
-      ValueError: for a name without a network, or a function that returns none.
+      ValueError: for a name without a network, or a function that returns none or one for another
+        number of channels.
     """
     check_name(name)
-    network = _network(name, weights)
+    network = _network(name, weights, channels, (mean, stddev))
     if len(network.output_shape) == 2:
         return network
     average = keras.layers.GlobalAveragePooling2D(name="features")
     return keras.Model(network.inputs, average(network.output), name=network.name)
 
 
-def _network(name: str, weights: str | None) -> keras.Model:
+def _network(
+    name: str, weights: str | None, channels: int, scale: tuple[tuple[float, ...], ...]
+) -> keras.Model:
     if name.startswith(APPLICATIONS):
         builder, preprocess = applications()[name.removeprefix(APPLICATIONS)]
-        images, levels = _levels()
+        images, levels = _levels(*scale)
         options = {"include_top": False, "pooling": "avg", "weights": weights}
         network = builder(input_tensor=preprocess(levels), **options)
         return keras.Model(images, network.output, name=network.name)
     if name.startswith(KERAS_CV):
-        images, levels = _levels()
+        images, levels = _levels(*scale)
         network = preset_network(name.removeprefix(KERAS_CV), weights is not None)
         return keras.Model(images, network(levels), name=network.name)
     if name.startswith(OURS):
-        return vit(*parse_vit(name.removeprefix(OURS)))
+        return vit(*parse_vit(name.removeprefix(OURS)), channels=channels)
     network = _own_function(name)()
     if not isinstance(network, keras.Model):
         raise ValueError(
             f"expected a model of tf_keras from {name!r}, got {type(network).__name__}: return a "
             "tf_keras.Model from images [B, H, W, 3] to features"
+        )
+    takes = network.input_shape[-1]
+    if takes not in (None, channels):
+        raise ValueError(
+            f"expected a model for images of {channels} channels from {name!r}, got one for "
+            f"{takes}: build another one, or set --channels={takes}"
         )
     return network
 
@@ -101,10 +118,10 @@ def applications() -> dict[str, tuple[Callable[..., keras.Model], Callable[..., 
     return {name: (x, modules[name].preprocess_input) for name, x in builders.items()}
 
 
-def _levels() -> tuple[Any, Any]:
+def _levels(mean: tuple[float, ...], stddev: tuple[float, ...]) -> tuple[Any, Any]:
     """Make (input of normalised images, their levels from 0 to 255)."""
     images = keras.Input([None, None, 3], name="images")
-    scale, offset = [255 * s for s in _STDDEV], [255 * m for m in _MEAN]
+    scale, offset = [255 * s for s in stddev], [255 * m for m in mean]
     return images, keras.layers.Rescaling(scale, offset, name="levels")(images)
 
 

@@ -17,7 +17,11 @@ _EXPANSION = 4  # output channels of a bottleneck block for each inner channel
 
 
 def resnet(
-    depth: int = 50, stem: str = "imagenet", width: int = 64, keras: ModuleType = tf_keras
+    depth: int = 50,
+    stem: str = "imagenet",
+    width: int = 64,
+    keras: ModuleType = tf_keras,
+    channels: int = 3,
 ) -> tf_keras.Model:
     """Build a residual network that ends in global average pooling.
 
@@ -32,13 +36,14 @@ def resnet(
       width: channels of the first stage; 64 is the published network.
       keras: the Keras to build the network with: `tf_keras`, or Keras 3 for a model that needs
         nothing of this package.
+      channels: channels of the images.
 
     Returns:
-      Model of that Keras from float32 [B, H, W, 3], any H and W, normalised by channel, to float32
-      features [B, C], C = 8 width (depths 18 and 34) or 32 width.
+      Model of that Keras from float32 [B, H, W, channels], any H and W, normalised by channel, to
+      float32 features [B, C], C = 8 width (depths 18 and 34) or 32 width.
 
     Raises:
-      ValueError: for another depth or stem, or a width below 1.
+      ValueError: for another depth or stem, or a width or channels below 1.
 
     Source: He et al. 2015 (https://arxiv.org/abs/1512.03385); v1.5 and the zero gamma: Goyal et al.
     2017 (https://arxiv.org/abs/1706.02677), Section 5.1.
@@ -49,10 +54,12 @@ def resnet(
         raise ValueError(f"expected stem to be imagenet or small, got {stem!r}")
     if width < 1:
         raise ValueError(f"expected width >= 1, got {width}")
+    if channels < 1:
+        raise ValueError(f"expected channels >= 1, got {channels}")
     stages, bottleneck = STAGES[depth]
     block = _bottleneck_block if bottleneck else _basic_block
 
-    images = keras.Input([None, None, 3], name="images")
+    images = keras.Input([None, None, channels], name="images")
     if stem == "imagenet":
         x = _relu(keras, _conv(keras, images, width, 7, 2, "stem"), "stem_relu")
         x = keras.layers.ZeroPadding2D(1, name="stem_pool_pad")(x)

@@ -30,11 +30,14 @@ COUNTER = "num_batches_tracked"  # of PyTorch alone, which reads it only where m
 ADVICE = "only plain ResNets of depth 18 to 152 can be converted"
 
 
-def architecture_of(state: Mapping[str, np.ndarray]) -> tuple[int, str, int]:
+def architecture_of(
+    state: Mapping[str, np.ndarray], channels: int | None = 3
+) -> tuple[int, str, int]:
     """Read depth, stem and width, as of `resnet`, off names and shapes.
 
     Args:
       state: torchvision's names -> arrays.
+      channels: of its images; None for any number.
 
     Raises:
       ValueError: where they are not those of a ResNet.
@@ -42,9 +45,10 @@ def architecture_of(state: Mapping[str, np.ndarray]) -> tuple[int, str, int]:
     if "conv1.weight" not in state:
         raise ValueError(f"expected conv1.weight, got none: {ADVICE}")
     shape = list(state["conv1.weight"].shape)
-    if shape[1:] not in ([3, 7, 7], [3, 3, 3]):
+    n = shape[1] if channels is None and len(shape) == 4 else channels
+    if shape[1:] not in ([n, 7, 7], [n, 3, 3]):
         raise ValueError(
-            f"expected conv1.weight [C, 3, 7, 7] or [C, 3, 3, 3], got {shape}: {ADVICE}"
+            f"expected conv1.weight [C, {n}, 7, 7] or [C, {n}, 3, 3], got {shape}: {ADVICE}"
         )
     blocks = {match[0] for name in state if (match := re.match(r"layer(\d+)\.\d+\.", name))}
     layers = [f"layer{stage}." for stage in range(1, 5)]

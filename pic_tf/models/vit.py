@@ -27,7 +27,12 @@ def parse_vit(name: str) -> tuple[int, int, int]:
 
 
 def vit(
-    dim: int = 192, heads: int = 3, patch: int = 16, depth: int = _DEPTH, grid: int = GRID
+    dim: int = 192,
+    heads: int = 3,
+    patch: int = 16,
+    depth: int = _DEPTH,
+    grid: int = GRID,
+    channels: int = 3,
 ) -> keras.Model:
     """Build a transformer of pre-normalised blocks over the patches of an image.
 
@@ -41,15 +46,16 @@ def vit(
       patch: side of a patch in pixels.
       depth: blocks.
       grid: positions along a side; for images of another number of patches they are interpolated.
+      channels: channels of the images.
 
     Returns:
-      Model from float32 [B, H, W, 3], normalised by channel, H and W of at least `patch`, to
+      Model from float32 [B, H, W, channels], normalised by channel, H and W of at least `patch`, to
       float32 features [B, C].
 
     Source: Dosovitskiy et al. 2021 (https://arxiv.org/abs/2010.11929); sizes of DeiT
     (https://arxiv.org/abs/2012.12877), Table 1; names as in timm.
     """
-    images = keras.Input([None, None, 3], name="images")
+    images = keras.Input([None, None, channels], name="images")
     embed = keras.layers.Conv2D(
         dim, patch, patch, kernel_initializer=_init(), name="patch_embed_proj"
     )

@@ -65,7 +65,11 @@ def change(run: str, dataset: str, output: str, old_dataset: str = "", epochs: i
     path, old = _checkpoint_to_change(run)
     step = checkpoint_files.step_of(path)
     before, _ = open_dataset(
-        old_dataset or old.dataset, old.eval_dataset, old.max_broken, old.split_folders
+        old_dataset or old.dataset,
+        old.eval_dataset,
+        old.max_broken,
+        old.split_folders,
+        old.pixels,
     )
     config, after = _open_new_run(old, dataset, output, epochs or old.epochs)
     old_ids = _old_ids(before, after)

@@ -5,13 +5,15 @@ import pathlib
 
 import numpy as np
 
+from pic_tf.data.channel_statistics import measure_normalisation
 from pic_tf.data.sources.joined import parts_of
 from pic_tf.data.sources.named import describe, is_there, open_dataset
+from pic_tf.data.sources.pixel_format import RGB
 from pic_tf.data.sources.source import Source
 from pic_tf.runs import checkpoint_files
 from pic_tf.runs.initial_weights import with_fingerprint
 from pic_tf.runs.run_folder import CHECKPOINTS, FLAGS_FILE, resolved
-from pic_tf.settings import defaults, flag_files
+from pic_tf.settings import check, defaults, flag_files
 from pic_tf.settings.config import Config
 
 
@@ -63,7 +65,16 @@ def open_data(
     if plan_only and config.num_instances and not is_there(config.dataset):
         return defaults.resolve(config, config.num_instances, num_replicas), None
     images = open_images(config, num_replicas)
+    if config.pixels != RGB and config.channel_mean is None and not plan_only:
+        config = _with_normalisation(config, images.train)
     return defaults.resolve(config, len(images.train), num_replicas), images
+
+
+def _with_normalisation(config: Config, train: Source) -> Config:
+    """Measure mean and deviation of each channel of the training images."""
+    check.check(config)
+    mean, stddev = measure_normalisation(train, config.image_size, config.max_broken)
+    return dataclasses.replace(config, channel_mean=mean, channel_stddev=stddev)
 
 
 def open_images(config: Config, num_replicas: int = 1) -> Images:
@@ -79,7 +90,7 @@ def open_images(config: Config, num_replicas: int = 1) -> Images:
     Raises:
       ValueError: for data that cannot be used.
     """
-    rest = config.eval_dataset, config.max_broken, config.split_folders
+    rest = config.eval_dataset, config.max_broken, config.split_folders, config.pixels
     train, held_out = open_dataset(config.dataset, *rest)
     labelled = train
     if name := config.labelled_dataset:

@@ -5,6 +5,7 @@ import json
 import os
 from typing import Any
 
+from pic_tf.data.sources.pixel_format import PixelFormat
 from pic_tf.files import saved_models
 from pic_tf.runs.initial_weights import GRAPH, fingerprint, place_of
 from pic_tf.runs.run_folder import CHECKPOINTS
@@ -29,6 +30,11 @@ class Exported:
     fingerprint: str
 
     @property
+    def pixels(self) -> PixelFormat:
+        """Format of the images that it takes; of 8 bits where an older card does not tell."""
+        return PixelFormat(self.card["channels"], self.card.get("bit_depth", 8))
+
+    @property
     def name(self) -> str:
         """The name of the backbone in tables."""
         return title(self.card)
@@ -36,7 +42,7 @@ class Exported:
     def network(self) -> Any:
         """Load the network.
 
-        It is a callable float32 [b, H, W, 3] in [0, 1], training: bool -> float32 [b, C], with its
+        It is a callable float32 [b, H, W, n] in [0, 1], training: bool -> float32 [b, C], with its
         variables.
 
         In the scope of a `tf.distribute` strategy the variables are that strategy's.
@@ -90,10 +96,5 @@ def open_exported(path: str | os.PathLike) -> Exported:
             f"expected an export of format {FORMAT_VERSION} in {str(folder)!r}, "
             f"got format {version}, written by pic_tf {card.get('pic_tf_version')}: "
             "export it again with this version"
-        )
-    if card["channels"] != 3:
-        raise ValueError(
-            f"expected a backbone for images of 3 channels in {str(folder)!r}, "
-            f"got {card['channels']}"
         )
     return Exported(str(folder), card, fingerprint(folder))

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from pic_tf.data.decode.broken import BrokenImages
+from pic_tf.data.normalisation import unit_range
 from pic_tf.data.pipeline import evaluation_batches
 from pic_tf.data.sources.named import open_dataset
 from pic_tf.files import saved_models
@@ -42,7 +43,7 @@ def write_graph(
     image_size: int | None = None,
     int8_images: str = "",
 ) -> str:
-    """Write the inference of an export: images float32 [b, H, W, 3] in [0, 1] to features [b, C].
+    """Write the inference of an export: images float32 [b, H, W, n] in [0, 1] to features [b, C].
 
     Args:
       exported: the export.
@@ -70,7 +71,7 @@ def write_graph(
     views = _views(exported, int8_images, size) if int8_images else None
     model = saved_models.load(exported.path)
     serve = model.signatures["serving_default"]
-    shape = [None, size, size, exported.card["channels"]]
+    shape = [None, size, size, exported.pixels.channels]
     images = tf.TensorSpec(shape, tf.float32, name="images")
 
     def inference(images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -101,7 +102,7 @@ def _tflite(
 
     def representative() -> Iterator[list[np.ndarray]]:
         for view in views:
-            yield [view[None].astype(np.float32) / 255]
+            yield [unit_range(view[None]).numpy()]
 
     if views is not None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -128,14 +129,14 @@ def _erfc(graph: Any, node: Any, *_) -> None:
 
 
 def _views(exported: Exported, images: str, size: int | None) -> np.ndarray:
-    """Central views of some images, always the same ones, uint8 [n, size, size, 3]."""
+    """Central views of some images, always the same ones: levels [n, size, size, C]."""
     size = size or exported.card["image_size"]
     if size is None:
         raise ValueError(
             f"expected --image_size with --representative_images, got none, and the card of "
             f"{exported.path!r} has none: name the side of the images that it will see"
         )
-    source, _ = open_dataset(images)
+    source, _ = open_dataset(images, pixels=exported.pixels)
     count = min(_REPRESENTATIVE, len(source))
     ids = np.sort(np.random.default_rng(0).choice(len(source), count, replace=False))
     broken, crop = BrokenImages(source), exported.card["eval_crop"]

@@ -1,11 +1,13 @@
 """Start a network from given weights."""
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import tf_keras as keras
 
+from pic_tf.models.input_scaling import channels_of
 from pic_tf.models.named import OURS, PUBLISHED, named_backbone
 from pic_tf.models.torch_weights import architecture_of, load_state, state_of
 from pic_tf.models.vit_weights import load_vit
@@ -18,17 +20,25 @@ from pic_tf.serving.weights_files import (
     torch_state,
 )
 
+_FIRST_OF_RESNET, _FIRST_OF_VIT = "conv1.weight", "patch_embed.proj.weight"
 _KERAS_WEIGHTS = ".weights.h5"
 
 
-def load_initial_weights(backbone: keras.Model, path: str, name: str) -> list[str]:
+def load_initial_weights(
+    backbone: keras.Model, path: str, name: str, own_scaling: bool = False
+) -> list[str]:
     """Load the weights of a backbone: all of them, or none where one does not fit.
+
+    For images of n channels, other than 3, a first kernel of 3 channels is made into one of n that
+    answers to gray images alike: w_c = (w_R + w_G + w_B) / n.
 
     Args:
       backbone: the network, which may be spread over replicas.
       path: folder of an export or of a finished run, FILE.safetensors, a file of torch.save,
         FILE.keras or FILE.weights.h5; or a key of `PUBLISHED`.
       name: value of --backbone.
+      own_scaling: whether images are normalised otherwise than by ImageNet's figures; an export may
+        be so as well.
 
     Returns:
       Names of the arrays in the file that are no part of the backbone, passed over.
@@ -43,19 +53,40 @@ def load_initial_weights(backbone: keras.Model, path: str, name: str) -> list[st
         _load_keras_weights(backbone, path)
         return []
     if name.startswith(OURS) and place_of(path).suffix in TORCH_NAMES:
-        return load_vit(backbone, torch_state(place_of(path)), path)
+        state = _spread(torch_state(place_of(path)), _FIRST_OF_VIT, channels_of(backbone), path)
+        return load_vit(backbone, state, path)
     if not name.startswith("resnet"):
         return _load_by_name(backbone, path)
-    parts = read(place_of(path))
-    own, theirs = (architecture_of(x) for x in (state_of(backbone.weights), parts.backbone))
+    parts, channels = read(place_of(path), any_scaling=own_scaling), channels_of(backbone)
+    given = _spread(parts.backbone, _FIRST_OF_RESNET, channels, path)
+    own = architecture_of(state_of(backbone.weights), channels)
+    theirs = architecture_of(given, None)
     if own != theirs:
         expected, got = (
             f"--backbone=resnet{depth} --stem={stem} --width={width}"
             for depth, stem, width in (own, theirs)
         )
         raise ValueError(f"expected weights of {expected} in {path!r}, got {got}: set these")
-    load_state(backbone.weights, parts.backbone)
+    load_state(backbone.weights, given)
     return [*parts.head, *parts.passed_over]
+
+
+def _spread(
+    state: Mapping[str, np.ndarray], first: str, channels: int, path: str
+) -> Mapping[str, np.ndarray]:
+    """Spread a first kernel [O, 3, h, w] over other channels."""
+    kernel = state.get(first)
+    found = kernel.shape[1] if kernel is not None and np.ndim(kernel) == 4 else channels
+    if found == channels:
+        return state
+    if found != 3:
+        raise ValueError(
+            f"expected weights for images of {channels} channels in {path!r}, got {found}: name "
+            "those, or some for 3 channels"
+        )
+    print(f"initial weights: {first} of 3 channels spread over {channels}", file=sys.stderr)
+    mean = np.asarray(kernel, np.float32).sum(axis=1, keepdims=True) / channels
+    return {**state, first: np.repeat(mean, channels, axis=1)}
 
 
 def _downloaded(name: str, weights: str) -> keras.Model:

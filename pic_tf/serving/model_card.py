@@ -8,7 +8,8 @@ import tensorflow as tf
 import tf_keras as keras
 
 from pic_tf import __version__
-from pic_tf.data.augment import MEAN, STDDEV
+from pic_tf.data.normalisation import IMAGENET, Normalisation
+from pic_tf.data.sources.pixel_format import RGB, PixelFormat
 from pic_tf.models.input_scaling import InputScaling
 
 FORMAT_VERSION, JSON_FILE, TEXT_FILE = 1, "model_card.json", "model_card.md"
@@ -22,6 +23,8 @@ def model_card(
     training: dict[str, Any] | None = None,
     input_size: int | None = None,
     scaling: InputScaling | None = None,
+    normalisation: Normalisation = IMAGENET,
+    pixels: PixelFormat = RGB,
 ) -> dict[str, Any]:
     """Make the card of a backbone, without times: equal runs have equal cards.
 
@@ -35,6 +38,8 @@ def model_card(
       input_size: side in pixels of the only images that it takes; None for any.
       scaling: the images that the network takes, and its own scaling; None for normalised ones,
         and none of its own.
+      normalisation: mean and deviation of each channel of normalised images.
+      pixels: channels and bits of the images that it was trained on.
 
     Returns:
       The card, as JSON can hold it.
@@ -46,13 +51,14 @@ def model_card(
         "tensorflow_version": tf.__version__,
         "backbone": {"name": backbone.name, "parameters": backbone.count_params()},
         "feature_dim": feature_dim,
-        "channels": 3,
+        "channels": pixels.channels,
+        "bit_depth": pixels.bit_depth,
         "image_size": image_size,
         "input_size": input_size,
         "eval_crop": eval_crop,
         "preprocessing": {
             "range": [0.0, 1.0],
-            **_of_unit_images(scaling),
+            **_of_unit_images(scaling, normalisation),
             "inside": True,
             "backbone_input": scaling.takes,
         },
@@ -60,14 +66,16 @@ def model_card(
     }
 
 
-def _of_unit_images(scaling: InputScaling) -> dict[str, list[float] | None]:
+def _of_unit_images(
+    scaling: InputScaling, normalisation: Normalisation
+) -> dict[str, list[float] | None]:
     """Mean and deviation by channel of the scaling of images in [0, 1], by export and backbone."""
     if scaling.mean is None:
         return {"mean": None, "stddev": None}
     mean, stddev = scaling.mean, scaling.stddev
     if scaling.takes == "normalised":
-        mean = [a + s * b for a, s, b in zip(MEAN, STDDEV, mean)]
-        stddev = [s * t for s, t in zip(STDDEV, stddev)]
+        mean = [a + s * b for a, s, b in zip(*normalisation, mean)]
+        stddev = [s * t for s, t in zip(normalisation.stddev, stddev)]
     return {"mean": list(mean), "stddev": list(stddev)}
 
 
@@ -96,6 +104,13 @@ def hub_metadata(task: str) -> list[str]:
     return ["---", *lines, "---", ""]
 
 
+def _of_input(card: dict[str, Any]) -> str:
+    channels, bit_depth = card["channels"], card["bit_depth"]
+    kind = "RGB images" if channels == 3 else f"images of {channels} channel{'s' * (channels > 1)}"
+    levels = "" if bit_depth == 8 else f", of {bit_depth} bits,"
+    return f"{kind}{levels} float32 [b, H, W, {channels}]"
+
+
 def _as_text(card: dict[str, Any]) -> str:
     network, training = card["backbone"], card["training"]
     size = f"{card['image_size']} pixels" if card["image_size"] else "not recorded"
@@ -107,7 +122,7 @@ def _as_text(card: dict[str, Any]) -> str:
         f"Made by pic_tf {card['pic_tf_version']} with TensorFlow {card['tensorflow_version']}.",
         "",
         f"- parameters: {network['parameters']:,}; features: {card['feature_dim']}",
-        "- input: RGB images float32 [b, H, W, 3] in [0, 1]; their normalisation is inside",
+        f"- input: {_of_input(card)} in [0, 1]; their normalisation is inside",
         f"- side of a training view: {size}; "
         f"central crop in evaluation: {card['eval_crop']} of the short side",
     ]

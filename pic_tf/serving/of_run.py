@@ -90,4 +90,6 @@ def export_trained(
         trained_size=size,
         eval_crop=config.eval_crop,
         training=training,
+        normalisation=config.normalisation,
+        bit_depth=config.bit_depth,
     )

@@ -4,7 +4,7 @@ import os
 
 import tf_keras as keras
 
-from pic_tf.data.augment import MEAN, STDDEV
+from pic_tf.data.normalisation import MEAN, STDDEV
 from pic_tf.serving.open_resnet import open_resnet
 
 _STAGES = 4

@@ -13,6 +13,8 @@ import tensorflow as tf
 
 from pic_tf import __version__
 from pic_tf.data.crops import central_view
+from pic_tf.data.decode.bands import decodes
+from pic_tf.data.normalisation import unit_range
 from pic_tf.files import saved_models
 from pic_tf.files.replaced import aside, remove_partial
 from pic_tf.serving.exported import Exported
@@ -27,7 +29,7 @@ class LinearClassifier:
     """A linear classifier on the features f of a network: probabilities softmax(f W + b).
 
     Attributes:
-      network: float32 [b, H, W, 3] in [0, 1], training: bool -> float32 [b, C]; it may be tracked.
+      network: float32 [b, H, W, n] in [0, 1], training: bool -> float32 [b, C]; it may be tracked.
       kernel: [C, classes], W.
       bias: [classes], b.
     """
@@ -49,8 +51,8 @@ def save_classifier(
 ) -> None:
     """Write a SavedModel; an older one in its place is replaced.
 
-    Its signature `serving_default` maps `images`, float32 [n, H, W, 3] in [0, 1], to
-    `probabilities` [n, classes] and `class`, the name of the most likely one; `encoded` does so
+    Its signature `serving_default` maps `images`, float32 [b, H, W, n] in [0, 1], to
+    `probabilities` [b, classes] and `class`, the name of the most likely one; `encoded` does so
     for the bytes of JPEG or PNG files, of which it takes the central views.
 
     Args:
@@ -78,19 +80,22 @@ def save_classifier(
         return {"probabilities": probabilities, "class": likely}
 
     side = exported.card.get("input_size")
-    spec = tf.TensorSpec([None, side, side, 3], tf.float32, name="images")
+    pixels = exported.pixels
+    spec = tf.TensorSpec([None, side, side, pixels.channels], tf.float32, name="images")
     module.of_images = tf.function(answers, [spec], autograph=False)
 
     signature = [tf.TensorSpec([None], tf.string, name="encoded")]
 
     @tf.function(input_signature=signature, autograph=False)
     def of_encoded(encoded: tf.Tensor) -> dict[str, tf.Tensor]:
-        cut = functools.partial(central_view, fraction=eval_crop, size=image_size)
-        view = tf.TensorSpec([image_size, image_size, 3], tf.uint8)
+        cut = functools.partial(central_view, fraction=eval_crop, size=image_size, pixels=pixels)
+        view = tf.TensorSpec([image_size, image_size, pixels.channels], pixels.dtype)
         views = tf.map_fn(cut, encoded, fn_output_signature=view)
-        return answers(tf.cast(views, tf.float32) / 255)
+        return answers(unit_range(views))
 
-    module.of_encoded = of_encoded
+    signatures = {"serving_default": module.of_images}
+    if decodes(pixels):
+        module.of_encoded = signatures["encoded"] = of_encoded
     card = {
         "format_version": FORMAT_VERSION,
         "kind": KIND,
@@ -104,7 +109,6 @@ def save_classifier(
     }
     remove_partial(path.parent)
     with aside(path) as own:
-        signatures = {"serving_default": module.of_images, "encoded": module.of_encoded}
         tf.saved_model.save(module, os.fspath(own), signatures)
         (own / JSON_FILE).write_text(json.dumps(card, indent=1) + "\n")
         (own / TEXT_FILE).write_text(_as_text(card), encoding="utf-8", errors="replace")

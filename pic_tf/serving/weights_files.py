@@ -13,7 +13,7 @@ import safetensors.numpy
 import tensorflow as tf
 import tf_keras
 
-from pic_tf.data.augment import MEAN, STDDEV
+from pic_tf.data.normalisation import IMAGENET, MEAN
 from pic_tf.files import saved_models
 from pic_tf.models.torch_checkpoints import Parts, parts_of, unnested
 from pic_tf.models.torch_weights import state_of
@@ -23,18 +23,20 @@ TORCH = (".pth", ".pt", ".tar")  # endings of files of torch.save; .pth.tar is c
 TORCH_NAMES = (".safetensors", *TORCH)
 
 
-def read(path: pathlib.Path, prefix: str | None = None) -> Parts:
+def read(path: pathlib.Path, prefix: str | None = None, any_scaling: bool = False) -> Parts:
     """Read a checkpoint or an export.
 
     Args:
       path: FILE.safetensors, a file of torch.save, FILE.keras, or the folder of an export.
       prefix: as of `parts_of`.
+      any_scaling: whether an export may normalise images otherwise than by ImageNet's figures.
 
     Raises:
       ValueError: for anything that cannot be read, or is no ResNet.
     """
     if (path / "saved_model.pb").is_file():
-        _check_scaling(path)
+        if not any_scaling:
+            _check_scaling(path)
         return Parts(state_of(saved_model_weights(path)), {}, ())
     if not path.is_file():
         raise ValueError(
@@ -77,7 +79,8 @@ def _check_scaling(path: pathlib.Path) -> None:
         found = scaling["mean"], scaling["stddev"]
     except (OSError, ValueError, KeyError, TypeError):  # a SavedModel of others has no card
         return
-    if None in found or not np.allclose(found, (MEAN, STDDEV), atol=1e-3):
+    others = None in found or len(found[0]) != len(MEAN)
+    if others or not np.allclose(found, IMAGENET, atol=1e-3):
         raise ValueError(
             f"expected an export in {str(path)!r} that normalises images by ImageNet's channel "
             f"means, got mean and deviation {found[0]} and {found[1]}: its weights alone would "

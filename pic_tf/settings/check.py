@@ -7,7 +7,8 @@ import warnings
 from typing import Any
 
 from pic_tf.data.crops import Crop, total
-from pic_tf.models.named import PUBLISHED, check_name
+from pic_tf.data.sources.pixel_format import BIT_DEPTHS
+from pic_tf.models.named import APPLICATIONS, KERAS_CV, PUBLISHED, check_name
 from pic_tf.models.resnet import DEPTHS
 from pic_tf.settings.config import Config
 from pic_tf.settings.methods import TWO_VIEWS, check_belonging
@@ -122,7 +123,30 @@ def check(config: Config) -> None:
                 f"({error}): pip install 'pic_tf[addons]' (Python 3.10 or 3.11; it pins TensorFlow "
                 "2.15.1), or use lars"
             ) from error
+    _check_pixels(config)
     _check_views(config)
+
+
+def _check_pixels(config: Config) -> None:
+    if config.bit_depth not in BIT_DEPTHS:
+        raise ValueError(f"expected --bit_depth=8 or 16, got {config.bit_depth}")
+    if config.channels != 3 and config.backbone.startswith((APPLICATIONS, KERAS_CV)):
+        raise ValueError(
+            f"expected --channels=3 with --backbone={config.backbone}, got {config.channels}: take "
+            "a ResNet, ours:vit_... or a network of yours"
+        )
+    for name, other in (("channel_mean", "channel_stddev"), ("channel_stddev", "channel_mean")):
+        numbers, least = getattr(config, name), 0 if name == "channel_mean" else 1e-6
+        if numbers is not None and (
+            len(numbers) != config.channels
+            or not all(least <= x <= 1 for x in numbers)
+            or getattr(config, other) is None
+        ):
+            raise ValueError(
+                f"expected --{name}=NUMBER,NUMBER,... from {least:g} to 1 for each of the "
+                f"{config.channels} channels, and --{other} with it, got {numbers} and "
+                f"{getattr(config, other)}"
+            )
 
 
 def _check_backbone(config: Config) -> None:
@@ -175,4 +199,10 @@ def _check_views(config: Config) -> None:
         raise ValueError(
             "expected --jitter=BRIGHTNESS,CONTRAST,SATURATION,HUE from 0 to 1, hue to 0.5, got "
             f"{jitter}"
+        )
+    if config.channels != 3 and (preset.grayscale_probability or any(jitter[2:])):
+        raise ValueError(
+            "expected no --grayscale_probability and no saturation or hue in --jitter with "
+            f"--channels={config.channels}, which have no colours, got "
+            f"{preset.grayscale_probability} and {jitter}: leave them out"
         )

@@ -4,8 +4,10 @@ import dataclasses
 from typing import ClassVar
 
 from pic_tf.data.crops import Crop, parse_crops
+from pic_tf.data.normalisation import IMAGENET, Normalisation
 from pic_tf.data.order import SlidingWindow
-from pic_tf.data.presets import PRESETS, Preset
+from pic_tf.data.presets import PRESETS, Preset, without_colours
+from pic_tf.data.sources.pixel_format import PixelFormat
 from pic_tf.settings.images import Data, Views
 from pic_tf.settings.learning import Model, Negatives, Optimisation, Order
 from pic_tf.settings.methods import ROWS, TWO_VIEWS, Method
@@ -30,6 +32,18 @@ class Config(Files, Monitors, Devices, Optimisation, Views, Model, Negatives, Me
         """Depth of the ResNet; None for another network."""
         depth = self.backbone.removeprefix("resnet")
         return int(depth) if depth != self.backbone and depth.isdecimal() else None
+
+    @property
+    def pixels(self) -> PixelFormat:
+        """Format of the images."""
+        return PixelFormat(self.channels, self.bit_depth)
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """Mean and deviation of each channel; of a configuration that has them, if RGB has not."""
+        if self.channel_mean is None:
+            return IMAGENET
+        return Normalisation(self.channel_mean, self.channel_stddev)
 
     @property
     def has_rows(self) -> bool:
@@ -70,7 +84,8 @@ class Config(Files, Monitors, Devices, Optimisation, Views, Model, Negatives, Me
 
     def preset(self) -> Preset:
         """Fill the numbers of --augmentation in where no flag gives others."""
-        published = dataclasses.asdict(PRESETS[self.augmentation]())
+        preset = PRESETS[self.augmentation]()
+        published = dataclasses.asdict(preset if self.channels == 3 else without_colours(preset))
         flags = {name: getattr(self, name) for name in published}
         given = {name: value for name, value in flags.items() if value is not None}
         return Preset(**(published | given))

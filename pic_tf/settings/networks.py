@@ -16,8 +16,8 @@ from pic_tf.settings.config import Config
 def plain_backbone(config: Config) -> keras.Model:
     """Build the backbone on one device and in float32, for weights that come from elsewhere."""
     if config.depth is None:
-        return named_backbone(config.backbone)
-    return resnet(config.depth, config.stem, config.width)
+        return named_backbone(config.backbone, None, config.channels, *config.normalisation)
+    return resnet(config.depth, config.stem, config.width, channels=config.channels)
 
 
 def describe(config: Config, strategy: tf.distribute.Strategy, images: Sequence[str] = ()) -> str:

@@ -8,6 +8,7 @@ import tf_keras as keras
 
 from pic_tf.data.crops import total
 from pic_tf.data.presets import PRESETS
+from pic_tf.data.sources.pixel_format import RGB
 from pic_tf.instances.norm_floor import default_floor
 from pic_tf.settings.config import Config
 from pic_tf.settings.quantities import (
@@ -183,12 +184,22 @@ def _views(config: Config) -> list[str]:
         + ("" if i == 0 or config.small_crops_move_rows else "; they do not move the rows")
         for i, crop in enumerate(config.views())
     ]
+    if config.pixels != RGB:
+        lines.append(_pixels(config))
     published = config.preset() == PRESETS[config.augmentation]()
     lines.append(
         f"augmentation {config.augmentation}{'' if published else ', changed'}, on the "
         f"{config.augment_on}"
     )
     return lines
+
+
+def _pixels(config: Config) -> str:
+    """Describe the pixels, and their normalisation."""
+    if config.channel_mean is None:
+        return f"{config.pixels}, normalised by their own mean and deviation, to be measured"
+    mean, stddev = (", ".join(f"{x:.3g}" for x in numbers) for numbers in config.normalisation)
+    return f"{config.pixels}, normalised by mean {mean} and deviation {stddev}"
 
 
 def _of_backbone(config: Config) -> str:

@@ -7,6 +7,7 @@ import tf_keras as keras
 
 from pic_tf.data.crops import total
 from pic_tf.instances.paging.schedule import WindowSchedule
+from pic_tf.models.input_scaling import channels_of
 from pic_tf.optim.schedules import WarmupCosine
 from pic_tf.settings.config import Config
 
@@ -218,7 +219,7 @@ def _kept_activations(backbone: keras.Model, image_size: int) -> int:
     kept = 0
     for layer in backbone.layers:
         if isinstance(layer, keras.layers.InputLayer):
-            shape = (1, image_size, image_size, 3)
+            shape = (1, image_size, image_size, channels_of(backbone))
         else:
             inbound = layer.inbound_nodes[0].inbound_layers
             inputs = [shapes[x.name] for x in (inbound if isinstance(inbound, list) else [inbound])]
@@ -235,7 +236,7 @@ def _kept_in_any_network(backbone: keras.Model, image_size: int) -> int:
     if any(side not in (None, image_size) for side in backbone.input_shape[1:3]):
         raise ValueError(f"{expected} takes {backbone.input_shape[1:]}: set --image_size")
     try:
-        sized = keras.Input([image_size, image_size, 3])
+        sized = keras.Input([image_size, image_size, channels_of(backbone)])
         layers = keras.models.clone_model(backbone, input_tensors=sized).layers
     except (ValueError, TypeError) as error:
         first, *_ = str(error).splitlines() or [type(error).__name__]

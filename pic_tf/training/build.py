@@ -7,6 +7,7 @@ import sys
 import tensorflow as tf
 import tf_keras as keras
 
+from pic_tf.data.augment import Augmentation
 from pic_tf.data.crops import Crop
 from pic_tf.data.decode.broken import BrokenImages
 from pic_tf.data.order import SlidingWindow
@@ -138,10 +139,11 @@ def _inputs(
         config.views(),
         config.seed,
         BrokenImages(images.train, broken),
-        augmentation_of(config.preset()).of_one if config.augment_on == "host" else None,
+        _augmentation(config).of_one if config.augment_on == "host" else None,
         images.labelled if config.probe_batch_size else None,
         config.probe_batch_size,
         Crop(config.image_size, config.crop_scale),
+        config.normalisation,
     )
 
 
@@ -171,14 +173,13 @@ def _monitor(
             max_broken=config.max_broken,
         )
 
-    augmentation = augmentation_of(config.preset())
     return FeatureMonitor(
         model.backbone,
         plain,
         chief,
         some(labelled if with_labels else images.train),
         some(held_out) if with_labels else None,
-        ViewPairs(images.train, config.views()[0], augmentation, config.seed),
+        ViewPairs(images.train, config.views()[0], _augmentation(config), config.seed),
         every=config.knn_every,
         epochs=config.epochs,
         k=config.knn_k,
@@ -186,4 +187,9 @@ def _monitor(
         label_counts=config.label_counts,
         probe=model.probe,
         beginning="initial weights" if config.initial_weights else "random network",
+        normalisation=config.normalisation,
     )
+
+
+def _augmentation(config: Config) -> Augmentation:
+    return augmentation_of(config.preset(), config.normalisation)

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from pic_tf.data.crops import Crop
 from pic_tf.data.decode.broken import BrokenImages
+from pic_tf.data.normalisation import IMAGENET, Normalisation
 from pic_tf.data.order import SlidingWindow
 from pic_tf.data.pipeline import OfOne, labelled_batches, pretraining_batches
 from pic_tf.data.sources.source import Source
@@ -25,6 +26,7 @@ class Inputs:
       labelled: labelled images for the linear probe; None without one.
       probe_batch_size: labelled images a step, over all replicas.
       probe_crop: their crop.
+      normalisation: mean and deviation of each channel, for the probe.
     """
 
     source: Source
@@ -36,6 +38,7 @@ class Inputs:
     labelled: Source | None = None
     probe_batch_size: int = 0
     probe_crop: Crop | None = None
+    normalisation: Normalisation = IMAGENET
 
     def batches(self, replica: int, start_step: int, stop_step: int) -> tf.data.Dataset:
         """Give the training batches of a replica, of the steps start_step ... stop_step - 1."""
@@ -77,5 +80,6 @@ class Inputs:
             start_step=start_step,
             stop_step=stop_step,
             broken=BrokenImages(self.labelled),
+            normalisation=self.normalisation,
         )
         return tf.data.Dataset.zip((batches, of_probe)).map(lambda batch, probe: (*batch, probe))

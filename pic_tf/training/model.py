@@ -9,6 +9,7 @@ import tf_keras as keras
 from pic_tf.baselines.instdisc import InstanceDiscrimination
 from pic_tf.baselines.moco import MoCo
 from pic_tf.baselines.simclr import SimCLR
+from pic_tf.data.normalisation import IMAGENET
 from pic_tf.data.presets import augmentation_of
 from pic_tf.instances.guarded_model import GuardedModel
 from pic_tf.models.probe import LinearProbe
@@ -67,7 +68,12 @@ def build_model(
 
 def _start(backbone: keras.Model, config: Config) -> None:
     """Load --initial_weights, and name what is passed over."""
-    over = load_initial_weights(backbone, config.initial_weights, config.backbone)
+    over = load_initial_weights(
+        backbone,
+        config.initial_weights,
+        config.backbone,
+        config.normalisation != IMAGENET,
+    )
     if over:
         more = f" and {len(over) - 3} more" * (len(over) > 3)
         text = f"{', '.join(over[:3])}{more} in {config.initial_weights}"
@@ -128,7 +134,7 @@ def _of_method(
 
 def _of_groups(config: Config) -> Callable[[tuple], tuple[tf.Tensor, ...]]:
     """Make the augmentation of groups of (views, random numbers)."""
-    augmentation = augmentation_of(config.preset())
+    augmentation = augmentation_of(config.preset(), config.normalisation)
     return lambda groups: tuple(augmentation(*group) for group in groups)
 
 

@@ -10,7 +10,8 @@ import tensorflow as tf
 import tf_keras as keras
 from PIL import Image
 
-from pic_tf.data.augment import MEAN, STDDEV, normalise
+from pic_tf.data.augment import normalise
+from pic_tf.data.normalisation import MEAN, STDDEV
 from pic_tf.feature_files import compute
 from pic_tf.feature_files.compute import embed
 from pic_tf.feature_files.settings import EmbedSettings

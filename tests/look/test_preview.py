@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pic_tf.data.augment import MEAN, STDDEV
 from pic_tf.data.crops import Crop
+from pic_tf.data.normalisation import MEAN, STDDEV
 from pic_tf.data.order import SlidingWindow, epoch_order
 from pic_tf.data.pipeline import pretraining_batches
 from pic_tf.data.presets import PRESETS, Preset, augmentation_of

@@ -10,7 +10,8 @@ import tf_keras as keras
 from tf_keras import layers
 from tf_keras.applications.imagenet_utils import preprocess_input
 
-from pic_tf.data.augment import MEAN, STDDEV, Augmentation
+from pic_tf.data.augment import Augmentation
+from pic_tf.data.normalisation import MEAN, STDDEV
 from pic_tf.models.input_scaling import input_scaling
 from pic_tf.models.resnet import resnet
 from pic_tf.serving.convert import read

@@ -180,3 +180,22 @@ def test_a_download_that_fails_gets_one_sentence(monkeypatch):
     sentence = r"^expected Keras to download the weights of applications:VGG16, got no route to .* imagenet: try"
     with pytest.raises(ValueError, match=sentence):
         load_initial_weights(own_network(), "imagenet", "applications:VGG16")
+
+
+def test_weights_of_three_channels_answer_to_gray_in_five_as_before(files, state, capsys, tmp_path):
+    gray = np.random.default_rng(0).normal(size=[2, 12, 12, 1]).astype(np.float32)
+    three, five = resnet(18, "small", 4), resnet(18, "small", 4, channels=5)
+    load_initial_weights(three, files["in.safetensors"], "resnet18")
+    load_initial_weights(five, files["in.safetensors"], "resnet18")
+    expected, got = (net(np.repeat(gray, n, -1)).numpy() for net, n in ((three, 3), (five, 5)))
+    # sums of three and of five float32 products, through a few layers
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+    told = capsys.readouterr().err
+    assert told == "initial weights: conv1.weight of 3 channels spread over 5\n"
+    save_file(state_of(five.weights), tmp_path / "five.safetensors")
+    again = resnet(18, "small", 4, channels=5)
+    load_initial_weights(again, str(tmp_path / "five.safetensors"), "resnet18")
+    for mine, theirs in zip(again.get_weights(), five.get_weights()):
+        np.testing.assert_array_equal(mine, theirs)
+    with pytest.raises(ValueError, match=r"expected weights for images of 3 channels .* got 5"):
+        load_initial_weights(three, str(tmp_path / "five.safetensors"), "resnet18")

@@ -8,7 +8,7 @@ import tf_keras as keras
 import yaml
 
 import pic_tf
-from pic_tf.data.augment import MEAN, STDDEV
+from pic_tf.data.normalisation import MEAN, STDDEV
 from pic_tf.serving.saved_model import export_backbone
 
 TRAINING = {
@@ -50,6 +50,7 @@ def test_json(exports):
         "backbone": {"name": "tiny", "parameters": 3 * 3 * 3 * 5 + 4 * 5},
         "feature_dim": 5,
         "channels": 3,
+        "bit_depth": 8,
         "image_size": 160,
         "input_size": None,
         "eval_crop": 0.875,

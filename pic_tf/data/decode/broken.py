@@ -9,8 +9,9 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from pic_tf.data.decode import bombs, headers
+from pic_tf.data.decode import bands, bombs, headers
 from pic_tf.data.sources.formats import GIF_START, JPEG_START, NAMES, READS_WEBP, is_webp
+from pic_tf.data.sources.pixel_format import RGB, PixelFormat
 from pic_tf.data.sources.source import Source
 from pic_tf.files.replaced import replaced
 
@@ -52,7 +53,7 @@ class BrokenImages:
     def add(self, instance_ids: np.ndarray, encoded: np.ndarray) -> None:
         """Add broken images: int64 [n] ids and their bytes."""
         for instance_id, image in zip(instance_ids, encoded):
-            why = reason(image)
+            why = reason(image, self._source.pixels)
             with self._lock:
                 if why != _DAMAGED or not image.startswith(JPEG_START):
                     self._hopeless.add(int(instance_id))
@@ -114,10 +115,17 @@ class BrokenImages:
         return [f"{image!r}: {why}" for _, image, why in fresh]
 
 
-def reason(encoded: bytes) -> str:
-    """The reason why an image cannot be decoded, in a few words."""
+def reason(encoded: bytes, pixels: PixelFormat = RGB) -> str:
+    """The reason why an image cannot be decoded, in a few words.
+
+    Args:
+      encoded: its bytes.
+      pixels: format that it must have.
+    """
     if not encoded:
         return "it is empty"
+    if pixels != RGB:
+        return bands.reason(encoded, pixels) or _DAMAGED
     if encoded.startswith(GIF_START):
         return "a GIF, which tools/pack.py converts"
     if is_webp(encoded) and not READS_WEBP:

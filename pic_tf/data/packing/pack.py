@@ -23,6 +23,7 @@ from pic_tf.data.sources.packed_format import (
     write_description,
     write_manifest,
 )
+from pic_tf.data.sources.pixel_format import RGB, PixelFormat
 from pic_tf.files.replaced import replaced
 
 LEFT_OUT = "left_out.csv"
@@ -72,6 +73,7 @@ def pack(
     images_per_shard: int,
     executor: Executor,
     progress: Progress,
+    pixels: PixelFormat = RGB,
 ) -> Packed:
     """Pack the files that are not packed yet.
 
@@ -88,6 +90,7 @@ def pack(
       images_per_shard: largest number of images in a shard.
       executor: runs `make_shard`, after `start_worker`.
       progress: counters that the processes share.
+      pixels: as of `make_shard`.
 
     Returns:
       The outcome.
@@ -110,7 +113,7 @@ def pack(
         for number, start in enumerate(range(0, len(todo), images_per_shard), first):
             file, some = f"images-{number:05d}.arrayrecord", todo[start : start + images_per_shard]
             futures[file] = executor.submit(
-                make_shard, folder / file, some, files.fetch, short_side, quality
+                make_shard, folder / file, some, files.fetch, short_side, quality, pixels
             )
         for file in list(futures):
             made = _result(futures.pop(file), bar, progress)

@@ -8,9 +8,12 @@ import signal
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 
+from pic_tf.data.decode.bands import decodes
 from pic_tf.data.packing.files import list_files
 from pic_tf.data.packing.pack import Packed, pack
 from pic_tf.data.packing.shard import Progress, start_worker
+from pic_tf.data.sources.band_formats import tifffile_module
+from pic_tf.data.sources.pixel_format import RGB, PixelFormat
 from pic_tf.files.lock import exclusive
 
 _FEWEST = 256  # images in a shard that is made smaller so that all processes have something to do
@@ -25,6 +28,7 @@ def pack_source(
     images_per_shard: int,
     workers: int,
     split_folders: str = "auto",
+    pixels: PixelFormat = RGB,
 ) -> Iterator[Packed]:
     """Pack all parts of a source, one after another.
 
@@ -38,6 +42,7 @@ def pack_source(
         nothing to do.
       workers: processes at most.
       split_folders: as of `list_files`.
+      pixels: as of `pack`.
 
     Yields:
       The outcome of each part.
@@ -46,6 +51,8 @@ def pack_source(
       ValueError: for a source without files, or an output that is no packed data set or is in use.
       OSError: if the output cannot be written.
     """
+    if not decodes(pixels):
+        tifffile_module()  # it stops here where that is missing
     parts = list_files(source, label_map, split_folders)
     if output.resolve().is_relative_to(pathlib.Path(source).resolve()):
         raise ValueError(
@@ -59,7 +66,8 @@ def pack_source(
     with exclusive(output / ".lock"), _processes(workers, progress) as executor:
         for part, files in parts.items():
             per_shard = min(images_per_shard, max(_FEWEST, -(-len(files.named) // workers)))
-            yield pack(files, output / part, short_side, quality, per_shard, executor, progress)
+            workers_and_format = executor, progress, pixels
+            yield pack(files, output / part, short_side, quality, per_shard, *workers_and_format)
 
 
 @contextlib.contextmanager

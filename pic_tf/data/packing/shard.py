@@ -14,8 +14,10 @@ from typing import Any, BinaryIO, NamedTuple
 from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import UnidentifiedImageError
 
+from pic_tf.data.packing.bands import packed_bands
 from pic_tf.data.packing.image import packed_image, trace_decoder
 from pic_tf.data.sources.packed_format import WRITER_OPTIONS, Row
+from pic_tf.data.sources.pixel_format import RGB, PixelFormat
 from pic_tf.files.replaced import beside
 
 # Errors that files make: Pillow's own, links that lead nowhere, places behind the end. All others
@@ -67,6 +69,7 @@ def make_shard(
     fetch: Callable[[Any], tuple[BinaryIO, str]],
     short_side: int,
     quality: int,
+    pixels: PixelFormat = RGB,
 ) -> Made:
     """Write a shard, as a whole or not at all.
 
@@ -76,6 +79,7 @@ def make_shard(
       fetch: from a key to the file's bytes and the name of its class.
       short_side: as of `packed_image`.
       quality: as of `packed_image`.
+      pixels: format that images must have; RGB of 8 bits is made of any.
 
     Returns:
       The outcome of the files.
@@ -96,7 +100,10 @@ def make_shard(
                 file, label = fetch(key)
                 with file:
                     size = file.seek(0, os.SEEK_END)
-                    encoded, width, height = packed_image(file, short_side, quality)
+                    if pixels == RGB:
+                        encoded, width, height = packed_image(file, short_side, quality)
+                    else:
+                        encoded, width, height = packed_bands(file, short_side, pixels)
             except Exception as error:  # Pillow's decoders let nearly every kind out
                 if isinstance(error, OSError) and error.errno not in _OF_IMAGES:
                     raise ValueError(

@@ -1,4 +1,4 @@
-"""Read images from an array in memory."""
+"""Read images from an array, in memory or mapped from a file."""
 
 import dataclasses
 import functools
@@ -10,16 +10,22 @@ from typing import ClassVar
 import numpy as np
 import tensorflow as tf
 
+from pic_tf.data.sources.pixel_format import PixelFormat, format_of
+
+_HASHED = 4096  # images of a mapped file whose pixels make its fingerprint
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ArraySource:
-    """Images of one size held in memory.
+    """Images of one size.
 
     Attributes:
-      images: uint8 [N, H, W, 3].
+      images: uint8 or uint16 [N, H, W, C].
       labels: integer [N], or None.
       class_names: one name a label, or ().
       name: the name in messages.
+      unlabelled: the reason why there are no labels, or "".
+      file: the file that the images are mapped from; "" for images in memory.
 
     Raises:
       ValueError: for another shape or dtype, or labels of another length.
@@ -29,15 +35,17 @@ class ArraySource:
     labels: np.ndarray | None = None
     class_names: tuple[str, ...] = ()
     name: str = "array"
+    unlabelled: str = ""
+    file: str = ""
     folder: ClassVar[str] = ""
-    unlabelled: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         images = np.asarray(self.images)
-        if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8 or not len(images):
+        if format_of(images) is None:
             raise ValueError(
-                f"expected images uint8 [N, H, W, 3] with N >= 1, got {images.dtype} "
-                f"{list(images.shape)}: repeat a gray channel three times and scale to 0..255"
+                "expected images uint8 or uint16 [N, H, W, C] with N >= 1, got "
+                f"{images.dtype} {list(images.shape)}: scale to 0..255 or 0..65535, and put the "
+                "channels last"
             )
         if self.labels is not None and np.shape(self.labels) != (len(images),):
             raise ValueError(
@@ -50,21 +58,31 @@ class ArraySource:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def pixels(self) -> PixelFormat:
+        """Channels and bits of the images."""
+        return format_of(self.images)
+
     def path(self, instance_id: int) -> str:
         """The name of an instance in messages."""
         return f"{self.name}[{instance_id}]"
 
     def fingerprint(self) -> str:
-        """Hash of the pixels."""
-        return hashlib.sha256(np.ascontiguousarray(self.images)).hexdigest()
+        """Hash of the pixels; of a mapped file, of its shape and at most 4,096 of its images."""
+        if not self.file:
+            return hashlib.sha256(np.ascontiguousarray(self.images)).hexdigest()
+        digest = hashlib.sha256(f"{self.images.dtype} {self.images.shape}".encode())
+        for i in np.linspace(0, len(self) - 1, min(len(self), _HASHED)).round().astype(np.int64):
+            digest.update(np.ascontiguousarray(self.images[i]))
+        return digest.hexdigest()
 
     def read(self, instance_ids: tf.Tensor) -> tf.Tensor:
-        """Images uint8 [b, H, W, 3] of int64 [b] ids."""
+        """Images [b, H, W, C] of int64 [b] ids."""
 
         def pick(ids: np.ndarray) -> np.ndarray:
             return self.images[ids]
 
-        images = tf.numpy_function(pick, [instance_ids], tf.uint8, stateful=False)
+        images = tf.numpy_function(pick, [instance_ids], self.images.dtype, stateful=False)
         return tf.ensure_shape(images, [*instance_ids.shape, *self.images.shape[1:]])
 
 

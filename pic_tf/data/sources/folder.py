@@ -7,12 +7,15 @@ import pathlib
 import shlex
 import sys
 from collections import Counter
+from typing import BinaryIO
 
 import numpy as np
 import tensorflow as tf
 
+from pic_tf.data.sources import band_formats
 from pic_tf.data.sources.classes import labels_of
 from pic_tf.data.sources.formats import EXTENSIONS, HEAD, NAMES, TO_PACK, is_read
+from pic_tf.data.sources.pixel_format import RGB, PixelFormat
 from pic_tf.data.sources.walk import walk
 
 _MAX_CHECKED = 10_000  # files whose first bytes are looked at before a run starts
@@ -32,6 +35,7 @@ class FolderSource:
       class_names: the class folders, sorted, or ().
       unlabelled: the reason why there are no labels.
       name: the name of the images in messages.
+      pixels: channels and bits of the images, as they are read.
     """
 
     folder: str
@@ -40,6 +44,7 @@ class FolderSource:
     class_names: tuple[str, ...]
     unlabelled: str
     name: str
+    pixels: PixelFormat = RGB
 
     def __post_init__(self) -> None:
         # Once, not in every graph; as bytes, since a file name need not be UTF-8.
@@ -68,6 +73,7 @@ def open_folder(
     class_names: tuple[str, ...] | None = (),
     seed: int = 0,
     max_broken: float = 0.01,
+    pixels: PixelFormat = RGB,
 ) -> FolderSource:
     """List a folder of images and check that they are images.
 
@@ -82,6 +88,7 @@ def open_folder(
         own, None for its own even if it is one alone.
       seed: seed of the draw of files to check.
       max_broken: share of the checked files that may begin otherwise, in [0, 1].
+      pixels: format of the images; RGB of 8 bits is made of any, others must be there.
 
     Returns:
       The source.
@@ -97,41 +104,46 @@ def open_folder(
             f"expected a folder of images at {str(root)!r}, got {what} there: check the path"
         )
     files = sorted(walk(root))
-    images = [file for file in files if file.path.lower().endswith(EXTENSIONS)]
+    extensions = EXTENSIONS if pixels == RGB else band_formats.EXTENSIONS
+    images = [file for file in files if file.path.lower().endswith(extensions)]
     paths = [file.path for file in images if file.regular]
-    others = _to_pack([file.path for file in files if file.regular])
+    others = _to_pack([file.path for file in files if file.regular], extensions)
     pack = f"`python tools/pack.py --source={shlex.quote(str(root))} --output=PACKED` converts them"
     if not paths:
         got = f"{others}: {pack}" if others else "none: check the path"
-        raise ValueError(f"expected images ({', '.join(EXTENSIONS)}) in {str(root)!r}, got {got}")
+        raise ValueError(f"expected images ({', '.join(extensions)}) in {str(root)!r}, got {got}")
     if others:
         print(f"left out: {others} in {str(root)!r}; {pack}", file=sys.stderr)
     if special := [file.path for file in images if not file.regular]:
         more = f" and {len(special) - 1:,} more" * (len(special) > 1)
         what = f"{special[0]!r}{more} in {str(root)!r}"
         print(f"left out: {what}, since only regular files are read", file=sys.stderr)
-    check_first_bytes(root, paths, seed, max_broken)
+    check_first_bytes(root, paths, seed, max_broken, pixels)
     tops = [path.split(os.sep)[0] if os.sep in path else "" for path in paths]
     found = labels_of(paths, tops, sorted(set(tops)), class_names, str(root))
     return FolderSource(
-        str(root), tuple(paths), found.labels, found.class_names, found.missing, str(root)
+        str(root), tuple(paths), found.labels, found.class_names, found.missing, str(root), pixels
     )
 
 
-def _to_pack(files: list[str]) -> str:
+def _to_pack(files: list[str], read: tuple[str, ...]) -> str:
     """Count files that are images which only packing reads, by kind; "" for none."""
     kinds = Counter(os.path.splitext(path.lower())[1] for path in files)
-    found = sorted((-number, kind) for kind, number in kinds.items() if kind in TO_PACK)
+    found = sorted(
+        (-number, kind) for kind, number in kinds.items() if kind in TO_PACK and kind not in read
+    )
     return f"{', '.join(f'{-n:,} {kind}' for n, kind in found)} files" if found else ""
 
 
-def check_first_bytes(root: pathlib.Path, paths: list[str], seed: int, max_broken: float) -> None:
+def check_first_bytes(
+    root: pathlib.Path, paths: list[str], seed: int, max_broken: float, pixels: PixelFormat = RGB
+) -> None:
     """Raise ValueError for an unreadable file, or too many that begin as no images.
 
     Args:
       root: folder of the files.
       paths: files in it, or absolute paths.
-      seed, max_broken: as of `open_folder`.
+      seed, max_broken, pixels: as of `open_folder`.
     """
     checked = range(len(paths))
     if len(paths) > _MAX_CHECKED:
@@ -140,18 +152,29 @@ def check_first_bytes(root: pathlib.Path, paths: list[str], seed: int, max_broke
     for i in checked:
         try:
             with open(root / paths[i], "rb") as file:
-                head = file.read(HEAD)
+                got = _otherwise(file, pixels)
         except OSError as error:
             raise ValueError(
                 f"expected a readable image at {str(root / paths[i])!r}, "
                 f"got {error.strerror}: remove or replace it"
             ) from error
-        if not is_read(head):
-            others.append((paths[i], head))
+        if got:
+            others.append((paths[i], got))
     if len(others) > max_broken * len(checked):
-        path, head = others[0]
+        path, got = others[0]
+        wanted, do = f"a {NAMES} image", "do not begin as images"
+        if pixels != RGB:
+            wanted, do = f"an image of {pixels}", "are others (see --channels and --bit_depth)"
         raise ValueError(
-            f"expected a {NAMES} image in {str(root / path)!r}, got a file that starts with "
-            f"{head[:8]!r}, as {len(others):,} of {len(checked):,} do not begin as images: remove "
-            "or replace them, or allow more (--max_broken)"
+            f"expected {wanted} in {str(root / path)!r}, got {got}, as {len(others):,} of "
+            f"{len(checked):,} {do}: remove or replace them, or allow more (--max_broken)"
         )
+
+
+def _otherwise(file: BinaryIO, pixels: PixelFormat) -> str:
+    """Tell in a few words what a file is instead of an image of a format; "" for such an image."""
+    if pixels == RGB:
+        head = file.read(HEAD)
+        return "" if is_read(head) else f"a file that starts with {head[:8]!r}"
+    found = band_formats.format_in(file)
+    return "" if found == pixels else str(found or "none that can be read")

@@ -13,6 +13,7 @@ import tensorflow as tf
 from pic_tf.data.sources.classes import Labels
 from pic_tf.data.sources.folder import FolderSource
 from pic_tf.data.sources.packed import PackedSource
+from pic_tf.data.sources.pixel_format import PixelFormat
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,6 +31,11 @@ class JoinedSource:
     unlabelled: str
     parts: tuple[FolderSource | PackedSource, ...]
     folder: ClassVar[str] = ""  # no folder is that of all images
+
+    @property
+    def pixels(self) -> PixelFormat:
+        """Channels and bits of the images, those of all parts."""
+        return self.parts[0].pixels
 
     def __len__(self) -> int:
         return int(self._ends[-1])

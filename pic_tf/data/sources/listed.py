@@ -7,13 +7,18 @@ from collections import Counter
 
 from pic_tf.data.sources.classes import Labels, labels_of
 from pic_tf.data.sources.folder import FolderSource, check_first_bytes
+from pic_tf.data.sources.pixel_format import RGB, PixelFormat
 
 ENDINGS = (".csv", ".parquet")
 _PATHS, _LABELS = ("path", "name"), ("label", "class")  # columns
 
 
 def open_list(
-    file: str, class_names: tuple[str, ...] | None = (), seed: int = 0, max_broken: float = 0.01
+    file: str,
+    class_names: tuple[str, ...] | None = (),
+    seed: int = 0,
+    max_broken: float = 0.01,
+    pixels: PixelFormat = RGB,
 ) -> FolderSource:
     """Open the images that a table lists; ids follow its rows.
 
@@ -25,7 +30,7 @@ def open_list(
       file: a CSV or Parquet file.
       class_names: classes that its own must be among, to number the labels by; () for its own, None
         for its own even if it is one alone.
-      seed, max_broken: as of `open_folder`.
+      seed, max_broken, pixels: as of `open_folder`.
 
     Returns:
       The source.
@@ -53,9 +58,10 @@ def open_list(
     root = root if (root / paths[0]).exists() else pathlib.Path.cwd()
     # No folder is that of all images: these paths stand alone.
     found = [os.path.normpath(root / path) for path in paths]
-    check_first_bytes(root, found, seed, max_broken)
+    check_first_bytes(root, found, seed, max_broken, pixels)
     known = _labels(paths, labels, class_names, file)
-    return FolderSource("", tuple(found), known.labels, known.class_names, known.missing, file)
+    labels = known.labels, known.class_names, known.missing
+    return FolderSource("", tuple(found), *labels, file, pixels)
 
 
 def _labels(

@@ -4,26 +4,34 @@ import os
 import pathlib
 import shlex
 
-from pic_tf.data.sources import joined, listed, packed, tfds_builder
+from pic_tf.data.sources import array_files, joined, listed, packed, tfds_builder
 from pic_tf.data.sources.array import ARRAYS
 from pic_tf.data.sources.folder import open_folder
 from pic_tf.data.sources.layout import find_layout
+from pic_tf.data.sources.pixel_format import RGB, PixelFormat
 from pic_tf.data.sources.source import Source
 from pic_tf.data.sources.tfds_source import open_tfds
 
 TFDS = "tfds:"  # what the name of a data set of TensorFlow Datasets begins with
 
 
-def open_source(name: str, class_names: tuple[str, ...] = (), max_broken: float = 0.01) -> Source:
+def open_source(
+    name: str,
+    class_names: tuple[str, ...] = (),
+    max_broken: float = 0.01,
+    pixels: PixelFormat | None = None,
+) -> Source:
     """Open images by name.
 
-    The name is "tfds:NAME[:SPLIT]", a packed data set (tools/pack.py), a table of paths (.csv,
-    .parquet), or a folder of images; or several of the last three, with commas between them.
+    The name is "tfds:NAME[:SPLIT]", arrays (.npy, .npz), a packed data set (tools/pack.py), a table
+    of paths (.csv, .parquet), or a folder of images; or several of the last three, with commas
+    between them.
 
     Args:
       name: the value of a flag.
       class_names: classes that its own must be among, to number the labels by; () for its own.
       max_broken: share of the files of a folder that may be no images.
+      pixels: format that the images must have; None for that of an array, and RGB of other images.
 
     Returns:
       The source.
@@ -31,23 +39,39 @@ def open_source(name: str, class_names: tuple[str, ...] = (), max_broken: float 
     Raises:
       ValueError: for images that are not there, or that cannot be used.
     """
-    return _open(joined.names_in(name), class_names, max_broken)
+    return _open(joined.names_in(name), class_names, max_broken, pixels)
 
 
-def _open(names: list[str], class_names: tuple[str, ...], max_broken: float) -> Source:
+def _open(
+    names: list[str], class_names: tuple[str, ...], max_broken: float, pixels: PixelFormat | None
+) -> Source:
     """Open images by name, or those of a list of places."""
     if names[1:]:
         _check_list(names)
-        parts = [_open_one(name, class_names or None, max_broken) for name in names]
+        parts = [_open_one(name, class_names or None, max_broken, pixels or RGB) for name in names]
         return joined.join(parts, class_names, ",".join(names))
     [name] = names
     if name.startswith(TFDS):
-        return open_tfds(*tfds_builder.parse(name.removeprefix(TFDS)), class_names)
-    return _open_one(name, class_names, max_broken)
+        source = open_tfds(*tfds_builder.parse(name.removeprefix(TFDS)), class_names)
+    elif array_files.is_array_file(name):
+        source = array_files.open_arrays(name, class_names)
+    else:
+        source = _open_one(name, class_names, max_broken, pixels or RGB)
+    _check_format(source, pixels)
+    return source
+
+
+def _check_format(source: Source, pixels: PixelFormat | None) -> None:
+    found = source.pixels
+    if pixels not in (None, found):
+        raise ValueError(
+            f"expected images of {pixels} in {source.name!r}, got {found}: name others, or train "
+            f"with --channels={found.channels} --bit_depth={found.bit_depth}"
+        )
 
 
 def _open_one(
-    name: str, class_names: tuple[str, ...] | None, max_broken: float
+    name: str, class_names: tuple[str, ...] | None, max_broken: float, pixels: PixelFormat
 ) -> joined.FolderSource | joined.PackedSource:
     if ("://" in name or name.endswith(".tar")) and not os.path.isdir(name):
         raise ValueError(
@@ -55,14 +79,18 @@ def _open_one(
             f"`python tools/pack.py --source={shlex.quote(name)} --output=PACKED`"
         )
     if name.endswith(listed.ENDINGS) and os.path.isfile(name):
-        return listed.open_list(name, class_names, max_broken=max_broken)
+        return listed.open_list(name, class_names, max_broken=max_broken, pixels=pixels)
     if packed.is_packed(name):
-        return packed.open_packed(name, class_names)
-    return open_folder(name, class_names, max_broken=max_broken)
+        return packed.open_packed(name, class_names, pixels)
+    return open_folder(name, class_names, max_broken=max_broken, pixels=pixels)
 
 
 def open_dataset(
-    dataset: str, eval_dataset: str = "", max_broken: float = 0.01, split_folders: str = "auto"
+    dataset: str,
+    eval_dataset: str = "",
+    max_broken: float = 0.01,
+    split_folders: str = "auto",
+    pixels: PixelFormat | None = None,
 ) -> tuple[Source, Source | None]:
     """Open the training images and the held-out ones that flags name.
 
@@ -75,6 +103,7 @@ def open_dataset(
       eval_dataset: "" or a name.
       max_broken: share of the files of a folder that may be no images.
       split_folders: as of `find_layout`.
+      pixels: as of `open_source`; held-out images must have the format of those to train on.
 
     Returns:
       (training source, held-out source or None).
@@ -86,23 +115,26 @@ def open_dataset(
     if dataset in ARRAYS:
         train, held_out = (ARRAYS[dataset](split) for split in ("train", "held_out"))
         others = []
+        _check_format(train, pixels)
     else:
         names = joined.names_in(dataset)
         if names[1:]:
             _check_list(names)
         splits = [_splits(name, split_folders) for name in names]
-        train, held_out = _open([name for name, _ in splits], (), max_broken), None
+        train, held_out = _open([name for name, _ in splits], (), max_broken, pixels), None
         others = [name for _, name in splits if name]
     if eval_dataset:
         others = joined.names_in(eval_dataset)
     if others:
-        held_out = _open(others, train.class_names, max_broken)
+        held_out = _open(others, train.class_names, max_broken, train.pixels)
     return train, held_out
 
 
 def is_there(dataset: str) -> bool:
     """Tell whether images come with a package, or there is something at a place of theirs."""
-    return dataset in ARRAYS or any(map(os.path.exists, joined.names_in(dataset)))
+    return dataset in ARRAYS or any(
+        os.path.exists(name) or array_files.is_array_file(name) for name in joined.names_in(dataset)
+    )
 
 
 def short_name(dataset: str) -> str:
@@ -127,7 +159,7 @@ def _numbers(source: Source) -> str:
 
 def _check_list(names: list[str]) -> None:
     for name in names:
-        if name.startswith(TFDS) or name in ARRAYS:
+        if name.startswith(TFDS) or name in ARRAYS or array_files.is_array_file(name):
             raise ValueError(
                 f"expected folders, packed data sets or tables in a list of images, got {name!r}: "
                 "pack it with tools/pack.py"
@@ -141,6 +173,8 @@ def _splits(dataset: str, split_folders: str) -> tuple[str, str]:
         name, split = tfds_builder.parse(dataset.removeprefix(TFDS))
         held_out = None if split else tfds_builder.held_out_split(name)
         return dataset, f"{TFDS}{name}:{held_out}" if held_out else ""
+    if array_files.is_array_file(dataset):
+        return array_files.parts(dataset)
     root = pathlib.Path(dataset)
     layout = find_layout(root, split_folders)
     layout.report(root)

@@ -2,12 +2,14 @@
 
 import dataclasses
 import hashlib
+import io
 import os
 import pathlib
 
 import numpy as np
 import tensorflow as tf
 
+from pic_tf.data.sources.band_formats import format_in
 from pic_tf.data.sources.classes import labels_of
 from pic_tf.data.sources.packed_format import (
     DESCRIPTION,
@@ -18,7 +20,10 @@ from pic_tf.data.sources.packed_format import (
     read_description,
     read_manifest,
 )
+from pic_tf.data.sources.pixel_format import RGB, PixelFormat
 from pic_tf.data.sources.records import RecordFile, Records, UnreadableFile, in_graph
+
+_LOOKED_AT = 64  # records whose format is looked at
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -36,6 +41,7 @@ class PackedSource:
       records: those of all shards, by id.
       sizes: int64 [N], bytes of each record.
       records_sha256: checksum of all records' checksums.
+      pixels: channels and bits of the images, as they are read.
     """
 
     folder: str
@@ -48,6 +54,7 @@ class PackedSource:
     records: Records
     sizes: np.ndarray
     records_sha256: str
+    pixels: PixelFormat = RGB
 
     def __len__(self) -> int:
         return len(self.names)
@@ -104,7 +111,9 @@ def is_packed(folder: str | os.PathLike) -> bool:
 
 
 def open_packed(
-    folder: str | os.PathLike, class_names: tuple[str, ...] | None = ()
+    folder: str | os.PathLike,
+    class_names: tuple[str, ...] | None = (),
+    pixels: PixelFormat = RGB,
 ) -> PackedSource:
     """Open a packed data set.
 
@@ -116,6 +125,7 @@ def open_packed(
       folder: path of the folder.
       class_names: classes that its classes must be among, to number the labels by; () for its own,
         None for its own even if it is one alone.
+      pixels: format of the images; RGB of 8 bits is made of any, others must be there.
 
     Returns:
       The source.
@@ -135,7 +145,7 @@ def open_packed(
         sizes.append(manifest.sizes)
         records_sha256.update("".join(manifest.sha256).encode())
     found = labels_of(names, classes, description.class_names, class_names, str(root))
-    return PackedSource(
+    source = PackedSource(
         folder=str(root),
         names=tuple(names),
         labels=found.labels,
@@ -146,7 +156,25 @@ def open_packed(
         records=_open_records(root, description.shards),
         sizes=np.concatenate(sizes),
         records_sha256=records_sha256.hexdigest(),
+        pixels=pixels,
     )
+    _check_format(source)
+    return source
+
+
+def _check_format(source: PackedSource) -> None:
+    """Raise ValueError where one of at most 64 images is not of a format that must be there."""
+    if source.pixels == RGB:
+        return
+    ids = np.unique(np.linspace(0, len(source) - 1, _LOOKED_AT).astype(np.int64))
+    for instance_id, record in zip(ids.tolist(), source.records.read(ids)):
+        found = format_in(io.BytesIO(record))
+        if found != source.pixels:
+            raise ValueError(
+                f"expected images of {source.pixels} in {source.name!r}, got "
+                f"{found or 'none that can be read'} in {source.path(instance_id)!r}: see "
+                "--channels and --bit_depth, or pack again with them"
+            )
 
 
 def damaged_records(source: PackedSource, shard: int) -> list[int]:

@@ -5,6 +5,8 @@ from typing import Protocol
 import numpy as np
 import tensorflow as tf
 
+from pic_tf.data.sources.pixel_format import PixelFormat
+
 
 class Source(Protocol):
     """Random access to N images.
@@ -15,6 +17,7 @@ class Source(Protocol):
       class_names: one name a label, or ().
       unlabelled: the reason why there are no labels, in a few words, or "".
       folder: folder of the files, "" for images without files.
+      pixels: channels and bits of the images, as they are read.
     """
 
     name: str
@@ -22,6 +25,9 @@ class Source(Protocol):
     class_names: tuple[str, ...]
     unlabelled: str
     folder: str
+
+    @property
+    def pixels(self) -> PixelFormat: ...
 
     def __len__(self) -> int: ...
 
@@ -32,4 +38,4 @@ class Source(Protocol):
         """A text that changes if, and only if, an id comes to stand for another image."""
 
     def read(self, instance_ids: tf.Tensor) -> tf.Tensor:
-        """Read images of int64 [b] ids in the graph: encoded string [b] or uint8 [b, H, W, 3]."""
+        """Read images of int64 [b] ids in the graph: encoded string [b] or [b, H, W, C]."""

@@ -12,6 +12,7 @@ import tensorflow as tf
 from pic_tf.data.sources import tfds_builder
 from pic_tf.data.sources.classes import class_numbers
 from pic_tf.data.sources.formats import GIF_START, HEAD, NAMES, is_read
+from pic_tf.data.sources.pixel_format import RGB, PixelFormat
 from pic_tf.data.sources.records import RecordFile, Records, UnreadableFile, in_graph
 
 _READ_AT_ONCE = 512  # records, images and all, that are in memory while labels are read
@@ -67,6 +68,7 @@ class TfdsSource:
     records: Records
     feature: str
     version: str
+    pixels: ClassVar[PixelFormat] = RGB
 
     def __len__(self) -> int:
         return len(self.records)

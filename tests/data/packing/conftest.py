@@ -7,6 +7,7 @@ import pytest
 
 from pic_tf.data.packing import files, shard
 from pic_tf.data.packing import pack as packing
+from pic_tf.data.sources.pixel_format import RGB
 from tests.data.packing.pictures import SIDE
 
 
@@ -16,7 +17,9 @@ def pack():
     would print.
     """
 
-    def run(source, output, short_side=SIDE, quality=95, images_per_shard=3, label_map=""):
+    def run(
+        source, output, short_side=SIDE, quality=95, images_per_shard=3, label_map="", pixels=RGB
+    ):
         context = multiprocessing.get_context("spawn")
         progress = shard.Progress(context.Value("q"), context.Value("q"), context.Event())
         with ThreadPoolExecutor(
@@ -32,6 +35,7 @@ def pack():
                         images_per_shard,
                         executor,
                         progress,
+                        pixels,
                     )
                 )
                 for name, part in files.list_files(str(source), str(label_map)).items()
