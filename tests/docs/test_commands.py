@@ -28,6 +28,7 @@ NOT_RUN = {  # how a command begins -> why not, and what stands in for it
     "python tools/NAME.py": "stands for every tool",
     "python -m pic_tf.study": "needs thousands of images: tests/studies/test_definition.py resolves it for 20,000",
     "python -m pic_tf.evaluate --flagfile=configs/voc_detection.flags": "needs Pascal VOC: tests/evals/detection",
+    "python -m pic_tf.evaluate --flagfile=configs/scenes_segmentation.flags --model=RUN --dataset=FEW_SCENES:train": "needs more scenes than a test draws; the recipe itself is run",
     "python -m pic_tf.evaluate --flagfile=configs/cityscapes.flags": "needs Cityscapes: tests/evals/segmentation",
     "python tools/convert_weights.py --input=RUN/backbone --output=backbone.onnx": "needs tf2onnx: tests/serving/test_graph_files.py, where it is installed",
     "python -m pic_tf.tools.NAME": "stands for every tool; tests/test_house.py runs one of an installed wheel",
@@ -63,6 +64,7 @@ SMALL = {  # flags that follow those of the page, by the last part of the module
         *("--replica_instances=1000", "--backbone_ms=1"),
         *("--store_instances=10000", "--store_turns=1"),
     ],
+    "draw_scenes": ["--train=12", "--test=4"],
     "preview": ["--image_size=32", "--count=2", "--views=2"],
     "long_run": ["--num_instances=512", "--sweeps=1", "--shrink=0.9"],
 }
@@ -85,6 +87,7 @@ MADE_BY = {  # what a command reads -> the command of the docs that makes it
     "PACKED": "python tools/pack.py --source=FOLDER --output=PACKED",
     "RANDOM": "python -m pic_tf.export --run=RUN --output=RANDOM/backbone --untrained",
     "SCENES:train": "python tools/draw_scenes.py --photographs=FOLDER/train --output=SCENES",
+    "LARGE_SCENES:train": "python tools/draw_scenes.py --photographs=FOLDER/train --output=LARGE_SCENES --size=128 --train=1000",
     "told.csv": "python -m pic_tf.predict --model=CLASSIFIER --dataset=FOLDER/val --output=told.csv",
     "features.parquet": "python -m pic_tf.embed --model=RUN --dataset=FOLDER --output=features.parquet",
     "NEW_IMAGES": "cp -al IMAGES NEW_IMAGES",

@@ -90,6 +90,9 @@ def test_boxes_and_masks_of_scenes_are_exact(scenes, tmp_path):
         str(scenes / "noise"), tmp_path / "again", {"train": 12, "test": 5}, [0, 4], SIZE, 2, 0
     )
     assert again.startswith("scenes: 12 of train, 5 of test")
+    draw_scenes(str(scenes / "noise"), tmp_path / "more", {"train": 1, "test": 0}, [0], SIZE, 2, 0)
+    assert (tmp_path / "more/ImageSets/Main/test.txt").read_text() == ""
+    assert len(list((tmp_path / "more/JPEGImages").iterdir())) == 1
     for path in (scenes / "scenes/JPEGImages").iterdir():
         assert path.read_bytes() == (tmp_path / "again/JPEGImages" / path.name).read_bytes()
     with pytest.raises(ValueError, match="expected a new folder as --output"):
