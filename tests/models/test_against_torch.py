@@ -4,11 +4,12 @@ import collections
 
 import numpy as np
 import pytest
+import tf_keras as keras
 from PIL import Image
 
 from pic_tf.models.torch_checkpoints import parts_of
 from pic_tf.models.torch_weights import backbone_of, state_of
-from tests.models.torch_states import BLOCKS, MEAN, STDDEV, assert_same_features
+from tests.models.torch_states import BLOCKS, MEAN, STDDEV, assert_same_features, random_state
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +104,22 @@ def test_pytorch_gives_the_same_features(torch, pictures, depth):
     other.load_state_dict(back)  # strict
     for (name, one), two in zip(network.state_dict().items(), other.state_dict().values()):
         assert torch.equal(one, two), name
+
+
+def test_the_detector_of_pytorch_has_the_same_features(torch, pictures):
+    """The body of torchvision's Faster R-CNN takes converted weights, and gives the same maps."""
+    detection = pytest.importorskip(
+        "torchvision.models.detection", reason="the detector itself: pip install torchvision"
+    )
+    backbone = backbone_of(random_state(50, "imagenet", 64))
+    detector = detection.fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None).eval()
+    body = detector.backbone.body
+    state = state_of(backbone.weights)
+    body.load_state_dict({n: torch.from_numpy(np.array(a)) for n, a in state.items()})  # strict
+    images = (pictures[:1] - MEAN) / STDDEV
+    with torch.no_grad():
+        expected = body(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
+    last = {layer.name.split("_")[0]: layer.output for layer in backbone.layers}  # of each stage
+    stages = [last[f"stage{i + 1}"] for i in range(4)]
+    for ours, theirs in zip(keras.Model(backbone.input, stages)(images), expected.values()):
+        assert_same_features(ours, theirs.numpy().transpose(0, 2, 3, 1))
