@@ -132,6 +132,8 @@ class GuardedModel(keras.Model):
         """Make Keras' function of a step, whose errors begin with their sentence."""
         if self.train_function is not None and not force:
             return self.train_function
+        if self.lazy_sgd is not None:
+            self.build_optimizers()  # or the first step is traced twice, to create the momentum
         step = super().make_train_function(force)
 
         def train_function(iterator: Iterator) -> dict:

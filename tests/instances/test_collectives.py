@@ -88,9 +88,9 @@ def traced_step(strategy, crossed, batch, dim, num_negatives, num_instances, sim
         strategy, lambda r, _: tf.data.Dataset.from_tensor_slices((x, np.arange(r, batch, R)[None]))
     )
     crossed.clear()  # Keras builds its layers in graphs, too
-    model.fit(data, steps_per_epoch=1, verbose=0)
-    (traced,) = model.train_tf_function._list_all_concrete_functions()
-    return traced.graph
+    with strategy.scope():
+        model.make_train_function()
+        return model.train_tf_function.get_concrete_function(iter(data)).graph
 
 
 def own_exchange(batch, dim, similarity="cosine", **_):

@@ -6,6 +6,7 @@ import pytest
 from pic_tf.data.order import SlidingWindow
 from pic_tf.optim.schedules import WarmupCosine
 from tests.instances.test_ring import B, N, check, make, train_both
+from tests.instances.visits import rates_of, visits
 from tests.processes import with_replicas
 
 STEPS = 160
@@ -14,9 +15,7 @@ STEPS = 160
 def ids_of_replicas(count, window=32, stride=8):
     """ids [T, B], those of replica 0 first."""
     orders = [SlidingWindow(N, B, window, stride, 3, r, count) for r in range(count)]
-    return np.stack(
-        [np.concatenate([order.instance_ids(t).numpy() for order in orders]) for t in range(STEPS)]
-    )
+    return np.concatenate([visits(order, STEPS) for order in orders], axis=1)
 
 
 # num_negatives, similarity, temperature, peak learning rate. Of dot products the largest has to be
@@ -32,7 +31,7 @@ def equals_dense(strategy, cases):
             model, dense = make(
                 num_negatives, schedule, similarity=similarity, temperature=temperature
             )
-        rates = [float(schedule(t)) for t in range(STEPS)]
+        rates = rates_of(schedule, STEPS)
         check(model, dense, *train_both(model, dense, ids, rates, strategy=strategy))
 
 

@@ -1,5 +1,6 @@
 """The ring, its store and LazySGD against dense SGD over the full table in float64."""
 
+import functools
 import time
 
 import numpy as np
@@ -16,6 +17,7 @@ from pic_tf.optim.schedules import WarmupCosine
 from pic_tf.pic import PIC
 from pic_tf.replicas.collectives import distribute
 from tests.instances.dense import DensePIC
+from tests.instances.visits import rates_of, visits
 
 N, D, B, C = 96, 16, 8, 12
 # float32 training against float64: 400 steps of rounding at 6e-8 each, amplified by training, stay
@@ -50,8 +52,7 @@ def batches(ids):
 
 
 def sliding_window(steps, window=32, stride=8):
-    order = SlidingWindow(N, B, window, stride, seed=3)
-    return np.stack([order.instance_ids(t).numpy() for t in range(steps)])
+    return visits(SlidingWindow(N, B, window, stride, seed=3), steps)
 
 
 def all_rows(model):
@@ -64,7 +65,9 @@ def all_rows(model):
         model.distribute_strategy,
         (rows.weights, rows.momentum, tf.constant(rows.stamp)),
     )
-    caught_up = strategy.run(tf.function(lambda: model.lazy_sgd.caught_up_rows(*now)))
+    catch_up = functools.partial(model.lazy_sgd.caught_up_rows, *now)
+    several = strategy.num_replicas_in_sync > 1  # one needs no graph
+    caught_up = strategy.run(tf.function(catch_up) if several else catch_up)
     return [strategy.experimental_local_results(x)[0].numpy() for x in caught_up]
 
 
@@ -115,7 +118,7 @@ def test_sliding_window_with_warmup_and_cosine(jit_compile):
     ids = sliding_window(400)
     model, dense = make(24, schedule)
     model.compile(model.optimizer, jit_compile=jit_compile)
-    check(model, dense, *train_both(model, dense, ids, [float(schedule(t)) for t in range(400)]))
+    check(model, dense, *train_both(model, dense, ids, rates_of(schedule, 400)))
     live = model.classifier.ids.numpy()
     assert set(live[live >= 0]) == set(
         np.flatnonzero(dense.recent)
@@ -143,7 +146,7 @@ def test_duplicates_in_a_batch_and_revisits_in_the_ring():
     ids[1::2, 5] = ids[::2, 1]  # and one of the batch before
     schedule = WarmupCosine(0.2, 320, 10)
     model, dense = make(32, schedule)
-    check(model, dense, *train_both(model, dense, ids, [float(schedule(t)) for t in range(320)]))
+    check(model, dense, *train_both(model, dense, ids, rates_of(schedule, 320)))
 
 
 @pytest.mark.parametrize("num_negatives", [24, N])
@@ -156,7 +159,7 @@ def test_images_of_weight_zero_are_as_if_they_had_not_come(num_negatives):
     weights[::7] = 1.0
     schedule = WarmupCosine(0.2, 320, 10)
     model, dense = make(num_negatives, schedule)
-    rates = [float(schedule(t)) for t in range(320)]
+    rates = rates_of(schedule, 320)
     check(model, dense, *train_both(model, dense, ids, rates, weights=weights))
 
 
@@ -166,7 +169,7 @@ def test_ring_as_small_as_the_batch():
     check(
         model,
         dense,
-        *train_both(model, dense, sliding_window(320), [float(schedule(t)) for t in range(320)]),
+        *train_both(model, dense, sliding_window(320), rates_of(schedule, 320)),
     )
 
 
@@ -180,7 +183,7 @@ def test_all_instances_equal_the_full_softmax(similarity, temperature, rate):
     check(
         model,
         dense,
-        *train_both(model, dense, sliding_window(320), [float(schedule(t)) for t in range(320)]),
+        *train_both(model, dense, sliding_window(320), rates_of(schedule, 320)),
     )
 
 
@@ -189,14 +192,14 @@ def test_without_momentum_and_without_weight_decay():
     for momentum, weight_decay in ((0.0, 5e-3), (0.9, 0.0)):
         schedule = WarmupCosine(0.5, 320, 10)
         model, dense = make(24, schedule, momentum, weight_decay)
-        losses, expected = train_both(model, dense, ids, [float(schedule(t)) for t in range(320)])
+        losses, expected = train_both(model, dense, ids, rates_of(schedule, 320))
         assert relative(all_rows(model)[0], dense.rows) < TOLERANCE
         np.testing.assert_allclose(losses[:, 0], expected[:, 0], rtol=TOLERANCE)
 
 
 def test_correction_off_is_the_ablation_and_differs():
     schedule = WarmupCosine(0.3, 320, 10)
-    ids, rates = sliding_window(320), [float(schedule(t)) for t in range(320)]
+    ids, rates = sliding_window(320), rates_of(schedule, 320)
     model, dense = make(24, schedule, weight_correction=False)
     check(model, dense, *train_both(model, dense, ids, rates))
     _, exact = make(24, schedule)

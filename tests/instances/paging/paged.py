@@ -14,6 +14,7 @@ from pic_tf.instances.paging.segments import BlockStore
 from pic_tf.instances.rows import snapshot
 from pic_tf.optim.schedules import WarmupCosine
 from tests.instances.test_ring import B, D, N, make
+from tests.instances.visits import rates_of, visits
 
 STEPS = 160
 SCHEDULE = WarmupCosine(0.3, STEPS, 16)
@@ -50,16 +51,11 @@ def paged(window, stride, num_negatives, folder, strategy=None, seed=3):
 def ids_of(window, stride, count=1):
     """ids [T, B], those of replica 0 first."""
     of_replicas = orders(window, stride, count)
-    return np.stack(
-        [
-            np.concatenate([order.instance_ids(t).numpy() for order in of_replicas])
-            for t in range(STEPS)
-        ]
-    )
+    return np.concatenate([visits(order, STEPS) for order in of_replicas], axis=1)
 
 
 def rates():
-    return [float(SCHEDULE(t)) for t in range(STEPS)]
+    return rates_of(SCHEDULE, STEPS)
 
 
 def rows_of(model, pager=None):

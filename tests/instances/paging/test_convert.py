@@ -23,21 +23,28 @@ from tests.instances.paging.paged import (
 )
 from tests.instances.paging.test_segments import write
 from tests.instances.test_ring import B, N, make, train_both
+from tests.instances.visits import visits
+
+
+@pytest.fixture(scope="module")
+def before():
+    """Rows, network and the optimizer's state after 80 steps of another order of visits."""
+    window, stride, num_negatives = WINDOWS["as usual"]
+    model, dense = make(num_negatives, SCHEDULE)
+    model.backbone.set_weights([ENCODER])
+    train_both(model, dense, visits(SlidingWindow(N, B, window, stride, seed=9), 80), rates())
+    state = [variable.numpy() for variable in model.optimizer.variables]
+    return rows_of(model), model.backbone.get_weights(), state
 
 
 @pytest.mark.parametrize("step", [0, 6, 20, 80])
-def test_rows_of_another_order_of_visits(tmp_path, step):
+def test_rows_of_another_order_of_visits(before, tmp_path, step):
     """Rows in the ring that the new windows do not need rest; none is lost, none that was
     trained begins anew.
     """
     window, stride, num_negatives = WINDOWS["as usual"]
-    other_order = SlidingWindow(N, B, window, stride, seed=9)
-    before = np.stack([other_order.instance_ids(t).numpy() for t in range(80)])
-    model, dense = make(num_negatives, SCHEDULE)
-    model.backbone.set_weights([ENCODER])
-    train_both(model, dense, before, rates())
     # As if the step were an early one of the new windows; no update so far depends on its number.
-    rows, state = rows_of(model), [variable.numpy() for variable in model.optimizer.variables]
+    rows, network, state = before
     after, _, pager = paged(window, stride, num_negatives, tmp_path / "after")
     pager.open(step, *move_to_blocks(pager, step, rows, report=False))
     assert pager.visited_before == (step < 80) and len(pager.here()[0]) == 48
@@ -53,7 +60,7 @@ def test_rows_of_another_order_of_visits(tmp_path, step):
     )  # else one leaves the device sooner than the ring
 
     # On the device from the same ring: the same rows, also when those that rested come back.
-    beside, _ = make(num_negatives, SCHEDULE)
+    beside, dense = make(num_negatives, SCHEDULE)
     restore(
         dataclasses.replace(rows, ring=found.ring, head=found.head),
         beside.classifier,
@@ -62,7 +69,7 @@ def test_rows_of_another_order_of_visits(tmp_path, step):
     ids = ids_of(window, stride)[step : step + 60]
     for each, callbacks in ((beside, []), (after, [PagingCallback(pager, step)])):
         each.build_optimizers()
-        each.backbone.set_weights(model.backbone.get_weights())
+        each.backbone.set_weights(network)
         for variable, value in zip(each.optimizer.variables, state):
             variable.assign(value)
         train_both(each, dense, ids, rates()[80:], callbacks)

@@ -21,8 +21,12 @@ from tests.instances.paging.paged import (
 from tests.instances.test_ring import N, check, make, train_both
 from tests.processes import with_replicas
 
+SLOW = "K = W", "a window just small enough"  # the others hold the same
 
-@pytest.mark.parametrize("case", WINDOWS)
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=[pytest.mark.slow] * (c in SLOW)) for c in WINDOWS]
+)
 def test_all_stores_equal_dense_sgd_and_each_other(case, tmp_path):
     window, stride, num_negatives = WINDOWS[case]
     ids = ids_of(window, stride)

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from pic_tf.data.order import SlidingWindow
 from pic_tf.instances.paging.pager import read_block
 from pic_tf.instances.paging.schedule import WindowSchedule
+from tests.instances.visits import visits
 
 
 def geometries():
@@ -31,12 +31,6 @@ class InMemory(dict):
     """Blocks by number."""
 
     write, read, numbers = dict.__setitem__, dict.__getitem__, dict.keys
-
-
-def ids_at(order, steps):
-    """ids of these steps, found in one graph."""
-    numbers = tf.range(steps.start, steps.stop, dtype=tf.int64)
-    return tf.function(lambda: tf.map_fn(order.instance_ids, numbers))().numpy().tolist()
 
 
 @pytest.mark.parametrize("visited_before", [False, True])
@@ -72,8 +66,9 @@ def test_what_is_on_the_device_by_brute_force(visited_before):
             assert visited_before
             write(number)
         begin = first * order.steps_per_window
-        steps = range(begin, begin + 2 * len(own) // (order.batch_size // count))
-        batches = ids_at(order, steps)
+        two_sweeps = 2 * len(own) // (order.batch_size // count)
+        steps = range(begin, begin + two_sweeps)
+        batches = visits(order, 5 * order.steps_per_window + two_sweeps).tolist()
         for step in steps:
             window = schedule.window_of(step)
             here = schedule.here(window)
@@ -96,7 +91,7 @@ def test_what_is_on_the_device_by_brute_force(visited_before):
                     schedule.instance_ids(range(0, here.stop)).tolist()
                 )
                 assert len(set(later)) == len(later)
-            batch = batches[step - begin]
+            batch = batches[step]
             ring = [-1 if i in batch else i for i in ring]
             for i in batch:
                 assert i in rows and (
