@@ -8,16 +8,17 @@ import tensorflow as tf
 from pic_tf.runs import open_data
 from pic_tf.settings.config import Config
 from pic_tf.training import build, loop
-from tests.short_runs import SMALL
+from tests.short_runs import SMALL, shallow
 
 ONE = tf.distribute.get_strategy()
 
 
 def _short_run(settings: Config):
-    """Train, and also give the model back."""
+    """Train a shallow network, and also give the model back."""
     settings, images = open_data.open_data(settings)
     built, build_model = [], build.build_model
     with pytest.MonkeyPatch.context() as patch:
+        shallow(patch)
         patch.setattr(
             build,
             "build_model",

@@ -17,6 +17,7 @@ from pic_tf.look.settings import RetrievalSettings
 from pic_tf.runs import checkpoint_files, open_data, resume
 from pic_tf.runs.checkpoint import Checkpoints
 from pic_tf.settings import flag_files, quantities
+from tests.instances.visits import rates_of
 from tests.look.files import lines_of, with_rows
 from tests.short_runs import SMALL, model_of
 
@@ -103,18 +104,19 @@ def test_rows_are_those_of_the_step(trained):
         (older != model.classifier.weights_ring.numpy()[live]).any(1).all()
     )  # the store's are others
 
-    stamp, rate = checkpoint_files.read_table(path, "stamp"), quantities.learning_rates(settings)
+    stamp, *tables = (
+        np.array(checkpoint_files.read_table(path, name))
+        for name in ("stamp", "weights", "momentum")
+    )
+    rates = rates_of(quantities.learning_rates(settings), 23)
     resting = np.setdiff1d(rows.ids, ring)
     moved = []
     for i in resting:
-        w, u = (
-            checkpoint_files.read_table(path, name)[i].astype(np.float64)
-            for name in ("weights", "momentum")
-        )
+        w, u = (table[i].astype(np.float64) for table in tables)
         before = w / np.linalg.norm(w)
         for t in range(stamp[i], 23):
             u = settings.momentum * u + settings.weight_decay * w
-            w = w - float(rate(t)) * u
+            w = w - rates[t] * u
         found = rows.exact(np.searchsorted(rows.ids, [i]))[0]
         # Rates are float32 numbers in both; 7 digits of theirs are left in the recursion.
         np.testing.assert_allclose(found, w / np.linalg.norm(w), atol=1e-6)
