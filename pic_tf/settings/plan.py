@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import tf_keras as keras
 
 from pic_tf.data.crops import total
-from pic_tf.data.presets import PRESETS
+from pic_tf.data.presets import PRESETS, without_colours
 from pic_tf.data.sources.pixel_format import RGB
 from pic_tf.instances.norm_floor import default_floor
 from pic_tf.settings.config import Config
@@ -186,10 +186,12 @@ def _views(config: Config) -> list[str]:
     ]
     if config.pixels != RGB:
         lines.append(_pixels(config))
-    published = config.preset() == PRESETS[config.augmentation]()
+    published, colours = PRESETS[config.augmentation](), ""
+    if config.channels != 3:
+        published, colours = without_colours(published), " without colours"
+    changed = "" if config.preset() == published else ", changed"
     lines.append(
-        f"augmentation {config.augmentation}{'' if published else ', changed'}, on the "
-        f"{config.augment_on}"
+        f"augmentation {config.augmentation}{colours}{changed}, on the {config.augment_on}"
     )
     return lines
 
@@ -197,7 +199,7 @@ def _views(config: Config) -> list[str]:
 def _pixels(config: Config) -> str:
     """Describe the pixels, and their normalisation."""
     if config.channel_mean is None:
-        return f"{config.pixels}, normalised by their own mean and deviation, to be measured"
+        return f"{config.pixels}, normalised by the images' own mean and deviation, to be measured"
     mean, stddev = (", ".join(f"{x:.3g}" for x in numbers) for numbers in config.normalisation)
     return f"{config.pixels}, normalised by mean {mean} and deviation {stddev}"
 
