@@ -106,6 +106,7 @@ def _decode(
     cores, number = os.cpu_count(), tf.size(ids, tf.int64)
     harmless = bombs.harmless if pixels == RGB else bands.harmless
 
+    @tf.function(autograph=False)  # traced once for both ways
     def cut(encoded: tf.Tensor, size: tf.Tensor, windows: tf.Tensor, random: tf.Tensor):
         return change(crop_encoded(encoded, size, windows, crops, pixels), random)
 

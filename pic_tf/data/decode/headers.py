@@ -34,6 +34,12 @@ def sizes(encoded: tf.Tensor) -> tf.Tensor:
     Source: JPEG: ITU-T T.81, Annex B; PNG: https://www.w3.org/TR/png, IHDR; WebP:
     https://developers.google.com/speed/webp/docs/riff_container.
     """
+    encoded = tf.convert_to_tensor(encoded)
+    return tf.ensure_shape(_sizes(encoded), [encoded.shape[0], 2])
+
+
+@tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)  # traced once
+def _sizes(encoded: tf.Tensor) -> tf.Tensor:
     head = tf.cast(tf.io.decode_raw(encoded, tf.uint8, fixed_length=24), tf.int32)
     png, jpeg = starts_with(encoded, PNG_HEADER), starts_with(encoded, JPEG_START)
     of_png = tf.stack([_big_endian(head[:, 20:24]), _big_endian(head[:, 16:20])], axis=1)
