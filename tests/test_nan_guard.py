@@ -277,10 +277,10 @@ class PoisonFlatImages(keras.layers.Layer):
 
 @pytest.fixture
 def settings(tmp_path, monkeypatch, shallow_networks, empty_exports):
-    def poisoned_resnet(*arguments):
-        images = keras.Input([None, None, 3])
+    def poisoned_resnet(_, *arguments, channels):
+        images = keras.Input([None, None, channels])
         return keras.Model(
-            images, PoisonFlatImages()([pic_tf.resnet(18, *arguments[1:])(images), images])
+            images, PoisonFlatImages()([pic_tf.resnet(18, *arguments)(images), images])
         )
 
     monkeypatch.setattr(networks, "resnet", poisoned_resnet)

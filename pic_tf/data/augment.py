@@ -24,7 +24,7 @@ from pic_tf.data.colour import (
     per_image,
     saturation,
 )
-from pic_tf.data.normalisation import IMAGENET, Normalisation
+from pic_tf.data.normalisation import IMAGENET, Normalisation, largest_level
 
 AUGMENT_RANDOMS = 10  # uniform numbers an image uses here, see `Augmentation.__call__`
 _ORDERS = np.array(list(itertools.permutations(range(4))), np.int32)  # [24, 4]
@@ -194,7 +194,7 @@ def normalise(images: tf.Tensor, normalisation: Normalisation = IMAGENET) -> tf.
 def _to_planes(images: tf.Tensor) -> Planes:
     images = tf.convert_to_tensor(images)
     planes = tf.cast(tf.transpose(images, [3, 0, 1, 2]), tf.float32)
-    return tf.unstack(planes * (1 / images.dtype.max))
+    return tf.unstack(planes * (1 / largest_level(images.dtype)))
 
 
 def _as_input(planes: Planes, backbone_input: str, normalisation: Normalisation) -> tf.Tensor:

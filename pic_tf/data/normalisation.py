@@ -23,7 +23,12 @@ class Normalisation(NamedTuple):
 IMAGENET = Normalisation()
 
 
+def largest_level(dtype: tf.DType) -> int:
+    """Largest level of images: 65,535 of uint16; else 255, of floats too, as Keras has them."""
+    return 65535 if dtype == tf.uint16 else 255
+
+
 def unit_range(images: tf.Tensor) -> tf.Tensor:
     """Scale levels, uint8 or uint16, to float32 in [0, 1], the input of an export."""
     images = tf.convert_to_tensor(images)
-    return tf.cast(images, tf.float32) / images.dtype.max
+    return tf.cast(images, tf.float32) / largest_level(images.dtype)

@@ -94,3 +94,10 @@ def test_crops_of_sixteen_bits_against_pillow(height, width, size):
             expected = np.asarray(cut.resize((size, size), Image.Resampling.BILINEAR))
             # half a level of rounding, and some ten roundings of float32, 0.004 each at 65535
             assert np.abs(got[i, ..., c].numpy() - expected).max() <= 0.5 + 0.08
+
+
+def test_floats_are_levels_of_8_bits():
+    """As Keras has them: a user's batch need not be of bytes."""
+    levels = np.random.default_rng(0).integers(0, 256, [2, 3, 4, 3]).astype(np.uint8)
+    np.testing.assert_array_equal(normalise(levels.astype(np.float32)), normalise(levels))
+    np.testing.assert_array_equal(unit_range(levels.astype(np.float32)), unit_range(levels))
