@@ -12,9 +12,9 @@ from pic_tf.data.decode.broken import BrokenImages
 from pic_tf.data.normalisation import unit_range
 from pic_tf.data.pipeline import evaluation_batches, find_unreadable
 from pic_tf.data.sources.named import open_source
-from pic_tf.data.sources.pixel_format import PixelFormat
 from pic_tf.files.progress import drawing_interval
 from pic_tf.files.replaced import replaced
+from pic_tf.serving.exported import pixels_of
 from pic_tf.serving.saved_classifier import open_classifier
 from pic_tf.settings.check import check_ranges
 from pic_tf.settings.setting import setting
@@ -67,8 +67,7 @@ def predict(settings: PredictionSettings) -> str:
             f"got --output={settings.output!r}: name another one"
         )
     classifier, card = open_classifier(settings.model)
-    backbone = card["backbone"]
-    pixels = PixelFormat(backbone["channels"], backbone.get("bit_depth", 8))
+    pixels = pixels_of(card["backbone"])
     source = open_source(settings.dataset, (), settings.max_broken, pixels)
     ids, broken = np.arange(len(source)), BrokenImages(source)
     batches = evaluation_batches(

@@ -200,8 +200,7 @@ def _knn(
     strategy: tf.distribute.Strategy,
     name: str,
 ) -> _Outcome:
-    bank, known = _features(settings, exported, train, train)
-    queries, decodable = _features(settings, exported, held_out, train)
+    (bank, known), (queries, decodable) = _features(settings, exported, train, held_out)
     labelled = labelled[known[labelled]]
     predictions = knn_predictions(
         bank if len(labelled) == len(train) else bank[labelled],
@@ -227,8 +226,7 @@ def _linear(
 ) -> _Outcome:
     if settings.solver == "sgd":
         return _train(settings, exported, train, held_out, labelled, strategy, name)
-    features, known = _features(settings, exported, train, train)
-    queries, decodable = _features(settings, exported, held_out, train)
+    (features, known), (queries, decodable) = _features(settings, exported, train, held_out)
     labelled = labelled[known[labelled]]
     found = logistic_regression(features[labelled], train.labels[labelled], queries, settings.seed)
     classifier = exported and LinearClassifier(exported.network(), found.kernel, found.bias)
@@ -273,15 +271,15 @@ def _train(
 
 
 def _features(
-    settings: EvaluationSettings, exported: Exported | None, source: Source, train: Source
-) -> tuple[np.ndarray, np.ndarray]:
-    views = settings.image_size, settings.max_broken
-    return cached_features(
-        exported,
-        source,
-        image_size=settings.image_size,
-        eval_crop=settings.eval_crop,
-        max_broken=settings.max_broken,
-        cache=pathlib.Path(settings.output_dir) / _FEATURES,
-        pixels=normalisation_of_pixels(exported, train, *views),
-    )
+    settings: EvaluationSettings, exported: Exported | None, train: Source, held_out: Source
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Features of training and held-out images; raw pixels are normalised by the training ones."""
+    size, max_broken = settings.image_size, settings.max_broken
+    options = {
+        "image_size": size,
+        "eval_crop": settings.eval_crop,
+        "max_broken": max_broken,
+        "cache": pathlib.Path(settings.output_dir) / _FEATURES,
+        "pixels": normalisation_of_pixels(exported, train, size, max_broken),
+    }
+    return [cached_features(exported, source, **options) for source in (train, held_out)]

@@ -31,8 +31,8 @@ class Exported:
 
     @property
     def pixels(self) -> PixelFormat:
-        """Format of the images that it takes; of 8 bits where an older card does not tell."""
-        return PixelFormat(self.card["channels"], self.card.get("bit_depth", 8))
+        """Format of the images that it takes."""
+        return pixels_of(self.card)
 
     @property
     def name(self) -> str:
@@ -48,6 +48,11 @@ class Exported:
         In the scope of a `tf.distribute` strategy the variables are that strategy's.
         """
         return saved_models.load(self.path)
+
+
+def pixels_of(card: dict[str, Any]) -> PixelFormat:
+    """Format of the images of a backbone's card; of 8 bits where an older one does not tell."""
+    return PixelFormat(card["channels"], card.get("bit_depth", 8))
 
 
 def open_exported(path: str | os.PathLike) -> Exported:
