@@ -11,14 +11,11 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from pic_tf.data.decode import bombs
-from pic_tf.data.decode.bands import decode_bands
-from pic_tf.data.decode.pictures import decode_picture, decode_png_or_webp
+from pic_tf.data.decode.decoder import decoder
 from pic_tf.data.sources.pixel_format import RGB, PixelFormat
 
 CROP_RANDOMS = 22  # uniform numbers a random crop uses: 10 areas, 10 aspect ratios, row, column
 _TRIES = 10
-# Pixels decoded around a JPEG window so that subsampled chroma sees its neighbours.
-_CHROMA_MARGIN = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,9 +163,8 @@ def crop_encoded(
     resize antialiases only where it shrinks; elsewhere the two filters are the same.
 
     Args:
-      encoded: scalar string, the bytes of a JPEG, a PNG or a WebP, from `bombs.harmless`; of other
-        formats as of `decode_bands`.
-      height_width: int32 [2], its size in pixels (`headers.sizes`).
+      encoded: scalar string, the bytes of an image, from `Decoder.harmless`.
+      height_width: int32 [2], its size in pixels (`Decoder.sizes`).
       windows: int32 [V, 4], one a crop: top, left, height, width in pixels.
       crops: their sizes, V views in all.
       pixels: format of the image.
@@ -183,14 +179,7 @@ def crop_encoded(
     origin = tf.reduce_min(windows[:, :2], axis=0)
     extent = tf.reduce_max(windows[:, :2] + windows[:, 2:], axis=0) - origin
     with tf.control_dependencies([bombs.check_size(height_width)]):
-        if pixels == RGB:
-            image = tf.cond(
-                tf.io.is_jpeg(encoded),
-                lambda: _decode_jpeg(encoded, height_width, origin, extent),
-                lambda: _window(decode_png_or_webp(encoded), origin, extent),
-            )
-        else:
-            image = _window(decode_bands(tf.identity(encoded), pixels), origin, extent)
+        image = decoder(pixels).decode_window(tf.identity(encoded), height_width, origin, extent)
     image.set_shape([None, None, pixels.channels])
     corners = tf.unstack(windows[:, :2] - origin, total(crops))
     extents = tf.unstack(windows[:, 2:], total(crops))
@@ -211,7 +200,7 @@ def central_view(
     """The centred square of one encoded image, resized, as evaluations see it, without any Python.
 
     Args:
-      encoded: scalar string, the bytes of an image as `decode_picture` reads it, or `decode_bands`.
+      encoded: scalar string, the bytes of an image as `Decoder.decode` reads it.
       fraction: side of the square, share of the image's short side, in (0, 1].
       size: output side in pixels.
       pixels: format of the image.
@@ -222,27 +211,10 @@ def central_view(
     Raises:
       tf.errors.InvalidArgumentError: at run time, for bytes that cannot be decoded.
     """
-    image = decode_picture(encoded) if pixels == RGB else decode_bands(encoded, pixels, False)
+    image = decoder(pixels).decode(encoded)
     shape = tf.shape(image)
     top, left, side, _ = tf.unstack(central_window(shape[:1], shape[1:2], fraction)[0])
     return _resize(image[top : top + side, left : left + side], size)
-
-
-def _decode_jpeg(
-    encoded: tf.Tensor, height_width: tf.Tensor, origin: tf.Tensor, extent: tf.Tensor
-) -> tf.Tensor:
-    # A JPEG decoder smooths chroma across neighbours: decode some of them too, then cut them off.
-    before = tf.minimum(origin, _CHROMA_MARGIN)
-    end = tf.minimum(origin + extent + _CHROMA_MARGIN, height_width)
-    window = tf.concat([origin - before, end - origin + before], axis=0)
-    decoded = tf.image.decode_and_crop_jpeg(
-        encoded, window, channels=3, dct_method="INTEGER_ACCURATE"
-    )
-    return decoded[before[0] : before[0] + extent[0], before[1] : before[1] + extent[1]]
-
-
-def _window(image: tf.Tensor, origin: tf.Tensor, extent: tf.Tensor) -> tf.Tensor:
-    return image[origin[0] : origin[0] + extent[0], origin[1] : origin[1] + extent[1]]
 
 
 def _resize(image: tf.Tensor, size: int) -> tf.Tensor:

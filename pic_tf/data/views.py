@@ -7,18 +7,13 @@ import numpy as np
 import tensorflow as tf
 
 from pic_tf.data.crops import Crop, central_view, crop_arrays, crop_encoded
-from pic_tf.data.decode import bands, bombs, headers
 from pic_tf.data.decode.broken import BrokenImages
+from pic_tf.data.decode.decoder import decoder
 from pic_tf.data.sources.pixel_format import RGB, PixelFormat
 from pic_tf.data.sources.source import Source
 
 _READ_AHEAD = 4  # batches read at once
 _DECODED_AHEAD = 2  # batches decoded at once, each by all cores
-# A PNG of one black pixel.
-_NOTHING = (
-    b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\1\0\0\0\1\b\0\0\0\0:~\x9bU"
-    b"\0\0\0\nIDATx\xdac`\0\0\0\2\0\1\xe5'\xde\xfc\0\0\0\0IEND\xaeB`\x82"
-)
 
 Change = Callable[[list[tf.Tensor], tf.Tensor], tuple[tf.Tensor, ...]]
 
@@ -63,8 +58,8 @@ def cut_views(
     def with_windows(encoded: tf.Tensor, ids: tf.Tensor, random: tf.Tensor):
         known = tf.numpy_function(broken.known, [ids], tf.bool, stateful=False)
         known = tf.ensure_shape(known, ids.shape)
-        encoded = tf.where(known, _NOTHING if pixels == RGB else bands.nothing(pixels), encoded)
-        sizes = (headers.sizes if pixels == RGB else bands.sizes)(encoded)
+        encoded = tf.where(known, decoder(pixels).black, encoded)
+        sizes = decoder(pixels).sizes(encoded)
         windows = windows_of(random, *tf.unstack(tf.maximum(sizes, 1), axis=1))
         return encoded, sizes, windows, ids, tf.cast(~known, tf.float32), random
 
@@ -104,7 +99,7 @@ def _decode(
 ) -> tf.data.Dataset:
     """Decode one batch, as a data set: all images at once, or, if that fails, one by one."""
     cores, number = os.cpu_count(), tf.size(ids, tf.int64)
-    harmless = bombs.harmless if pixels == RGB else bands.harmless
+    harmless = decoder(pixels).harmless
 
     @tf.function(autograph=False)  # traced once for both ways
     def cut(encoded: tf.Tensor, size: tf.Tensor, windows: tf.Tensor, random: tf.Tensor):

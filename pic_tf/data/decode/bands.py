@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from pic_tf.data.decode import bombs, headers
+from pic_tf.data.decode.pictures import cut
 from pic_tf.data.sources.band_formats import (
     CHANNELS_OF_PNG,
     PNG_HEAD,
@@ -77,6 +78,18 @@ def decode_bands(encoded: tf.Tensor, pixels: PixelFormat, tiff: bool = True) -> 
     return tf.ensure_shape(decode(), [None, None, channels])
 
 
+def decode_window(
+    encoded: tf.Tensor,
+    height_width: tf.Tensor,
+    origin: tf.Tensor,
+    extent: tf.Tensor,
+    pixels: PixelFormat,
+) -> tf.Tensor:
+    """Decode a window of an image of other channels or bits, as `pictures.decode_window`."""
+    del height_width  # they are decoded whole
+    return cut(decode_bands(encoded, pixels), origin, extent)
+
+
 def are_tiff(encoded: tf.Tensor) -> tf.Tensor:
     """bool [b], true for string [b] that begin as TIFFs."""
     return tf.add_n([tf.cast(headers.starts_with(encoded, s), tf.int32) for s in TIFF_STARTS]) > 0
@@ -96,7 +109,7 @@ def sizes(encoded: tf.Tensor) -> tf.Tensor:
 def harmless(encoded: tf.Tensor) -> tf.Tensor:
     """Do as `bombs.harmless`; TIFFs pass, since decoding looks at their sizes first."""
     tiff = are_tiff(encoded)
-    checked = bombs.harmless(tf.where(tiff, nothing(PixelFormat(1, 8)), encoded))
+    checked = bombs.harmless(tf.where(tiff, black(PixelFormat(1, 8)), encoded))
     return tf.where(tiff, encoded, checked)
 
 
@@ -111,7 +124,7 @@ def encode_bands(levels: np.ndarray) -> bytes:
 
 
 @functools.cache
-def nothing(pixels: PixelFormat) -> bytes:
+def black(pixels: PixelFormat) -> bytes:
     """Encode one black pixel."""
     return encode_bands(np.zeros([1, 1, pixels.channels], pixels.dtype))
 

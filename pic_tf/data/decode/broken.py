@@ -6,11 +6,10 @@ import sys
 import threading
 
 import numpy as np
-import tensorflow as tf
 from tqdm import tqdm
 
-from pic_tf.data.decode import bands, bombs, headers
-from pic_tf.data.sources.formats import GIF_START, JPEG_START, NAMES, READS_WEBP, is_webp
+from pic_tf.data.decode.decoder import decoder
+from pic_tf.data.sources.formats import JPEG_START
 from pic_tf.data.sources.pixel_format import RGB, PixelFormat
 from pic_tf.data.sources.source import Source
 from pic_tf.files.replaced import replaced
@@ -124,24 +123,4 @@ def reason(encoded: bytes, pixels: PixelFormat = RGB) -> str:
     """
     if not encoded:
         return "it is empty"
-    if pixels != RGB:
-        return bands.reason(encoded, pixels) or _DAMAGED
-    if encoded.startswith(GIF_START):
-        return "a GIF, which tools/pack.py converts"
-    if is_webp(encoded) and not READS_WEBP:
-        return "a WebP, which tools/pack.py converts"
-    if is_webp(encoded) and headers.is_animated_webp(encoded):
-        return "an animated WebP, which tools/pack.py converts"
-    if not encoded.startswith((JPEG_START, headers.PNG_HEADER)) and not is_webp(encoded):
-        return f"no {NAMES}"
-    height, width = headers.sizes(tf.constant([encoded])).numpy()[0].tolist()
-    if encoded.startswith(headers.PNG_HEADER):
-        try:
-            width, height = headers.png_size(encoded)
-        except ValueError:
-            return "its header is damaged"
-    if min(height, width) < 1:
-        return "its header is damaged"
-    if height * width > bombs.MAX_PIXELS:
-        return f"{width:,} x {height:,} pixels, more than {bombs.MAX_PIXELS:,}"
-    return _DAMAGED
+    return decoder(pixels).reason(encoded) or _DAMAGED

@@ -4,13 +4,50 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from pic_tf.data.decode.bombs import check_size
-from pic_tf.data.decode.headers import webp_sizes
-from pic_tf.data.sources.formats import GIF_START, READS_WEBP, WEBP_STARTS
+from pic_tf.data.decode import headers
+from pic_tf.data.decode.bombs import MAX_PIXELS, check_size
+from pic_tf.data.sources.formats import (
+    GIF_START,
+    JPEG_START,
+    NAMES,
+    READS_WEBP,
+    WEBP_STARTS,
+    is_webp,
+)
 
+_CHROMA_MARGIN = 2  # pixels decoded around the window of a JPEG: subsampled chroma has neighbours
 _CHARACTERS = [bytes([i]) for i in range(256)]
 _EXTENSION, _CONTROL, _FRAME = 0x21, 0xF9, 0x2C  # bytes that begin parts of a GIF
 _GIF_PALETTE = 13  # where the palette of all frames begins
+
+
+def decode_window(
+    encoded: tf.Tensor, height_width: tf.Tensor, origin: tf.Tensor, extent: tf.Tensor
+) -> tf.Tensor:
+    """Decode a window of a JPEG, a PNG or a WebP; of a JPEG not much more than the window.
+
+    Args:
+      encoded: scalar string.
+      height_width: int32 [2], size of the image in pixels.
+      origin: int32 [2], top and left of the window.
+      extent: int32 [2], height and width of the window.
+
+    Returns:
+      uint8 [h, w, 3], bit for bit as PIL decodes it.
+
+    Raises:
+      tf.errors.InvalidArgumentError: at run time, for bytes that cannot be decoded.
+    """
+    return tf.cond(
+        tf.io.is_jpeg(encoded),
+        lambda: _window_of_jpeg(encoded, height_width, origin, extent),
+        lambda: cut(decode_png_or_webp(encoded), origin, extent),
+    )
+
+
+def cut(image: tf.Tensor, origin: tf.Tensor, extent: tf.Tensor) -> tf.Tensor:
+    """Cut the window at int32 [2] `origin` of int32 [2] `extent` out of an image [H, W, C]."""
+    return image[origin[0] : origin[0] + extent[0], origin[1] : origin[1] + extent[1]]
 
 
 def decode_png_or_webp(encoded: tf.Tensor) -> tf.Tensor:
@@ -51,10 +88,46 @@ def decode_picture(encoded: tf.Tensor) -> tf.Tensor:
     return _either(tf.io.is_jpeg(encoded), _jpeg, decode)(encoded)
 
 
-Decoder = Callable[[tf.Tensor], tf.Tensor]
+def reason(encoded: bytes) -> str:
+    """The reason why an image cannot be decoded, in a few words; "" for damage inside."""
+    if encoded.startswith(GIF_START):
+        return "a GIF, which tools/pack.py converts"
+    if is_webp(encoded) and not READS_WEBP:
+        return "a WebP, which tools/pack.py converts"
+    if is_webp(encoded) and headers.is_animated_webp(encoded):
+        return "an animated WebP, which tools/pack.py converts"
+    if not encoded.startswith((JPEG_START, headers.PNG_HEADER)) and not is_webp(encoded):
+        return f"no {NAMES}"
+    height, width = headers.sizes(tf.constant([encoded])).numpy()[0].tolist()
+    if encoded.startswith(headers.PNG_HEADER):
+        try:
+            width, height = headers.png_size(encoded)
+        except ValueError:
+            return "its header is damaged"
+    if min(height, width) < 1:
+        return "its header is damaged"
+    if height * width > MAX_PIXELS:
+        return f"{width:,} x {height:,} pixels, more than {MAX_PIXELS:,}"
+    return ""
 
 
-def _either(is_one: tf.Tensor, one: Decoder, other: Decoder) -> Decoder:
+_Decode = Callable[[tf.Tensor], tf.Tensor]
+
+
+def _window_of_jpeg(
+    encoded: tf.Tensor, height_width: tf.Tensor, origin: tf.Tensor, extent: tf.Tensor
+) -> tf.Tensor:
+    # A JPEG decoder smooths chroma across neighbours: decode some of them too, then cut them off.
+    before = tf.minimum(origin, _CHROMA_MARGIN)
+    end = tf.minimum(origin + extent + _CHROMA_MARGIN, height_width)
+    window = tf.concat([origin - before, end - origin + before], axis=0)
+    decoded = tf.image.decode_and_crop_jpeg(
+        encoded, window, channels=3, dct_method="INTEGER_ACCURATE"
+    )
+    return cut(decoded, before, extent)
+
+
+def _either(is_one: tf.Tensor, one: _Decode, other: _Decode) -> _Decode:
     return lambda encoded: tf.cond(is_one, lambda: one(encoded), lambda: other(encoded))
 
 
@@ -65,7 +138,7 @@ def _jpeg(encoded: tf.Tensor) -> tf.Tensor:
 def _png_or_webp(encoded: tf.Tensor) -> tf.Tensor:
     # The WebP decoder of TensorFlow 2.21 ends the process at an animation, which has no size here.
     head = _starts(encoded, WEBP_STARTS[0])
-    fine = ~head | tf.reduce_all(webp_sizes(encoded[None]) > 0)
+    fine = ~head | tf.reduce_all(headers.webp_sizes(encoded[None]) > 0)
     with tf.control_dependencies([tf.debugging.Assert(fine, ["expected a still WebP"])]):
         return decode_png_or_webp(tf.identity(encoded))
 
