@@ -15,8 +15,6 @@ from pic_tf.models.vit import parse_vit, vit
 APPLICATIONS, KERAS_CV, OURS = "applications:", "keras_cv:", "ours:"
 # Word of --initial_weights for published weights -> the networks that have them.
 PUBLISHED = {"imagenet": APPLICATIONS, "preset": KERAS_CV}
-# ImageNet's channel means and deviations, by which views are normalised (`pic_tf.data.augment`).
-_MEAN, _STDDEV = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def check_name(name: str) -> None:
@@ -49,10 +47,10 @@ def check_name(name: str) -> None:
 
 def named_backbone(
     name: str,
+    mean: tuple[float, ...],
+    stddev: tuple[float, ...],
     weights: str | None = None,
     channels: int = 3,
-    mean: tuple[float, ...] = _MEAN,
-    stddev: tuple[float, ...] = _STDDEV,
 ) -> keras.Model:
     """Build a network that ends in features; feature maps are averaged over h and w.
 
@@ -61,9 +59,9 @@ def named_backbone(
 
     Args:
       name: as of `check_name`.
+      mean, stddev: those by which each channel was normalised.
       weights: a key of `PUBLISHED`; None for random ones.
       channels: channels of the images; 3 for networks of tf_keras.applications and of keras-cv.
-      mean, stddev: those by which each channel was normalised.
 
     Returns:
       Model from images [B, H, W, channels], normalised by channel, to features [B, C].

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import tf_keras as keras
 
+from pic_tf.data.normalisation import IMAGENET
 from pic_tf.models.input_scaling import channels_of
 from pic_tf.models.named import OURS, PUBLISHED, named_backbone
 from pic_tf.models.torch_weights import architecture_of, load_state, state_of
@@ -91,7 +92,7 @@ def _spread(
 
 def _downloaded(name: str, weights: str) -> keras.Model:
     try:
-        return named_backbone(name, weights)
+        return named_backbone(name, *IMAGENET, weights)
     except Exception as error:  # of many types: no network, a server that is down
         reason, *_ = str(error).splitlines() or [type(error).__name__]
         raise ValueError(

@@ -16,7 +16,7 @@ from pic_tf.settings.config import Config
 def plain_backbone(config: Config) -> keras.Model:
     """Build the backbone on one device and in float32, for weights that come from elsewhere."""
     if config.depth is None:
-        return named_backbone(config.backbone, None, config.channels, *config.normalisation)
+        return named_backbone(config.backbone, *config.normalisation, channels=config.channels)
     return resnet(config.depth, config.stem, config.width, channels=config.channels)
 
 

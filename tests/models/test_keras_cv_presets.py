@@ -9,6 +9,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from pic_tf.data.augment import normalise
+from pic_tf.data.normalisation import IMAGENET
 from pic_tf.models.keras_cv_presets import preset_network, presets
 from pic_tf.models.named import check_name, named_backbone
 from tests.models.test_named import settings_of
@@ -37,10 +38,10 @@ def preset(tmp_path_factory):
 def test_a_preset_gets_the_levels_that_it_scales(preset):
     folder, network = preset
     levels = np.random.default_rng(0).integers(0, 256, [2, 16, 16, 3]).astype(np.uint8)
-    got = named_backbone(f"keras_cv:{folder}", "preset")(normalise(tf.constant(levels)))
+    got = named_backbone(f"keras_cv:{folder}", *IMAGENET, "preset")(normalise(tf.constant(levels)))
     expected = tf.reduce_mean(network(levels / np.float32(255)), [1, 2])
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)  # levels of 255 in float32
-    other = named_backbone(f"keras_cv:{folder}")(normalise(tf.constant(levels)))
+    other = named_backbone(f"keras_cv:{folder}", *IMAGENET)(normalise(tf.constant(levels)))
     assert np.abs(other - expected).max() > 1e-2  # random weights without the word
 
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from pic_tf.data.augment import normalise
+from pic_tf.data.normalisation import IMAGENET
 from pic_tf.models import named
 from pic_tf.models.named import applications, check_name, named_backbone
 from pic_tf.settings import defaults
@@ -42,7 +43,7 @@ def test_networks_get_the_levels_of_their_own_scaling(monkeypatch, mode):
 
     monkeypatch.setattr(named, "applications", lambda: {mode: (pass_on, scaling)})
     levels = np.random.default_rng(0).integers(0, 256, [2, 4, 4, 3]).astype(np.uint8)
-    got = named_backbone(f"applications:{mode}")(normalise(tf.constant(levels))).numpy()
+    got = named_backbone(f"applications:{mode}", *IMAGENET)(normalise(tf.constant(levels))).numpy()
     expected = scaling(levels.astype(np.float64).copy()).reshape(2, 48)
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=2e-4)  # levels of 255 in float32
 
@@ -101,7 +102,7 @@ def test_a_function_that_returns_no_model():
     with pytest.raises(
         ValueError, match=r"^expected a model of tf_keras from .*:no_model', got str"
     ):
-        named_backbone(f"{__name__}:no_model")
+        named_backbone(f"{__name__}:no_model", *IMAGENET)
 
 
 def settings_of(backbone: str, output, size: int) -> Config:

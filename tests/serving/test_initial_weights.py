@@ -173,7 +173,7 @@ def test_other_networks_by_the_names_of_their_layers(tmp_path):
 
 
 def test_a_download_that_fails_gets_one_sentence(monkeypatch):
-    def no_network(name, weights):
+    def no_network(name, mean, stddev, weights):
         raise OSError(f"no route to {name} {weights}\nand more")
 
     monkeypatch.setattr(initial_weights, "named_backbone", no_network)
