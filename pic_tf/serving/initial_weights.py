@@ -1,7 +1,7 @@
 """Start a network from given weights."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -128,27 +128,49 @@ def _load_by_name(backbone: keras.Model, path: str) -> list[str]:
             "PyTorch's names are known for ResNets and ours:vit_... alone"
         )
     read = keras_weights if place.suffix == ".keras" else saved_model_weights
-    given = {_layer_and_part(v): v.numpy() for v in read(place)}
-    wanted = {_layer_and_part(v): v for v in backbone.weights}
+    depth = _telling_parts(backbone.weights)
+    given, wanted = _by_name(read(place), depth), _by_name(backbone.weights, depth)
     _check_fit(given, wanted, backbone.name, path)
-    for name, variable in wanted.items():
-        variable.assign(given[name])
+    for name, [variable] in wanted.items():
+        variable.assign(given[name][0].numpy())
     return sorted(given.keys() - wanted.keys())
 
 
 def _check_fit(
-    given: Mapping[str, np.ndarray], wanted: Mapping[str, Any], network: str, path: str
+    given: Mapping[str, list], wanted: Mapping[str, list], network: str, path: str
 ) -> None:
-    for name, variable in wanted.items():
-        found = list(given[name].shape) if name in given else "none"
-        if found != list(variable.shape):
+    for name, variables in wanted.items():
+        found = given.get(name, [])
+        if max(len(variables), len(found)) > 1:
             raise ValueError(
-                f"expected {name} {list(variable.shape)} of {network} in {path!r}, got {found}: "
-                "name weights of this network"
+                f"expected one {name} in {network} and one in {path!r}, got {len(variables)} and "
+                f"{len(found)}: give their layers names of their own, or name a file of "
+                f"save_weights (FILE{_KERAS_WEIGHTS})"
+            )
+        shapes = [list(variable.shape) for variable in (*variables, *found)]
+        if shapes[1:] != shapes[:1]:
+            raise ValueError(
+                f"expected {name} {shapes[0]} of {network} in {path!r}, got "
+                f"{shapes[1] if found else 'none'}: name weights of this network"
             )
 
 
-def _layer_and_part(variable: Any) -> str:
-    """The end of a variable's name, `block1_conv1/kernel`, in either Keras."""
-    name = getattr(variable, "path", variable.name).removesuffix(":0")
-    return "/".join(name.split("/")[-2:])
+def _telling_parts(variables: Sequence[Any]) -> int:
+    """Count the parts at the end of names that tell variables apart: 2 or more, as few as do."""
+    names = [_parts(variable) for variable in variables]
+    most = max(map(len, names), default=2)
+    told = (n for n in range(2, most) if len({name[-n:] for name in names}) == len(names))
+    return next(told, most)
+
+
+def _by_name(variables: Iterable[Any], depth: int) -> dict[str, list]:
+    """Group variables by the last parts of their names."""
+    found = {}
+    for variable in variables:
+        found.setdefault("/".join(_parts(variable)[-depth:]), []).append(variable)
+    return found
+
+
+def _parts(variable: Any) -> tuple[str, ...]:
+    """Parts of a variable's name, such as (block1_conv1, kernel), in either Keras."""
+    return tuple(getattr(variable, "path", variable.name).removesuffix(":0").split("/"))

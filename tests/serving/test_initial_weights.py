@@ -172,6 +172,40 @@ def test_other_networks_by_the_names_of_their_layers(tmp_path):
             load_initial_weights(network, str(tmp_path / path), "tests:own")
 
 
+def two_attentions(names=("first", "second")) -> tf_keras.Model:
+    """A network whose variables are told apart by more than the last layer's name."""
+    x = inputs = tf_keras.Input([4, 3])
+    for name in names:
+        x = tf_keras.layers.MultiHeadAttention(1, 2, name=name)(x, x)
+    return tf_keras.Model(inputs, tf_keras.layers.GlobalAveragePooling1D()(x), name="two")
+
+
+def test_layers_within_layers(tmp_path):
+    given = two_attentions()
+    given.set_weights([np.random.default_rng(0).normal(size=w.shape) for w in given.weights])
+    given.save(tmp_path / "two.keras")
+    tf.saved_model.save(given, str(tmp_path / "export"))
+    for path in (tmp_path / "two.keras", tmp_path / "export"):
+        network = two_attentions()
+        assert load_initial_weights(network, str(path), "tests:two") == []
+        for got, expected in zip(network.get_weights(), given.get_weights()):
+            np.testing.assert_array_equal(got, expected)
+    other = two_attentions(("first", "third"))
+    with pytest.raises(ValueError, match=r"^expected third/query/kernel .* got none: name weights"):
+        load_initial_weights(other, str(tmp_path / "export"), "tests:two")
+
+
+def test_variables_of_one_name_are_refused(tmp_path):
+    given = two_attentions()
+    given.save(tmp_path / "two.keras")
+    x = inputs = tf_keras.Input([4, 3])
+    network = tf_keras.Model(inputs, tf_keras.layers.Dense(2, name="query")(x), name="one")
+    with pytest.raises(
+        ValueError, match=r"^expected one query/kernel in one .*, got 1 and 2: give"
+    ):
+        load_initial_weights(network, str(tmp_path / "two.keras"), "tests:one")
+
+
 def test_a_download_that_fails_gets_one_sentence(monkeypatch):
     def no_network(name, mean, stddev, weights):
         raise OSError(f"no route to {name} {weights}\nand more")
