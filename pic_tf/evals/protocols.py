@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from pic_tf.data.sources.named import open_dataset
 from pic_tf.data.sources.pixel_format import PixelFormat
+from pic_tf.data.sources.shared import in_both
 from pic_tf.data.sources.source import Source
 from pic_tf.evals.detection import protocol as detection
 from pic_tf.evals.features import cached_features, normalisation_of_pixels
@@ -88,7 +89,7 @@ def open_labelled(
       (training source, held-out source), with labels.
 
     Raises:
-      ValueError: for images that cannot be used, or have no labels.
+      ValueError: for images that cannot be used, have no labels, or are in both.
     """
     train, held_out = open_dataset(
         settings.dataset, settings.eval_dataset, settings.max_broken, settings.split_folders, pixels
@@ -103,6 +104,12 @@ def open_labelled(
         raise ValueError(
             f"expected labelled held-out images, got none for {settings.dataset!r}: "
             "put train and val inside it, or name --eval_dataset"
+        )
+    if shared := in_both(train, held_out):
+        raise ValueError(
+            "expected held-out images that are not among those to learn from, got "
+            f"{len(shared):,} in both, such as {shared[0]!r}, which would find itself: name others "
+            "with --eval_dataset"
         )
     return train, held_out
 

@@ -12,6 +12,7 @@ from pic_tf.data.crops import Crop
 from pic_tf.data.decode.broken import BrokenImages
 from pic_tf.data.order import SlidingWindow
 from pic_tf.data.presets import augmentation_of
+from pic_tf.data.sources.shared import in_both
 from pic_tf.data.sources.source import Source
 from pic_tf.evals.feature_health import ViewPairs
 from pic_tf.evals.monitor import FeatureMonitor
@@ -150,7 +151,7 @@ def _inputs(
 def _monitor(
     config: Config, model: GuardedModel, plain: keras.Model, chief: bool, images: Images
 ) -> FeatureMonitor | None:
-    """Make the monitor; where labels are missing for kNN, say so."""
+    """Make the monitor; say where kNN lacks labels, or images held out."""
     if not config.knn_every:
         return None
     labelled, held_out = images.labelled, images.held_out
@@ -160,6 +161,13 @@ def _monitor(
             "kNN monitor: off, it needs training images in one folder a class (or "
             "--labelled_dataset) and held-out ones likewise (--eval_dataset, or train and val "
             "inside --dataset)",
+            file=sys.stderr,
+        )
+    elif chief and (shared := in_both(labelled, held_out)):
+        print(
+            f"warning: held-out images are among the labelled ones, {len(shared):,} such as "
+            f"{shared[0]!r}: they find themselves, and kNN means nothing; name others with "
+            "--eval_dataset",
             file=sys.stderr,
         )
 

@@ -90,7 +90,7 @@ def assumed() -> dict:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A folder with FOLDER, image.jpg and RUN/backbone."""
+    """A folder with FOLDER, HELD_OUT, image.jpg and RUN/backbone."""
     before = os.getcwd()
     os.chdir(tmp_path_factory.mktemp("world"))
     os.makedirs("FOLDER/zero")
@@ -98,6 +98,7 @@ def world(tmp_path_factory):
     for number in range(8):
         pixels = np.random.default_rng(number).integers(0, 256, [20, 20, 3]).astype(np.uint8)
         Image.fromarray(pixels).save(f"FOLDER/{('zero', 'one')[number % 2]}/{number}.jpg")
+    shutil.copytree("FOLDER", "HELD_OUT")
     shutil.copy("FOLDER/zero/0.jpg", "image.jpg")
     pic_tf.export_backbone(pic_tf.resnet(18, width=8), "RUN/backbone", trained_size=32)
     yield

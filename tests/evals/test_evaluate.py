@@ -217,6 +217,14 @@ def test_images_without_what_a_protocol_needs(folder, dataset, sentence):
         open_labelled(EvaluationSettings(protocol="linear", dataset=str(folder / dataset)))
 
 
+def test_images_to_learn_from_are_not_judged(folder):
+    """Each would be its own nearest neighbour."""
+    train = str(folder / "train")
+    sentence = r"^expected held-out images .*, got 60 in both, such as '.*train/blue/blue00.png'"
+    with pytest.raises(ValueError, match=sentence):
+        open_labelled(EvaluationSettings(dataset=train, eval_dataset=train))
+
+
 def test_a_size_that_the_export_does_not_take_is_one_sentence(arrays, tmp_path):
     inputs = keras.Input([8, 8, 3])
     export_backbone(keras.Model(inputs, keras.layers.Flatten()(inputs)), tmp_path / "backbone", 8)
