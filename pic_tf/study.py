@@ -6,9 +6,9 @@
 A study is a TOML file: a list of named variants (a recipe and flags of pic_tf.train), seeds, and
 evaluations (flags of pic_tf.evaluate). Its runs are taken one after another. The same command again
 goes on with an interrupted study; runs that are there are not taken again, and get only the
-evaluations that are new in the study. Several machines share the list by --shard and a common
-output folder. The output folder holds a folder for each run, and results.md and results.png of all
-runs taken so far.
+evaluations that are new in the study, or have other flags. Several machines share the list by
+--shard and a common output folder. The output folder holds a folder for each run, and results.md
+and results.png of all runs taken so far.
 
 Exit codes: 0 done; 1 wrong input, or a run failed; 75 stopped by a signal: start again, it goes on.
 """

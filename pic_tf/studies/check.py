@@ -1,9 +1,13 @@
 """Check a study before anything runs: its images, and the runs that are there."""
 
 import dataclasses
+import json
+import pathlib
 
-from pic_tf.runs.open_data import Images, open_images
-from pic_tf.settings import defaults
+from pic_tf.runs import checkpoint_files
+from pic_tf.runs.open_data import Images, identity, open_images
+from pic_tf.runs.run_folder import CHECKPOINTS, FLAGS_FILE, IMAGES_FILE
+from pic_tf.settings import defaults, flag_files
 from pic_tf.settings.config import Config
 from pic_tf.studies.definition import Study, parsed
 from pic_tf.studies.run import Place, figures_of
@@ -17,24 +21,50 @@ def check(study: Study, place: Place) -> None:
       place: its folders.
 
     Raises:
-      ValueError: for images or settings that cannot be used, or a run taken with other flags.
+      ValueError: for images or settings that cannot be used, or a run taken with other flags or
+        images.
     """
-    opened: dict[tuple, Images] = {}
+    opened: dict[tuple, tuple[Images, dict]] = {}
     for variant in study.variants:
         where = f"in variant {variant.name!r}"
         config = parsed(place.words(variant, study.seeds[0]), Config, where)
         data = config.dataset, config.eval_dataset, config.labelled_dataset, config.split_folders
         if data not in opened:
-            opened[data] = open_images(dataclasses.replace(config, probe_batch_size=0))
+            images = open_images(dataclasses.replace(config, probe_batch_size=0))
+            opened[data] = images, identity(images.train)
+        images, own = opened[data]
         try:
-            defaults.resolve(config, len(opened[data].train))
+            defaults.resolve(config, len(images.train))
         except ValueError as error:
             raise ValueError(f"{error} {where}") from None
         for seed in study.seeds:
-            figures = figures_of(place.folder(variant, seed))
+            folder = place.folder(variant, seed)
+            figures = figures_of(folder)
             if figures and figures["words"] != list(variant.words):
-                raise ValueError(
-                    f"expected the run in {str(place.folder(variant, seed))!r} to be one of "
-                    f"{' '.join(variant.words)}, got one of {' '.join(figures['words'])}: remove "
-                    "it, or name another --output_dir"
-                )
+                _refuse(folder, " ".join(variant.words), " ".join(figures["words"]))
+            if figures:
+                _check_run(folder, dataclasses.replace(config, seed=seed), own)
+
+
+def _check_run(folder: pathlib.Path, config: Config, images: dict[str, str | int]) -> None:
+    """Compare a run with what its words mean today, and its images with those of the study."""
+    states = checkpoint_files.states(folder / CHECKPOINTS)
+    for path in list(states.values())[-1:]:
+        theirs = json.loads(checkpoint_files.read_text(path, IMAGES_FILE))
+        if theirs != images:
+            others = f"{theirs['count']:,} others"
+            _refuse(folder, f"the {images['count']:,} images of {config.dataset!r}", others)
+    if (folder / FLAGS_FILE).exists():
+        old = flag_files.from_flagfile(str(folder / FLAGS_FILE))
+        new = defaults.resolve(flag_files.inherit(config, old), old.num_instances)
+        if not config.initial_weights_sha256:
+            new = dataclasses.replace(new, initial_weights_sha256=old.initial_weights_sha256)
+        if changed := flag_files.changed(old, new):
+            _refuse(folder, "the flags of its recipe", ", ".join(changed))
+
+
+def _refuse(folder: pathlib.Path, expected: str, got: str) -> None:
+    raise ValueError(
+        f"expected the run in {str(folder)!r} to be one of {expected}, got one of {got}: remove "
+        "it, or name another --output_dir"
+    )

@@ -82,8 +82,8 @@ def take(study: Study, place: Place, variant: Variant, seed: int) -> dict[str, A
       seed: its seed.
 
     Returns:
-      The figures: `accuracy` of each evaluation in percent, `views`, `cpu_seconds` of the
-      training, the last line of its metrics, hardware, versions and date.
+      The figures: `accuracy` of each evaluation in percent and its words, `views`, `cpu_seconds`
+      of the training, the last line of its metrics, hardware, versions and date.
 
     Raises:
       Stopped: where a signal stopped a command.
@@ -91,22 +91,26 @@ def take(study: Study, place: Place, variant: Variant, seed: int) -> dict[str, A
     """
     folder = place.folder(variant, seed)
     figures = figures_of(folder) or _trained(place, variant, seed)
-    accuracy = figures.setdefault("accuracy", {})
+    accuracy, taken = figures.setdefault("accuracy", {}), figures.setdefault("evaluations", {})
     for name, words in missing_evaluations(study, figures).items():
         results = folder / "evaluations" / name
         own = [f"--model={folder}", f"--output_dir={results}", f"--seed={seed}"]
         _command(["pic_tf.evaluate", *words, *own], folder)
         newest = max(results.glob("*.json"), key=lambda path: path.stat().st_mtime)
         accuracy[name] = 100 * json.loads(newest.read_text(encoding="utf-8"))["top1"]
+        taken[name] = list(words)
     with replaced(folder / FIGURES, encoding="utf-8") as file:
         json.dump(figures, file, indent=1)
     return figures
 
 
 def missing_evaluations(study: Study, figures: dict[str, Any]) -> dict[str, tuple[str, ...]]:
-    """List the evaluations of a study that the figures of a run do not have yet."""
+    """List the evaluations of a study that the figures of a run lack, or have by other flags."""
+    accuracy, taken = figures["accuracy"], figures.get("evaluations", {})  # older ones lack words
     return {
-        name: words for name, words in study.evaluations.items() if name not in figures["accuracy"]
+        name: words
+        for name, words in study.evaluations.items()
+        if name not in accuracy or taken.get(name, list(words)) != list(words)
     }
 
 

@@ -1,12 +1,16 @@
 """Studies read from TOML: words of their runs, and refusals in one sentence."""
 
+import json
 import pathlib
 
 import pytest
 
+from pic_tf.data.sources.array import digits
 from pic_tf.files import recipes
+from pic_tf.runs.open_data import identity
 from pic_tf.settings.config import Config
 from pic_tf.settings.defaults import resolve
+from pic_tf.settings.flag_files import to_flagfile
 from pic_tf.settings.quantities import number_of_views
 from pic_tf.studies.check import check
 from pic_tf.studies.definition import parsed, read
@@ -109,6 +113,30 @@ def test_a_run_of_other_flags_is_not_taken_for_one_of_the_study(tmp_path):
     folder.mkdir(parents=True)
     (folder / FIGURES).write_text('{"words": ["--epochs=9"]}')
     with pytest.raises(ValueError, match=r"expected the run in .*seed-3.* got one of --epochs=9"):
+        check(study, place)
+
+
+def test_a_run_counts_for_the_flags_and_images_that_it_was_taken_with(tmp_path):
+    """A recipe may have changed since, and another data set may be named."""
+    recipe = tmp_path / "own.flags"
+    recipe.write_text("--flagfile=configs/digits.flags\n--epochs=3\n")
+    text = 'flagfile = "own.flags"\n[[variants]]\nname = "a"\n'
+    study, place = study_of(tmp_path, text), Place(tmp_path / "out")
+    (variant,) = study.variants
+    folder = place.folder(variant, 0)
+    checkpoint = folder / "checkpoints" / "step-000000000069"
+    checkpoint.mkdir(parents=True)
+    images = identity(digits("train"))
+    (checkpoint / "images.json").write_text(json.dumps(images))
+    taken = resolve(parsed(place.words(variant, 0), Config, ""), images["count"])
+    (folder / "flags.txt").write_text(to_flagfile(taken))
+    (folder / FIGURES).write_text(json.dumps({"words": list(variant.words)}))
+    check(study, place)
+    recipe.write_text("--flagfile=configs/digits.flags\n--epochs=3\n--temperature=0.1\n")
+    with pytest.raises(ValueError, match=r"^expected the run .* --temperature \(0.2 -> 0.1\): rem"):
+        check(study, place)
+    (checkpoint / "images.json").write_text(json.dumps(images | {"fingerprint": "of others"}))
+    with pytest.raises(ValueError, match=r"one of the 1,500 images of 'digits', got .* 1,500 othe"):
         check(study, place)
 
 

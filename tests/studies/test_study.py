@@ -33,7 +33,7 @@ def commands(monkeypatch):
         else:
             (output,) = (word for word in words if word.startswith("--output_dir="))
             results = pathlib.Path(output.removeprefix("--output_dir="))
-            results.mkdir(parents=True)
+            results.mkdir(parents=True, exist_ok=True)
             (results / "knn.json").write_text(json.dumps({"top1": 0.25}))
 
     monkeypatch.setattr(run, "_command", instead)
@@ -82,6 +82,22 @@ def test_an_evaluation_that_is_new_is_made_of_the_runs_that_are_there(
     assert started == [("pic_tf.evaluate", "slow/seed-0")]
     figures = json.loads((tmp_path / "out/slow/seed-0" / run.FIGURES).read_text())
     assert figures["accuracy"] == {"kNN": 25.0, "few": 25.0} and figures["views"] == 23 * 64 * 2
+
+
+def test_an_evaluation_whose_flags_have_changed_is_made_again(commands, monkeypatch, tmp_path):
+    started, _ = commands
+    assert take_part(monkeypatch, tmp_path, "1/4") == 0
+    started.clear()
+    other = GOOD.replace("knn_k = 5", "knn_k = 9")
+    for _ in range(2):
+        assert take_part(monkeypatch, tmp_path, "1/4", other) == 0
+    assert started == [("pic_tf.evaluate", "slow/seed-0")]
+    path = tmp_path / "out/slow/seed-0" / run.FIGURES
+    figures = json.loads(path.read_text())
+    assert figures["evaluations"] == {"kNN": ["--protocol=knn", "--knn_k=9"]}
+    del figures["evaluations"]  # as earlier versions wrote them
+    path.write_text(json.dumps(figures))
+    assert take_part(monkeypatch, tmp_path, "1/4") == 0 and len(started) == 1
 
 
 def test_a_stopped_study_goes_on_and_a_failed_run_keeps_no_other_from_its_turn(
