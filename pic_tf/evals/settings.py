@@ -74,9 +74,10 @@ class _Images:
         "Labelled images: 'digits', 'mnist5k', a folder of classes, a folder with train and val "
         "inside (one folder a class in each), a folder that tools/pack.py made, several of these "
         "with commas between them, or tfds:NAME[:SPLIT]. The default '' takes those of the run, by "
-        "--labelled_dataset or --dataset of it. For voc_detection FOLDER:SPLIT of Pascal VOC or "
-        "FILE.json:FOLDER of COCO, for segmentation FOLDER:SPLIT of Cityscapes, of Pascal VOC, or "
-        "with images and masks in FOLDER/SPLIT; several of them separated by commas.",
+        "--labelled_dataset or --dataset of it. For voc_detection FOLDER:SPLIT of Pascal VOC, "
+        "FILE.json:FOLDER of COCO, or tfds:NAME:SPLIT; for segmentation FOLDER:SPLIT of "
+        "Cityscapes, of Pascal VOC, or with images and masks in FOLDER/SPLIT; several of them "
+        "separated by commas.",
     )
     eval_dataset: str = setting(
         "",

@@ -26,6 +26,7 @@ NOT_RUN = {  # a word in the snippet -> why not, and what stands in for it
 }
 SMALLER = {  # longer texts first
     "len(source), 256, 8192, 1024": "len(source), 8, 8, 8",
+    "256, 256, 3": "64, 64, 3",
     "// 256": "// 8",
     "batch(256": "batch(8",
     "N, 512, 131072, 16384": "N, 8, 8, 8",
@@ -43,8 +44,8 @@ def snippets():
     found = {text: page for page in reversed(PAGES) for text in fences(page, "python")}
     for text, page in sorted(found.items(), key=lambda item: PAGES.index(item[1])):
         # A process with Keras 3 makes the file; tests/serving/test_convert.py reads one like it. What
-        # trains has a sibling in tests/test_calls.py.
-        slow = "backbone.keras" in text or "pic_tf.pretrain(" in text
+        # trains has a sibling in tests/test_calls.py, or in tests/serving/test_pyramid.py.
+        slow = any(word in text for word in ("backbone.keras", "pic_tf.pretrain(", "detector.fit"))
         marks = [pytest.mark.slow] if slow else []
         yield pytest.param(text, marks=marks, id=f"{page.stem}: {text.splitlines()[-1][:40]}")
 

@@ -149,13 +149,21 @@ def open_split(
     own_names = tuple(info.features[label].names) if label else ()
     names = (class_names or own_names) if label else ()
     numbers = class_numbers(own_names, names, name)
-    records = _open_records(tfds_builder.record_files(info.splits, name, split))
+    records = open_records(tfds_builder.record_files(info.splits, name, split))
     of_stored = np.array([*(numbers[class_name] for class_name in own_names), -1], np.int64)
     labels = RecordLabels(records, label, of_stored) if label else None
     return TfdsSource(f"tfds:{name}:{split}", labels, names, folder, records, image, info.full_name)
 
 
-def _open_records(files: list[RecordFile]) -> Records:
+def open_records(files: list[RecordFile]) -> Records:
+    """Open the records of a split.
+
+    Args:
+      files: as of `tfds_builder.record_files`.
+
+    Raises:
+      ValueError: for a file that cannot be read, or holds another number of records.
+    """
     try:
         return Records(files)
     except UnreadableFile as error:

@@ -1,23 +1,28 @@
 """Images with their objects: boxes and classes."""
 
+import functools
 import hashlib
 import json
 import pathlib
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from pic_tf.evals.detection.voc_metric import Objects
+from pic_tf.evals.transfer.datasets import PictureSet
 
 
 class Picture(NamedTuple):
     """An image with its objects.
 
     Attributes:
-      path: the image file.
-      described: the file that describes its objects.
+      path: the image file, or a file of records and the number of the image's own.
+      described: the file that describes its objects, or the folder of the records.
       height, width: in pixels.
       objects: the objects; boxes are of edges, see `voc_metric.Objects`.
+      open: opens the encoded image.
     """
 
     path: pathlib.Path
@@ -25,28 +30,46 @@ class Picture(NamedTuple):
     height: int
     width: int
     objects: Objects
+    open: Callable[[], BinaryIO]
 
 
-class Annotated(NamedTuple):
-    """A data set of images with objects.
+def fingerprint(data: PictureSet[Picture]) -> str:
+    """Hash names, sizes and objects."""
+    digest = hashlib.sha256(json.dumps(data.class_names).encode())
+    for picture in data.pictures:
+        digest.update(f"{picture.path} {picture.height} {picture.width}".encode())
+        digest.update(b"".join(array.tobytes() for array in picture.objects))
+    return digest.hexdigest()
 
-    Attributes:
-      name: the name of the data set in messages.
-      pictures: the images, in order.
-      class_names: names of the classes, by their numbers.
+
+def picture_of_file(
+    path: pathlib.Path, described: pathlib.Path, height: int, width: int, objects: Objects
+) -> Picture:
+    """Compare an image file with its description.
+
+    Args:
+      path, described, height, width, objects: see `Picture`.
+
+    Returns:
+      The image.
+
+    Raises:
+      ValueError: for an image that cannot be read, or is of another size, and as of `checked`.
     """
-
-    name: str
-    pictures: tuple[Picture, ...]
-    class_names: tuple[str, ...]
-
-    def fingerprint(self) -> str:
-        """Hash names, sizes and objects."""
-        digest = hashlib.sha256(json.dumps(self.class_names).encode())
-        for picture in self.pictures:
-            digest.update(f"{picture.path} {picture.height} {picture.width}".encode())
-            digest.update(b"".join(array.tobytes() for array in picture.objects))
-        return digest.hexdigest()
+    try:
+        with Image.open(path) as image:
+            found = image.size
+    except OSError as error:
+        raise ValueError(
+            f"expected an image in {str(path)!r}, got {error}: fetch it again"
+        ) from error
+    if found != (width, height):
+        raise ValueError(
+            f"expected {width} x {height} pixels in {str(path)!r}, as {str(described)!r} says, got "
+            f"{found[0]} x {found[1]}: correct one"
+        )
+    open_file = functools.partial(path.open, "rb")
+    return checked(Picture(path, described, height, width, objects, open_file))
 
 
 def checked(picture: Picture) -> Picture:

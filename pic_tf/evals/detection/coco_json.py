@@ -6,13 +6,14 @@ from collections import defaultdict
 
 import numpy as np
 
-from pic_tf.evals.detection.annotations import Annotated, Picture, checked
+from pic_tf.evals.detection.annotations import Picture, picture_of_file
 from pic_tf.evals.detection.voc_metric import Objects
+from pic_tf.evals.transfer.datasets import PictureSet
 
 _ROUNDING = 0.1  # pixels
 
 
-def open_coco(file: pathlib.Path, folder: pathlib.Path) -> Annotated:
+def open_coco(file: pathlib.Path, folder: pathlib.Path) -> PictureSet[Picture]:
     """Read objects from `file`, of images in `folder`.
 
     Classes are numbered in the order of their ids. Crowds and boxes without an area, of which the
@@ -61,5 +62,5 @@ def open_coco(file: pathlib.Path, folder: pathlib.Path) -> Annotated:
         edges = np.where(abs(rows[:, :4] - inside) < _ROUNDING, inside, rows[:, :4])
         edges = edges.astype(np.float32)
         objects = Objects(edges, rows[:, 4].astype(np.int32), np.zeros(len(rows), bool))
-        pictures.append(checked(Picture(path, file, height, width, objects)))
-    return Annotated(file.name, tuple(pictures), names)
+        pictures.append(picture_of_file(path, file, height, width, objects))
+    return PictureSet(file.name, tuple(pictures), names)

@@ -9,13 +9,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pic_tf.evals.detection.annotations import Annotated
+from pic_tf.evals.detection.annotations import Picture
 from pic_tf.evals.detection.voc_metric import Detections
+from pic_tf.evals.transfer.datasets import PictureSet
 
 FIGURES = ("COCO_AP", "COCO_AP50", "COCO_AP75", "COCO_AP_small", "COCO_AP_medium", "COCO_AP_large")
 
 
-def coco_ap(found: Sequence[Detections], data: Annotated) -> dict[str, float | None] | None:
+def coco_ap(
+    found: Sequence[Detections], data: PictureSet[Picture]
+) -> dict[str, float | None] | None:
     """Compute COCO's six average precisions, in percent.
 
     Difficult objects count as crowds do: neither when found nor when missed.
@@ -53,7 +56,7 @@ def coco_ap(found: Sequence[Detections], data: Annotated) -> dict[str, float | N
     return {n: 100 * float(v) if v >= 0 else None for n, v in zip(FIGURES, figures)}
 
 
-def _objects(data: Annotated) -> dict:
+def _objects(data: PictureSet[Picture]) -> dict:
     """Write the objects of a data set in COCO's form."""
     annotations = []
     for i, picture in enumerate(data.pictures):

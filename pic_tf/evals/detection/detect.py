@@ -3,15 +3,17 @@
 import tensorflow as tf
 from tqdm import tqdm
 
-from pic_tf.data.decode.pictures import decode_picture
-from pic_tf.evals.detection.annotations import Annotated
+from pic_tf.evals.detection.annotations import Picture
 from pic_tf.evals.detection.detector import Detector
-from pic_tf.evals.detection.inputs import resized
+from pic_tf.evals.detection.inputs import pixels_of, resized
 from pic_tf.evals.detection.voc_metric import Detections
+from pic_tf.evals.transfer.datasets import PictureSet
 from pic_tf.files.progress import drawing_interval
 
 
-def detect(model: Detector, data: Annotated, side: int, long_side: int) -> list[Detections]:
+def detect(
+    model: Detector, data: PictureSet[Picture], side: int, long_side: int
+) -> list[Detections]:
     """Tell the objects of every image, one image at a time.
 
     Args:
@@ -23,8 +25,8 @@ def detect(model: Detector, data: Annotated, side: int, long_side: int) -> list[
       Detections in the pixels of the files.
     """
 
-    def of_file(path: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return resized(decode_picture(tf.io.read_file(path)), side, long_side)
+    def image_of(i: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return resized(pixels_of(data, i), side, long_side)
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, 3]), tf.TensorSpec([2])])
     def tell(image: tf.Tensor, scale: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -33,8 +35,8 @@ def detect(model: Detector, data: Annotated, side: int, long_side: int) -> list[
         boxes = boxes[0] / tf.gather(scale, [1, 0, 1, 0])
         return boxes[: count[0]], scores[0, : count[0]], classes[0, : count[0]]
 
-    paths = tf.data.Dataset.from_tensor_slices([str(picture.path) for picture in data.pictures])
-    images = paths.map(of_file, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    ids = tf.data.Dataset.range(len(data.pictures))
+    images = ids.map(image_of, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
     bar = tqdm(
         images, data.name, len(data.pictures), unit=" images", mininterval=drawing_interval()
     )

@@ -4,38 +4,17 @@ from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image
 
 from pic_tf.data.augment import normalise
 from pic_tf.data.decode.pictures import decode_picture
 from pic_tf.data.order import SlidingWindow
-from pic_tf.evals.detection.annotations import Annotated
+from pic_tf.evals.detection.annotations import Picture
+from pic_tf.evals.transfer.datasets import PictureSet
 from pic_tf.evals.transfer.inputs import visits
 
 
-def check_files(data: Annotated) -> None:
-    """Compare every image file with its description.
-
-    Raises:
-      ValueError: for an image that cannot be read, or is of another size.
-    """
-    for picture in data.pictures:
-        try:
-            with Image.open(picture.path) as image:
-                found = image.size
-        except OSError as error:
-            raise ValueError(
-                f"expected an image in {str(picture.path)!r}, got {error}: fetch it again"
-            ) from error
-        if found != (picture.width, picture.height):
-            raise ValueError(
-                f"expected {picture.width} x {picture.height} pixels in {str(picture.path)!r}, as "
-                f"{str(picture.described)!r} says, got {found[0]} x {found[1]}: correct one"
-            )
-
-
 def training_batches(
-    data: Annotated,
+    data: PictureSet[Picture],
     order: SlidingWindow,
     *,
     short_sides: Sequence[int],
@@ -62,7 +41,6 @@ def training_batches(
       sizes float32 [b, 2], boxes float32 [b, G, 4], classes int32 [b, G], there bool [b, G] false
       for padding, steps int64 [b]).
     """
-    paths = tf.constant([str(picture.path) for picture in data.pictures])
     most = max(len(picture.objects.classes) for picture in data.pictures)
     boxes = np.zeros([len(data.pictures), most, 4], np.float32)
     classes = np.zeros([len(data.pictures), most], np.int32)
@@ -74,7 +52,7 @@ def training_batches(
 
     def of_image(i: tf.Tensor, random: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, ...]:
         side = sides[tf.cast(random[0] * len(short_sides), tf.int32)]
-        image, scale = resized(decode_picture(tf.io.read_file(paths[i])), side, long_side)
+        image, scale = resized(pixels_of(data, i), side, long_side)
         own, kind, count = (table[i] for table in tables)
         size = tf.cast(tf.shape(image)[:2], tf.float32)
         own = own * tf.gather(scale, [1, 0, 1, 0])
@@ -89,6 +67,19 @@ def training_batches(
         of_image, num_parallel_calls=tf.data.AUTOTUNE
     )
     return images.padded_batch(batch, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+
+
+@tf.autograph.experimental.do_not_convert
+def pixels_of(data: PictureSet[Picture], i: tf.Tensor) -> tf.Tensor:
+    """Read and decode an image, uint8 [h, w, 3], of int64 scalar i."""
+
+    def read(i: np.ndarray) -> np.ndarray:
+        with data.pictures[i].open() as file:
+            return np.array(file.read(), object)  # NumPy's own strings would lose zeros at the end
+
+    # Stateless, so that images are read in parallel.
+    encoded = tf.numpy_function(read, [i], tf.string, stateful=False)
+    return decode_picture(tf.ensure_shape(encoded, []))
 
 
 def resized(image: tf.Tensor, short_side: tf.Tensor, long_side: int) -> tuple[tf.Tensor, tf.Tensor]:

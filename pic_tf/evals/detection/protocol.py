@@ -8,27 +8,29 @@ import numpy as np
 import tensorflow as tf
 
 from pic_tf.data.order import SlidingWindow
-from pic_tf.evals.detection.annotations import Annotated
+from pic_tf.data.sources import tfds_builder
+from pic_tf.data.sources.named import TFDS
+from pic_tf.evals.detection.annotations import Picture, fingerprint
 from pic_tf.evals.detection.coco_json import open_coco
 from pic_tf.evals.detection.coco_metric import coco_ap
 from pic_tf.evals.detection.detect import detect
 from pic_tf.evals.detection.detector import Detector, Proposals
-from pic_tf.evals.detection.inputs import check_files, training_batches
+from pic_tf.evals.detection.inputs import training_batches
 from pic_tf.evals.detection.settings import DEFAULTS, check_detection
 from pic_tf.evals.detection.sheet import draw_detections
+from pic_tf.evals.detection.tfds_objects import open_tfds_objects
 from pic_tf.evals.detection.voc_folder import open_voc
 from pic_tf.evals.detection.voc_metric import THRESHOLDS, voc_ap
-from pic_tf.evals.subset import share
-from pic_tf.evals.transfer.datasets import open_both
+from pic_tf.evals.transfer.datasets import PictureSet, open_both
 from pic_tf.evals.transfer.network import has_small_stem
-from pic_tf.evals.transfer.report import TransferReport, identity_of, name_of
-from pic_tf.evals.transfer.settings import check_batch, resolve_steps
+from pic_tf.evals.transfer.report import TransferReport, by_class, facts, identity_of, name_of
+from pic_tf.evals.transfer.settings import resolve_steps
 from pic_tf.evals.transfer.training import open_devices, train_by_steps
 from pic_tf.serving.open_resnet import Resnet, open_resnet
 
 _SMALL_CELLS = 6  # side of a proposal's grid behind the stem of small images, with small objects
 _DRAWN = 12  # images with their detections in the picture
-_FORMS = "FOLDER:SPLIT of Pascal VOC or FILE.json:FOLDER of COCO"
+_FORMS = "FOLDER:SPLIT of Pascal VOC, FILE.json:FOLDER of COCO, or tfds:NAME:SPLIT"
 # Of the flags, those that change what is trained.
 _TRAINING = (
     *("batch_size", "learning_rate", "weight_decay", "momentum", "steps", "decay_steps"),
@@ -53,29 +55,23 @@ def run(settings: Any) -> tuple[TransferReport, str]:
     """
     settings = resolve_steps(settings, DEFAULTS, _FORMS)
     check_detection(settings)
-    train, test = _open(settings)
+    train, test = open_both(settings, _open_part, lambda picture: len(picture.objects.classes))
     # RoIAlign's gradient has no repeatable form on GPUs.
     repeatable = not tf.config.list_physical_devices("GPU")
     strategy = open_devices(settings, repeatable)
     resnet = open_resnet(settings.model)
     output = pathlib.Path(settings.output_dir)
     output.mkdir(parents=True, exist_ok=True)
-    identity = identity_of(settings, _TRAINING, resnet, train.fingerprint(), test.fingerprint())
+    identity = identity_of(settings, _TRAINING, resnet, fingerprint(train), fingerprint(test))
     name = name_of("voc_detection", identity)
     model = _train(settings, resnet, train, strategy, output / f"{name}.state.npz", identity)
     found = detect(model, test, settings.test_side, settings.long_side)
     ap = 100 * voc_ap(found, [p.objects for p in test.pictures], len(test.class_names))
-    by_class = {n: None if np.isnan(a) else float(a) for n, a in zip(test.class_names, ap.mean(0))}
     values = {
-        "protocol": "voc_detection",
-        "backbone": resnet.name,
-        "dataset": settings.dataset,
-        "steps": settings.steps,
-        "images": len(train.pictures),
-        "test_images": len(test.pictures),
+        **facts(settings, resnet.name, train, test),
         "AP": float(np.nanmean(ap)),
         **{f"AP{int(100 * t + 0.5)}": float(np.nanmean(a)) for t, a in zip(THRESHOLDS, ap)},
-        "AP_of_class": by_class,
+        "AP_of_class": by_class(test.class_names, ap.mean(0)),
         **(coco_ap(found, test) or {}),
         "flags": dataclasses.asdict(settings),
     }
@@ -85,25 +81,18 @@ def run(settings: Any) -> tuple[TransferReport, str]:
     return report, settings.output_dir
 
 
-def _open(settings: Any) -> tuple[Annotated, Annotated]:
-    """Open and check the images to train on, of which some may be chosen, and those of the test."""
-    train, test = open_both(settings.dataset, settings.eval_dataset, _open_part)
-    kept = [picture for picture in train.pictures if len(picture.objects.classes)]
-    chosen = share(len(kept), settings.label_fraction, settings.seed)
-    train = train._replace(pictures=tuple(kept[i] for i in chosen))
-    check_batch(settings, len(train.pictures))
-    check_files(train)
-    check_files(test)
-    return train, test
-
-
-def _open_part(name: str) -> Annotated:
-    first, colon, second = name.rpartition(":")
-    if not colon or not first or not second:
+def _open_part(name: str) -> PictureSet[Picture]:
+    if name.startswith(TFDS):
+        first, second = tfds_builder.parse(name.removeprefix(TFDS))
+    else:
+        first, _, second = name.rpartition(":")
+    if not first or not second:
         raise ValueError(
-            "expected FOLDER:SPLIT of Pascal VOC (VOCdevkit/VOC2007:trainval) or FILE.json:FOLDER "
-            f"of COCO (instances_val2017.json:val2017), got {name!r}: write it so"
+            f"expected {_FORMS}, got {name!r}: write it so, as VOCdevkit/VOC2007:trainval, "
+            "instances_val2017.json:val2017 or tfds:voc/2007:test"
         )
+    if name.startswith(TFDS):
+        return open_tfds_objects(first, second)
     if first.endswith(".json"):
         return open_coco(pathlib.Path(first), pathlib.Path(second))
     return open_voc(pathlib.Path(first), second)
@@ -112,7 +101,7 @@ def _open_part(name: str) -> Annotated:
 def _train(
     settings: Any,
     resnet: Resnet,
-    train: Annotated,
+    train: PictureSet[Picture],
     strategy: tf.distribute.Strategy,
     path: pathlib.Path,
     identity: dict[str, Any],

@@ -7,15 +7,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from PIL import Image
 
-from pic_tf.evals.detection.annotations import Annotated
+from pic_tf.evals.detection.annotations import Picture
 from pic_tf.evals.detection.voc_metric import Detections
+from pic_tf.evals.transfer.datasets import PictureSet
 from pic_tf.evals.transfer.sheet import draw_sheet, evenly
 
 _LEAST = 0.5  # score of an object that is drawn
 
 
 def draw_detections(
-    data: Annotated, found: Sequence[Detections], count: int, path: pathlib.Path
+    data: PictureSet[Picture], found: Sequence[Detections], count: int, path: pathlib.Path
 ) -> None:
     """Draw some images, evenly chosen, with true boxes dashed and told ones in full.
 
@@ -32,12 +33,12 @@ def draw_detections(
     draw_sheet(chosen, lambda axis, i: _draw(axis, data, found[i], i), path)
 
 
-def _draw(axis: Axes, data: Annotated, told: Detections, i: int) -> None:
+def _draw(axis: Axes, data: PictureSet[Picture], told: Detections, i: int) -> None:
     import matplotlib.pyplot as plt
     from matplotlib.patches import Rectangle
 
     picture = data.pictures[i]
-    with Image.open(picture.path) as image:
+    with picture.open() as file, Image.open(file) as image:
         axis.imshow(np.asarray(image.convert("RGB")))
     for x1, y1, x2, y2 in picture.objects.boxes - 0.5:  # the centre of a pixel is at 0
         style = {"fill": False, "edgecolor": "white", "linestyle": ":", "linewidth": 1}

@@ -5,12 +5,12 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 
-from pic_tf.evals.detection.annotations import Annotated, Picture, checked
+from pic_tf.evals.detection.annotations import Picture, picture_of_file
 from pic_tf.evals.detection.voc_metric import Objects
-from pic_tf.evals.transfer.datasets import VOC_CLASSES
+from pic_tf.evals.transfer.datasets import VOC_CLASSES, PictureSet
 
 
-def open_voc(folder: pathlib.Path, split: str) -> Annotated:
+def open_voc(folder: pathlib.Path, split: str) -> PictureSet[Picture]:
     """Read FOLDER/ImageSets/Main/SPLIT.txt, and for each image in it Annotations/IMAGE.xml.
 
     Classes are numbered as VOC's where all are among its 20, otherwise by name.
@@ -40,7 +40,7 @@ def open_voc(folder: pathlib.Path, split: str) -> Annotated:
     for picture, labels in read:
         numbers = np.array([number[label] for label in labels], np.int32)
         pictures.append(picture._replace(objects=picture.objects._replace(classes=numbers)))
-    return Annotated(f"{folder}:{split}", tuple(pictures), classes)
+    return PictureSet(f"{folder}:{split}", tuple(pictures), classes)
 
 
 def _read(folder: pathlib.Path, name: str) -> tuple[Picture, list[str]]:
@@ -71,7 +71,7 @@ def _read(folder: pathlib.Path, name: str) -> tuple[Picture, list[str]]:
     # Pixels count from 1 in the files, and belong to the box at both of its ends.
     edges = np.array(boxes, np.float32) - np.array([1, 1, 0, 0], np.float32)
     objects = Objects(edges, np.zeros(0, np.int32), np.array(hard))
-    return checked(Picture(path, file, height, width, objects)), labels
+    return picture_of_file(path, file, height, width, objects), labels
 
 
 _EDGES = ("xmin", "ymin", "xmax", "ymax")

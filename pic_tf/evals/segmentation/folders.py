@@ -2,8 +2,8 @@
 
 import pathlib
 
-from pic_tf.evals.segmentation.masks import Masked, Picture, labels_of
-from pic_tf.evals.transfer.datasets import VOC_CLASSES
+from pic_tf.evals.segmentation.masks import Picture, labels_of
+from pic_tf.evals.transfer.datasets import VOC_CLASSES, PictureSet
 
 # In the order of their numbers for training, with their ids in the files labelIds.
 CITYSCAPES = {
@@ -17,7 +17,7 @@ _IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 _CLASSES = "classes.txt"
 
 
-def open_masks(folder: pathlib.Path, split: str) -> Masked:
+def open_masks(folder: pathlib.Path, split: str) -> PictureSet[Picture]:
     """Read the images of a split, by the form of the folder.
 
     With FOLDER/leftImg8bit it is Cityscapes', with FOLDER/ImageSets/Segmentation VOC's, otherwise
@@ -39,7 +39,7 @@ def open_masks(folder: pathlib.Path, split: str) -> Masked:
     else:
         names = _names(folder)
         pictures = _plain(folder, split, names)
-    return Masked(f"{folder}:{split}", tuple(pictures), names)
+    return PictureSet(f"{folder}:{split}", tuple(pictures), names)
 
 
 def _cityscapes(folder: pathlib.Path, split: str) -> list[Picture]:

@@ -6,13 +6,14 @@ import tensorflow as tf
 from pic_tf.data.augment import normalise
 from pic_tf.data.decode.pictures import decode_picture
 from pic_tf.data.order import SlidingWindow
-from pic_tf.evals.segmentation.masks import IGNORED, Masked, read_mask
+from pic_tf.evals.segmentation.masks import IGNORED, Picture, read_mask
+from pic_tf.evals.transfer.datasets import PictureSet
 from pic_tf.evals.transfer.inputs import visits
 
 
 @tf.autograph.experimental.do_not_convert
 def training_batches(
-    data: Masked,
+    data: PictureSet[Picture],
     order: SlidingWindow,
     *,
     crop_size: int,

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from pic_tf.evals.transfer.datasets import PictureSet
 from pic_tf.files.progress import drawing_interval
 
 IGNORED = 255  # label of pixels that count for nothing
@@ -29,20 +30,6 @@ class Picture(NamedTuple):
     path: pathlib.Path
     mask: pathlib.Path
     labels: np.ndarray
-
-
-class Masked(NamedTuple):
-    """A data set of images with masks.
-
-    Attributes:
-      name: the name of the data set in messages.
-      pictures: the images, in order.
-      class_names: names of the classes, by their numbers.
-    """
-
-    name: str
-    pictures: tuple[Picture, ...]
-    class_names: tuple[str, ...]
 
 
 def labels_of(levels: Sequence[int], ignored: Sequence[int] = ()) -> np.ndarray:
@@ -91,7 +78,7 @@ def read_mask(picture: Picture) -> np.ndarray:
     return labels.astype(np.uint8)
 
 
-def check_files(data: Masked) -> str:
+def check_files(data: PictureSet[Picture]) -> str:
     """Compare every image with its mask.
 
     Returns:

@@ -10,16 +10,15 @@ import tensorflow as tf
 from pic_tf.data.order import SlidingWindow
 from pic_tf.evals.segmentation.folders import open_masks
 from pic_tf.evals.segmentation.inputs import training_batches
-from pic_tf.evals.segmentation.masks import Masked, check_files, read_mask
+from pic_tf.evals.segmentation.masks import Picture, check_files, read_mask
 from pic_tf.evals.segmentation.metric import confusion, intersection_over_union
 from pic_tf.evals.segmentation.segmenter import Segmenter
 from pic_tf.evals.segmentation.settings import DEFAULTS, check_segmentation
 from pic_tf.evals.segmentation.sheet import draw_masks
 from pic_tf.evals.segmentation.windows import classify
-from pic_tf.evals.subset import share
-from pic_tf.evals.transfer.datasets import open_both
-from pic_tf.evals.transfer.report import TransferReport, identity_of, name_of
-from pic_tf.evals.transfer.settings import check_batch, resolve_steps
+from pic_tf.evals.transfer.datasets import PictureSet, open_both
+from pic_tf.evals.transfer.report import TransferReport, by_class, facts, identity_of, name_of
+from pic_tf.evals.transfer.settings import resolve_steps
 from pic_tf.evals.transfer.sheet import evenly
 from pic_tf.evals.transfer.training import open_devices, train_by_steps
 from pic_tf.serving.open_resnet import open_resnet
@@ -50,7 +49,7 @@ def run(settings: Any) -> tuple[TransferReport, str]:
     """
     settings = resolve_steps(settings, DEFAULTS, _FORMS)
     check_segmentation(settings)
-    train, test = _open(settings)
+    train, test = open_both(settings, _open_part)
     prints = [check_files(data) for data in (train, test)]
     strategy = open_devices(settings)
     resnet = open_resnet(settings.model)
@@ -79,23 +78,22 @@ def run(settings: Any) -> tuple[TransferReport, str]:
     model = train_by_steps(settings, strategy, build, batches_of, count, state, identity)
     drawn = evenly(len(test.pictures), _DRAWN)
     matrix, told = _judge(model, test, settings, drawn)
-    report = _report(settings, resnet.name, train, test, matrix)
+    ious = 100 * intersection_over_union(matrix)
+    values = {
+        **facts(settings, resnet.name, train, test),
+        "mIoU": float(np.nanmean(ious)),
+        "pixel_accuracy": 100 * float(np.trace(matrix) / matrix.sum()),
+        "IoU_of_class": by_class(test.class_names, ious),
+        "confusion": matrix.tolist(),
+        "flags": dataclasses.asdict(settings),
+    }
+    report = TransferReport("segmentation", ("mIoU", "pixel_accuracy"), values)
     report.write(output / f"{name}.json")
-    shown = test._replace(pictures=tuple(test.pictures[i] for i in drawn))
-    draw_masks(shown, told, output / f"{name}.png")
+    draw_masks(test.only(drawn), told, output / f"{name}.png")
     return report, settings.output_dir
 
 
-def _open(settings: Any) -> tuple[Masked, Masked]:
-    """Open the images to train on, of which some may be chosen, and those of the test."""
-    train, test = open_both(settings.dataset, settings.eval_dataset, _open_part)
-    chosen = share(len(train.pictures), settings.label_fraction, settings.seed)
-    train = train._replace(pictures=tuple(train.pictures[i] for i in chosen))
-    check_batch(settings, len(train.pictures))
-    return train, test
-
-
-def _open_part(name: str) -> Masked:
+def _open_part(name: str) -> PictureSet[Picture]:
     folder, colon, split = name.rpartition(":")
     if not colon or not folder or not split:
         raise ValueError(f"expected {_FORMS}, got {name!r}: write it so, as cityscapes:train")
@@ -103,7 +101,7 @@ def _open_part(name: str) -> Masked:
 
 
 def _judge(
-    model: Segmenter, test: Masked, settings: Any, drawn: np.ndarray
+    model: Segmenter, test: PictureSet[Picture], settings: Any, drawn: np.ndarray
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """Confusions of all test images, and the classes told of those to draw."""
     matrix, told = 0, []
@@ -113,25 +111,3 @@ def _judge(
         if i in drawn:
             told.append(classes)
     return matrix, told
-
-
-def _report(
-    settings: Any, backbone: str, train: Masked, test: Masked, matrix: np.ndarray
-) -> TransferReport:
-    ious = 100 * intersection_over_union(matrix)
-    values = {
-        "protocol": "segmentation",
-        "backbone": backbone,
-        "dataset": settings.dataset,
-        "steps": settings.steps,
-        "images": len(train.pictures),
-        "test_images": len(test.pictures),
-        "mIoU": float(np.nanmean(ious)),
-        "pixel_accuracy": 100 * float(np.trace(matrix) / matrix.sum()),
-        "IoU_of_class": {
-            name: None if np.isnan(iou) else float(iou) for name, iou in zip(test.class_names, ious)
-        },
-        "confusion": matrix.tolist(),
-        "flags": dataclasses.asdict(settings),
-    }
-    return TransferReport("segmentation", ("mIoU", "pixel_accuracy"), values)

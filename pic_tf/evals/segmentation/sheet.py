@@ -7,7 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from PIL import Image
 
-from pic_tf.evals.segmentation.masks import Masked, read_mask
+from pic_tf.evals.segmentation.masks import Picture, read_mask
+from pic_tf.evals.transfer.datasets import PictureSet
 from pic_tf.evals.transfer.sheet import draw_sheet
 
 _WIDEST = 512  # pixels of an image in the sheet
@@ -25,7 +26,7 @@ def palette() -> np.ndarray:
     return colours
 
 
-def draw_masks(data: Masked, told: Sequence[np.ndarray], path: pathlib.Path) -> None:
+def draw_masks(data: PictureSet[Picture], told: Sequence[np.ndarray], path: pathlib.Path) -> None:
     """Draw images: the image, its true mask, the told one.
 
     Args:
@@ -43,7 +44,7 @@ def draw_masks(data: Masked, told: Sequence[np.ndarray], path: pathlib.Path) -> 
     draw_sheet(range(len(told)), draw, path, across=2, height=2.0)
 
 
-def _side_by_side(data: Masked, told: np.ndarray, i: int) -> np.ndarray:
+def _side_by_side(data: PictureSet[Picture], told: np.ndarray, i: int) -> np.ndarray:
     colours = palette()
     with Image.open(data.pictures[i].path) as image:
         first = image.convert("RGB")

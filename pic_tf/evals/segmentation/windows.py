@@ -8,8 +8,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from pic_tf.data.augment import normalise
-from pic_tf.evals.segmentation.masks import Masked
+from pic_tf.evals.segmentation.masks import Picture
 from pic_tf.evals.segmentation.segmenter import Segmenter
+from pic_tf.evals.transfer.datasets import PictureSet
 from pic_tf.files.progress import drawing_interval
 
 
@@ -51,7 +52,9 @@ def average_logits(
     return total / windows
 
 
-def classify(model: Segmenter, data: Masked, size: int, stride: int) -> Iterator[np.ndarray]:
+def classify(
+    model: Segmenter, data: PictureSet[Picture], size: int, stride: int
+) -> Iterator[np.ndarray]:
     """Tell the class of every pixel, one image at a time.
 
     Args:

@@ -1,7 +1,11 @@
 """Put data sets of detection or segmentation together, and compare their classes."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Generic, TypeVar
+
+from pic_tf.evals.subset import share
+from pic_tf.evals.transfer.settings import check_batch
 
 # In the order of the devkit, which the published networks number them by.
 VOC_CLASSES = (
@@ -11,34 +15,59 @@ VOC_CLASSES = (
 )
 
 
-class PictureSet(Protocol):
-    """A named tuple with a name, pictures, and names of the classes."""
+Picture = TypeVar("Picture")
+
+
+@dataclasses.dataclass(frozen=True)
+class PictureSet(Generic[Picture]):
+    """A data set of images with what is known of each: its objects, or its mask.
+
+    Attributes:
+      name: the name of the data set in messages.
+      pictures: the images, in order.
+      class_names: names of the classes, by their numbers.
+    """
 
     name: str
-    pictures: tuple
+    pictures: tuple[Picture, ...]
     class_names: tuple[str, ...]
-    _replace: Callable[..., Any]
+
+    def only(self, ids: Iterable[int]) -> "PictureSet[Picture]":
+        """Choose some of the images."""
+        return dataclasses.replace(self, pictures=tuple(self.pictures[i] for i in ids))
 
 
-Kind = TypeVar("Kind", bound=PictureSet)
-
-
-def open_both(dataset: str, eval_dataset: str, open_part: Callable[[str], Kind]) -> list[Kind]:
-    """Open the images to train on and those of the test.
+def open_both(
+    settings: Any,
+    open_part: Callable[[str], PictureSet[Picture]],
+    teaches: Callable[[Picture], bool] = lambda picture: True,
+) -> tuple[PictureSet[Picture], PictureSet[Picture]]:
+    """Open the images to train on, or the share of them that is asked for, and those of the test.
 
     Args:
-      dataset, eval_dataset: names, each of one or several data sets separated by commas.
+      settings: `EvaluationSettings`; each data set is named, or several with commas between them.
       open_part: opens one by its name.
+      teaches: tells whether there is something to learn from an image.
+
+    Returns:
+      (images to train on, images of the test).
 
     Raises:
-      ValueError: where a data set cannot be opened, or classes differ.
+      ValueError: where a data set cannot be opened, classes differ, or a batch needs more images.
     """
-    both = [joined([open_part(n) for n in names.split(",")]) for names in (dataset, eval_dataset)]
-    check_classes(*both)
-    return both
+    train, test = (
+        joined([open_part(name) for name in names.split(",")])
+        for names in (settings.dataset, settings.eval_dataset)
+    )
+    check_classes(train, test)
+    useful = [i for i, picture in enumerate(train.pictures) if teaches(picture)]
+    chosen = share(len(useful), settings.label_fraction, settings.seed)
+    train = train.only(useful[i] for i in chosen)
+    check_batch(settings, len(train.pictures))
+    return train, test
 
 
-def joined(parts: Sequence[Kind]) -> Kind:
+def joined(parts: Sequence[PictureSet[Picture]]) -> PictureSet[Picture]:
     """Put data sets of the same classes together.
 
     Raises:
@@ -47,7 +76,7 @@ def joined(parts: Sequence[Kind]) -> Kind:
     for part in parts[1:]:
         check_classes(parts[0], part)
     pictures = tuple(picture for part in parts for picture in part.pictures)
-    return parts[0]._replace(name=", ".join(part.name for part in parts), pictures=pictures)
+    return PictureSet(", ".join(part.name for part in parts), pictures, parts[0].class_names)
 
 
 def check_classes(one: PictureSet, other: PictureSet) -> None:

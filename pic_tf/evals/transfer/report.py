@@ -4,8 +4,12 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
+from pic_tf.evals.transfer.datasets import PictureSet
 from pic_tf.files.replaced import replaced
 from pic_tf.serving.open_resnet import Resnet
 
@@ -39,6 +43,29 @@ class TransferReport:
         """Write the values to a JSON file."""
         with replaced(path) as file:
             json.dump(self.values, file, indent=1)
+
+
+def facts(settings: Any, backbone: str, train: PictureSet, test: PictureSet) -> dict[str, Any]:
+    """Collect the values that a report begins with.
+
+    Args:
+      settings: resolved `EvaluationSettings`.
+      backbone: its name.
+      train, test: the images.
+    """
+    return {
+        "protocol": settings.protocol,
+        "backbone": backbone,
+        "dataset": settings.dataset,
+        "steps": settings.steps,
+        "images": len(train.pictures),
+        "test_images": len(test.pictures),
+    }
+
+
+def by_class(names: Sequence[str], figures: np.ndarray) -> dict[str, float | None]:
+    """Name the figure of each class, float [C], with None for NaN, which JSON has not."""
+    return {n: None if np.isnan(figure) else float(figure) for n, figure in zip(names, figures)}
 
 
 def identity_of(

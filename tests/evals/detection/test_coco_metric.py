@@ -6,21 +6,22 @@ import sys
 import numpy as np
 import pytest
 
-from pic_tf.evals.detection.annotations import Annotated, Picture
+from pic_tf.evals.detection.annotations import Picture
 from pic_tf.evals.detection.coco_metric import FIGURES, coco_ap
 from pic_tf.evals.detection.voc_metric import THRESHOLDS, Detections, Objects
+from pic_tf.evals.transfer.datasets import PictureSet
 from tests.evals.detection.test_boxes import overlap
 
 
 def test_nothing_is_computed_without_pycocotools(monkeypatch):
     monkeypatch.setitem(sys.modules, "pycocotools.coco", None)
-    assert coco_ap([], Annotated("x", (), ())) is None
+    assert coco_ap([], PictureSet("x", (), ())) is None
 
 
 def annotated(objects, classes=2):
     file = pathlib.Path("x")
-    pictures = tuple(Picture(file, file, 100, 100, each) for each in objects)
-    return Annotated("x", pictures, tuple(f"class{i}" for i in range(classes)))
+    pictures = tuple(Picture(file, file, 100, 100, each, file.open) for each in objects)
+    return PictureSet("x", pictures, tuple(f"class{i}" for i in range(classes)))
 
 
 def oracle(found, objects, threshold):

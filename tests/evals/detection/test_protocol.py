@@ -15,7 +15,7 @@ from pic_tf.data.augment import normalise
 from pic_tf.data.order import SlidingWindow
 from pic_tf.evals.detection import protocol
 from pic_tf.evals.detection.detector import Detector, Proposals
-from pic_tf.evals.detection.inputs import check_files, training_batches
+from pic_tf.evals.detection.inputs import training_batches
 from pic_tf.evals.detection.voc_folder import open_voc
 from pic_tf.evals.detection.voc_metric import Detections
 from pic_tf.evals.settings import EvaluationSettings
@@ -141,10 +141,10 @@ def test_files_of_another_size_are_named(tmp_path):
     with pytest.raises(
         ValueError, match=r"expected 30 x 20 pixels in '.*000002.jpg'.*, got 31 x 20"
     ):
-        check_files(open_voc(folder, "trainval"))
+        open_voc(folder, "trainval")
     (folder / "JPEGImages/000002.jpg").write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"expected an image in '.*000002.jpg'"):
-        check_files(open_voc(folder, "trainval"))
+        open_voc(folder, "trainval")
 
 
 def test_rates_of_the_steps():
@@ -197,8 +197,8 @@ def test_an_interrupted_training_goes_on(scenes, tmp_path, monkeypatch):
 
 
 WRONG = {
-    "dataset": ("", "expected --dataset as FOLDER:SPLIT of Pascal VOC or FILE.json:FOLDER"),
-    "eval_dataset": ("nothing", "expected FOLDER:SPLIT of Pascal VOC .*, got 'nothing'"),
+    "dataset": ("", "expected --dataset as FOLDER:SPLIT of Pascal VOC, FILE.json:FOLDER"),
+    "eval_dataset": ("nothing", "expected FOLDER:SPLIT of Pascal VOC, .*, got 'nothing'"),
     "decay_steps": ((5.0, 4.0), "expected --decay_steps to be rising numbers .*, got 5,4"),
     "short_sides": ((), "expected --short_sides to be rising numbers .*, got none"),
     "steps": (0, "expected --steps >= 1, got 0"),

@@ -1,5 +1,7 @@
 """Readers of folders with masks: golden values, and wrong input."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -124,6 +126,6 @@ def test_wrong_folders(tmp_path):
     ):
         check_files(one)
     for names, got in (("tree\nsky\ngrass", "them in another order"), ("sky\nsea", "'grass' in")):
-        other = one._replace(class_names=tuple(names.split()))
+        other = dataclasses.replace(one, class_names=tuple(names.split()))
         with pytest.raises(ValueError, match=f"expected the same classes in .*, got {got}"):
             check_classes(one, other)
