@@ -14,6 +14,7 @@ from pic_tf.data.sources.named import open_dataset
 from pic_tf.data.sources.pixel_format import PixelFormat
 from pic_tf.data.sources.shared import in_both
 from pic_tf.data.sources.source import Source
+from pic_tf.evals.belonging import check_protocol
 from pic_tf.evals.detection import protocol as detection
 from pic_tf.evals.features import cached_features, normalisation_of_pixels
 from pic_tf.evals.knn import knn_predictions, most_likely
@@ -47,6 +48,7 @@ def run(settings: EvaluationSettings) -> tuple[Report | TransferReport, str]:
       FloatingPointError: where a loss is not finite.
       OSError: where the output folder cannot be written.
     """
+    check_protocol(settings)
     if settings.protocol == "voc_detection":
         return detection.run(settings)
     if settings.protocol == "segmentation":

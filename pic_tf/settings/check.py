@@ -11,7 +11,7 @@ from pic_tf.data.sources.pixel_format import BIT_DEPTHS
 from pic_tf.models.named import APPLICATIONS, KERAS_CV, PUBLISHED, check_name
 from pic_tf.models.resnet import DEPTHS
 from pic_tf.settings.config import Config
-from pic_tf.settings.methods import TWO_VIEWS, check_belonging
+from pic_tf.settings.methods import TWO_VIEWS, check_method
 from pic_tf.settings.setting import kind_of, within
 
 _LARGEST_VIEW, _MOST_VIEWS = 8192, 64  # pixels, views of an image in a step
@@ -71,7 +71,7 @@ def check(config: Config) -> None:
       ValueError: for a setting out of its range.
     """
     check_ranges(config)
-    check_belonging(config)
+    check_method(config)
     for name in ("dataset", "output_dir"):
         if not getattr(config, name):
             raise ValueError(

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from pic_tf.settings.belonging import check_belonging
 from pic_tf.settings.setting import setting
 
 METHODS = ("pic", "simclr", "mocov2", "instdisc", "diet")
@@ -75,7 +76,7 @@ def with_defaults(settings: Any) -> Any:
     return dataclasses.replace(settings, **still_open)
 
 
-def check_belonging(settings: Any) -> None:
+def check_method(settings: Any) -> None:
     """Refuse flags that do not belong to the method, or contradict it.
 
     Args:
@@ -90,10 +91,4 @@ def check_belonging(settings: Any) -> None:
                 f"expected --{name}={value} with --method={settings.method}, got "
                 f"{getattr(settings, name)}: leave it out"
             )
-    for field in dataclasses.fields(settings):
-        methods, value = _BELONGS.get(field.name), getattr(settings, field.name)
-        if methods and settings.method not in methods and value != field.default:
-            raise ValueError(
-                f"expected --{field.name} with --method={' or '.join(methods)} only, got it with "
-                f"{settings.method}: leave it out"
-            )
+    check_belonging(settings, "method", settings.method, _BELONGS)

@@ -8,6 +8,7 @@ from typing import Any
 
 from absl import flags
 
+from pic_tf.evals.belonging import check_protocol
 from pic_tf.evals.settings import EvaluationSettings
 from pic_tf.files import recipes
 from pic_tf.settings import check, flag_files
@@ -159,7 +160,9 @@ def _variant(values: dict[str, Any], study: dict[str, Any], beside: pathlib.Path
 def _words_of_evaluation(name: str, given: dict[str, Any]) -> tuple[str, ...]:
     where = f"in evaluation {name!r}"
     words = _words(given, _OWN_OF_EVALUATIONS, where)
-    check.check_ranges(parsed(words, EvaluationSettings, where))
+    settings = parsed(words, EvaluationSettings, where)
+    check.check_ranges(settings)
+    check_protocol(settings)
     return tuple(words)
 
 
