@@ -28,7 +28,7 @@ class Run:
     Attributes:
       output_dir: folder of the run.
       step: updates applied.
-      finished: False where a signal ended it early; the same call goes on.
+      finished: False where a signal or a callback ended it early; the same call goes on.
       backbone: folder of the SavedModel; None where the run did not finish.
     """
 
@@ -58,7 +58,8 @@ def pretrain(
     Args:
       callbacks: Keras callbacks of yours. The logs of an epoch are numbers, and two arrays,
         histograms `row_norms` and `row_gaps`. A run that was stopped within an epoch, or whose
-        backbone is frozen at first, calls `on_train_begin` and `on_train_end` more than once.
+        backbone is frozen at first, calls `on_train_begin` and `on_train_end` more than once. One
+        that sets `model.stop_training`, as EarlyStopping, ends the call with the state saved.
       flagfile: flag file or recipe for settings that no keyword names.
       allow_changed_flags: go on with the run in `output_dir` although its settings were others.
       **settings: those below.
@@ -68,13 +69,26 @@ def pretrain(
 
     Raises:
       TypeError: for a keyword that is no setting, or a value of another type.
-      ValueError: for a setting or images that cannot be used.
+      ValueError: for a setting, callbacks or images that cannot be used.
       FloatingPointError: for a loss or gradient that is not finite.
       OSError: where the output folder cannot be written.
     """
+    _check_callbacks(callbacks)
     config = from_keywords(Config, flagfile, settings)
     result = start(config, allow_changed_flags=allow_changed_flags, callbacks=callbacks)
     return Run(pathlib.Path(config.output_dir), result.step, result.finished, result.export)
+
+
+def _check_callbacks(callbacks: Sequence[keras.callbacks.Callback]) -> None:
+    """Refuse callbacks that set a model back: checkpoints, metrics and rows on disk would not."""
+    for callback in callbacks:
+        back = isinstance(callback, keras.callbacks.BackupAndRestore)
+        if back or getattr(callback, "restore_best_weights", False):
+            name = type(callback).__name__ + "(restore_best_weights=True)" * (not back)
+            raise ValueError(
+                f"expected callbacks that leave the state of the run alone, got {name}: leave it "
+                "out; the run saves itself, and the same call goes on"
+            )
 
 
 @described_by(EvaluationSettings)

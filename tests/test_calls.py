@@ -3,9 +3,11 @@
 import dataclasses
 import importlib
 import inspect
+import types
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras as keras
 
 import pic_tf
@@ -15,6 +17,7 @@ from pic_tf.evals.settings import EvaluationSettings
 from pic_tf.feature_files.settings import EmbedSettings
 from pic_tf.settings.config import Config
 from pic_tf.settings.keywords import from_keywords
+from pic_tf.training import loop
 from tests.short_runs import SMALL, empty_exports, metrics_of
 
 CALLS = {"pretrain": Config, "evaluate": EvaluationSettings, "embed": EmbedSettings}
@@ -37,6 +40,45 @@ def test_pretrain(tmp_path, capsys, monkeypatch):
     assert pic_tf.pretrain(**(given | changes), callbacks=[log]).step == 23 and len(logs) == 1
     with pytest.raises(ValueError, match=r"^expected the flags of the run .*--temperature"):
         pic_tf.pretrain(**(given | changes | {"temperature": 0.3}))
+
+
+class Steps:
+    """Stand-in for the model, checkpoints and inputs of a run: counts epochs of 5 steps."""
+
+    def __init__(self, stops):
+        self.step, self.stops, self.stop_training, self.saved = 0, stops, False, []
+        self.distribute_strategy = tf.distribute.get_strategy()
+
+    def fit(self, _, initial_epoch, epochs, **__):
+        self.step += 5 * (1 if self.stops else epochs - initial_epoch)
+        self.stop_training = self.stops
+
+
+def test_a_callback_ends_the_training_with_its_state_saved():
+    for stops, expected in ((True, (5, False)), (False, (15, True))):
+        run = Steps(stops)
+        run.freeze_backbone = run.of_replica = lambda *_: None
+        run.save = lambda run=run: run.saved.append(run.step)
+        run.wait = lambda: None
+        run.weights, run.set_weights = [], lambda _: None
+        model = {"model": run, "checkpoints": run, "inputs": run, "backbone": run}
+        run.backbone = run
+        sizes = {"total_steps": 15, "steps_per_epoch": 5, "frozen_steps": 0}
+        parts = types.SimpleNamespace(plain_backbone=run, **model, **sizes)
+        result = loop._fit(parts, [], run, 0)
+        assert (result.step, result.finished) == expected and run.saved == [result.step]
+
+
+@pytest.mark.parametrize(
+    "callback, name",
+    [
+        (keras.callbacks.EarlyStopping(restore_best_weights=True), "EarlyStopping.restore_best"),
+        (keras.callbacks.BackupAndRestore("backup"), "BackupAndRestore"),
+    ],
+)
+def test_callbacks_that_set_a_model_back_are_refused(callback, name):
+    with pytest.raises(ValueError, match=rf"^expected callbacks that leave .*, got {name}[^\n]*$"):
+        pic_tf.pretrain(output_dir="nowhere", callbacks=[callback])
 
 
 def test_evaluate_and_embed(tmp_path):

@@ -46,7 +46,7 @@ class Result:
 
     Attributes:
       step: updates applied.
-      finished: False where a signal ended it early.
+      finished: False where a signal, or a callback of the user, ended it early.
       export: folder of the SavedModel, None where it did not finish or another worker has it.
       lines: lines about what was learned.
     """
@@ -117,6 +117,9 @@ def _fit(
     strategy = parts.model.distribute_strategy
     try:
         while (step := checkpoints.step) < total:
+            if parts.model.stop_training:  # a callback of the user asks for it
+                state.save()
+                raise Interrupted
             # The rest of an epoch that was interrupted, or all whole epochs up to a change.
             epoch, done = divmod(step, per_epoch)
             frozen = step < parts.frozen_steps
