@@ -95,10 +95,10 @@ class MoCo(GuardedModel):
         """Take the step of Algorithm 1."""
         views, statistics = views_of_images(views, instance_ids, 2), self.guard.snapshot()
         step, queue = tf.identity(self.lazy_sgd.iterations), tf.identity(self.queue)
-        embed_keys = functools.partial(_embed, *self.of_keys)
+        embed_keys = functools.partial(self._embed, *self.of_keys)
         keys = tf.stop_gradient(shuffled(embed_keys, views[1::2], self.seed, step))
         with tf.GradientTape() as tape:
-            queries = _embed(*self.of_queries, views[0::2])
+            queries = self._embed(*self.of_queries, views[0::2])
             losses, correct = info_nce(queries, keys, queue, self.temperature)
             loss = self._share(weights * losses)
             scaled = self.guard.scaled(loss)
@@ -107,6 +107,11 @@ class MoCo(GuardedModel):
         self._follow(finite)
         self.step_metrics.update_views(losses, weights, correct, ~failed)
         self.step_metrics.update_images(weights)
+
+    def _embed(self, backbone: keras.Model, projection: keras.Model, views: tf.Tensor) -> tf.Tensor:
+        """Compute embeddings float32 [b, D] of length 1."""
+        features = features_of(backbone, views, training=not self.backbone_frozen)
+        return unit_rows(tf.cast(projection(features, training=True), tf.float32))
 
     def _enqueue(self, keys: tf.Tensor, finite: tf.Tensor) -> None:
         """Let the keys of all replicas take the places of the oldest ones."""
@@ -121,9 +126,14 @@ class MoCo(GuardedModel):
     def _follow(self, finite: tf.Tensor) -> None:
         """Move the encoder of the keys towards that of the queries, which is the next step's."""
         m = tf.where(finite, self.encoder_momentum, 1.0)
-        queries = self.backbone.trainable_weights + self.projection.trainable_weights
-        keys = self.key_backbone.trainable_weights + self.key_projection.trainable_weights
+        queries = self.backbone.weights + self.projection.weights
+        keys = self.key_backbone.weights + self.key_projection.weights
+        # Of all, in one order whatever is frozen: layers may have been unfrozen since.
+        trained = self.backbone.trainable_weights + self.projection.trainable_weights
+        trained = {id(variable) for variable in trained}
         for key, query in zip(keys, queries):
+            if id(query) not in trained:
+                continue
             value = m * tf.convert_to_tensor(key) + (1.0 - m) * tf.convert_to_tensor(query)
             # In this replica: all have the same value, and the strategy has nothing to average.
             tf.raw_ops.AssignVariableOp(resource=key.handle, value=value)
@@ -169,12 +179,6 @@ def info_nce(
     first = tf.zeros(tf.shape(queries)[:1], tf.int32)
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(first, logits)
     return losses, tf.argmax(logits, axis=1, output_type=tf.int32) == first
-
-
-def _embed(backbone: keras.Model, projection: keras.Model, views: tf.Tensor) -> tf.Tensor:
-    """Compute embeddings float32 [b, D] of length 1."""
-    embedding = projection(features_of(backbone, views, training=True), training=True)
-    return unit_rows(tf.cast(embedding, tf.float32))
 
 
 def _copy(network: keras.Model) -> keras.Model:

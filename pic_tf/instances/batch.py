@@ -1,8 +1,13 @@
 """Name the parts of a batch, and see that they go together."""
 
+import contextlib
+import re
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import tensorflow as tf
+
+_SENTENCE = re.compile(r"assertion failed: (\[expected .*)")
 
 
 class Batch(NamedTuple):
@@ -120,3 +125,16 @@ def check_views(views: Any, instance_ids: tf.Tensor) -> list[tf.Operation]:
 
 def _fit(views: int, ids: int) -> bool:
     return views >= ids and views % ids == 0
+
+
+@contextlib.contextmanager
+def sentence_first() -> Iterator[None]:
+    """Raise a failed assertion of ours as its sentence alone."""
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        found = _SENTENCE.search(str(error))
+        if not found:
+            raise
+        words = re.findall(r"\[([^\[\]]*)\]", found[1].split(" [Op:")[0])
+        raise tf.errors.InvalidArgumentError(None, None, " ".join(words)) from None

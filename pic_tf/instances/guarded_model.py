@@ -1,7 +1,7 @@
 """Keras model of backbone and head that trains by guarded steps: what surrounds its loss."""
 
-import contextlib
-import re
+import functools
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -23,8 +23,6 @@ from pic_tf.optim.checks import (
 from pic_tf.optim.lazy_sgd import LazySGD
 from pic_tf.optim.momentum import create_momentum
 from pic_tf.replicas import collectives
-
-_SENTENCE = re.compile(r"assertion failed: (\[expected .*)")
 
 
 class GuardedModel(keras.Model):
@@ -128,6 +126,16 @@ class GuardedModel(keras.Model):
             self.backbone_frozen = frozen
             self._prepare_update()
 
+    @functools.wraps(keras.Model.fit)
+    def fit(self, *args, **kwargs):
+        given = inspect.signature(super().fit).bind(*args, **kwargs).arguments
+        if given.get("validation_split") or given.get("validation_data") is not None:
+            raise ValueError(
+                "expected fit without validation data, got some: a held-out image is none of those "
+                "that are told apart; classify by features, as pic_tf.evaluate does"
+            )
+        return super().fit(*args, **kwargs)
+
     def make_train_function(self, force: bool = False) -> Callable[[Iterator], dict]:
         """Make Keras' function of a step, whose errors begin with their sentence."""
         if self.train_function is not None and not force:
@@ -139,7 +147,7 @@ class GuardedModel(keras.Model):
         def train_function(iterator: Iterator) -> dict:
             if self.distribute_strategy.num_replicas_in_sync == 1:
                 batch.check(iterator.element_spec, self.probe is not None)
-            with _sentence_first():
+            with batch.sentence_first():
                 return step(iterator)
 
         self.train_function = train_function
@@ -168,6 +176,13 @@ class GuardedModel(keras.Model):
         """Refuse to evaluate: a held-out image has no row of its own, so there is no loss."""
         refusal = "expected fit without validation data, got evaluate: use pic_tf.evaluate"
         raise NotImplementedError(refusal)
+
+    def get_config(self) -> dict:
+        """Refuse to save the whole model, of a class that cannot be built from a file."""
+        raise ValueError(
+            f"expected save_weights of a {type(self).__name__}, got save, and no file of the whole "
+            "model can be loaded: save_weights without an ending keeps all, optimizers too"
+        )
 
     def build_optimizers(self) -> None:
         """Create the momentum of backbone and head now, so that a checkpoint can bring it back."""
@@ -274,16 +289,3 @@ def features_of(backbone: keras.Model, images: tf.Tensor, training: bool) -> tf.
     """Compute features [B, C]; of a backbone with feature maps [B, h, w, C], their means."""
     features = backbone(images, training=training)
     return tf.reduce_mean(features, axis=[1, 2]) if features.shape.rank == 4 else features
-
-
-@contextlib.contextmanager
-def _sentence_first() -> Iterator[None]:
-    """Raise a failed assertion of ours as its sentence alone."""
-    try:
-        yield
-    except tf.errors.InvalidArgumentError as error:
-        found = _SENTENCE.search(str(error))
-        if not found:
-            raise
-        words = re.findall(r"\[([^\[\]]*)\]", found[1].split(" [Op:")[0])
-        raise tf.errors.InvalidArgumentError(None, None, " ".join(words)) from None

@@ -42,11 +42,6 @@ class RowModel(GuardedModel):
     @functools.wraps(keras.Model.fit)
     def fit(self, *args, **kwargs):
         given = inspect.signature(super().fit).bind(*args, **kwargs).arguments
-        if given.get("validation_split") or given.get("validation_data") is not None:
-            raise ValueError(
-                "expected fit without validation data, got some: a held-out image has no row, so "
-                "there is no loss; classify by features, as pic_tf.evaluate does"
-            )
         for callback in given.get("callbacks") or []:
             if isinstance(callback, keras.callbacks.ModelCheckpoint):
                 check = check_weights_file if callback.save_weights_only else check_model_file

@@ -94,6 +94,32 @@ def test_a_step_that_is_not_finite_leaves_no_trace():
         np.testing.assert_array_equal(variable.numpy(), value)
 
 
+def test_frozen_backbones_keep_their_statistics_and_unfrozen_ones_are_followed():
+    layers = [keras.layers.Dense(5), keras.layers.BatchNormalization()]
+    backbone = keras.Sequential([keras.Input([6]), *layers])
+    backbone.trainable = False
+    model = MoCo(backbone, K, "linear", embedding_dim=3, encoder_momentum=M, batch_groups=2)
+    backbone.trainable = True  # after the encoder of the keys was made
+    model.compile(pic_tf.LazySGD(RATE, max_updates=2), run_eagerly=True)
+    views = np.random.default_rng(5).normal(size=(2 * B, 6)).astype(np.float32)
+
+    def step():
+        model.fit(tf.data.Dataset.from_tensors((views, np.arange(B))), verbose=0)
+        return backbone.get_weights(), model.key_backbone.get_weights()
+
+    model.freeze_backbone()
+    first = backbone.get_weights()
+    for found in step():
+        # Keys follow what does not move: 0.9 w + 0.1 w is w but for a rounding of float32.
+        np.testing.assert_allclose(found[0], first[0], rtol=1e-6)
+        np.testing.assert_array_equal(found[-2:], first[-2:])  # mean and variance
+    model.freeze_backbone(False)
+    queries, keys = step()
+    assert np.abs(queries[0] - first[0]).max() > 1e-3 and (queries[-1] != first[-1]).all()
+    # roundings of float32
+    np.testing.assert_allclose(keys[0], M * first[0] + (1 - M) * queries[0], rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize("shape", [(3,), (2, 2, 3)], ids=["head", "maps"])
 def test_groups_have_batch_statistics_of_their_own(shape):
     """Against the same layer on each group alone; running statistics move to the mean."""

@@ -70,6 +70,16 @@ def test_save_and_restore_bit_for_bit(name, tmp_path):
     assert {id(v) for v in model.weights} <= {id(v) for v in (expected | rows).values()}
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_what_keras_could_not_load_or_judge_is_refused_at_once(name, tmp_path):
+    model = made(name)
+    with pytest.raises(ValueError, match=r"^expected save_weights of a .*, got save, [^\n]*$"):
+        model.save(tmp_path / "x.keras")
+    with pytest.raises(ValueError, match=r"^expected fit without validation data, got some: "):
+        model.fit(batches(name, 0, 1), validation_data=batches(name, 1, 2))
+    assert not list(tmp_path.iterdir()) and model.lazy_sgd.iterations == 0
+
+
 def test_a_checkpoint_of_another_method_is_refused(tmp_path):
     with_rows = pic_tf.PIC(network(), N, head="mlp_bn", hidden_dim=8, embedding_dim=6)
     with_rows.compile(pic_tf.LazySGD(0.1, max_updates=2 * STEPS))
