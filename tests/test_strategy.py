@@ -54,6 +54,17 @@ def test_what_is_not_there(monkeypatch, name, replicas, environment, sentence):
         devices.open_strategy(name, replicas)
 
 
+@pytest.mark.parametrize(
+    "strategy, replicas, threads, flag",
+    [("none", 0, 3, "--intra_op_threads"), ("mirrored", 5, 0, "--replicas")],
+)
+def test_devices_stay_those_of_the_first_operation(monkeypatch, strategy, replicas, threads, flag):
+    set_environment(monkeypatch, {})
+    tf.zeros([])
+    with pytest.raises(ValueError, match=rf"^expected {flag} as in the first call of a process,"):
+        devices.set_up_tensorflow(strategy, replicas, threads)
+
+
 def test_one_replica_is_the_default_strategy():
     assert devices.open_strategy("none").num_replicas_in_sync == 1
     assert devices.is_chief(tf.distribute.get_strategy())

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -25,10 +26,11 @@ class CheckpointCallback(keras.callbacks.Callback):
     """Write a checkpoint every few epochs, and at a signal after the running step.
 
     As a context manager it handles SIGINT and SIGTERM, and SIGHUP, SIGUSR1 and SIGUSR2, by which
-    batch systems warn of an end; `fit` then ends with `Interrupted`. It has to be the last
-    callback, so that the others have seen the epoch it saves. Several workers have to save
-    together: they exchange every 16 steps whether one of them has got a signal. A second SIGINT or
-    SIGTERM ends the process at once; warnings that come again change nothing.
+    batch systems warn of an end; `fit` then ends with `Interrupted`. In another thread than the
+    main one it handles none. It has to be the last callback, so that the others have seen the epoch
+    it saves. Several workers have to save together: they exchange every 16 steps whether one of
+    them has got a signal. A second SIGINT or SIGTERM ends the process at once; warnings that come
+    again change nothing.
 
     Args:
       checkpoints: where to.
@@ -58,11 +60,12 @@ class CheckpointCallback(keras.callbacks.Callback):
 
     def __enter__(self) -> "CheckpointCallback":
         before = {number: signal.getsignal(number) for number in (*_DEMANDS, *_WARNINGS)}
-        # Who starts a run with nohup has SIGHUP ignored.
+        # Who starts a run with nohup has SIGHUP ignored. Only the main thread may set a handler.
+        main = threading.current_thread() is threading.main_thread()
         self._handlers = {
             number: handler
             for number, handler in before.items()
-            if number in _DEMANDS or handler != signal.SIG_IGN
+            if main and (number in _DEMANDS or handler != signal.SIG_IGN)
         }
         for number in self._handlers:
             signal.signal(number, self._on_signal)

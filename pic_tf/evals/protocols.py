@@ -27,7 +27,7 @@ from pic_tf.evals.settings import PIXELS, EvaluationSettings, resolve
 from pic_tf.evals.subset import Subset, listed, stratified
 from pic_tf.evals.supervised import Training, train_classifier
 from pic_tf.evals.transfer.report import TransferReport
-from pic_tf.replicas.devices import open_strategy
+from pic_tf.replicas.devices import set_up_tensorflow
 from pic_tf.serving.exported import Exported, open_exported
 from pic_tf.serving.saved_classifier import LinearClassifier, save_classifier
 
@@ -55,11 +55,10 @@ def run(settings: EvaluationSettings) -> tuple[Report | TransferReport, str]:
         return segmentation.run(settings)
     exported = None if settings.model == PIXELS else open_exported(settings.model)
     settings = resolve(settings, exported)
-    if settings.intra_op_threads:
-        tf.config.threading.set_intra_op_parallelism_threads(settings.intra_op_threads)
-    tf.config.experimental.enable_op_determinism()
+    strategy = set_up_tensorflow(
+        settings.strategy, settings.replicas, settings.intra_op_threads, deterministic=True
+    )
     keras.utils.set_random_seed(settings.seed)
-    strategy = open_strategy(settings.strategy, settings.replicas)
     settings = _with_images(settings)
     images = open_labelled(settings, exported.pixels if exported else None)
     return evaluate(settings, exported, *images, strategy), settings.output_dir

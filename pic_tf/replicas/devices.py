@@ -1,9 +1,11 @@
 """Choose the devices that train: one, all of a machine, several machines, TPUs."""
 
+import contextlib
 import json
 import os
 import re
 import socket
+from collections.abc import Iterator
 
 import tensorflow as tf
 
@@ -25,13 +27,28 @@ def set_up_tensorflow(
       The strategy.
 
     Raises:
-      ValueError: for devices that are not there.
+      ValueError: for devices that are not there, or threads and parts of the CPU where an operation
+        has run already.
     """
     if intra_op_threads:
-        tf.config.threading.set_intra_op_parallelism_threads(intra_op_threads)
+        with _before_operations("--intra_op_threads"):
+            tf.config.threading.set_intra_op_parallelism_threads(intra_op_threads)
     if deterministic:
         tf.config.experimental.enable_op_determinism()
     return open_strategy(strategy, replicas)
+
+
+@contextlib.contextmanager
+def _before_operations(flag: str) -> Iterator[None]:
+    """Say in one sentence that a process has begun with other devices."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise ValueError(
+            f"expected {flag} as in the first call of a process, before any operation of "
+            "TensorFlow, got another one now: leave it as it is (0 where none was given), or "
+            "start a new process"
+        ) from error
 
 
 def choose() -> str:
@@ -149,7 +166,8 @@ def _devices(replicas: int) -> list[str]:
             "name --replicas to split the CPU"
         )
     cpu, parts = tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()]
-    tf.config.set_logical_device_configuration(cpu, parts * replicas)
+    with _before_operations("--replicas"):
+        tf.config.set_logical_device_configuration(cpu, parts * replicas)
     return [f"CPU:{i}" for i in range(replicas)]
 
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -66,6 +67,18 @@ def test_warnings_that_come_again_and_a_demand_behind_them_still_save(state):
             send(number)
         with pytest.raises(Interrupted):
             state.on_train_batch_end(1)
+
+
+def test_another_thread_than_the_main_one_trains_without_signals(state):
+    def epoch() -> int:
+        with state:
+            state.on_epoch_end(0)
+        return state._checkpoints.count
+
+    before = signal.getsignal(signal.SIGTERM)
+    with ThreadPoolExecutor(1) as threads:
+        assert threads.submit(epoch).result() == 1
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_nohup_is_heard_and_handlers_are_put_back(state):

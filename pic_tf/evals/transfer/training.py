@@ -18,7 +18,7 @@ from pic_tf.evals.training_state import restore_state, save_state
 from pic_tf.optim.lazy_sgd import LazySGD
 from pic_tf.optim.schedules import WarmupSteps
 from pic_tf.replicas.collectives import distribute
-from pic_tf.replicas.devices import open_strategy
+from pic_tf.replicas.devices import set_up_tensorflow
 
 _CHECK_EVERY = 64  # steps between two checks of the loss, which wait for the device
 
@@ -30,12 +30,11 @@ def open_devices(settings: Any, repeatable: bool = True) -> tf.distribute.Strate
       settings: resolved `EvaluationSettings`.
       repeatable: allow only operations that give the same bits again.
     """
-    if settings.intra_op_threads:
-        tf.config.threading.set_intra_op_parallelism_threads(settings.intra_op_threads)
-    if repeatable:
-        tf.config.experimental.enable_op_determinism()
+    strategy = set_up_tensorflow(
+        settings.strategy, settings.replicas, settings.intra_op_threads, repeatable
+    )
     keras.utils.set_random_seed(settings.seed)
-    return open_strategy(settings.strategy, settings.replicas)
+    return strategy
 
 
 class SavedState(keras.callbacks.Callback):
