@@ -70,7 +70,7 @@ def export_trained(
       ValueError: where something else than an export is at `path`.
       OSError: where it cannot be written.
     """
-    # Tracing takes a while, 41 s for a ResNet-50 on two cores.
+    # Tracing takes a while, 7 CPU s for a ResNet-50.
     print(f"writing the backbone to {path}", file=sys.stderr)
     fields = [field for field in dataclasses.fields(config) if field.metadata["trajectory"]]
     flags = {field.name: getattr(config, field.name) for field in fields}

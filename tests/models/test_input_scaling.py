@@ -17,6 +17,7 @@ from pic_tf.models.resnet import resnet
 from pic_tf.serving.convert import read
 from pic_tf.serving.saved_model import export_backbone
 
+pytestmark = pytest.mark.usefixtures("shallow_networks")
 PLAIN = Augmentation(0.0, (0.0,) * 4, 0.0, 0.0, 0.0)
 
 
