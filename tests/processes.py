@@ -1,9 +1,11 @@
 """Tests that need a process of their own: TensorFlow's devices and strategies are made once a
 process.
+
+All of them fork from one process that has imported TensorFlow, but not used it: the import takes
+longer than most of what is asked.
 """
 
 import contextlib
-import gc
 import multiprocessing
 import os
 import pathlib
@@ -14,17 +16,36 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
+from multiprocessing import forkserver
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@lru_cache
+def forking() -> BaseContext:
+    """The context of processes that fork from the one that has imported everything."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.imported"])
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.chdir, os.getcwd())
+        os.chdir(ROOT)  # where it finds tests.imported
+        forkserver.ensure_running()
+    first = context.Process(target=int)
+    first.start()
+    first.join()  # when the imports are over, which no limit of a command should include
+    return context
 
 
 def with_replicas(count: int, function: Callable, *arguments: Any) -> Any:
     """function(strategy, *arguments) in a process whose CPU is split into `count` replicas.
 
-    Importing TensorFlow takes longer than most of what is asked, so the process stays for the next
-    one who asks for as many.
+    The process stays for the next one who asks for as many.
     """
     if count not in _PROCESSES:
-        _PROCESSES[count] = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        _PROCESSES[count] = ProcessPoolExecutor(1, forking())
     return _PROCESSES[count].submit(_run_with_replicas, count, function, arguments).result()
 
 
@@ -73,46 +94,17 @@ def commands_that_fork() -> Iterator[Callable[..., Ended]]:
     """A function (module, arguments, environment, limit) that runs `python -m module` in a tenth of
     a second.
 
-    A process that has imported TensorFlow, but not used it, forks one child a command; it stays for
-    the next one who asks. No child sees a GPU, whose driver does not survive a fork. After `limit`
-    seconds a child is killed.
+    After `limit` seconds its process is killed.
     """
-    if _FORKING not in _PROCESSES:
-        spawn = multiprocessing.get_context("spawn")
-        _PROCESSES[_FORKING] = ProcessPoolExecutor(1, spawn, _import_everything)
-    submit = _PROCESSES[_FORKING].submit
-    yield lambda *arguments: submit(_run_in_a_fork, os.getcwd(), *arguments).result()
-
-
-_FORKING = 0  # no number of replicas
-
-
-def _import_everything() -> None:
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    from pic_tf.files.quiet import import_tensorflow
-
-    import_tensorflow()
-    import sklearn.decomposition
-    import sklearn.manifold  # noqa: F401
-
-    import pic_tf.evals.predictions
-    import pic_tf.look.feature_points
-    import pic_tf.look.nearest_images
-    import pic_tf.training.loop  # noqa: F401
-
-    gc.freeze()
+    yield _run_in_a_fork
 
 
 def _run_in_a_fork(
-    place: str, module: str, arguments: list[str], environment: dict[str, str], limit: float
+    module: str, arguments: list[str], environment: dict[str, str], limit: float
 ) -> Ended:
     with tempfile.TemporaryDirectory() as folder:
-        files = [pathlib.Path(folder, name) for name in ("stdout", "stderr")]
-        child = multiprocessing.get_context("fork").Process(
-            target=_run, args=(place, module, arguments, environment, files)
-        )
         start = time.monotonic()
-        child.start()
+        child, *files = start_in_a_fork(module, arguments, environment, pathlib.Path(folder))
         child.join(limit)
         child.kill()  # where it still runs
         child.join()
@@ -121,12 +113,22 @@ def _run_in_a_fork(
         )
 
 
+def start_in_a_fork(
+    module: str, arguments: list[str], environment: dict[str, str], folder: pathlib.Path
+) -> tuple[BaseProcess, pathlib.Path, pathlib.Path]:
+    """The process of a command that runs on, and the files in `folder` with what it says."""
+    context, files = forking(), (folder / "stdout", folder / "stderr")
+    child = context.Process(target=_run, args=(os.getcwd(), module, arguments, environment, files))
+    child.start()
+    return child, *files
+
+
 def _run(
     place: str,
     module: str,
     arguments: list[str],
     environment: dict[str, str],
-    files: list[pathlib.Path],
+    files: tuple[pathlib.Path, pathlib.Path],
 ) -> None:
     os.chdir(place)
     for number, file in enumerate(files, 1):

@@ -1,7 +1,6 @@
 """Several processes on loopback train together."""
 
 import json
-import multiprocessing
 import os
 import pathlib
 import re
@@ -24,7 +23,7 @@ from pic_tf.replicas.devices import open_strategy
 from pic_tf.runs import checkpoint_files
 from tests.instances.test_replicas import ids_of_replicas
 from tests.instances.test_ring import make, train_both
-from tests.processes import with_replicas
+from tests.processes import forking, with_replicas
 from tests.short_runs import variables_of
 from tests.test_kills import SHALLOW
 
@@ -87,8 +86,7 @@ def of_worker(cluster):
 
 
 def test_two_workers_take_the_steps_of_two_replicas():
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, spawn) as first, ProcessPoolExecutor(1, spawn) as second:
+    with ProcessPoolExecutor(1, forking()) as first, ProcessPoolExecutor(1, forking()) as second:
         both = zip((first, second), clusters(2))
         found = [process.submit(of_worker, cluster) for process, cluster in both]
         expected = with_replicas(2, few_steps)

@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future
 
 import pytest
 
 from pic_tf.data.sources import packed
 from tests.data.packing.pictures import SIDE, left_out, records, save, smooth, write_classes
+from tests.processes import forking
 
 TOOL = pathlib.Path(__file__).parents[3] / "tools" / "pack.py"
 SETTINGS = {"short_side": SIDE, "quality": 95, "images_per_shard": 3}
@@ -33,22 +34,9 @@ def write_source(folder):
     return folder
 
 
-@pytest.fixture(scope="module")
-def in_a_fork():
-    """A function that calls one of those below in a forked process, and returns its exit code."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _import_packing) as process:
-        yield lambda function, *arguments: process.submit(
-            _run_in_a_fork, function, arguments
-        ).result()
-
-
-def _import_packing():
-    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-    import pic_tf.data.packing.pack  # noqa: F401
-
-
-def _run_in_a_fork(function, arguments):
-    child = multiprocessing.get_context("fork").Process(target=function, args=arguments)
+def in_a_fork(function, *arguments):
+    """Call one of the functions below in a forked process, and return its exit code."""
+    child = forking().Process(target=function, args=arguments)
     child.start()
     child.join(60)
     child.kill()  # where it still runs
@@ -122,7 +110,7 @@ def leftovers(folder):
     ]
 
 
-def test_killed_at_every_moment(pack, in_a_fork, tmp_path):
+def test_killed_at_every_moment(pack, tmp_path):
     source = write_source(tmp_path / "in")
     pack(source, tmp_path / "whole")
     expected = everything(tmp_path / "whole")
@@ -146,7 +134,7 @@ def test_killed_at_every_moment(pack, in_a_fork, tmp_path):
     assert counts == [0] * first + [2] * TAKEN_IN + [5] * TAKEN_IN + [8] * 2
 
 
-def test_a_full_disk_leaves_what_was_packed(pack, in_a_fork, tmp_path):
+def test_a_full_disk_leaves_what_was_packed(pack, tmp_path):
     source, output = write_source(tmp_path / "in"), tmp_path / "out"
     assert in_a_fork(pack_with_little_room, source, output) == 28
     assert not packed.is_packed(output)
@@ -182,7 +170,7 @@ def end(process):
 
 
 @pytest.mark.slow
-def test_the_command_goes_on(pack, in_a_fork, tmp_path):
+def test_the_command_goes_on(pack, tmp_path):
     """With processes of its own, after one that was killed."""
     source, output = write_source(tmp_path / "in"), tmp_path / "out"
     in_a_fork(pack_until, source, output, SHARDS * MADE + TAKEN_IN)
