@@ -26,6 +26,7 @@ from tests.short_runs import (
 pytestmark = pytest.mark.usefixtures("shallow_networks", "empty_exports")
 
 
+@pytest.mark.slow
 def test_a_folder_of_images(tmp_path):
     picture_folder(tmp_path / "images")
     settings = dataclasses.replace(
@@ -81,7 +82,8 @@ def own(whole, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "part, number, knn_every", [("train", 18, 0), ("train", 18, 1), ("val", 24, 1)]
+    "part, number, knn_every",
+    [("train", 18, 0), pytest.param("train", 18, 1, marks=pytest.mark.slow), ("val", 24, 1)],
 )
 def test_an_image_that_breaks_off_is_named(tmp_path, part, number, knn_every):
     folder = picture_folder(tmp_path / "images")

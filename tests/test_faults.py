@@ -13,6 +13,7 @@ import pytest
 
 from pic_tf.files.command_line import START_AGAIN
 from pic_tf.runs import checkpoint_files
+from tests.processes import start_in_a_fork
 from tests.test_kills import SHALLOW, SHORT, start
 from tests.test_workers import wait_for
 
@@ -20,15 +21,21 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 
 def test_sigterm_saves(tmp_path):
-    process = start(tmp_path, (*SHORT, "--epochs=400", "--knn_every=0"))
-    wait_for(lambda: (tmp_path / "metrics.csv").exists(), process)
-    process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == START_AGAIN, said[-2000:]
+    output = tmp_path / "run"
+    flags = [f"--flagfile={flagfile()}", f"--output_dir={output}", *SHORT]
+    module, *command = SHALLOW
+    command += [*flags, "--epochs=400", "--knn_every=0"]
+    process, stdout, stderr = start_in_a_fork(module, command, dict(os.environ), tmp_path)
+    while process.is_alive() and not (output / "metrics.csv").exists():
+        time.sleep(0.1)
+    process.terminate()
+    process.join(60)
+    assert process.exitcode == START_AGAIN, stderr.read_text()[-2000:]
+    said = stdout.read_text()
     stopped = int(
         re.search(r"stopped at step ([\d,]+); the same command goes on", said)[1].replace(",", "")
     )
-    path, damaged = checkpoint_files.newest(tmp_path / "checkpoints")
+    path, damaged = checkpoint_files.newest(output / "checkpoints")
     assert checkpoint_files.step_of(path) == stopped and not damaged
 
 
@@ -110,6 +117,7 @@ def flagfile():
     return ROOT / "configs" / "digits.flags"
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_too_small_is_refused_before_training(tmp_path, may_mount):
     script = 'mount -t tmpfs -o size=4m tmpfs "$1" && cd "$1" && "${@:2}"'
     command = [sys.executable, "-m", "pic_tf.train", f"--flagfile={flagfile()}", "--output_dir=run"]

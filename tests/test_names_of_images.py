@@ -16,7 +16,7 @@ from pic_tf.runs import open_data, run_folder
 from pic_tf.settings import flag_files
 from pic_tf.settings.config import Config
 from pic_tf.training import loop
-from tests.short_runs import one_epoch, picture_folder
+from tests.short_runs import metrics_of, one_epoch, picture_folder
 
 pytestmark = pytest.mark.usefixtures("shallow_networks", "empty_exports")
 NAMES = [
@@ -122,6 +122,7 @@ def test_names_of_a_data_set_lead_nowhere(run_on_strange_names):
     assert {os.path.basename(path) for path in train.paths} >= {*shown, "link.jpg", "target.jpg"}
     assert {"-rf", "a\n--seed=7", "%s", "y" * 255, os.fsdecode(b"\xff")} <= set(train.class_names)
     assert result.finished and result.step == len(train) // 8
+    assert metrics_of(settings.output_dir)[-1]["knn"]
     assert after == before
     output = pathlib.Path(settings.output_dir)
     for path in output.rglob("*"):

@@ -7,6 +7,7 @@ import itertools
 import os
 import pathlib
 import shutil
+import signal
 import time
 
 import numpy as np
@@ -128,7 +129,10 @@ def test_no_good_checkpoint_left(uninterrupted, tmp_path):
 
 
 def test_two_runs_in_one_folder(uninterrupted, tmp_path, monkeypatch):
+    """Of another seed, which is another run; signal handlers are put back."""
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     settings = dataclasses.replace(uninterrupted, output_dir=str(tmp_path), epochs=1, knn_every=0)
+    settings = dataclasses.replace(settings, seed=1)
 
     def another():
         with pytest.raises(
@@ -139,6 +143,8 @@ def test_two_runs_in_one_folder(uninterrupted, tmp_path, monkeypatch):
 
     at_step(monkeypatch, 5, another)
     assert run(settings).finished  # undisturbed
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    assert metrics_of(tmp_path)[0]["loss"] != metrics_of(uninterrupted.output_dir)[0]["loss"]
     assert run(settings).finished  # and the lock is free again
 
 

@@ -308,13 +308,16 @@ def test_two_runs_share_a_rows_dir_and_a_damaged_state_is_passed_over(
     assert_same(tmp_path / "mine", expected)
 
 
-def test_a_disk_without_room_is_found_before_it_is_full(on_device, tmp_path, monkeypatch):
-    settings = dataclasses.replace(on_device[0], instance_store="disk", output_dir=str(tmp_path))
+@pytest.mark.parametrize(
+    "store, files", [("disk", "3 checkpoints and the rows"), ("device", "3 checkpoints")]
+)
+def test_a_disk_without_room_is_found_before_it_is_full(
+    on_device, tmp_path, monkeypatch, store, files
+):
+    settings = dataclasses.replace(on_device[0], instance_store=store, output_dir=str(tmp_path))
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100_000))
-    with pytest.raises(
-        ValueError, match=r"^expected .* free in '.*' for 3 checkpoints and the rows, got 100 KB"
-    ):
+    with pytest.raises(ValueError, match=rf"^expected .* free in '.*' for {files}, got 100 KB"):
         run(settings)
 
 

@@ -311,7 +311,9 @@ def test_memory_stays_bounded(tmp_path):
     assert max(growth.values()) < 200, growth
 
 
-@pytest.mark.parametrize("part, number", [("train", 18), ("val", 24)])
+@pytest.mark.parametrize(
+    "part, number", [("train", 18), pytest.param("val", 24, marks=pytest.mark.slow)]
+)
 def test_a_run_names_the_bomb(tmp_path, part, number):
     folder = picture_folder(tmp_path / "images")
     path = folder / part / "class0" / f"{number}.jpg"
