@@ -15,7 +15,14 @@ from pic_tf.evals.features import image_features, normalisation_of_pixels
 from pic_tf.feature_files.inputs import Inputs, open_inputs
 from pic_tf.feature_files.lists import write_diverse, write_duplicates
 from pic_tf.feature_files.settings import EmbedSettings, check_embed
-from pic_tf.feature_files.table import Part, open_features, read_card, write_npy, write_parquet
+from pic_tf.feature_files.table import (
+    Part,
+    files_of,
+    open_features,
+    read_card,
+    write_npy,
+    write_parquet,
+)
 from pic_tf.feature_files.unfinished import Unfinished, folder_of
 from pic_tf.feature_files.views import VIEWS, averaged, view_batches
 from pic_tf.files.lock import exclusive
@@ -63,15 +70,19 @@ def embed(settings: EmbedSettings) -> str:
 
 def _card_in_place(output: pathlib.Path) -> dict[str, Any] | None:
     """Read the card of an older file at its place; None where there is none."""
-    if not output.exists() or folder_of(output).exists():
+    if folder_of(output).exists():
+        return None
+    there = [path for path in files_of(output) if path.exists()]
+    if not there:
         return None
     try:
-        return read_card(output)
+        card = read_card(output)
     except ValueError as error:
         raise ValueError(
-            f"expected a new file or an older one of pic_tf.embed at {str(output)!r}, got another "
-            "one: name another --output"
+            f"expected a new file or an older one of pic_tf.embed at {str(there[0])!r}, got "
+            "another one: name another --output"
         ) from error
+    return card if output.exists() else None
 
 
 def _write(inputs: Inputs, output: pathlib.Path) -> dict[str, Any]:

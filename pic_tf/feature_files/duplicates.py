@@ -7,6 +7,8 @@ from pic_tf.files.progress import drawing_interval
 
 MOST = 1_000_000  # pairs
 _BLOCK = 2048  # rows compared at once: 16 MiB of cosines
+# Of a cosine in float32: that of two equal rows may come out below 1.
+_ROUNDING = 1e-6
 
 
 def pairs_above(
@@ -16,7 +18,7 @@ def pairs_above(
 
     Args:
       rows: float32 [n, C], which may be mapped from a file; rows with NaN are in no pair.
-      least: cosine from which on a pair counts.
+      least: cosine from which on a pair counts, but for the rounding of float32.
       progress: title of a progress bar; "" for none.
 
     Returns:
@@ -26,7 +28,7 @@ def pairs_above(
     Raises:
       ValueError: for more than a million pairs.
     """
-    starts = range(0, len(rows), _BLOCK)
+    starts, count = range(0, len(rows), _BLOCK), 0
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     options = {"disable": not progress, "mininterval": drawing_interval()}
     with tqdm(total=len(starts) * (len(starts) + 1) // 2, desc=progress, **options) as bar:
@@ -36,9 +38,10 @@ def pairs_above(
                 cosines = block @ _unit(rows[second : second + _BLOCK]).T
                 if second == first:
                     cosines = np.where(np.tri(len(block), dtype=bool), np.nan, cosines)
-                i, j = np.nonzero(cosines >= least)  # NaN is not
+                i, j = np.nonzero(cosines >= least - _ROUNDING)  # NaN is not
                 found.append((first + i, second + j, cosines[i, j]))
-                if sum(len(part[0]) for part in found) > MOST:
+                count += len(i)
+                if count > MOST:
                     raise ValueError(
                         f"expected at most {MOST:,} pairs of images with a cosine of at least "
                         f"{least} (--duplicates), got more: raise it"

@@ -1,6 +1,7 @@
 """Open the backbone and the images of a feature file."""
 
 import dataclasses
+import itertools
 from typing import Any
 
 import tensorflow as tf
@@ -102,12 +103,11 @@ def _key(
 def _check_names(sources: dict[str, Source]) -> None:
     """Raise ValueError for a name that is no UTF-8, as texts in a Parquet file are."""
     for source in sources.values():
-        for i in range(len(source)):
-            name = source.path(i)
+        for name in itertools.chain(map(source.path, range(len(source))), source.class_names):
             try:
                 name.encode()
             except UnicodeEncodeError:
                 raise ValueError(
-                    f"expected names of images in UTF-8 for a Parquet file, got {name!r}: rename "
-                    "it, or write --output=NAME.npy"
+                    "expected names of images and classes in UTF-8 for a Parquet file, got "
+                    f"{name!r}: rename it, or write --output=NAME.npy"
                 ) from None

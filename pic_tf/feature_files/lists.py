@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from pic_tf.data.sources.classes import classes_of
 from pic_tf.data.sources.source import Source
 from pic_tf.feature_files.duplicates import pairs_above
 from pic_tf.feature_files.subset import k_centres
@@ -42,9 +43,10 @@ def write_diverse(file: FeatureFile, source: Source, count: int, path: pathlib.P
             f"expected at most {there:,} images in --diverse, those with features, got {count:,}"
         )
     chosen, remaining = k_centres(rows, count, "diverse images")
+    labels = classes_of(source, chosen)
     lines = (
-        (rank, i, source.path(i), _label(source, i), f"{distance:.6f}")
-        for rank, (i, distance) in enumerate(zip(chosen.tolist(), remaining), 1)
+        (rank, i, source.path(i), label, f"{distance:.6f}")
+        for rank, (i, label, distance) in enumerate(zip(chosen.tolist(), labels, remaining), 1)
     )
     _write(path, [DIVERSE_COLUMNS, *lines])
     return (
@@ -77,7 +79,7 @@ def write_duplicates(
     def identity(row: int) -> tuple[str, int, str, str]:
         part = int(np.searchsorted(starts, row, side="right")) - 1
         source, i = sources[parts[part]], row - int(starts[part])
-        return parts[part], i, source.path(i), _label(source, i)
+        return parts[part], i, source.path(i), *classes_of(source, [i])
 
     lines = (
         (rank, f"{cosine:.6f}", *identity(i), *identity(j))
@@ -85,10 +87,6 @@ def write_duplicates(
     )
     _write(path, [PAIR_COLUMNS, *lines])
     return f"{len(pairs):,} pairs of images with a cosine of at least {least}: {path}"
-
-
-def _label(source: Source, i: int) -> str:
-    return "" if source.labels is None else source.class_names[source.labels[i]]
 
 
 def _write(path: pathlib.Path, lines: Iterable[Sequence]) -> None:

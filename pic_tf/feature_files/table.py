@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from pic_tf.data.decode.broken import BrokenImages
+from pic_tf.data.sources.classes import classes_of
 from pic_tf.data.sources.source import Source
 from pic_tf.files.replaced import replaced
 
@@ -41,11 +42,13 @@ class Part:
     source: Source
     broken: BrokenImages
 
-    def line(self, i: int) -> tuple[int, str, str, str | None, str | None]:
-        """Values of `COLUMNS` for an image."""
-        source = self.source
-        label = None if source.labels is None else source.class_names[source.labels[i]]
-        return i, self.name, source.path(i), label, self.broken.reasons.get(i)
+    def lines(self) -> Iterator[tuple[int, str, str, str | None, str | None]]:
+        """Iterate over the values of `COLUMNS` of each image."""
+        for first in range(0, len(self.source), _GROUP):
+            ids = range(first, min(first + _GROUP, len(self.source)))
+            for i, label in zip(ids, classes_of(self.source, ids)):
+                reason = self.broken.reasons.get(i)
+                yield i, self.name, self.source.path(i), label or None, reason
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -93,7 +96,7 @@ def write_parquet(
     texts = [pa.field(name, pa.string()) for name in COLUMNS[1:]]
     schema = pa.schema([("id", pa.int64()), *texts, ("features", pa.list_(pa.float32(), size))])
     schema = schema.with_metadata({_METADATA: json.dumps(card)})
-    lines = _lines(parts)
+    lines = itertools.chain.from_iterable(part.lines() for part in parts)
     with (
         replaced(path, "wb") as file,
         parquet.ParquetWriter(file, schema, use_dictionary=["part", "label", "broken"]) as writer,
@@ -124,10 +127,18 @@ def write_npy(
     path.with_suffix(".json").unlink(missing_ok=True)  # that of other features
     text = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
     with replaced(path.with_suffix(".csv"), **text) as file:
-        csv.writer(file).writerows([COLUMNS, *_lines(parts)])
+        csv.writer(file).writerow(COLUMNS)
+        for part in parts:
+            csv.writer(file).writerows(part.lines())
     os.replace(rows, path)
     with replaced(path.with_suffix(".json")) as file:
         json.dump(card, file, indent=1)
+
+
+def files_of(path: pathlib.Path) -> list[pathlib.Path]:
+    """Name all files that hold features: NAME.parquet, or NAME.npy, NAME.csv and NAME.json."""
+    beside = (".csv", ".json") if path.suffix == ".npy" else ()
+    return [path, *map(path.with_suffix, beside)]
 
 
 def read_card(path: str | os.PathLike) -> dict[str, Any]:
@@ -186,10 +197,6 @@ def open_features(path: str | os.PathLike) -> FeatureFile:
             f"expected the features of all images in {str(path)!r}, got {error}: {_ADVICE}"
         ) from error
     return FeatureFile(str(path), card, features)
-
-
-def _lines(parts: list[Part]) -> Iterator[tuple]:
-    return (part.line(i) for part in parts for i in range(len(part.source)))
 
 
 def _metadata(path: pathlib.Path) -> str | bytes:

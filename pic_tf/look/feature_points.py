@@ -5,6 +5,7 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
+from pic_tf.data.sources.classes import classes_of
 from pic_tf.data.sources.source import Source
 from pic_tf.look.figures import save_figure
 from pic_tf.look.neighbour_tables import write_csv
@@ -149,10 +150,9 @@ def draw_map(settings: FeatureMapSettings) -> str:
         title += f", {len(source.class_names):,} classes"
     save_map(found, axes, labels, source.class_names, title, path)
     table = path.with_suffix(".csv")
-    classes = [""] * len(ids) if labels is None else [source.class_names[label] for label in labels]
     lines = (
         (i, source.path(i), name, f"{x:.6g}", f"{y:.6g}")
-        for i, name, (x, y) in zip(ids.tolist(), classes, found)
+        for i, name, (x, y) in zip(ids.tolist(), classes_of(source, ids), found)
     )
     write_csv(table, [COLUMNS, *lines])
     return f"{title}: {path}, {table}"

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from pic_tf.data.sources.classes import classes_of
 from pic_tf.data.sources.source import Source
 from pic_tf.files.replaced import replaced
 from pic_tf.look.contact_sheet import Cell, Group, save_contact_sheet, thumbnails
@@ -129,7 +130,7 @@ def write_csv(path: pathlib.Path, lines: Iterable[Sequence]) -> None:
 
 
 def _identity(source: Source, i: int) -> tuple[int, str, str]:
-    return i, source.path(i), "".join(_class_of(source, i))
+    return i, source.path(i), *classes_of(source, [i])
 
 
 def _name(source: Source, i: int) -> str:
@@ -138,10 +139,9 @@ def _name(source: Source, i: int) -> str:
 
 def _class_of(source: Source, i: int) -> tuple[str, ...]:
     """The name of an image's class, or nothing."""
-    return () if source.labels is None else (source.class_names[source.labels[i]],)
+    return tuple(filter(None, classes_of(source, [i])))
 
 
 def _agree(one: Source, i: int, other: Source, j: int) -> bool | None:
-    if one.labels is None or other.labels is None:
-        return None
-    return bool(one.labels[i] == other.labels[j])
+    [of_one], [of_other] = classes_of(one, [i]), classes_of(other, [j])
+    return of_one == of_other if of_one and of_other else None

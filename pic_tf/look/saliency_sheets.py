@@ -10,6 +10,7 @@ import tensorflow as tf
 from pic_tf.data.augment import normalise
 from pic_tf.data.decode.broken import BrokenImages
 from pic_tf.data.pipeline import evaluation_batches, find_unreadable
+from pic_tf.data.sources.classes import classes_of
 from pic_tf.data.sources.named import open_dataset
 from pic_tf.data.sources.pixel_format import RGB
 from pic_tf.data.sources.source import Source
@@ -154,10 +155,6 @@ def _read_predictions(path: str, source: Source, ids: np.ndarray) -> list[str] |
     return [told[source.path(i)] for i in ids]
 
 
-def _class_of(source: Source, i: int) -> str:
-    return "" if source.labels is None else source.class_names[source.labels[i]]
-
-
 def overlay(view: np.ndarray, saliency_map: np.ndarray) -> np.ndarray:
     """Colour an image by a saliency map, from its least place (blue) to its greatest (red).
 
@@ -183,7 +180,7 @@ def _draw_sheet(
 ) -> None:
     groups = []
     for i in chosen:
-        view, name = found.views[i], _class_of(found.source, found.ids[i])
+        view, [name] = found.views[i], classes_of(found.source, [found.ids[i]])
         words = [name] if name else []
         cells = [Cell(view, (pathlib.Path(found.source.path(found.ids[i])).name, *words))]
         cells += [Cell(overlay(view, m[i]), (n,)) for m, n in zip(found.maps, found.names)]
@@ -194,7 +191,7 @@ def _draw_sheet(
 
 
 def _right(found: Maps, told: list[str]) -> np.ndarray:
-    classes = [_class_of(found.source, i) for i in found.ids]
+    classes = classes_of(found.source, found.ids)
     return np.array([one == other for one, other in zip(classes, told)])
 
 
@@ -233,9 +230,13 @@ def _write_numbers(
 ) -> None:
     source = found.source
     lines = (
-        (i, source.path(i), _class_of(source, i), f"{one:.6f}", f"{other:.6f}", name)
-        for i, one, other, name in zip(
-            found.ids.tolist(), agreement, with_random, told or [""] * len(found.ids)
+        (i, source.path(i), of_image, f"{one:.6f}", f"{other:.6f}", name)
+        for i, of_image, one, other, name in zip(
+            found.ids.tolist(),
+            classes_of(source, found.ids),
+            agreement,
+            with_random,
+            told or [""] * len(found.ids),
         )
     )
     write_csv(path, [COLUMNS, *lines])

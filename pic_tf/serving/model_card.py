@@ -82,7 +82,8 @@ def _of_unit_images(
 def write_card(folder: pathlib.Path, card: dict[str, Any]) -> None:
     """Write both files into the folder of an unfinished export."""
     (folder / JSON_FILE).write_text(json.dumps(card, indent=1) + "\n")
-    (folder / TEXT_FILE).write_text(_as_text(card))
+    # The name of a folder of images need not be UTF-8.
+    (folder / TEXT_FILE).write_text(_as_text(card), encoding="utf-8", errors="replace")
 
 
 def title(card: dict[str, Any]) -> str:

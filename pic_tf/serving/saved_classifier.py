@@ -71,7 +71,8 @@ def save_classifier(
     module.network = classifier.network
     module.kernel = tf.Variable(classifier.kernel, dtype=tf.float32, name="kernel")
     module.bias = tf.Variable(classifier.bias, dtype=tf.float32, name="bias")
-    module.class_names = tf.Variable(list(class_names), trainable=False, name="class_names")
+    names = [os.fsencode(name) for name in class_names]  # a folder's name need not be UTF-8
+    module.class_names = tf.Variable(names, trainable=False, name="class_names")
 
     def answers(images: tf.Tensor) -> dict[str, tf.Tensor]:
         features = tf.cast(module.network(images, training=False), tf.float32)

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from pic_tf.evals.predictions import PredictionSettings, predict
 from pic_tf.serving.exported import open_exported
-from pic_tf.serving.saved_classifier import open_classifier
+from pic_tf.serving.saved_classifier import LinearClassifier, open_classifier, save_classifier
 from tests.evals.evaluation import COLOURS, pixels_of, run
 from tests.processes import commands_that_fork
 
@@ -78,6 +78,19 @@ def test_card(judged, model):
     assert "\npipeline_tag: image-classification\n" in text
     assert text.split("---\n\n")[1].startswith("# Classifier of 3 classes on tiny\n")
     assert f"- top1: {found.top1}\n" in text and "- classes: blue, green, red\n" in text
+
+
+def test_a_class_whose_name_is_not_utf8(model, tmp_path):
+    exported, place = open_exported(model), tmp_path / "classifier"
+    zeros = np.zeros([exported.card["feature_dim"], 2], np.float32), np.zeros(2, np.float32)
+    views = {"image_size": 8, "eval_crop": 1.0, "figures": {}}
+    names = ("caf\udce9", "tea")
+    linear = LinearClassifier(exported.network(), *zeros)
+    save_classifier(linear, place, exported=exported, class_names=names, **views)
+    loaded, card = open_classifier(place)
+    assert card["class_names"] == list(names)
+    answers = loaded.signatures["serving_default"](images=tf.zeros([1, 8, 8, 3]))
+    assert answers["class"].numpy().tolist() == [b"caf\xe9"]
 
 
 def test_fine_tuned_weights_are_in_it_and_fixed_ones_unchanged(judged, model):

@@ -87,6 +87,9 @@ def test_every_row_is_that_of_its_image(folder, tmp_path, name, views):
     before = output.stat().st_mtime_ns
     embed(settings_of(folder, output, views=views))  # it is there
     assert output.stat().st_mtime_ns == before
+    output.unlink()
+    embed(settings_of(folder, output, views=views))  # not any more, beside its card
+    np.testing.assert_array_equal(open_features(output).features, rows)
     assert {path.stem for path in tmp_path.iterdir()} == {"features"}
 
 
@@ -225,12 +228,14 @@ def test_wrong_input_gets_one_sentence(folder, tmp_path, name):
 
 
 def test_files_of_others_stay(folder, tmp_path):
-    for name in ("out.parquet", "out.npy"):
+    files = ("out.parquet", "out.parquet"), ("out.npy", "out.npy")
+    for name, output in (*files, ("list.csv", "list.npy"), ("facts.json", "facts.npy")):
         (tmp_path / name).write_bytes(b"mine")
-        with pytest.raises(
-            ValueError, match=r"expected a new file or an older one of pic_tf.embed"
-        ):
-            embed(settings_of(folder, tmp_path / name))
+        sentence = (
+            rf"^expected a new file or an older one of pic_tf.embed at '.*{name}', got another"
+        )
+        with pytest.raises(ValueError, match=sentence):
+            embed(settings_of(folder, tmp_path / output))
         assert (tmp_path / name).read_bytes() == b"mine"
     with pytest.raises(
         ValueError, match=r"^expected a run with checkpoints at .*got none: name th"
@@ -243,8 +248,14 @@ def test_names_that_are_not_utf8(folder, tmp_path):
     (tmp_path / "data").mkdir()
     name = tmp_path / "data" / "caf\udce9.png"
     name.write_bytes(files_of(folder)[0].read_bytes())
-    with pytest.raises(ValueError, match=r"^expected names of images in UTF-8 for a Parquet file"):
+    sentence = r"^expected names of images and classes in UTF-8 for a Parquet file, got"
+    with pytest.raises(ValueError, match=sentence):
         embed(settings_of(tmp_path / "data", tmp_path / "out.parquet"))
+    one, other, *_ = files_of(folder)
+    table = f"path,label\n{one},caf\udce9\n{other},b\n"
+    (tmp_path / "list.csv").write_text(table, errors="surrogateescape")
+    with pytest.raises(ValueError, match=f"{sentence} 'caf.*': rename it"):
+        embed(settings_of(tmp_path / "list.csv", tmp_path / "list.parquet"))
     embed(settings_of(tmp_path / "data", tmp_path / "out.npy"))
     assert b"caf\xe9.png,,\n" in (tmp_path / "out.csv").read_bytes().replace(b"\r", b"")
     assert json.loads((tmp_path / "out.json").read_text())["parts"] == [["train", 1]]

@@ -53,6 +53,13 @@ def test_broken_images_are_not_chosen_and_copies_last():
     assert remaining[4] > 0.01 and (remaining[5:] < 1e-7).all()
 
 
+def test_copies_are_found_at_a_cosine_of_one():
+    """In float32 the cosines of a third of such rows with themselves come out below 1."""
+    rows = np.abs(np.random.default_rng(0).normal(size=[50, 2048])).astype(np.float32)
+    pairs, _ = pairs_above(np.concatenate([rows, rows]), 1.0)
+    assert sorted(map(tuple, pairs.tolist())) == [(i, 50 + i) for i in range(50)]
+
+
 def test_pairs_above_a_cosine(monkeypatch):
     monkeypatch.setattr(duplicates, "_BLOCK", 8)  # several blocks
     rng = np.random.default_rng(1)

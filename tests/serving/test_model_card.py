@@ -9,6 +9,7 @@ import yaml
 
 import pic_tf
 from pic_tf.data.normalisation import MEAN, STDDEV
+from pic_tf.serving.model_card import write_card
 from pic_tf.serving.saved_model import export_backbone
 
 TRAINING = {
@@ -107,6 +108,14 @@ def test_text(exports):
         if line.startswith("#") and i:
             assert lines[i - 1] == lines[i + 1] == ""
     assert text.endswith("```\n") and text.count("```") == 2
+
+
+def test_a_folder_whose_name_is_not_utf8(exports, tmp_path):
+    card = json.loads((exports / "one" / "model_card.json").read_text())
+    card["training"]["dataset"] = "caf\udce9"
+    write_card(tmp_path, card)
+    assert json.loads((tmp_path / "model_card.json").read_text()) == card
+    assert "- dataset: caf?\n" in (tmp_path / "model_card.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize(

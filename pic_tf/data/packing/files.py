@@ -17,6 +17,7 @@ from pic_tf.data.packing.buckets import images_in_bucket
 from pic_tf.data.packing.listed import Files, check_size
 from pic_tf.data.packing.shards import are_shards, images_in_shards
 from pic_tf.data.sources import tfds_builder, tfds_source
+from pic_tf.data.sources.classes import classes_of
 from pic_tf.data.sources.layout import find_layout
 from pic_tf.data.sources.walk import walk
 
@@ -207,5 +208,4 @@ def _opened(name: str, split: str) -> tfds_source.TfdsSource:
 def _fetch_record(name: str, split: str, instance_id: int) -> tuple[BinaryIO, str]:
     source = _opened(name, split)
     content = source.read(tf.constant([instance_id], tf.int64))[0].numpy()
-    label = -1 if source.labels is None else int(source.labels[instance_id])
-    return io.BytesIO(content), source.class_names[label] if label >= 0 else ""
+    return io.BytesIO(content), *classes_of(source, [instance_id])

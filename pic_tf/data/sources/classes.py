@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pic_tf.data.sources.source import Source
+
 
 def class_numbers(found: Iterable[str], class_names: Sequence[str], images: str) -> dict[str, int]:
     """Number classes by their position among `class_names`.
@@ -79,3 +81,19 @@ def labels_of(
     numbered = tuple(class_names or own_names)
     numbers = class_numbers(found, numbered, images)
     return Labels(np.array([numbers[name] for name in classes], np.int64), numbered)
+
+
+def classes_of(source: Source, instance_ids: Sequence[int] | np.ndarray) -> list[str]:
+    """Name the classes of some images.
+
+    Args:
+      source: the images.
+      instance_ids: integer [n].
+
+    Returns:
+      n names; "" for an image without a class, as those of label -1 in TensorFlow Datasets.
+    """
+    if source.labels is None:
+        return [""] * len(instance_ids)
+    labels = source.labels[np.asarray(instance_ids, np.int64)].tolist()
+    return [source.class_names[label] if label >= 0 else "" for label in labels]

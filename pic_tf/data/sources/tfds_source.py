@@ -16,6 +16,7 @@ from pic_tf.data.sources.pixel_format import RGB, PixelFormat
 from pic_tf.data.sources.records import RecordFile, Records, UnreadableFile, in_graph
 
 _READ_AT_ONCE = 512  # records, images and all, that are in memory while labels are read
+_LOOKED_AT = 64  # first records, none of which has a label where a split has none
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,16 +59,17 @@ class TfdsSource:
       records: by id.
       feature: name of the image in the records.
       version: name, configuration and version of the data set.
+      unlabelled: as of `Source`.
     """
 
     name: str
     labels: RecordLabels | None
     class_names: tuple[str, ...]
-    unlabelled: ClassVar[str] = ""
     folder: str
     records: Records
     feature: str
     version: str
+    unlabelled: str = ""
     pixels: ClassVar[PixelFormat] = RGB
 
     def __len__(self) -> int:
@@ -116,6 +118,9 @@ def open_tfds(name: str, split: str | None = None, class_names: tuple[str, ...] 
             f"expected {NAMES} images in {source.feature!r} of {name!r}, "
             f"got {got} in {source.path(0)!r}: {advice}"
         )
+    if source.labels and (source.labels[:_LOOKED_AT] < 0).all():  # the test part of a challenge
+        missing = f"no labels, since those of {source.name!r} are -1"
+        return dataclasses.replace(source, labels=None, class_names=(), unlabelled=missing)
     return source
 
 

@@ -15,6 +15,7 @@ from absl import logging
 from array_record.python.array_record_module import ArrayRecordReader
 
 from pic_tf.data.sources import tfds_source
+from pic_tf.data.sources.classes import classes_of
 from pic_tf.data.sources.formats import NAMES
 from pic_tf.data.sources.tfds_source import open_tfds
 from tests.data.sources.test_sources import assert_one_sentence
@@ -93,6 +94,19 @@ def test_labels_are_read_on_demand(root, monkeypatch):
     np.testing.assert_array_equal(source.labels[5:9], expected[5:9])
     assert source.labels[7] == expected[7] and source.labels[np.zeros([0], int)].shape == (0,)
     np.testing.assert_array_equal(source.labels[ids.reshape(3, 3)], expected[ids.reshape(3, 3)])
+
+
+def test_images_without_a_label_have_no_class(root, monkeypatch):
+    """TensorFlow Datasets stores -1 for none, which Python takes for the last class."""
+    source = open_tfds(str(root / "tiny_pictures/1.2.0"), "train")
+    labels = np.asarray(source.labels)
+    names = [CLASSES[label] if label >= 0 else "" for label in labels]
+    assert classes_of(source, range(len(source))) == names and "" in names
+    monkeypatch.setattr(tfds_source, "_LOOKED_AT", 1)
+    without = int(np.argmin(labels))  # a part that begins with it
+    part = open_tfds(str(root / "tiny_pictures/1.2.0"), f"train[{without}:]")
+    assert part.labels is None and part.class_names == () and "-1" in part.unlabelled
+    assert classes_of(part, [0, 1]) == ["", ""]
 
 
 def test_parts_of_splits(root):
