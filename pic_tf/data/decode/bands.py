@@ -131,7 +131,10 @@ def black(pixels: PixelFormat) -> bytes:
 
 def reason(encoded: bytes, pixels: PixelFormat) -> str:
     """The reason why an image of another format is left out; "" for one of this format."""
-    found = format_in(io.BytesIO(encoded))
+    try:
+        found = format_in(io.BytesIO(encoded))
+    except ValueError as error:
+        return str(error)
     if found is None:
         return "no PNG, JPEG or TIFF, or one whose header is damaged"
     return f"{found}, where {pixels} are expected" if found != pixels else ""

@@ -28,7 +28,7 @@ def format_in(file: BinaryIO) -> PixelFormat | None:
 
     Raises:
       OSError: where the file cannot be read.
-      ValueError: for a TIFF without tifffile.
+      ValueError: for a TIFF without tifffile, or without imagecodecs where that decodes it.
     """
     head = file.read(PNG_HEAD)
     file.seek(0)
@@ -70,6 +70,13 @@ def _format_of_tiff(file: BinaryIO) -> PixelFormat | None:
             dtype = tiff.series[0].dtype
             if dtype not in (np.uint8, np.uint16):
                 return None
-            return PixelFormat(tiff_shape(tiff)[2], 8 * dtype.itemsize)
+            found = PixelFormat(tiff_shape(tiff)[2], 8 * dtype.itemsize)
+            compression = tiff.series[0].keyframe.compression
     except Exception:  # of many kinds, from a header of any content
         return None
+    if compression not in tifffile.TIFF.DECOMPRESSORS:
+        raise ValueError(
+            f"expected imagecodecs for TIFF files compressed by {compression.name}, got none: pip "
+            "install imagecodecs"
+        )
+    return found

@@ -49,15 +49,16 @@ def open_list(
         ) from error
     if not paths:
         raise ValueError(f"expected images in {file!r}, got no row: write one row an image")
-    (often, times), *_ = Counter(paths).most_common(1)
+    root, here = pathlib.Path(file).absolute().parent, pathlib.Path.cwd()
+    if not (root / paths[0]).exists() and (here / paths[0]).exists():
+        root = here
+    # No folder is that of all images: these paths stand alone.
+    found = [os.path.normpath(root / path) for path in paths]
+    (often, times), *_ = Counter(found).most_common(1)
     if times > 1:
         raise ValueError(
             f"expected each image once in {file!r}, got {often!r} {times} times: leave one row"
         )
-    root = pathlib.Path(file).absolute().parent
-    root = root if (root / paths[0]).exists() else pathlib.Path.cwd()
-    # No folder is that of all images: these paths stand alone.
-    found = [os.path.normpath(root / path) for path in paths]
     check_first_bytes(root, found, seed, max_broken, pixels)
     known = _labels(paths, labels, class_names, file)
     labels = known.labels, known.class_names, known.missing
@@ -102,4 +103,8 @@ def _columns(names: list[str]) -> tuple[str, str | None]:
     paths = [name for name in _PATHS if name in names]
     if not paths:
         raise ValueError(f"columns {', '.join(names) or 'without names'}")
-    return paths[0], next((name for name in _LABELS if name in names), None)
+    label = next((name for name in _LABELS if name in names), None)
+    alike = [name for name in names if name and name.strip().lower() in _LABELS]
+    if alike and not label:  # it would be a table without labels, and nobody told
+        raise ValueError(f"a column {alike[0]!r}, which is to be called {' or '.join(_LABELS)}")
+    return paths[0], label

@@ -152,6 +152,16 @@ def test_a_folder_of_other_images_is_refused(tmp_path):
         open_folder(tmp_path, pixels=PixelFormat(1, 16))
 
 
+def test_tiffs_of_a_compression_that_needs_a_package_are_refused(tmp_path, monkeypatch):
+    """Not called damaged."""
+    Image.fromarray(levels(4, 4, 1, 16)[..., 0]).save(tmp_path / "0.tif", compression="tiff_lzw")
+    monkeypatch.setattr(tifffile.TIFF, "DECOMPRESSORS", {1: None})  # no compression
+    sentence = "expected imagecodecs for TIFF files compressed by LZW, got none: pip install"
+    with pytest.raises(ValueError, match=f"^{sentence}"):
+        open_folder(tmp_path, pixels=PixelFormat(1, 16))
+    assert reason((tmp_path / "0.tif").read_bytes(), PixelFormat(1, 16)).startswith(sentence)
+
+
 def test_tiffs_without_tifffile_are_refused(tmp_path, monkeypatch):
     write(tmp_path, [levels(4, 4, 5, 16)] * 2, ".tif")
     monkeypatch.setitem(__import__("sys").modules, "tifffile", None)

@@ -79,9 +79,20 @@ def test_a_row_without_a_label(folder):
         ({"path": []}, r"expected images in .*, got no row: write one row an image"),
         (
             {"path": [PATHS[0]] * 2},
-            r"expected each image once in .*, got 'images/1/3.png' 2 times: l",
+            r"expected each image once in .*, got '.*/images/1/3.png' 2 times: l",
         ),
-        ({"path": ["images/5.png"]}, r"expected a readable image at .*5.png', got No such file"),
+        (
+            {"path": [PATHS[0], f"./{PATHS[0]}"]},
+            r"expected each image once in .*, got '.*/images/1/3.png' 2 times: l",
+        ),
+        (
+            {"path": PATHS, " Label": ["a", "b", "a"]},
+            r"expected a table .* got a column ' Label', which is to be called label or class: w",
+        ),
+        (
+            {"path": ["images/5.png", PATHS[0]]},
+            r"expected a readable image at '/.*test_wrong_tables.*/images/5.png', got No such file",
+        ),
         ({"path": ["list.csv"]}, r"expected a JPEG.* image in .*list.csv', got a file that starts"),
         (
             {"path": [None, PATHS[0]], "label": ["a", "b"]},
