@@ -21,6 +21,7 @@ from pic_tf.data.sources.folder import FolderSource
 from pic_tf.data.sources.joined import JoinedSource
 from pic_tf.data.sources.pixel_format import RGB
 from pic_tf.data.sources.source import Source
+from pic_tf.files.mapped import new_array
 from pic_tf.files.progress import drawing_interval
 from pic_tf.files.replaced import aside, remove_partial, replaced
 from pic_tf.serving.exported import Exported
@@ -189,7 +190,7 @@ def _write_rows(path: pathlib.Path, parts: Iterable[np.ndarray], count: int, tit
     with aside(path) as own, bar:
         for part in parts:
             if rows is None:
-                rows = np.lib.format.open_memmap(own, "w+", np.float32, (count, part.shape[1]))
+                rows = new_array(own, (count, part.shape[1]))
             rows[first : first + len(part)] = part
             first += len(part)
             bar.update(len(part))

@@ -6,8 +6,10 @@ broken, the reason why it has no features (null for those that have some).
 
 import csv
 import dataclasses
+import errno
 import itertools
 import json
+import math
 import os
 import pathlib
 import tempfile
@@ -19,6 +21,7 @@ import numpy as np
 from pic_tf.data.decode.broken import BrokenImages
 from pic_tf.data.sources.classes import classes_of
 from pic_tf.data.sources.source import Source
+from pic_tf.files.mapped import reserve
 from pic_tf.files.replaced import replaced
 
 COLUMNS = ("id", "part", "name", "label", "broken")
@@ -181,7 +184,7 @@ def open_features(path: str | os.PathLike) -> FeatureFile:
       The file. Features of a Parquet file come to a file without a name, which is gone with them.
 
     Raises:
-      ValueError: where there is none, or one of another version.
+      ValueError: where there is none, or one of another version, or no room for this file.
     """
     path, card = pathlib.Path(path), read_card(path)
     shape = sum(count for _, count in card["parts"]), card["feature_dim"]
@@ -193,6 +196,12 @@ def open_features(path: str | os.PathLike) -> FeatureFile:
         if features.shape != shape:
             raise ValueError(f"rows {list(features.shape)} instead of {list(shape)}")
     except (OSError, ValueError) as error:
+        if getattr(error, "errno", None) == errno.ENOSPC:
+            raise ValueError(
+                f"expected room for {4e-9 * math.prod(shape):.3g} GB of features in "
+                f"{tempfile.gettempdir()!r}, got none: set TMPDIR to another place, or write "
+                "them as NAME.npy, which is mapped as it is"
+            ) from error
         raise ValueError(
             f"expected the features of all images in {str(path)!r}, got {error}: {_ADVICE}"
         ) from error
@@ -213,6 +222,7 @@ def _mapped(path: pathlib.Path, shape: tuple[int, int]) -> np.ndarray:
 
     with tempfile.TemporaryFile() as unnamed, parquet.ParquetFile(path) as file:
         rows, first = np.memmap(unnamed, np.float32, "w+", shape=shape), 0
+        reserve(unnamed.fileno())
         for batch in file.iter_batches(_GROUP, columns=["features"]):
             (column,) = batch.columns
             fine = column.is_valid().to_numpy(zero_copy_only=False)

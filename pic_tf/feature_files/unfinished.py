@@ -1,13 +1,13 @@
 """Keep the features computed so far on disk, so that the same command goes on after a kill."""
 
 import json
-import os
 import pathlib
 import time
 from typing import Any
 
 import numpy as np
 
+from pic_tf.files.mapped import new_array
 from pic_tf.files.replaced import replaced
 
 _SAVE_EVERY = 20.0  # seconds
@@ -60,10 +60,7 @@ class Unfinished:
           OSError: for a disk without room for all rows.
         """
         if self.rows is None:
-            shape = (self._count, rows.shape[1])
-            self.rows = np.lib.format.open_memmap(self.file, "w+", np.float32, shape)
-            with open(self.file, "r+b") as file:  # a disk that is full shows now, as an error
-                os.posix_fallocate(file.fileno(), 0, os.path.getsize(self.file))
+            self.rows = new_array(self.file, (self._count, rows.shape[1]))
         self.rows[self.done : self.done + len(rows)] = rows
         self.done += len(rows)
 
