@@ -28,6 +28,7 @@ FIGURES = "figures.json"
 _CPU_SECONDS = "cpu_seconds.txt"  # a line for each training process that has ended
 _OUTPUT = "output.txt"
 _TERMINATED = 143  # exit code of a command that SIGTERM ended, as a shell shows it
+_ASKED = (-signal.SIGINT, -signal.SIGTERM, -signal.SIGHUP)  # others, as SIGKILL, are failures
 
 
 class Stopped(Exception):
@@ -163,7 +164,7 @@ def _command(words: list[str], folder: pathlib.Path) -> None:
         process = subprocess.Popen(command, stdout=output, start_new_session=True)
         with process, _forwarded_to(process):
             code = process.wait()
-    if code in (START_AGAIN, INTERRUPTED, _TERMINATED) or code < 0:
+    if code in (START_AGAIN, INTERRUPTED, _TERMINATED, *_ASKED):
         raise Stopped
     if code:
         raise RuntimeError(f"python -m {' '.join(words)} ended with exit code {code}")

@@ -146,6 +146,20 @@ def test_a_signal_reaches_the_command_once(tmp_path, monkeypatch):
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.parametrize(
+    "number, error", [("SIGTERM", run.Stopped), ("SIGKILL", RuntimeError)], ids=str
+)
+def test_a_command_that_is_killed_has_failed_and_one_that_is_asked_has_stopped(
+    number, error, tmp_path, monkeypatch
+):
+    """SIGKILL is what a lack of memory sends: to start again would not help."""
+    text = f"import os, signal\nos.kill(os.getpid(), signal.{number})\n"
+    (tmp_path / "child.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error):
+        run._command(["child"], tmp_path)
+
+
 @pytest.mark.slow  # two processes of training and evaluation: 60 s
 def test_a_killed_study_goes_on_to_the_same_figures(tmp_path):
     (tmp_path / "study.toml").write_text(
