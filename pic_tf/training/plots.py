@@ -27,17 +27,17 @@ _REFERENCE_COLOURS = ("tab:orange", "tab:green")
 def plot_training(
     metrics: pathlib.Path, picture: pathlib.Path, references: dict[str, dict[str, float]]
 ) -> None:
-    """Draw the numbers of metrics.csv; a panel without any is left out.
+    """Draw the numbers of metrics.csv; a panel without any is left out, and a picture of none.
 
     Args:
-      metrics: the CSV file.
+      metrics: the CSV file; a full disk may have kept it from being written.
       picture: PNG file to write.
       references: column of metrics.csv -> name -> value drawn as a dashed line.
     """
     matplotlib.use("Agg")  # no screen needed
     import matplotlib.pyplot as plt
 
-    rows = read_metrics(metrics)
+    rows = read_metrics(metrics) if metrics.exists() else []
 
     def series(name: str) -> tuple[list[int], list[float]]:
         known = [row for row in rows if row.get(name)]
@@ -48,6 +48,8 @@ def plot_training(
         for title, columns in _PANELS.items()
         if any(series(name)[0] for name in columns)
     }
+    if not panels:
+        return
     across = min(_A_ROW, len(panels))
     down = -(-len(panels) // across)
     figure, axes = plt.subplots(

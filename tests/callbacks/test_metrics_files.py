@@ -27,3 +27,11 @@ def test_an_older_file_gets_the_new_columns(tmp_path):
     assert [row["knn"] for row in rows] == ["", "0.4", ""] and rows[2]["step"] == "30"
     plot_training(path, tmp_path / "new.png", {})
     assert (tmp_path / "old.png").exists() and (tmp_path / "new.png").exists()
+
+
+def test_a_run_whose_figures_a_full_disk_has_swallowed_ends_without_their_picture(tmp_path):
+    for text in (None, "", ",".join(COLUMNS) + "\n"):
+        if text is not None:
+            (tmp_path / "metrics.csv").write_text(text)
+        plot_training(tmp_path / "metrics.csv", tmp_path / "curves.png", {})
+    assert not (tmp_path / "curves.png").exists()
