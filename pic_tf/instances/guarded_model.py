@@ -134,6 +134,11 @@ class GuardedModel(keras.Model):
                 "expected fit without validation data, got some: a held-out image is none of those "
                 "that are told apart; classify by features, as pic_tf.evaluate does"
             )
+        if given.get("class_weight"):
+            raise ValueError(
+                "expected fit without class_weight, got some, and instance ids are no classes: "
+                "give the weight of each image as the third part of a batch"
+            )
         return super().fit(*args, **kwargs)
 
     def make_train_function(self, force: bool = False) -> Callable[[Iterator], dict]:

@@ -118,6 +118,11 @@ def _with_negatives(config: Config, num_replicas: int) -> Config:
     """
     n, negatives = config.num_instances, config.num_negatives
     if config.method == "simclr":  # they are the other views of the batch
+        if config.batch_size < 2:
+            raise ValueError(
+                "expected --batch_size of at least 2 with --method=simclr, got 1: without another "
+                "image its loss is always 0"
+            )
         return config
     if config.method in ALL_IMAGES and negatives not in (None, 0, n):
         raise ValueError(

@@ -56,6 +56,7 @@ def test_views_of_a_step(method):
         ({"method": "simclr", "similarity": "dot"}, "--similarity with --method=pic or instdisc"),
         ({"method": "simclr", "label_smoothing": 0.1}, "--label_smoothing with --method=pic or di"),
         ({"method": "simclr", "crops": "1x8@0.2-1"}, "2 crops of one kind in --crops with --met"),
+        ({"method": "simclr", "batch_size": 1}, "--batch_size of at least 2 with --method=simclr"),
         ({"method": "mocov2", "weight_correction": False}, "--weight_correction with --method=pic"),
         ({"method": "mocov2", "min_row_norm": 0.1}, "--min_row_norm with --method=pic only, got "),
         ({"method": "mocov2", "batch_groups": 3}, "--batch_groups to be a multiple of the 1 repl"),

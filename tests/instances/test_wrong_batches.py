@@ -104,6 +104,8 @@ def test_held_out_images_are_refused_before_training():
     for given in ({"validation_data": (X, IDS)}, {"validation_split": 0.5}):
         with pytest.raises(ValueError, match="expected fit without validation data, got some"):
             model.fit(X, IDS, verbose=0, **given)
+    with pytest.raises(ValueError, match=r"^expected fit without class_weight, got some"):
+        model.fit(X, IDS, verbose=0, class_weight={0: 1.0, 1: 2.0})
     assert int(model.optimizer.iterations) == 0
 
 
