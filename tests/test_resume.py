@@ -57,11 +57,14 @@ def test_output_folder_that_cannot_be(uninterrupted, tmp_path):
 
 
 def test_allowed_changes_go_on_with_the_state(uninterrupted, tmp_path, capsys):
-    """More epochs need room in the history, which the first ones must keep."""
+    """More epochs need room in the history, which the first ones must keep; two checkpoints are
+    kept, and every third.
+    """
     shutil.copytree(uninterrupted.output_dir, tmp_path, dirs_exist_ok=True)
     before = variables_of(tmp_path)
     settings = dataclasses.replace(uninterrupted, output_dir=str(tmp_path), knn_every=0)
-    longer = dataclasses.replace(settings, epochs=6, temperature=0.25)
+    longer = dataclasses.replace(settings, epochs=6, temperature=0.25, checkpoint_every=1)
+    longer = dataclasses.replace(longer, keep_checkpoints=2, keep_checkpoint_every=3)
     result = loop.run(*open_data.open_data(longer), ONE, allow_changed_flags=True)
     assert result.finished and result.step == 138
     out = capsys.readouterr().out
@@ -72,6 +75,7 @@ def test_allowed_changes_go_on_with_the_state(uninterrupted, tmp_path, capsys):
     )
     losses = [float(row["loss"]) for row in metrics_of(tmp_path)]
     assert len(losses) == 6 and losses[-1] < losses[2]
+    assert [step // 23 for step in checkpoint_files.states(tmp_path / "checkpoints")] == [3, 5, 6]
 
 
 def test_what_is_left_open_stays_as_it_was(uninterrupted):
@@ -162,17 +166,3 @@ def test_the_clock_may_jump(uninterrupted, tmp_path, monkeypatch):
             os.utime(file, (1e9 - 1e6 * i, 1e9 - 1e6 * i))  # the newest looks oldest
     assert run(settings).finished
     assert metrics_of(tmp_path) == metrics_of(uninterrupted.output_dir)
-
-
-def test_checkpoints_to_keep(uninterrupted, tmp_path):
-    settings = dataclasses.replace(
-        uninterrupted,
-        output_dir=str(tmp_path),
-        epochs=7,
-        knn_every=0,
-        checkpoint_every=1,
-        keep_checkpoints=2,
-        keep_checkpoint_every=3,
-    )
-    run(settings)
-    assert [step // 23 for step in checkpoint_files.states(tmp_path / "checkpoints")] == [3, 6, 7]

@@ -134,7 +134,9 @@ def test_one_sentence(row, inputs, tmp_path, forked):
     "row",
     [
         Wrong("--learning_rate=nan", "expected 0 < --learning_rate <= 1e6, got nan"),
-        absl("--nonsense=1", "Unknown command line flag 'nonsense'"),
+        pytest.param(
+            absl("--nonsense=1", "Unknown command line flag 'nonsense'"), marks=pytest.mark.slow
+        ),
     ],
 )
 def test_one_sentence_of_a_process(row, inputs, tmp_path, forked):

@@ -88,6 +88,7 @@ def test_command_ends_with_one_sentence(folder, model, tmp_path, forked, argumen
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_process_ends_with_one_sentence(tmp_path):
     arguments = ["--model=pixels", "--protocol=finetune", f"--output_dir={tmp_path / 'out'}"]
     ended = subprocess.run(

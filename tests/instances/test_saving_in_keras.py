@@ -64,13 +64,23 @@ def arrays(model, folder):
     return lambda again: again.set_weights(weights)
 
 
-@pytest.mark.parametrize("way", [weights_h5, tensorflow_checkpoint, train_checkpoint, arrays])
-def test_what_is_loaded_goes_on(way, tmp_path):
+@pytest.fixture(scope="module")
+def trained():
+    """A model, its arrays after 30 steps, and its values then and after 60."""
+    keras.utils.set_random_seed(0)
     model, _ = make(24, 0.3)
     fit(model, 0, 30)
-    at_30, load = values(model), way(model, tmp_path)
+    weights, at_30 = model.get_weights(), values(model)
     fit(model, 30, 60)
-    at_60 = values(model)
+    return model, weights, at_30, values(model)
+
+
+@pytest.mark.parametrize("way", [weights_h5, tensorflow_checkpoint, train_checkpoint, arrays])
+def test_what_is_loaded_goes_on(way, trained, tmp_path):
+    model, weights, at_30, at_60 = trained
+    model.set_weights(weights)
+    load = way(model, tmp_path)
+    fit(model, 30, 60)
     for again in (model, fresh()):
         load(again)
         assert_same(again, at_30)
@@ -83,18 +93,18 @@ def test_all_instances_in_the_ring_and_another_optimizer_of_the_backbone(tmp_pat
     fit(model, 0, 10)
     load, weights = weights_h5(model, tmp_path), model.get_weights()
     fit(model, 10, 20)
-    for way in (load, lambda again: again.set_weights(weights)):
-        again = fresh(N, backbone_optimizer=keras.optimizers.Adam())
-        way(again)
-        fit(again, 10, 20)
-        for one, other in zip(model.get_weights(), again.get_weights(), strict=True):
+    expected = model.get_weights()
+    again = fresh(N, backbone_optimizer=keras.optimizers.Adam())
+    for each, way in ((again, load), (model, lambda each: each.set_weights(weights))):
+        way(each)
+        fit(each, 10, 20)
+        for one, other in zip(expected, each.get_weights(), strict=True):
             np.testing.assert_array_equal(one, other)
 
 
-def test_early_stopping_brings_the_best_epoch_back():
-    model, _ = make(24, 0.3)
-    fit(model, 0, 30)
-    best = values(model)
+def test_early_stopping_brings_the_best_epoch_back(trained):
+    model, weights, best, _ = trained
+    model.set_weights(weights)
     stop = keras.callbacks.EarlyStopping("loss", patience=1, restore_best_weights=True, mode="max")
     stop.on_train_begin()
     stop.set_model(model)

@@ -47,6 +47,7 @@ def test_all_stores_equal_dense_sgd_and_each_other(case, tmp_path):
     assert len(list(folder.glob("block-*.npz"))) > 3  # something did rest on disk
 
 
+@pytest.mark.slow
 def test_compiled_by_xla_and_several_steps_at_once(tmp_path):
     window, stride, num_negatives = WINDOWS["as usual"]
     ids = ids_of(window, stride)
