@@ -67,4 +67,7 @@ def test_retinanet_learns_tells_and_is_saved(weights, tmp_path):
     model.save_weights(tmp_path / "detector.weights.h5")
     again = detector()
     again.load_weights(tmp_path / "detector.weights.h5")
-    np.testing.assert_array_equal(again.predict(images, verbose=0)["boxes"], told["boxes"])
+    found = again.predict(images, verbose=0)
+    assert set(found) == {"boxes", "confidence", "classes", "num_detections"}
+    for name, expected in told.items():
+        np.testing.assert_array_equal(found[name], expected, err_msg=name)

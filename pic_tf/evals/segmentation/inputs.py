@@ -43,7 +43,9 @@ def training_batches(
 
     def of_visit(i: tf.Tensor, random: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         image = decode_picture(tf.io.read_file(paths[i]))
-        labels = tf.numpy_function(lambda i: read_mask(data.pictures[i]), [i], tf.uint8)
+        # Stateless, so that masks are read in parallel.
+        read = lambda i: read_mask(data.pictures[i])  # noqa: E731
+        labels = tf.numpy_function(read, [i], tf.uint8, stateful=False)
         scale = least + (largest - least) * random[0]
         image, labels = crop(image, labels, scale, random[1:3], crop_size)
         flip = random[3] < flip_probability
