@@ -6,7 +6,7 @@
     python tools/convert_weights.py --input=RUN/backbone --output=backbone.tflite
 
 --input:
-    FOLDER              a backbone that pic_tf.train or pic_tf.export wrote
+    FOLDER              a backbone that pic_tf.train or pic_tf.export wrote, or a finished run
     FILE.safetensors    names of torchvision or timm
     FILE.pth .pt .tar   the same, by torch.save; needs PyTorch. Nothing in the file can run
     FILE.keras          a ResNet of this package, of tf_keras or Keras 3
@@ -51,7 +51,8 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "input",
         None,
-        "Backbone to convert: the folder of an export, FILE.safetensors, FILE.pth or FILE.keras.",
+        "Backbone to convert: the folder of an export or of a finished run, FILE.safetensors, "
+        "FILE.pth or FILE.keras.",
         required=True,
     )
     flags.DEFINE_string(

@@ -13,6 +13,7 @@ import tf_keras
 
 from pic_tf.files.replaced import PARTIAL, replaced
 from pic_tf.models.torch_weights import backbone_of, detectron2_state, head_of, state_of
+from pic_tf.runs.initial_weights import place_of
 from pic_tf.serving.exported import open_exported
 from pic_tf.serving.graph_files import GRAPHS, check_graph, write_graph
 from pic_tf.serving.saved_model import export_backbone, normalisation_layer
@@ -101,7 +102,7 @@ def convert(
     """Read weights and write them in another form.
 
     Args:
-      source: file of weights, or folder of an export.
+      source: file of weights, or folder of an export or of a finished run.
       output: FILE.safetensors, FILE.pth, FILE.pkl, FILE.keras, FILE.tflite, FILE.onnx or a folder
         to write; its ending decides.
       prefix: as of `parts_of`.
@@ -119,7 +120,7 @@ def convert(
     _check_outputs(output, image_size, head_output)
     if output.suffix in GRAPHS or int8_images:
         return [_graph(source, output, prefix, image_size, int8_images)]
-    parts = read(source, prefix)
+    parts = read(place_of(source), prefix)
     backbone = backbone_of(parts.backbone)
     if head_output and not parts.head:
         raise ValueError(f"expected a head in {str(source)!r}, got none: leave --head_output out")

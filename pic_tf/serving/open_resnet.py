@@ -12,6 +12,7 @@ from pic_tf.runs.run_folder import EXPORT
 from pic_tf.serving import convert
 from pic_tf.serving.model_card import JSON_FILE
 from pic_tf.serving.saved_classifier import KIND, open_classifier
+from pic_tf.serving.weights_files import check_scaling
 
 _GRAPH = "saved_model.pb"
 _VIEWS = {"image_size": 224, "eval_crop": 0.875}  # of files of weights alone: ImageNet's usual ones
@@ -48,6 +49,7 @@ def open_resnet(path: str | os.PathLike) -> Resnet:
         folder = folder / EXPORT
     card = _card(folder)
     if card.get("kind") == KIND:
+        check_scaling(folder)
         classifier, card = open_classifier(folder)
         state = state_of(classifier.network.variables)
     else:

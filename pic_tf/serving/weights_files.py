@@ -36,7 +36,7 @@ def read(path: pathlib.Path, prefix: str | None = None, any_scaling: bool = Fals
     """
     if (path / "saved_model.pb").is_file():
         if not any_scaling:
-            _check_scaling(path)
+            check_scaling(path)
         return Parts(state_of(saved_model_weights(path)), {}, ())
     if not path.is_file():
         raise ValueError(
@@ -72,12 +72,26 @@ def torch_state(path: pathlib.Path) -> dict[str, np.ndarray]:
         ) from error
 
 
-def _check_scaling(path: pathlib.Path) -> None:
-    """Refuse an export that scales images otherwise than the converted network will."""
+def check_scaling(path: pathlib.Path) -> None:
+    """Refuse an export that scales images otherwise than the converted network will.
+
+    Args:
+      path: folder of an export, or of a classifier on one.
+
+    Raises:
+      ValueError: for other figures than ImageNet's.
+    """
     try:
-        scaling = json.loads((path / JSON_FILE).read_text())["preprocessing"]
+        card = json.loads((path / JSON_FILE).read_text())
+        scaling = card.get("preprocessing") or card["backbone"]["preprocessing"]
         found = scaling["mean"], scaling["stddev"]
-    except (OSError, ValueError, KeyError, TypeError):  # a SavedModel of others has no card
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ):  # a SavedModel of others has no card
         return
     others = None in found or len(found[0]) != len(MEAN)
     if others or not np.allclose(found, IMAGENET, atol=1e-3):

@@ -100,7 +100,7 @@ def test_saved_model_there_and_back(tmp_path, source, state, images, features):
     convert(source, tmp_path / "backbone", image_size=None)
     served = tf.saved_model.load(str(tmp_path / "backbone")).signatures["serving_default"]
     assert_same_features(served(images=tf.constant(images))["features"], features)
-    lines = convert(tmp_path / "backbone", tmp_path / "out.safetensors")
+    lines = convert(tmp_path, tmp_path / "out.safetensors")  # as the folder of a run
     assert_same_state(load_file(tmp_path / "out.safetensors"), state)
     assert {path.name for path in tmp_path.iterdir()} == {
         "in.safetensors",

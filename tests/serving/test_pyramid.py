@@ -1,5 +1,7 @@
 """A ResNet for keras-cv's detectors: levels, strides, values; and RetinaNet learns on it."""
 
+import json
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,6 +9,7 @@ import tf_keras as keras
 
 import pic_tf
 from pic_tf.data.augment import normalise
+from pic_tf.serving.open_resnet import open_resnet
 from pic_tf.serving.pyramid import pyramid_backbone
 
 
@@ -40,6 +43,17 @@ def test_the_stem_of_small_images_has_no_such_levels(tmp_path):
         ValueError, match=r"^expected a ResNet with --stem=imagenet, [^\n]*small.ker"
     ):
         pyramid_backbone(tmp_path / "small.keras")
+
+
+def test_a_classifier_of_another_normalisation_is_refused(tmp_path):
+    """As its backbone is: the weights alone would see other images."""
+    scaling = {"mean": [0.5, 0.5, 0.5], "stddev": [0.1, 0.1, 0.1]}
+    card = {"format_version": 1, "kind": "classifier", "backbone": {"preprocessing": scaling}}
+    (tmp_path / "model_card.json").write_text(json.dumps(card))
+    (tmp_path / "saved_model.pb").touch()
+    sentence = r"^expected an export in .* that normalises images by ImageNet's channel means, got"
+    with pytest.raises(ValueError, match=sentence):
+        open_resnet(tmp_path)
 
 
 @pytest.mark.slow  # traces keras-cv's pyramid of 256 channels: 20 s

@@ -71,9 +71,11 @@ def open_arrays(name: str, class_names: tuple[str, ...] = ()) -> ArraySource:
     else:
         prefix, there = f"{part}_" if part else "", _members(path)
         if f"{prefix}{IMAGES}" not in there:
+            found = [x.removesuffix(f"_{IMAGES}") for x in there if x.endswith(f"_{IMAGES}")]
+            do = f"name a part, as {path}{_COLON}{found[0]}" if found else "rename it"
             raise ValueError(
                 f"expected an array {prefix}{IMAGES} in {path!r}, got "
-                f"{', '.join(there) or 'none'}: rename it"
+                f"{', '.join(there) or 'none'}: {do}"
             )
         images = _mapped(path, there[f"{prefix}{IMAGES}"])
         labels = there.get(f"{prefix}{LABELS}")

@@ -128,6 +128,10 @@ WRONG = {
         lambda p: archive(p, x=IMAGES),
         "expected an array images in .*, got x: rename",
     ),
+    "parts": (
+        lambda p: archive(p, train_images=IMAGES),
+        "expected an array images in .*, got train_images: name a part, as .*wrong.npz:train",
+    ),
     "too few labels": (lambda p: folder(p, IMAGES, LABELS[:3]), r"labels \[9\], .* int64 \[3\]"),
     "labels between": (lambda p: folder(p, IMAGES, LABELS / 2), r"labels \[9\], .* float64 \[9\]"),
 }
