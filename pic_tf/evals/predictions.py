@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from pic_tf.data.decode.broken import BrokenImages
 from pic_tf.data.normalisation import unit_range
 from pic_tf.data.pipeline import evaluation_batches, find_unreadable
-from pic_tf.data.sources.named import open_source
+from pic_tf.data.sources.named import check_not_written, open_source
 from pic_tf.files.progress import drawing_interval
 from pic_tf.files.replaced import replaced
 from pic_tf.serving.exported import pixels_of
@@ -66,6 +66,7 @@ def predict(settings: PredictionSettings) -> str:
             "expected a CSV file in a folder that is there, "
             f"got --output={settings.output!r}: name another one"
         )
+    check_not_written(output, settings.dataset)
     classifier, card = open_classifier(settings.model)
     pixels = pixels_of(card["backbone"])
     source = open_source(settings.dataset, (), settings.max_broken, pixels)
@@ -73,25 +74,26 @@ def predict(settings: PredictionSettings) -> str:
     batches = evaluation_batches(
         source, ids, image_size=card["image_size"], crop_fraction=card["eval_crop"], broken=broken
     )
-    probabilities = np.zeros([len(source), len(card["class_names"])], np.float32)
+    best, probabilities = np.zeros(len(source), np.int64), np.zeros(len(source), np.float32)
     serve, first = classifier.signatures["serving_default"], 0
     bar = tqdm(total=len(source), unit=" images", mininterval=drawing_interval())
     try:
         with bar:
             for views in batches:
-                answers = serve(images=unit_range(views))["probabilities"]
-                probabilities[first : first + len(views)] = answers.numpy()
+                answers = serve(images=unit_range(views))["probabilities"].numpy()
+                some = slice(first, first + len(views))
+                best[some], probabilities[some] = answers.argmax(1), answers.max(1)
                 first += len(views)
                 bar.update(len(views))
     except tf.errors.OpError as error:
         raise (find_unreadable(source, ids) or error) from error
     broken.report(settings.max_broken)
-    fine, best = broken.decodable(ids), probabilities.argmax(1)
+    fine = broken.decodable(ids)
     with replaced(output, newline="", encoding="utf-8", errors="surrogateescape") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(COLUMNS)
         for i in ids:
-            answer = (card["class_names"][best[i]], f"{probabilities[i, best[i]]:.6f}")
+            answer = (card["class_names"][best[i]], f"{probabilities[i]:.6f}")
             rows.writerow([source.path(i), *(answer if fine[i] else ("", ""))])
     left_out = f", {len(broken)} broken ones without" if len(broken) else ""
     return f"{fine.sum():,} images with a class{left_out}: {settings.output}"

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from pic_tf.data.decode.broken import BrokenImages
 from pic_tf.data.pipeline import find_unreadable
+from pic_tf.data.sources.named import check_not_written
 from pic_tf.evals.features import image_features, normalisation_of_pixels
 from pic_tf.feature_files.inputs import Inputs, open_inputs
 from pic_tf.feature_files.lists import write_diverse, write_duplicates
@@ -52,6 +53,9 @@ def embed(settings: EmbedSettings) -> str:
             f"expected --diverse of at most the number of training images "
             f"({len(inputs.sources['train']):,}), got {settings.diverse:,}"
         )
+    lists = [output.with_name(f"{output.stem}_{name}.csv") for name in ("diverse", "duplicates")]
+    for path in lists:
+        check_not_written(path, inputs.card["dataset"], inputs.card["eval_dataset"])
     card = older
     if older is None or older["key"] != inputs.card["key"]:
         card = _write(inputs, output)
@@ -60,11 +64,9 @@ def embed(settings: EmbedSettings) -> str:
     if settings.diverse or settings.duplicates:
         file, sources = open_features(output), inputs.sources
         if settings.diverse:
-            path = output.with_name(f"{output.stem}_diverse.csv")
-            lines.append(write_diverse(file, sources["train"], settings.diverse, path))
+            lines.append(write_diverse(file, sources["train"], settings.diverse, lists[0]))
         if settings.duplicates:
-            path = output.with_name(f"{output.stem}_duplicates.csv")
-            lines.append(write_duplicates(file, sources, settings.duplicates, path))
+            lines.append(write_duplicates(file, sources, settings.duplicates, lists[1]))
     return "\n".join(lines)
 
 

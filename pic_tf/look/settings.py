@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 
+from pic_tf.data.sources.named import check_not_written
 from pic_tf.evals.settings import CentralViews
 from pic_tf.settings.check import check_ranges
 from pic_tf.settings.setting import setting
@@ -143,6 +144,7 @@ def check_retrieval(settings: RetrievalSettings) -> None:
             "lower --count or --neighbours"
         )
     check_beginning(settings.output)
+    check_not_written(f"{settings.output}.csv", settings.dataset, settings.eval_dataset)
 
 
 def check_saliency(settings: SaliencySettings) -> None:
@@ -156,6 +158,7 @@ def check_saliency(settings: SaliencySettings) -> None:
     """
     check_ranges(settings)
     check_beginning(settings.output)
+    check_not_written(f"{settings.output}.csv", settings.dataset, settings.eval_dataset)
     if settings.predictions and not settings.other:
         raise ValueError(
             "expected --predictions with --other, since accuracy is drawn by the similarity of "
@@ -189,3 +192,4 @@ def check_feature_map(settings: FeatureMapSettings) -> None:
             "expected a PNG file in a folder that is there, "
             f"got {settings.output!r}: name another one"
         )
+    check_not_written(path.with_suffix(".csv"), settings.dataset, settings.eval_dataset)

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import dataclasses
+import io
 import pathlib
 import re
 import time
@@ -11,11 +12,13 @@ from collections.abc import Iterator
 from concurrent.futures import Executor, Future, wait
 from typing import NamedTuple
 
+import numpy as np
 from tqdm import tqdm
 
 from pic_tf.data.packing.listed import Files
 from pic_tf.data.packing.shard import Made, Progress, make_shard
-from pic_tf.data.sources.packed import is_packed, open_packed
+from pic_tf.data.sources.band_formats import format_in
+from pic_tf.data.sources.packed import PackedSource, is_packed, open_packed
 from pic_tf.data.sources.packed_format import (
     Description,
     read_description,
@@ -101,7 +104,7 @@ def pack(
       OSError: if the data set cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    description, packed = _so_far(folder, short_side, quality)
+    description, packed = _so_far(folder, short_side, quality, pixels)
     class_names = dict.fromkeys((*description.class_names, *files.class_names))
     description = dataclasses.replace(description, class_names=tuple(class_names))
     todo = [(name, key) for name, key in files.named if name not in packed]
@@ -143,11 +146,15 @@ def pack(
     )
 
 
-def _so_far(folder: pathlib.Path, short_side: int, quality: int) -> tuple[Description, set[str]]:
+def _so_far(
+    folder: pathlib.Path, short_side: int, quality: int, pixels: PixelFormat
+) -> tuple[Description, set[str]]:
     """Read the data set in a folder and its names; remove the rests of an interrupted packing."""
     description, packed = Description((), short_side, quality, ()), set()
     if is_packed(folder):
-        description, packed = read_description(folder), set(open_packed(folder).names)
+        source = open_packed(folder, pixels=pixels)
+        description, packed = read_description(folder), set(source.names)
+        _check_format(source)
         if (description.short_side, description.quality) != (short_side, quality):
             raise ValueError(
                 f"expected --short_side={description.short_side} --quality={description.quality}, "
@@ -160,6 +167,17 @@ def _so_far(folder: pathlib.Path, short_side: int, quality: int) -> tuple[Descri
         if _UNFINISHED.fullmatch(path.name) and not taken_in:
             path.unlink()
     return description, packed
+
+
+def _check_format(source: PackedSource) -> None:
+    """Refuse to add RGB of 8 bits to other levels; `open_packed` refuses the reverse."""
+    [record] = source.records.read(np.array([0]))
+    found = format_in(io.BytesIO(record))
+    if source.pixels == RGB and found not in (None, RGB, PixelFormat(1, 8)):
+        raise ValueError(
+            f"expected --channels={found.channels} --bit_depth={found.bit_depth}, the format of "
+            f"the images in {source.name!r}, got RGB of 8 bits: name it, or another --output"
+        )
 
 
 @contextlib.contextmanager

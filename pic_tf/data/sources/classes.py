@@ -77,7 +77,7 @@ def labels_of(
         others = f"no labels, since {beside[0]!r}{more} {verb} beside the class folders"
         return Labels(None, missing=others if len(found) > 1 else "")
     if len(found) < 2 and class_names == ():
-        return Labels(None, missing=f"no labels, since all images lie in one folder, {found[0]!r}")
+        return Labels(None, missing=f"no labels, since all images have one class, {found[0]!r}")
     numbered = tuple(class_names or own_names)
     numbers = class_numbers(found, numbered, images)
     return Labels(np.array([numbers[name] for name in classes], np.int64), numbered)

@@ -115,7 +115,11 @@ def join(
 
     Returns:
       The images.
+
+    Raises:
+      ValueError: for an image in two places, which a table can name beside others.
     """
+    _check_images(parts, name)
     found = _labels(parts, class_names)
     return JoinedSource(name, found.labels, found.class_names, found.missing, tuple(parts))
 
@@ -123,6 +127,19 @@ def join(
 def parts_of(source: object) -> tuple:
     """The sources of a list of places, or the source itself."""
     return source.parts if isinstance(source, JoinedSource) else (source,)
+
+
+def _check_images(parts: Sequence[FolderSource | PackedSource], name: str) -> None:
+    files = [part for part in parts if isinstance(part, FolderSource)]
+    if all(part.folder for part in files):  # folders that are apart
+        return
+    seen = set()
+    for path in (os.path.abspath(part.path(i)) for part in files for i in range(len(part))):
+        if path in seen:
+            raise ValueError(
+                f"expected each image once in {name!r}, got {path!r} in two places: leave one out"
+            )
+        seen.add(path)
 
 
 def _labels(parts: Sequence[FolderSource | PackedSource], class_names: tuple[str, ...]) -> Labels:

@@ -137,6 +137,21 @@ def is_there(dataset: str) -> bool:
     )
 
 
+def check_not_written(output: str | os.PathLike, *datasets: str) -> None:
+    """Raise ValueError for a file to write that is a table or an array of images itself.
+
+    Args:
+      output: the file.
+      datasets: names of images; "" for none.
+    """
+    for place in (place for dataset in datasets for place in joined.names_in(dataset)):
+        if os.path.exists(output) and os.path.exists(place) and os.path.samefile(output, place):
+            raise ValueError(
+                f"expected another file to write than the one of the images, got {str(output)!r}: "
+                "name another --output"
+            )
+
+
 def short_name(dataset: str) -> str:
     """The name of images in tables: the last part of each path, or tfds:NAME."""
     names = joined.names_in(dataset)

@@ -46,6 +46,16 @@ def test_records_are_the_files_or_shrunk_levels(pack, tmp_path, channels):
         ValueError, match=f"expected images of 2 channels of 16 bits.*got {pixels} "
     ):
         packed.open_packed(tmp_path / "out", pixels=PixelFormat(2, 16))
+    # The same command without its flags, and a format for what was packed without any.
+    sentence = f"^expected --channels={channels} --bit_depth=16, the format of the images in "
+    with pytest.raises(ValueError, match=sentence):
+        pack(tmp_path / "in", tmp_path / "out", short_side=40)
+    (tmp_path / "gray").mkdir()
+    (tmp_path / "gray" / "0.png").write_bytes(files["b/other.img"])
+    pack(tmp_path / "gray", tmp_path / "rgb", short_side=40)
+    pack(tmp_path / "gray", tmp_path / "rgb", short_side=40)
+    with pytest.raises(ValueError, match=f"^expected images of {pixels} in .*, got 1 channel of 8"):
+        pack(tmp_path / "gray", tmp_path / "rgb", short_side=40, pixels=pixels)
 
 
 def test_bands_without_tifffile_stop_before_the_first_file(tmp_path, monkeypatch):

@@ -11,6 +11,15 @@ from PIL import Image
 from pic_tf.data.sources import packed_format
 from pic_tf.data.sources.named import describe, is_there, open_dataset, open_source, short_name
 from pic_tf.evals.features import state_of_files
+from pic_tf.evals.predictions import PredictionSettings, predict
+from pic_tf.look.settings import (
+    FeatureMapSettings,
+    RetrievalSettings,
+    SaliencySettings,
+    check_feature_map,
+    check_retrieval,
+    check_saliency,
+)
 from pic_tf.runs import open_data
 from pic_tf.settings.config import Config
 
@@ -140,6 +149,41 @@ def test_wrong_lists(places, names, message):
     a, b, _ = places
     with pytest.raises(ValueError, match=message):
         open_dataset(names.replace("A", a).replace("B", b))
+
+
+def test_an_image_in_two_places_is_refused(places, tmp_path):
+    """Of a table and a folder, of two tables; the image would be two instances."""
+    a, b, p = places
+    for name, row in (
+        ("one", "a/cat/0.png"),
+        ("two", "b/cat/1.png"),
+        ("more", "a/cat/../cat/0.png"),
+    ):
+        (tmp_path / f"{name}.csv").write_text(f"path\n{row}\n")
+    one, two, more = (str(tmp_path / f"{name}.csv") for name in ("one", "two", "more"))
+    assert len(open_source(f"{one},{two},{p}")) == 3
+    for names in (f"{one},{more}", f"{one},{a}", f"{p},{b},{two}"):
+        with pytest.raises(ValueError, match=r"^expected each image once in .*png' in two places"):
+            open_source(names)
+
+
+def test_a_list_of_images_is_not_written_over(places, tmp_path):
+    table = tmp_path / "a.csv"
+    table.write_text("path\na/cat/0.png\n")
+    sentence = r"^expected another file to write than the one of the images, got '.*a.csv': name"
+    for wrong in (
+        lambda: check_feature_map(
+            FeatureMapSettings(dataset=str(table), output=f"{places[0]}.png")
+        ),
+        lambda: check_retrieval(
+            RetrievalSettings(eval_dataset=f"{places[1]},{table}", output=places[0])
+        ),
+        lambda: check_saliency(SaliencySettings(dataset=str(table), output=places[0])),
+        lambda: predict(PredictionSettings("none", str(table), str(table))),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            wrong()
+    check_retrieval(RetrievalSettings(dataset=str(table), output=places[1]))
 
 
 def test_output_folder_inside_of_a_place_is_refused(places):

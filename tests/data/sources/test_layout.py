@@ -100,7 +100,7 @@ def test_what_was_found_is_described(tmp_path):
     assert described("b", *split) == "2 classes, 2 images; 2 classes, 2 images held out"
     assert described("c", "a.png") == "no classes, 1 images; no held-out split"
     assert described("d", "x/cat/a.png", "x/dog/b.png") == (
-        "no labels, since all images lie in one folder, 'x', 2 images; no held-out split"
+        "no labels, since all images have one class, 'x', 2 images; no held-out split"
     )
     stray = ["cat/a.png", "dog/b.png", "stray.png"]
     assert described("e", *stray) == (
