@@ -42,7 +42,7 @@ class RowModel(GuardedModel):
     @functools.wraps(keras.Model.fit)
     def fit(self, *args, **kwargs):
         given = inspect.signature(super().fit).bind(*args, **kwargs).arguments
-        for callback in given.get("callbacks") or []:
+        for callback in tf.nest.flatten(given.get("callbacks")):  # Keras takes one alone, too
             if isinstance(callback, keras.callbacks.ModelCheckpoint):
                 check = check_weights_file if callback.save_weights_only else check_model_file
                 check(callback.filepath)

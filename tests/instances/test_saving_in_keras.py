@@ -22,7 +22,7 @@ X = batches(IDS)
 
 def fit(model, first, last, callbacks=()):
     data = tf.data.Dataset.from_tensor_slices((X[first:last], IDS[first:last]))
-    model.fit(data, verbose=0, callbacks=list(callbacks))
+    model.fit(data, verbose=0, callbacks=callbacks or None)
 
 
 def fresh(num_negatives=24, **compiled):
@@ -219,7 +219,7 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(tmp_path):
                 use(str(tmp_path / name))
     for name in ("x.h5", "x.hdf5"):
         with pytest.raises(ValueError, match=r"expected a name that ends in \.weights\.h5"):
-            fit(model, 0, 1, [ModelCheckpoint(tmp_path / name, save_weights_only=True)])
+            fit(model, 0, 1, ModelCheckpoint(tmp_path / name, save_weights_only=True))
         with pytest.raises(ValueError, match=r"expected a name that ends in \.weights\.h5"):
             model.save_weights(tmp_path / name)
         with pytest.raises(ValueError, match=r"expected a name that ends in \.weights\.h5"):

@@ -24,7 +24,8 @@ def in_both(first: Source, second: Source) -> list[str]:
         for other in parts_of(second):
             if isinstance(one, FolderSource) and isinstance(other, FolderSource):
                 if _one_in_the_other(one.folder, other.folder):
-                    found += sorted(set(_files(other)).intersection(_files(one)))
+                    names = set(map(os.path.basename, other.paths))  # few of many others
+                    found += sorted(set(_files(other, names)).intersection(_files(one, names)))
             elif type(one) is type(other) and one.fingerprint() == other.fingerprint():
                 found.append(other.name)
     return found
@@ -41,9 +42,10 @@ def _one_in_the_other(first: str, second: str) -> bool:
     return one.startswith(other) or other.startswith(one)
 
 
-def _files(source: FolderSource) -> Iterator[str]:
-    """Give the place of each file, whatever links lead to its folder."""
+def _files(source: FolderSource, names: set[str]) -> Iterator[str]:
+    """Give the place of each file of such a name, whatever links lead to its folder."""
     place_of = functools.cache(os.path.realpath)
     for path in source.paths:
-        folder, name = os.path.split(os.path.join(source.folder, path))
-        yield os.path.join(place_of(folder), name)
+        folder, name = os.path.split(path)
+        if name in names:
+            yield os.path.join(place_of(os.path.join(source.folder, folder)), name)
