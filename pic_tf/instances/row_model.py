@@ -47,7 +47,7 @@ class RowModel(GuardedModel):
                 check = check_weights_file if callback.save_weights_only else check_model_file
                 check(callback.filepath)
             if isinstance(callback, _SAVING) or getattr(callback, "restore_best_weights", False):
-                self._check_replicas()
+                self._check_whole()
         return super().fit(*args, **kwargs)
 
     def make_train_function(self, force: bool = False) -> Callable[[Iterator], dict]:
@@ -58,7 +58,7 @@ class RowModel(GuardedModel):
 
     def get_weights(self) -> list[np.ndarray]:
         """Copy `weights`; and, of a compiled model, momentum, step and history."""
-        self._check_replicas()
+        self._check_whole()
         return [*super().get_weights(), *(v.numpy() for v in self._beside_weights())]
 
     def set_weights(self, weights: list[np.ndarray]) -> None:
@@ -67,7 +67,7 @@ class RowModel(GuardedModel):
         Raises:
           ValueError: for weights of another model, or of one that was not compiled alike.
         """
-        self._check_replicas()
+        self._check_whole()
         own, beside = self.weights, self._beside_weights()
         check_shapes(weights, [*own, *beside])
         super().set_weights(weights[: len(own)])
@@ -76,32 +76,32 @@ class RowModel(GuardedModel):
 
     def save(self, filepath: str, *args, **kwargs) -> None:
         """Save all of the model in a .keras file."""
-        self._check_replicas()
+        self._check_whole()
         check_model_file(filepath, kwargs.get("save_format"))
         super().save(filepath, *args, **kwargs)
 
     def save_weights(self, filepath: str, *args, **kwargs) -> None:
         """Save as Keras does, with rows, step and history; not in the old HDF5 format."""
-        self._check_replicas()
+        self._check_whole()
         check_weights_file(filepath, kwargs.get("save_format"))
         super().save_weights(filepath, *args, **kwargs)
 
     def load_weights(self, filepath: str, *args, **kwargs) -> Any:
         """Load what `save_weights` saved."""
-        self._check_replicas()
+        self._check_whole()
         if not str(filepath).endswith(".keras"):
             check_weights_file(filepath)
         return super().load_weights(filepath, *args, **kwargs)
 
     def save_own_variables(self, store: dict) -> None:
         """Save all but the network, for files of Keras' newer formats."""
-        self._check_replicas()
+        self._check_whole()
         for i, variable in enumerate(self._beside_network()):
             store[str(i)] = variable.numpy()
 
     def load_own_variables(self, store: dict) -> None:
         """Load all but the network, before Keras loads the layers."""
-        self._check_replicas()
+        self._check_whole()
         variables = self._beside_network()
         values = [store[str(i)] for i in range(len(store.keys()))]
         if self.lazy_sgd is None:  # rows for a look; `fit` sees that their optimizer is missing
@@ -160,10 +160,15 @@ class RowModel(GuardedModel):
         steps = self.step_metrics
         return steps.numbers if self.classifier.store else steps.numbers_where_no_row_rests
 
-    def _check_replicas(self) -> None:
+    def _check_whole(self) -> None:
         count = self.distribute_strategy.num_replicas_in_sync
         if count > 1:
             raise ValueError(
                 f"expected one replica to save or load in Keras' ways, got {count}, whose rows "
                 "they would mix up: use pic_tf.runs.checkpoint.Checkpoints"
+            )
+        if self.classifier.rows_on_device is not None:
+            raise ValueError(
+                "expected all rows on the device to save or load in Keras' ways, got rows on disk, "
+                "which they would leave out: use pic_tf.runs.checkpoint.Checkpoints"
             )

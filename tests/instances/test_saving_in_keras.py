@@ -198,6 +198,21 @@ def norm():
     return keras.layers.BatchNormalization()
 
 
+def test_rows_that_are_not_all_on_the_device_are_refused(tmp_path):
+    model, _ = make(24, 0.3, rows_on_device=40)
+    for use in (
+        model.get_weights,
+        lambda: model.save_weights(tmp_path / "x"),
+        lambda: model.save(tmp_path / "x.keras"),
+        lambda: fit(model, 0, 1, keras.callbacks.EarlyStopping(restore_best_weights=True)),
+        lambda: fit(
+            model, 0, 1, ModelCheckpoint(tmp_path / "x.weights.h5", save_weights_only=True)
+        ),
+    ):
+        with pytest.raises(ValueError, match=r"^expected all rows on the device to save or load"):
+            use()
+
+
 def test_what_does_not_fit_is_refused_and_changes_nothing(tmp_path):
     model, _ = make(24, 0.3)
     fit(model, 0, 3)
