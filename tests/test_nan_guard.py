@@ -18,10 +18,10 @@ from pic_tf.callbacks.progress import ProgressBar
 from pic_tf.instances.restore_rows import restore
 from pic_tf.instances.rows import RowSnapshot, norms, snapshot
 from pic_tf.optim.lars import LARS
-from pic_tf.optim.variables import variables_of
 from pic_tf.runs import run_folder
 from pic_tf.runs.variables import named_variables
 from pic_tf.settings import networks
+from tests.beginnings import beginnings
 from tests.processes import with_replicas
 from tests.short_runs import SMALL, metrics_of, run
 
@@ -126,15 +126,6 @@ def trained(model, steps):
     for step, poison in steps:
         logs = model.train_on_batch(*batch(step, poison), return_dict=True)
     return logs
-
-
-def beginnings(model, count):
-    """The model as it is now, so many times: of one that is traced once."""
-    begun = [(variable, variable.numpy()) for _, variable in variables_of({"model": model})]
-    for _ in range(count):
-        for variable, value in begun:
-            variable.assign(value)
-        yield model
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from pic_tf.optim.lazy_sgd import LazySGD
 from pic_tf.optim.schedules import WarmupCosine
 from pic_tf.pic import PIC
 from pic_tf.replicas.collectives import distribute
+from tests.beginnings import beginnings
 from tests.instances.dense import DensePIC
 from tests.instances.visits import rates_of, visits
 
@@ -220,10 +221,11 @@ def test_end_of_a_finite_data_set_moves_nothing():
         nothing_after_a_while, output_signature=data.element_spec
     )
     states = []
+    model, _ = make(24, WarmupCosine(0.3, 400, 40))
+    model.build_optimizers()
     # One never sees the end, the others run into it.
-    for stream, steps in ((data.repeat(), 7), (data, None), (data.concatenate(slow_end), None)):
-        keras.utils.set_random_seed(0)
-        model, _ = make(24, WarmupCosine(0.3, 400, 40))
+    streams = (data.repeat(), 7), (data, None), (data.concatenate(slow_end), None)
+    for _, (stream, steps) in zip(beginnings(model, 3), streams):
         model.fit(stream, epochs=1, steps_per_epoch=steps, verbose=0)
         states.append([v.numpy() for v in state(model)])
     assert int(model.optimizer.iterations) == 7
