@@ -1,7 +1,6 @@
 """Save a classifier, the end of an evaluation, as a SavedModel with a card, and open it again."""
 
 import dataclasses
-import functools
 import json
 import os
 import pathlib
@@ -12,9 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from pic_tf import __version__
-from pic_tf.data.crops import central_view
 from pic_tf.data.decode.bands import decodes
 from pic_tf.data.normalisation import unit_range
+from pic_tf.data.views import central_views
 from pic_tf.files import saved_models
 from pic_tf.files.replaced import aside, remove_partial
 from pic_tf.serving.exported import Exported
@@ -53,7 +52,8 @@ def save_classifier(
 
     Its signature `serving_default` maps `images`, float32 [b, H, W, n] in [0, 1], to
     `probabilities` [b, classes] and `class`, the name of the most likely one; `encoded` does so
-    for the bytes of JPEG or PNG files, of which it takes the central views.
+    for the bytes of image files, of which it takes the central views, and returns `decoded` too:
+    False for an image that cannot be decoded, whose probabilities are 0 and whose class is "".
 
     Args:
       classifier: network, kernel and bias, on one device.
@@ -89,10 +89,13 @@ def save_classifier(
 
     @tf.function(input_signature=signature, autograph=False)
     def of_encoded(encoded: tf.Tensor) -> dict[str, tf.Tensor]:
-        cut = functools.partial(central_view, fraction=eval_crop, size=image_size, pixels=pixels)
-        view = tf.TensorSpec([image_size, image_size, pixels.channels], pixels.dtype)
-        views = tf.map_fn(cut, encoded, fn_output_signature=view)
-        return answers(unit_range(views))
+        views, decoded = central_views(encoded, eval_crop, image_size, pixels)
+        found = answers(unit_range(views))
+        return {
+            "probabilities": tf.where(decoded[:, None], found["probabilities"], 0.0),
+            "class": tf.where(decoded, found["class"], ""),
+            "decoded": decoded,
+        }
 
     signatures = {"serving_default": module.of_images}
     if decodes(pixels):

@@ -80,7 +80,7 @@ def test_card(judged, model):
     assert f"- top1: {found.top1}\n" in text and "- classes: blue, green, red\n" in text
 
 
-def test_a_class_whose_name_is_not_utf8(model, tmp_path):
+def test_a_class_whose_name_is_not_utf8_and_an_image_that_is_none(folder, model, tmp_path):
     exported, place = open_exported(model), tmp_path / "classifier"
     zeros = np.zeros([exported.card["feature_dim"], 2], np.float32), np.zeros(2, np.float32)
     views = {"image_size": 8, "eval_crop": 1.0, "figures": {}}
@@ -91,6 +91,11 @@ def test_a_class_whose_name_is_not_utf8(model, tmp_path):
     assert card["class_names"] == list(names)
     answers = loaded.signatures["serving_default"](images=tf.zeros([1, 8, 8, 3]))
     assert answers["class"].numpy().tolist() == [b"caf\xe9"]
+    files = [(folder / "val" / "red" / "red01.png").read_bytes(), b"none"]
+    answers = loaded.signatures["encoded"](encoded=tf.constant(files))
+    assert answers["class"].numpy().tolist() == [b"caf\xe9", b""]
+    assert answers["decoded"].numpy().tolist() == [True, False]
+    assert answers["probabilities"].numpy().tolist() == [[0.5, 0.5], [0, 0]]
 
 
 def test_fine_tuned_weights_are_in_it_and_fixed_ones_unchanged(judged, model):
