@@ -138,6 +138,11 @@ def _zip(path: pathlib.Path, label_map: pathlib.Path) -> Files:
 
 
 def _without_labels(path: pathlib.Path) -> Files:
+    if not zipfile.is_zipfile(path):
+        raise ValueError(
+            "expected a folder, a zip file, tar files or tfds:NAME, "
+            f"got another file at {str(path)!r}: name a folder of images"
+        )
     raise ValueError(
         f"expected --map with the zip file {str(path)!r}, got none: name its list of labels"
     )

@@ -74,7 +74,12 @@ def images_in_shards(source: str) -> Files:
     for path in tqdm(paths, "listing", unit=" tar files", mininterval=drawing_interval()):
         shard = path.removeprefix(root).lstrip("/")
         with places.reported(path):
-            named += [(f"{shard}/{name}", key) for name, key in _samples(files, path)]
+            try:
+                named += [(f"{shard}/{name}", key) for name, key in _samples(files, path)]
+            except tarfile.TarError as error:
+                raise ValueError(
+                    f"expected a tar file at {path!r}, got {error}: copy it again, or leave it out"
+                ) from error
     (name, times), *_ = Counter(name for name, _ in named).most_common(1) or [("", 0)]
     if times > 1:
         raise ValueError(f"expected each name once in {source!r}, got {name!r} {times} times")

@@ -285,6 +285,12 @@ WRONG = {  # what is in the folder `in`, --source, --map, what is expected
         "images to pack, got none in 1 files: .*left_out.csv says why",
     ),
     "no list": (zip_file("a.zip"), "in/a.zip", "", "--map with the zip file '.*a.zip', got none"),
+    "a table": (
+        text("a.csv"),
+        "in/a.csv",
+        "",
+        "a folder, a zip file, tar files or tfds:NAME, got another file at 'in/a.csv': name a f",
+    ),
     "missing list": (
         zip_file("train.zip"),
         "in",
