@@ -20,6 +20,7 @@ else:
     import tomli as tomllib
 
 _OWN = ("dataset", "eval_dataset", "output_dir", "seed")  # flags that the study itself gives
+_ACCURACIES = ("knn", "linear", "finetune")  # protocols that end with one
 _OWN_OF_EVALUATIONS = ("model", "dataset", "eval_dataset", "output_dir", "seed")
 _KEYS = {
     "a study": {"title", "flagfile", "flags", "seeds", "evaluations", "reference", "variants"},
@@ -117,10 +118,10 @@ def read(path: pathlib.Path) -> Study:
         raise ValueError(
             f"expected the reference to be one of {', '.join(names)}, got {reference!r}"
         )
-    evaluations = {
-        name: _words_of_evaluation(name, flags_of)
-        for name, flags_of in values.get("evaluations", {"kNN": {"protocol": "knn"}}).items()
-    }
+    judges = values.get("evaluations", {"kNN": {"protocol": "knn"}})
+    if not isinstance(judges, dict) or not judges:
+        raise ValueError(f"expected [evaluations] with NAME = {{ flags }}, got {judges!r}")
+    evaluations = {name: _words_of_evaluation(name, given) for name, given in judges.items()}
     title = values.get("title", path.stem)
     return Study(title, tuple(seeds), evaluations, variants, reference)
 
@@ -163,6 +164,11 @@ def _words_of_evaluation(name: str, given: dict[str, Any]) -> tuple[str, ...]:
     settings = parsed(words, EvaluationSettings, where)
     check.check_ranges(settings)
     check_protocol(settings)
+    if settings.protocol not in _ACCURACIES:
+        raise ValueError(
+            f"expected --protocol of {', '.join(_ACCURACIES)} {where}, got {settings.protocol}: it "
+            "has no accuracy to compare, and other images"
+        )
     return tuple(words)
 
 
