@@ -90,7 +90,8 @@ def cached_features(
       features of others mean nothing).
 
     Raises:
-      ValueError: for an image that cannot be read, or too many that cannot be decoded.
+      ValueError: for an image that cannot be read, too many that cannot be decoded, or features
+        that are not finite.
       OSError: where the cache cannot be written.
     """
     key = {
@@ -113,6 +114,7 @@ def cached_features(
         )
         try:
             parts = map(image_features(exported, pixels), batches)
+            parts = (check_finite(part, source.name) for part in parts)
             _write_rows(file, parts, len(source), f"features of {source.name}")
         except tf.errors.OpError as error:
             raise (find_unreadable(source, ids) or error) from error
@@ -121,6 +123,16 @@ def cached_features(
             np.save(f, broken.decodable(ids))
         found = np.load(file, mmap_mode="r", allow_pickle=False), broken.decodable(ids)
     return found
+
+
+def check_finite(features: np.ndarray, name: str) -> np.ndarray:
+    """Give features [n, C] of images of that name back; raise ValueError unless all are finite."""
+    if not (finite := np.isfinite(features).all(1)).all():
+        raise ValueError(
+            f"expected finite features of {name}, got others of {np.sum(~finite):,} of "
+            f"{len(finite):,} images: look for weights of the backbone that are not finite"
+        )
+    return features
 
 
 def image_features(

@@ -9,6 +9,7 @@ import tensorflow as tf
 from pic_tf.data.decode.broken import BrokenImages
 from pic_tf.data.pipeline import evaluation_batches, find_unreadable
 from pic_tf.data.sources.source import Source
+from pic_tf.evals.features import check_finite
 
 _KEPT = 2**28  # bytes of views that stay in memory, decoded once for all evaluations
 
@@ -73,10 +74,11 @@ class SomeImages:
           The features of the images that could be decoded, with their labels.
 
         Raises:
-          ValueError: for an image that cannot be read, or too many that cannot be decoded.
+          ValueError: for an image that cannot be read, too many that cannot be decoded, or features
+            that are not finite.
         """
         try:
-            found = features(self._batches)
+            found = check_finite(features(self._batches), self._source.name)
         except tf.errors.OpError as error:
             raise (find_unreadable(self._source, self._ids) or error) from error
         self._broken.report(self._max_broken, "monitor: ")

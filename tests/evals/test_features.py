@@ -127,6 +127,18 @@ def test_arrays_are_cropped_alike(exported, images, tmp_path):
     assert whole.tolist() == [True, True]
 
 
+def test_features_that_are_not_finite_are_refused_and_not_kept(images, tmp_path, monkeypatch):
+    def broken(views):
+        return np.where(np.arange(len(views))[:, None] == 2, np.nan, np.ones([len(views), 3]))
+
+    monkeypatch.setattr(features, "image_features", lambda *_: broken)
+    with pytest.raises(
+        ValueError, match=r"^expected finite features of .*, got others of 1 of 6 im"
+    ):
+        of(None, open_folder(images), tmp_path)
+    assert not list(tmp_path.glob("*.npy"))
+
+
 def test_raw_pixels(images, tmp_path):
     """Of views up to 32 x 32 all of them, of larger ones the shrunk view."""
     mean, stddev = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])

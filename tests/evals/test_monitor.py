@@ -29,6 +29,13 @@ def some(images):
     return SomeImages(images, 100, 0, image_size=4, eval_crop=1.0, max_broken=0.0)
 
 
+def test_features_that_are_not_finite_are_refused():
+    with pytest.raises(
+        ValueError, match=r"^expected finite features of array, got others of 5 of 5"
+    ):
+        some(source(5, False)).extract(lambda batches: np.full([5, 3], np.inf, np.float32))
+
+
 @pytest.mark.parametrize("labelled", [False, True])
 def test_figures_of_each_evaluation(labelled, capfd):
     bank, queries = source(30, labelled), source(20, labelled)
