@@ -1,6 +1,7 @@
 """TFLite and ONNX files against the SavedModel that they were made of."""
 
 import pathlib
+import shutil
 import sys
 
 import numpy as np
@@ -9,6 +10,8 @@ import tensorflow as tf
 import tf_keras as keras
 from PIL import Image
 
+from pic_tf.data.sources.named import open_dataset
+from pic_tf.serving import graph_files
 from pic_tf.serving.convert import convert
 from pic_tf.serving.saved_model import export_backbone
 
@@ -141,3 +144,16 @@ def test_wrong_input(exported, monkeypatch, output, more, message):
     with pytest.raises(ValueError, match=message):
         convert(exported / "backbone", pathlib.Path(output), **more)
     assert not pathlib.Path(output).exists()
+
+
+def test_an_image_that_goes_meanwhile_gets_one_sentence(exported, tmp_path, monkeypatch):
+    images, opened = shutil.copytree(exported / "images", tmp_path / "images"), open_dataset
+
+    def then_gone(*names, **options):
+        found = opened(*names, **options)
+        (images / "1.png").unlink()
+        return found
+
+    monkeypatch.setattr(graph_files, "open_dataset", then_gone)
+    with pytest.raises(ValueError, match=r"^expected an image in '.*1.png', got one that cannot"):
+        convert(exported / "backbone", tmp_path / "a.tflite", image_size=8, int8_images=str(images))

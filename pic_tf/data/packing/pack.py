@@ -171,7 +171,7 @@ def _so_far(
 
 def _check_format(source: PackedSource) -> None:
     """Refuse to add RGB of 8 bits to other levels; `open_packed` refuses the reverse."""
-    [record] = source.records.read(np.array([0]))
+    [record] = source.encoded(np.array([0]))
     found = format_in(io.BytesIO(record))
     if source.pixels == RGB and found not in (None, RGB, PixelFormat(1, 8)):
         raise ValueError(

@@ -75,9 +75,14 @@ class PackedSource:
           tf.errors.InvalidArgumentError: at run time (eagerly ValueError), for a shard that cannot
             be read, a record other than that of the manifest, or an id outside of [0, N).
         """
-        return in_graph(self._read, instance_ids)
+        return in_graph(self.encoded, instance_ids)
 
-    def _read(self, ids: np.ndarray) -> np.ndarray:
+    def encoded(self, ids: np.ndarray) -> np.ndarray:
+        """The encoded images, bytes [b], of integer [b] ids.
+
+        Raises:
+          ValueError: as of `read`.
+        """
         try:
             records = self.records.read(ids)
         except UnreadableFile as error:
@@ -167,7 +172,7 @@ def _check_format(source: PackedSource) -> None:
     if source.pixels == RGB:
         return
     ids = np.unique(np.linspace(0, len(source) - 1, _LOOKED_AT).astype(np.int64))
-    for instance_id, record in zip(ids.tolist(), source.records.read(ids)):
+    for instance_id, record in zip(ids.tolist(), source.encoded(ids)):
         found = format_in(io.BytesIO(record))
         if found != source.pixels:
             raise ValueError(

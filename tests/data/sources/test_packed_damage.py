@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from pic_tf.data.sources import packed
+from pic_tf.data.sources.pixel_format import PixelFormat
 from tests.data.sources.test_packed import RECORDS, sha256, write
 from tests.data.sources.test_sources import assert_one_sentence
 
@@ -164,6 +165,8 @@ def test_a_damaged_record_is_never_returned(tmp_path, eagerly):
         kind, match=r"expected the records of its manifest in images-00001.* got .*hash mismatch"
     ):
         read_all(source, eagerly)
+    with pytest.raises(ValueError, match="expected the records of its manifest in images-00001"):
+        packed.open_packed(folder, pixels=PixelFormat(1))  # which looks at some
     assert [packed.damaged_records(source, shard) for shard in range(3)] == [[], [2], []]
 
 
