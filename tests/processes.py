@@ -96,6 +96,7 @@ def commands_that_fork() -> Iterator[Callable[..., Ended]]:
 
     After `limit` seconds its process is killed.
     """
+    forking()  # before the clock of the first command runs
     yield _run_in_a_fork
 
 
