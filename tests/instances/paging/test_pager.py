@@ -21,7 +21,7 @@ from tests.instances.paging.paged import (
 from tests.instances.test_ring import N, check, make, train_both
 from tests.processes import with_replicas
 
-SLOW = "K = W", "a window just small enough"  # the others hold the same
+SLOW = "K = W", "S = W", "a window just small enough"  # the others hold the same
 
 
 @pytest.mark.parametrize(
