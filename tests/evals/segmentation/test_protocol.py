@@ -151,7 +151,9 @@ def test_all_tensors_of_a_segmenter_learn_and_kernels_decay():
 
 @pytest.mark.slow
 def test_a_segmenter_learns_scenes_from_scratch(real_photographs, tmp_path):
-    """The recipe on digits over photographs: mIoU was 60.6."""
+    """The recipe on digits over photographs, with crops of a quarter of a scene and half the steps,
+    in a third of its time: mIoU was 55.0, that of the three classes 38.2, 40.2 and 44.4.
+    """
     keras.utils.set_random_seed(0)
     convert.write(resnet(18, "small", 16), tmp_path / "network.safetensors")
     counts = {"train": 1000, "test": 100}
@@ -165,6 +167,12 @@ def test_a_segmenter_learns_scenes_from_scratch(real_photographs, tmp_path):
         dataset=f"{tmp_path / 'scenes'}:train",
         eval_dataset=f"{tmp_path / 'scenes'}:test",
         output_dir=str(tmp_path / "out"),
+        batch_size=8,
+        crop_size=64,
+        test_stride=64,
+        steps=1000,
+        decay_steps=(700.0, 900.0),
     )
     report, _ = protocol.run(settings)
     assert report.values["mIoU"] >= 50
+    assert min(report.values["IoU_of_class"][name] for name in ("zero", "one", "four")) >= 30
