@@ -3,6 +3,7 @@ pixels.
 """
 
 import contextlib
+import itertools
 import os
 import pathlib
 import re
@@ -47,10 +48,6 @@ PLAN = [
     "--num_instances=100000",
 ]
 SMALL = {  # flags that follow those of the page, by the last part of the module
-    "evaluate": [
-        *("--image_size=32", "--batch_size=8", "--epochs=1"),
-        *("--steps=2", "--decay_steps=1", "--warmup_steps=1"),
-    ],
     "benchmark": [
         *(
             "--repeats=1",
@@ -67,6 +64,16 @@ SMALL = {  # flags that follow those of the page, by the last part of the module
     "draw_scenes": ["--train=12", "--test=4"],
     "preview": ["--image_size=32", "--count=2", "--views=2"],
     "long_run": ["--num_instances=512", "--sweeps=1", "--shrink=0.9"],
+}
+_CLASSIFIER = ["--image_size=32", "--batch_size=8", "--epochs=1"]
+_BY_STEPS = ["--batch_size=8", "--steps=2", "--decay_steps=1", "--warmup_steps=1"]
+SMALL_EVALUATION = {  # by the protocol
+    "knn": ["--image_size=32"],
+    "linear": _CLASSIFIER,
+    "linear --solver=lbfgs": ["--image_size=32"],
+    "finetune": _CLASSIFIER,
+    "voc_detection": _BY_STEPS,
+    "segmentation": _BY_STEPS,
 }
 TRAINING = [
     "--dataset=FOLDER",
@@ -178,7 +185,9 @@ class World:
             self.run(MAKES_A_CLASSIFIER)
             made, *_ = pathlib.Path("RUN/evaluation").glob("linear_lbfgs_*_classifier")
             os.symlink(made, "CLASSIFIER")
-        self.python(module, arguments + SMALL.get(module.split(".")[-1], []))
+        last = module.split(".")[-1]
+        small = SMALL_EVALUATION[protocol_of(arguments)] if last == "evaluate" else SMALL.get(last)
+        self.python(module, arguments + (small or []))
 
     def python(self, module: str, arguments: list[str]) -> None:
         """Run `python -m module` once."""
@@ -194,6 +203,15 @@ class World:
         }
         ended = self.fork(module, arguments, environment, 400)
         assert ended.code == 0, (ended.stdout + ended.stderr)[-3000:]
+
+
+def protocol_of(arguments: list[str]) -> str:
+    """Tell the protocol, and the solver if it is another one, of flags and of the flag file."""
+    recipes = [word.split("=")[1] for word in arguments if word.startswith("--flagfile=")]
+    given = [*itertools.chain(*(pathlib.Path(r).read_text().split() for r in recipes)), *arguments]
+    found = dict(word.split("=", 1) for word in given if word.startswith("--") and "=" in word)
+    solver = f" --solver={found['--solver']}" if "--solver" in found else ""
+    return found.get("--protocol", "knn") + solver
 
 
 def module_of(words: list[str]) -> tuple[str, list[str]]:
