@@ -28,7 +28,8 @@ def test_every_pair_of_steps(capacity):
     rng = np.random.default_rng(capacity)
     matrices = rng.normal(size=(capacity, 2, 2))
     history = ProductHistory(capacity)
-    between = tf.function(history.between)
+    ids = tf.TensorSpec([None], tf.int64), tf.TensorSpec([], tf.int64)
+    between = tf.function(history.between, input_signature=ids)  # traced once for all numbers
     for end in range(capacity + 1):
         products = between(tf.range(end + 1, dtype=tf.int64), tf.constant(end, tf.int64)).numpy()
         expected = np.eye(2)
