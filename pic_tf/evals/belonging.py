@@ -33,12 +33,16 @@ _BELONGS = {
 }
 
 
+def judge_of(settings: EvaluationSettings) -> str:
+    """Name the protocol, and its solver where that trains nothing."""
+    solver = f" --solver={settings.solver}"
+    return settings.protocol + solver * (settings.protocol + solver == _LBFGS)
+
+
 def check_protocol(settings: EvaluationSettings) -> None:
     """Refuse flags that the protocol would ignore.
 
     Raises:
       ValueError: for a flag of another protocol with another value than its default.
     """
-    solver = f" --solver={settings.solver}"
-    chosen = settings.protocol + solver * (settings.protocol + solver == _LBFGS)
-    check_belonging(settings, "protocol", chosen, _BELONGS)
+    check_belonging(settings, "protocol", judge_of(settings), _BELONGS)

@@ -128,7 +128,11 @@ class GuardedModel(keras.Model):
 
     @functools.wraps(keras.Model.fit)
     def fit(self, *args, **kwargs):
-        given = inspect.signature(super().fit).bind(*args, **kwargs).arguments
+        self._check_fit(inspect.signature(super().fit).bind(*args, **kwargs).arguments)
+        return super().fit(*args, **kwargs)
+
+    def _check_fit(self, given: dict[str, Any]) -> None:
+        """Refuse arguments of `fit` that a step has no use for."""
         if given.get("validation_split") or given.get("validation_data") is not None:
             raise ValueError(
                 "expected fit without validation data, got some: a held-out image is none of those "
@@ -139,7 +143,6 @@ class GuardedModel(keras.Model):
                 "expected fit without class_weight, got some, and instance ids are no classes: "
                 "give the weight of each image as the third part of a batch"
             )
-        return super().fit(*args, **kwargs)
 
     def make_train_function(self, force: bool = False) -> Callable[[Iterator], dict]:
         """Make Keras' function of a step, whose errors begin with their sentence."""

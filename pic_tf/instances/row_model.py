@@ -1,7 +1,5 @@
 """Keras model with instance rows: what `fit`, `save` and their like do around a step."""
 
-import functools
-import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -39,16 +37,14 @@ class RowModel(GuardedModel):
         super().__init__(*network, metrics=StepMetrics(), name=name)
         self.row_norms, self.row_gaps = self.step_metrics.row_norms, self.step_metrics.row_gaps
 
-    @functools.wraps(keras.Model.fit)
-    def fit(self, *args, **kwargs):
-        given = inspect.signature(super().fit).bind(*args, **kwargs).arguments
+    def _check_fit(self, given: dict[str, Any]) -> None:
+        super()._check_fit(given)
         for callback in tf.nest.flatten(given.get("callbacks")):  # Keras takes one alone, too
             if isinstance(callback, keras.callbacks.ModelCheckpoint):
                 check = check_weights_file if callback.save_weights_only else check_model_file
                 check(callback.filepath)
             if isinstance(callback, _SAVING) or getattr(callback, "restore_best_weights", False):
                 self._check_whole()
-        return super().fit(*args, **kwargs)
 
     def make_train_function(self, force: bool = False) -> Callable[[Iterator], dict]:
         """Make Keras' function of a step, for rows that fit their optimizer."""

@@ -85,13 +85,8 @@ def check_scaling(path: pathlib.Path) -> None:
         card = json.loads((path / JSON_FILE).read_text())
         scaling = card.get("preprocessing") or card["backbone"]["preprocessing"]
         found = scaling["mean"], scaling["stddev"]
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-    ):  # a SavedModel of others has no card
+    # A SavedModel of others has no card.
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return
     others = None in found or len(found[0]) != len(MEAN)
     if others or not np.allclose(found, IMAGENET, atol=1e-3):

@@ -3,7 +3,6 @@ pixels.
 """
 
 import contextlib
-import itertools
 import os
 import pathlib
 import re
@@ -16,6 +15,9 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from pic_tf.evals.belonging import judge_of
+from pic_tf.evals.settings import EvaluationSettings
+from pic_tf.studies.definition import parsed
 from tests.docs.documents import PAGES, ROOT, commands
 from tests.processes import commands_that_fork
 
@@ -186,8 +188,10 @@ class World:
             made, *_ = pathlib.Path("RUN/evaluation").glob("linear_lbfgs_*_classifier")
             os.symlink(made, "CLASSIFIER")
         last = module.split(".")[-1]
-        small = SMALL_EVALUATION[protocol_of(arguments)] if last == "evaluate" else SMALL.get(last)
-        self.python(module, arguments + (small or []))
+        small = SMALL.get(last, [])
+        if last == "evaluate":
+            small = SMALL_EVALUATION[judge_of(parsed(arguments, EvaluationSettings, "here"))]
+        self.python(module, arguments + small)
 
     def python(self, module: str, arguments: list[str]) -> None:
         """Run `python -m module` once."""
@@ -203,15 +207,6 @@ class World:
         }
         ended = self.fork(module, arguments, environment, 400)
         assert ended.code == 0, (ended.stdout + ended.stderr)[-3000:]
-
-
-def protocol_of(arguments: list[str]) -> str:
-    """Tell the protocol, and the solver if it is another one, of flags and of the flag file."""
-    recipes = [word.split("=")[1] for word in arguments if word.startswith("--flagfile=")]
-    given = [*itertools.chain(*(pathlib.Path(r).read_text().split() for r in recipes)), *arguments]
-    found = dict(word.split("=", 1) for word in given if word.startswith("--") and "=" in word)
-    solver = f" --solver={found['--solver']}" if "--solver" in found else ""
-    return found.get("--protocol", "knn") + solver
 
 
 def module_of(words: list[str]) -> tuple[str, list[str]]:

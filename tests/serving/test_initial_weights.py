@@ -2,6 +2,7 @@
 
 import pathlib
 import shutil
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -140,16 +141,21 @@ def own_network(channels: int = 4, name: str = "first") -> tf_keras.Model:
     return tf_keras.Model(inputs, tf_keras.layers.GlobalAveragePooling2D()(x), name="own")
 
 
-def test_other_networks_by_the_names_of_their_layers(tmp_path):
-    given = own_network()
+def check_both_forms(build: Callable[[], tf_keras.Model], folder: pathlib.Path, name: str) -> None:
+    """Load a network from NAME.keras and from "export", which are left in the folder."""
+    given = build()
     given.set_weights([np.random.default_rng(0).normal(size=w.shape) for w in given.weights])
-    given.save(tmp_path / "own.keras")
-    tf.saved_model.save(given, str(tmp_path / "export"))
-    for path in (tmp_path / "own.keras", tmp_path / "export"):
-        network = own_network()
-        assert load_initial_weights(network, str(path), "tests:own") == []
+    given.save(folder / f"{name}.keras")
+    tf.saved_model.save(given, str(folder / "export"))
+    for path in (folder / f"{name}.keras", folder / "export"):
+        network = build()
+        assert load_initial_weights(network, str(path), f"tests:{name}") == []
         for got, expected in zip(network.get_weights(), given.get_weights()):
             np.testing.assert_array_equal(got, expected)
+
+
+def test_other_networks_by_the_names_of_their_layers(tmp_path):
+    check_both_forms(own_network, tmp_path, "own")
     save_file({"conv1.weight": np.zeros(1, np.float32)}, tmp_path / "own.safetensors")
     for network, path, sentence in (
         (
@@ -181,15 +187,7 @@ def two_attentions(names=("first", "second")) -> tf_keras.Model:
 
 
 def test_layers_within_layers(tmp_path):
-    given = two_attentions()
-    given.set_weights([np.random.default_rng(0).normal(size=w.shape) for w in given.weights])
-    given.save(tmp_path / "two.keras")
-    tf.saved_model.save(given, str(tmp_path / "export"))
-    for path in (tmp_path / "two.keras", tmp_path / "export"):
-        network = two_attentions()
-        assert load_initial_weights(network, str(path), "tests:two") == []
-        for got, expected in zip(network.get_weights(), given.get_weights()):
-            np.testing.assert_array_equal(got, expected)
+    check_both_forms(two_attentions, tmp_path, "two")
     other = two_attentions(("first", "third"))
     with pytest.raises(ValueError, match=r"^expected third/query/kernel .* got none: name weights"):
         load_initial_weights(other, str(tmp_path / "export"), "tests:two")

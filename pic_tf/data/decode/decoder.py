@@ -9,12 +9,6 @@ import tensorflow as tf
 from pic_tf.data.decode import bands, bombs, headers, pictures
 from pic_tf.data.sources.pixel_format import RGB, PixelFormat
 
-# A PNG of one black pixel.
-_BLACK = (
-    b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\1\0\0\0\1\b\0\0\0\0:~\x9bU"
-    b"\0\0\0\nIDATx\xdac`\0\0\0\2\0\1\xe5'\xde\xfc\0\0\0\0IEND\xaeB`\x82"
-)
-
 
 class Decoder(NamedTuple):
     """Functions of encoded images, in the order in which the input pipeline calls them.
@@ -47,7 +41,7 @@ def decoder(pixels: PixelFormat) -> Decoder:
             pictures.decode_window,
             pictures.decode_picture,
             pictures.reason,
-            _BLACK,
+            bands.black(pixels),
         )
     return Decoder(
         bands.sizes,

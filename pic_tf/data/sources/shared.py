@@ -26,9 +26,15 @@ def in_both(first: Source, second: Source) -> list[str]:
                 if _one_in_the_other(one.folder, other.folder):
                     names = set(map(os.path.basename, other.paths))  # few of many others
                     found += sorted(set(_files(other, names)).intersection(_files(one, names)))
-            elif type(one) is type(other) and one.fingerprint() == other.fingerprint():
+            elif _are_one(one, other):
                 found.append(other.name)
     return found
+
+
+def _are_one(one: Source, other: Source) -> bool:
+    """Tell whether two sources hold the same; only of equal lengths are pixels hashed for it."""
+    alike = type(one) is type(other) and len(one) == len(other)
+    return alike and one.fingerprint() == other.fingerprint()
 
 
 def _one_in_the_other(first: str, second: str) -> bool:
