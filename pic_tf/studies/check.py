@@ -1,8 +1,10 @@
 """Check a study before anything runs: its images, and the runs that are there."""
 
 import dataclasses
+import functools
 import json
 import pathlib
+from collections.abc import Callable
 
 from pic_tf.runs import checkpoint_files
 from pic_tf.runs.open_data import Images, identity, open_images
@@ -24,14 +26,14 @@ def check(study: Study, place: Place) -> None:
       ValueError: for images or settings that cannot be used, or a run taken with other flags or
         images.
     """
-    opened: dict[tuple, tuple[Images, dict]] = {}
+    opened: dict[tuple, tuple[Images, Callable[[], dict]]] = {}
     for variant in study.variants:
         where = f"in variant {variant.name!r}"
         config = parsed(place.words(variant, study.seeds[0]), Config, where)
         data = config.dataset, config.eval_dataset, config.labelled_dataset, config.split_folders
         if data not in opened:
             images = open_images(dataclasses.replace(config, probe_batch_size=0))
-            opened[data] = images, identity(images.train)
+            opened[data] = images, functools.cache(functools.partial(identity, images.train))
         images, own = opened[data]
         try:
             defaults.resolve(config, len(images.train))
@@ -46,12 +48,12 @@ def check(study: Study, place: Place) -> None:
                 _check_run(folder, dataclasses.replace(config, seed=seed), own)
 
 
-def _check_run(folder: pathlib.Path, config: Config, images: dict[str, str | int]) -> None:
+def _check_run(folder: pathlib.Path, config: Config, own: Callable[[], dict]) -> None:
     """Compare a run with what its words mean today, and its images with those of the study."""
     states = checkpoint_files.states(folder / CHECKPOINTS)
     for path in list(states.values())[-1:]:
         theirs = json.loads(checkpoint_files.read_text(path, IMAGES_FILE))
-        if theirs != images:
+        if theirs != (images := own()):
             others = f"{theirs['count']:,} others"
             _refuse(folder, f"the {images['count']:,} images of {config.dataset!r}", others)
     if (folder / FLAGS_FILE).exists():

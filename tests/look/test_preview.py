@@ -10,6 +10,7 @@ from pic_tf.data.order import SlidingWindow, epoch_order
 from pic_tf.data.pipeline import pretraining_batches
 from pic_tf.data.presets import PRESETS, Preset, augmentation_of
 from pic_tf.data.sources.array import ArraySource
+from pic_tf.data.sources.named import open_dataset
 from pic_tf.look import augmented_views
 from pic_tf.look.figures import shortened
 from pic_tf.look.visits import save_order, visits
@@ -61,6 +62,18 @@ def test_a_sheet_shows_what_the_pipeline_gives(source):
             np.testing.assert_allclose(
                 cell, expected[2 * row + view], atol=1e-6
             )  # float32 against float64
+
+
+def test_an_image_that_has_gone_is_named(tmp_path):
+    paths = [tmp_path / f"{i}.png" for i in range(3)]
+    for path in paths:
+        Image.new("RGB", (8, 8)).save(path)
+    (source,) = [part for part in open_dataset(str(tmp_path)) if part is not None]
+    paths[1].unlink()
+    with pytest.raises(
+        ValueError, match=r"^expected an image in .*1\.png', got one that cannot be"
+    ):
+        augmented_views.augmented_views(source, Preset(), (Crop(8),), count=3, views=1, seed=0)
 
 
 def test_visits_lie_in_the_window_of_their_step():
