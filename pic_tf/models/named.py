@@ -84,9 +84,10 @@ def _network(
     if name.startswith(APPLICATIONS):
         builder, preprocess = applications()[name.removeprefix(APPLICATIONS)]
         images, levels = _levels(*scale)
-        options = {"include_top": False, "pooling": "avg", "weights": weights}
-        network = builder(input_tensor=preprocess(levels), **options)
-        return keras.Model(images, network.output, name=network.name)
+        network = builder(include_top=False, pooling="avg", weights=weights)
+        # `call` applies layer by layer. With input_tensor, ConvNeXt and RegNet would start at its
+        # source, the images, and so pass over the scaling.
+        return keras.Model(images, network.call(preprocess(levels)), name=network.name)
     if name.startswith(KERAS_CV):
         images, levels = _levels(*scale)
         network = preset_network(name.removeprefix(KERAS_CV), weights is not None)
@@ -110,8 +111,12 @@ def _network(
 
 @functools.cache
 def applications() -> dict[str, tuple[Callable[..., keras.Model], Callable[..., Any]]]:
-    """List name -> (builder, scaling of levels) of all networks of tf_keras.applications."""
-    builders = dict(inspect.getmembers(keras.applications, inspect.isfunction))
+    """List name -> (builder, scaling of levels) of the networks of tf_keras.applications.
+
+    Without NASNet, whose cells fit each other only where it is built for one size of images.
+    """
+    found = inspect.getmembers(keras.applications, inspect.isfunction)
+    builders = {name: builder for name, builder in found if not name.startswith("NASNet")}
     modules = {name: importlib.import_module(x.__module__) for name, x in builders.items()}
     return {name: (x, modules[name].preprocess_input) for name, x in builders.items()}
 
