@@ -1,6 +1,8 @@
 """Work out what a run needs: steps, learning rates, memory, disk."""
 
 import math
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import tf_keras as keras
@@ -237,10 +239,19 @@ def _kept_in_any_network(backbone: keras.Model, image_size: int) -> int:
         raise ValueError(f"{expected} takes {backbone.input_shape[1:]}: set --image_size")
     try:
         sized = keras.Input([image_size, image_size, channels_of(backbone)])
-        layers = keras.models.clone_model(backbone, input_tensors=sized).layers
+        shapes = list(_kept_shapes(backbone, [sized]))
     except (ValueError, TypeError) as error:
         first, *_ = str(error).splitlines() or [type(error).__name__]
         raise ValueError(f"{expected} cannot take them ({first}): set --image_size") from error
-    kept = (*_KEPT, keras.layers.Dense, keras.layers.LayerNormalization)
-    shapes = [layer.output_shape for layer in layers if isinstance(layer, kept)]
     return sum(math.prod(shape[1:]) for shape in shapes)
+
+
+def _kept_shapes(network: keras.Model, inputs: Sequence[Any]) -> Iterator[tuple]:
+    """Yield the shapes of what is kept, in models within the network as well."""
+    kept = (*_KEPT, keras.layers.Dense, keras.layers.LayerNormalization)
+    for layer in keras.models.clone_model(network, input_tensors=inputs).layers:
+        if getattr(layer, "_is_graph_network", False):
+            given = layer.inbound_nodes[-1].keras_inputs
+            yield from _kept_shapes(layer, [keras.Input(x.shape[1:]) for x in given])
+        elif isinstance(layer, kept):
+            yield layer.output_shape

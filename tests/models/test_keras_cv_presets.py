@@ -12,6 +12,7 @@ from pic_tf.data.augment import normalise
 from pic_tf.data.normalisation import IMAGENET
 from pic_tf.models.keras_cv_presets import preset_network, presets
 from pic_tf.models.named import check_name, named_backbone
+from pic_tf.settings.quantities import _kept_in_any_network
 from tests.models.test_named import settings_of
 from tests.short_runs import run
 
@@ -43,6 +44,14 @@ def test_a_preset_gets_the_levels_that_it_scales(preset):
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)  # levels of 255 in float32
     other = named_backbone(f"keras_cv:{folder}", *IMAGENET)(normalise(tf.constant(levels)))
     assert np.abs(other - expected).max() > 1e-2  # random weights without the word
+
+
+def test_the_plan_looks_into_a_preset(preset):
+    folder, network = preset
+    alone = keras.Model(network.inputs, network.outputs)  # what keras-cv's class adds aside
+    own = _kept_in_any_network(alone, 16)
+    assert own > 0
+    assert _kept_in_any_network(named_backbone(f"keras_cv:{folder}", *IMAGENET), 16) == own
 
 
 def test_a_run_from_the_weights_of_a_preset(preset, tmp_path):
