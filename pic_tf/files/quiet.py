@@ -32,6 +32,8 @@ def import_tensorflow() -> None:
 
             tf.config.list_physical_devices()  # the device libraries speak on first use
             tf.get_logger().setLevel("ERROR")
+            if tf.__version__.startswith("2.15."):
+                _leave_keras_unconverted()
         except BaseException:
             held.seek(0)
             os.write(stderr, held.read())
@@ -40,6 +42,17 @@ def import_tensorflow() -> None:
             os.dup2(stderr, 2)
             os.close(stderr)
             _collect_seldom()
+
+
+def _leave_keras_unconverted() -> None:
+    """Let AutoGraph pass tf_keras by, as TensorFlow itself does from 2.16 on.
+
+    2.15 rewrites its functions and all that they call, for 20 s before the first step. Layers of a
+    user are rewritten by either.
+    """
+    from tensorflow.python.autograph.core import config
+
+    config.CONVERSION_RULES += (config.DoNotConvert("tf_keras"),)
 
 
 def _collect_seldom() -> None:
