@@ -9,6 +9,16 @@ from pic_tf.data.sources.folder import open_folder
 from tests.data.batches import COUNT, natural_image
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _same_weights_every_time():
+    """Seed once a module: there are no weights here, and TensorFlow makes every traced function
+    ready anew after a seed, which takes longer than most tests of what they compute.
+    """
+    import tf_keras as keras  # only now that TensorFlow was imported quietly
+
+    keras.utils.set_random_seed(0)
+
+
 @pytest.fixture(scope="module")
 def array_source():
     rng = np.random.default_rng(0)

@@ -3,6 +3,7 @@ export makes of encoded images are Pillow's convert("RGB"), level by level.
 """
 
 import io
+import resource
 import struct
 
 import numpy as np
@@ -192,8 +193,15 @@ def test_the_picture_that_lost_its_background(tmp_path):
     ],
 )
 def test_what_cannot_be_decoded_is_refused(encoded):
+    before = peak_memory()
     with pytest.raises(tf.errors.InvalidArgumentError):
         as_encoded(encoded)
+    assert peak_memory() - before < 1e9  # the screen of 65,535 x 65,535 pixels took 4.3e9
+
+
+def peak_memory():
+    """The most bytes of memory that this process has had."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 @needs_webp

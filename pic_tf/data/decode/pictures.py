@@ -196,12 +196,12 @@ def _gif(encoded: tf.Tensor) -> tf.Tensor:
     own, shared = data[frame + 9] & 0x80 > 0, data[10] & 0x80 > 0
     entry = tf.where(own, frame + 10, _GIF_PALETTE) + 3 * transparent
     colour = tf.where(own | shared, data[entry : entry + 3], transparent)
-    with tf.control_dependencies([check_size(tf.stack(screen))]):
+    margins = [[top, screen[0] - top - height], [left, screen[1] - left - width]]
+    with tf.control_dependencies([check_size(tf.stack(screen))]):  # before there is memory for it
         picture = tf.io.decode_image(tf.strings.join(opaque), channels=3, expand_animations=False)
+        inside = tf.pad(tf.ones([height, width], tf.bool), margins)
     picture = tf.ensure_shape(picture, [None, None, 3])[:height, :width]
     colour = tf.cast(colour, tf.uint8)
-    margins = [[top, screen[0] - top - height], [left, screen[1] - left - width]]
-    inside = tf.pad(tf.ones([height, width], tf.bool), margins)
     return tf.where(inside[..., None], tf.pad(picture, [*margins, [0, 0]]), colour)
 
 
