@@ -48,15 +48,16 @@ def test_windows_of_virtual_shards_do_not_depend_on_the_replicas(n, shards):
     of_position = [permutation(n, 6, shard, shards) for shard in range(shards)]
     for replicas in [r for r in (1, 2, 3, 4, 6, 8) if shards % r == 0]:
         orders = [SlidingWindow(n, b, w, s, 6, r, replicas, shards) for r in range(replicas)]
-        for r, order in enumerate(orders):
-            for k, ids in enumerate(windows(order, 20)):
+        steps = [visits(order, 0, 40) for order in orders]
+        for r, of_replica in enumerate(steps):
+            for k, ids in enumerate(of_replica.reshape(20, -1)):  # two steps a window
                 expected = [
                     of_position[shard][(k * s // shards + i) % len(of_position[shard])]
                     for shard in range(r, shards, replicas)
                     for i in range(w // shards)
                 ]
                 assert sorted(ids) == sorted(expected)
-        steps = np.concatenate([visits(order, 0, 40) for order in orders], axis=1)
+        steps = np.concatenate(steps, axis=1)
         assert steps.shape == (40, b) and all(len(set(batch)) == b for batch in steps)
 
 
