@@ -1,11 +1,10 @@
 """Measure mean and deviation of each channel of a source, in bounded memory."""
 
 import numpy as np
-import tensorflow as tf
 
 from pic_tf.data.decode.broken import BrokenImages
 from pic_tf.data.normalisation import Normalisation
-from pic_tf.data.pipeline import evaluation_batches, find_unreadable
+from pic_tf.data.pipeline import evaluation_batches, naming_unreadable
 from pic_tf.data.sources.source import Source
 
 MOST = 5000  # images that are measured; of more, a fixed draw
@@ -64,14 +63,12 @@ def measure_normalisation(source: Source, image_size: int, max_broken: float) ->
         ids = np.sort(np.random.default_rng(0).choice(ids, MOST, replace=False))
     broken, moments, done = BrokenImages(source), Moments(), 0
     options = {"image_size": image_size, "crop_fraction": 1.0, "batch_size": _BATCH}
-    try:
+    with naming_unreadable(source, ids):
         for views in evaluation_batches(source, ids, broken=broken, **options):
             fine = broken.decodable(ids[done : done + len(views)])
             done += len(views)
             if fine.any():
                 moments.add(views.numpy()[fine])
-    except tf.errors.OpError as error:
-        raise (find_unreadable(source, ids) or error) from error
     broken.report(max_broken, "mean and deviation: ")
     if not moments.count:
         raise ValueError(f"expected images in {source.name!r} that can be decoded, got none")

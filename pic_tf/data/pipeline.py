@@ -1,6 +1,7 @@
 """Make the batch of each step, ids -> images -> crops, as a pure function of (seed, step)."""
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import tensorflow as tf
 
@@ -163,6 +164,23 @@ def evaluation_batches(
     no_random = ids.map(lambda ids: (ids, tf.zeros([tf.size(ids), 1])))
     batches = cut_views(no_random, source, windows_of, [Crop(image_size)], broken)
     return batches.map(lambda views, *_: views[0][:, 0]).prefetch(tf.data.AUTOTUNE)
+
+
+@contextlib.contextmanager
+def naming_unreadable(source: Source, instance_ids: Iterable[int]) -> Iterator[None]:
+    """Name the image behind an error of TensorFlow in the block, if it is one of these.
+
+    Args:
+      source: the images.
+      instance_ids: ids of the images that the block reads.
+
+    Raises:
+      ValueError: for an image that cannot be read.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise (find_unreadable(source, instance_ids) or error) from error
 
 
 def find_unreadable(source: Source, instance_ids: Iterable[int]) -> ValueError | None:

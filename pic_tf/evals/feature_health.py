@@ -9,7 +9,7 @@ import tensorflow as tf
 from pic_tf.data.crops import Crop
 from pic_tf.data.decode.broken import BrokenImages
 from pic_tf.data.order import epoch_order
-from pic_tf.data.pipeline import find_unreadable, pretraining_batches
+from pic_tf.data.pipeline import naming_unreadable, pretraining_batches
 from pic_tf.data.sources.source import Source
 
 _SAMPLES = 25_000  # of the effective rank; the source has 25,600
@@ -143,14 +143,13 @@ class ViewPairs:
         Raises:
           ValueError: for an image that cannot be read.
         """
-        try:
+        steps = range(self._steps)
+        ids = (i for t in steps for i in self._order.instance_ids(t).numpy())
+        with naming_unreadable(self._source, ids):
             pairs = [
                 features(self._augment(*group)).reshape(len(weights), 2, -1)[weights.numpy() > 0]
                 for (group,), _, weights in self._batches
             ]
-        except tf.errors.OpError as error:
-            ids = np.concatenate([self._order.instance_ids(t) for t in range(self._steps)])
-            raise (find_unreadable(self._source, ids) or error) from error
         return view_cosines(*np.moveaxis(np.concatenate(pairs), 1, 0))
 
 

@@ -15,7 +15,7 @@ from pic_tf.data.augment import normalise
 from pic_tf.data.channel_statistics import measure_normalisation
 from pic_tf.data.decode.broken import BrokenImages
 from pic_tf.data.normalisation import IMAGENET, Normalisation, unit_range
-from pic_tf.data.pipeline import evaluation_batches, find_unreadable
+from pic_tf.data.pipeline import evaluation_batches, naming_unreadable
 from pic_tf.data.sources.array import ArraySource
 from pic_tf.data.sources.folder import FolderSource
 from pic_tf.data.sources.joined import JoinedSource
@@ -112,12 +112,10 @@ def cached_features(
         batches = evaluation_batches(
             source, ids, image_size=image_size, crop_fraction=eval_crop, broken=broken
         )
-        try:
+        with naming_unreadable(source, ids):
             parts = map(image_features(exported, pixels), batches)
             parts = (check_finite(part, source.name) for part in parts)
             _write_rows(file, parts, len(source), f"features of {source.name}")
-        except tf.errors.OpError as error:
-            raise (find_unreadable(source, ids) or error) from error
         broken.report(max_broken)
         with replaced(decodable, "wb") as f:
             np.save(f, broken.decodable(ids))

@@ -5,12 +5,11 @@ import dataclasses
 import pathlib
 
 import numpy as np
-import tensorflow as tf
 from tqdm.auto import tqdm
 
 from pic_tf.data.decode.broken import BrokenImages
 from pic_tf.data.normalisation import unit_range
-from pic_tf.data.pipeline import evaluation_batches, find_unreadable
+from pic_tf.data.pipeline import evaluation_batches, naming_unreadable
 from pic_tf.data.sources.named import check_not_written, open_source
 from pic_tf.files.progress import drawing_interval
 from pic_tf.files.replaced import replaced
@@ -77,16 +76,13 @@ def predict(settings: PredictionSettings) -> str:
     best, probabilities = np.zeros(len(source), np.int64), np.zeros(len(source), np.float32)
     serve, first = classifier.signatures["serving_default"], 0
     bar = tqdm(total=len(source), unit=" images", mininterval=drawing_interval())
-    try:
-        with bar:
-            for views in batches:
-                answers = serve(images=unit_range(views))["probabilities"].numpy()
-                some = slice(first, first + len(views))
-                best[some], probabilities[some] = answers.argmax(1), answers.max(1)
-                first += len(views)
-                bar.update(len(views))
-    except tf.errors.OpError as error:
-        raise (find_unreadable(source, ids) or error) from error
+    with naming_unreadable(source, ids), bar:
+        for views in batches:
+            answers = serve(images=unit_range(views))["probabilities"].numpy()
+            some = slice(first, first + len(views))
+            best[some], probabilities[some] = answers.argmax(1), answers.max(1)
+            first += len(views)
+            bar.update(len(views))
     broken.report(settings.max_broken)
     fine = broken.decodable(ids)
     with replaced(output, newline="", encoding="utf-8", errors="surrogateescape") as file:

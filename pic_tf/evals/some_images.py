@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from pic_tf.data.decode.broken import BrokenImages
-from pic_tf.data.pipeline import evaluation_batches, find_unreadable
+from pic_tf.data.pipeline import evaluation_batches, naming_unreadable
 from pic_tf.data.sources.source import Source
 from pic_tf.evals.features import check_finite
 
@@ -77,10 +77,8 @@ class SomeImages:
           ValueError: for an image that cannot be read, too many that cannot be decoded, or features
             that are not finite.
         """
-        try:
+        with naming_unreadable(self._source, self._ids):
             found = check_finite(features(self._batches), self._source.name)
-        except tf.errors.OpError as error:
-            raise (find_unreadable(self._source, self._ids) or error) from error
         self._broken.report(self._max_broken, "monitor: ")
         fine, labels = self._broken.decodable(self._ids), self._source.labels
         return Extracted(found[fine], None if labels is None else labels[self._ids][fine])

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tqdm.auto import tqdm
 
 from pic_tf.data.decode.broken import BrokenImages
-from pic_tf.data.pipeline import find_unreadable
+from pic_tf.data.pipeline import naming_unreadable
 from pic_tf.data.sources.named import check_not_written
 from pic_tf.evals.features import image_features, normalisation_of_pixels
 from pic_tf.feature_files.inputs import Inputs, open_inputs
@@ -124,10 +124,8 @@ def _compute(inputs: Inputs, unfinished: Unfinished, parts: list[Part]) -> None:
         for part in parts:
             ids = np.arange(max(unfinished.done - first, 0), len(part.source))
             first += len(part.source)
-            try:
+            with naming_unreadable(part.source, ids):
                 _compute_part(inputs, unfinished, part, ids, network, bar)
-            except tf.errors.OpError as error:
-                raise (find_unreadable(part.source, ids) or error) from error
 
 
 def _compute_part(

@@ -4,12 +4,11 @@ import dataclasses
 import pathlib
 
 import numpy as np
-import tensorflow as tf
 
 from pic_tf.data.crops import Crop, total
 from pic_tf.data.normalisation import IMAGENET, Normalisation, unit_range
 from pic_tf.data.order import SlidingWindow, epoch_order
-from pic_tf.data.pipeline import evaluation_batches, find_unreadable, pretraining_batches
+from pic_tf.data.pipeline import evaluation_batches, naming_unreadable, pretraining_batches
 from pic_tf.data.presets import Preset, augmentation_of
 from pic_tf.data.sources.source import Source
 from pic_tf.look.figures import DPI, save_figure
@@ -38,29 +37,21 @@ def augmented_views(
     Raises:
       ValueError: for an image that cannot be read.
     """
-    order = epoch_order(len(source), count, seed)
-    try:
-        return _picture(source, order, preset, crops, views)
-    except tf.errors.OpError as error:
-        raise (find_unreadable(source, order.instance_ids(0).numpy()) or error) from error
-
-
-def _picture(
-    source: Source, order: SlidingWindow, preset: Preset, crops: tuple[Crop, ...], views: int
-) -> np.ndarray:
     channels, side = source.pixels.channels, max(crop.size for crop in crops)
     mean, stddev = normalisation = _to_draw(channels)
     augmentation = augmentation_of(preset, normalisation)
-    options = {"crops": crops, "seed": order.seed, "start_step": 0}
-    _, ids, _ = next(iter(pretraining_batches(source, order, stop_step=1, **options)))
-    middles = evaluation_batches(source, ids, image_size=side, crop_fraction=1.0)
-    columns = [_in_colours(unit_range(next(iter(middles))).numpy())]
-    same, steps = SameImages(order), -(-views // total(crops))
-    for groups, _, _ in pretraining_batches(source, same, stop_step=steps, **options):
-        for (images, random), crop in zip(groups, crops):
-            augmented = _in_colours(augmentation(images, random).numpy() * stddev + mean)
-            of_image = augmented.reshape(order.batch_size, crop.count, crop.size, crop.size, 3)
-            columns += [of_image[:, i] for i in range(crop.count)]
+    order = epoch_order(len(source), count, seed)
+    options = {"crops": crops, "seed": seed, "start_step": 0}
+    with naming_unreadable(source, order.instance_ids(0).numpy()):
+        _, ids, _ = next(iter(pretraining_batches(source, order, stop_step=1, **options)))
+        middles = evaluation_batches(source, ids, image_size=side, crop_fraction=1.0)
+        columns = [_in_colours(unit_range(next(iter(middles))).numpy())]
+        same, steps = SameImages(order), -(-views // total(crops))
+        for groups, _, _ in pretraining_batches(source, same, stop_step=steps, **options):
+            for (images, random), crop in zip(groups, crops):
+                augmented = _in_colours(augmentation(images, random).numpy() * stddev + mean)
+                of_image = augmented.reshape(count, crop.count, crop.size, crop.size, 3)
+                columns += [of_image[:, i] for i in range(crop.count)]
     strips = [_with_margin(column, side) for column in columns]
     return np.clip(np.concatenate(strips, axis=1)[:-_GAP, :-_GAP], 0.0, 1.0)
 

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
-import tensorflow as tf
 
-from pic_tf.data.pipeline import evaluation_batches, find_unreadable
+from pic_tf.data.pipeline import evaluation_batches, naming_unreadable
 from pic_tf.data.sources.source import Source
 from pic_tf.look.as_rgb import as_rgb
 from pic_tf.look.figures import DPI, save_figure
@@ -68,10 +67,8 @@ def thumbnails(source: Source, instance_ids: np.ndarray) -> dict[int, np.ndarray
     """
     ids = np.unique(instance_ids)
     batches = evaluation_batches(source, ids, image_size=SIDE, crop_fraction=1.0)
-    try:
+    with naming_unreadable(source, ids):
         views = list(batches.unbatch().as_numpy_iterator())
-    except tf.errors.OpError as error:
-        raise (find_unreadable(source, ids) or error) from error
     return dict(zip(ids.tolist(), map(as_rgb, views)))
 
 

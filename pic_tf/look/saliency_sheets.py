@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from pic_tf.data.augment import normalise
 from pic_tf.data.decode.broken import BrokenImages
-from pic_tf.data.pipeline import evaluation_batches, find_unreadable
+from pic_tf.data.pipeline import evaluation_batches, naming_unreadable
 from pic_tf.data.sources.classes import classes_of
 from pic_tf.data.sources.named import open_dataset
 from pic_tf.data.sources.pixel_format import RGB
@@ -113,10 +113,8 @@ def _maps_of(source: Source, networks: list[Resnet], settings: SaliencySettings)
         return shown, [saliency(model(inputs, training=False)) for model in models]
 
     options = {"image_size": size, "crop_fraction": crop, "batch_size": _BATCH, "broken": broken}
-    try:
+    with naming_unreadable(source, ids):
         parts = [of_views(views) for views in evaluation_batches(source, ids, **options)]
-    except tf.errors.OpError as error:
-        raise (find_unreadable(source, ids) or error) from error
     broken.report(settings.max_broken)
     fine = broken.decodable(ids)
     if not fine.any():

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from pic_tf.data.decode.broken import BrokenImages
 from pic_tf.data.normalisation import unit_range
-from pic_tf.data.pipeline import evaluation_batches, find_unreadable
+from pic_tf.data.pipeline import evaluation_batches, naming_unreadable
 from pic_tf.data.sources.named import open_dataset
 from pic_tf.files import saved_models
 from pic_tf.files.replaced import replaced
@@ -143,10 +143,8 @@ def _views(exported: Exported, images: str, size: int | None) -> np.ndarray:
     batches = evaluation_batches(
         source, ids, image_size=size, crop_fraction=crop, batch_size=50, broken=broken
     )
-    try:
+    with naming_unreadable(source, ids):
         views = np.concatenate(list(batches.as_numpy_iterator()))[broken.decodable(ids)]
-    except tf.errors.OpError as error:
-        raise (find_unreadable(source, ids) or error) from error
     if not len(views):
         raise ValueError(
             f"expected images in --representative_images, got {count:,} broken ones: look at "
