@@ -28,7 +28,7 @@ setup(
         "pic_tf.configs",
     ],
     package_dir={"pic_tf": "pic_tf", "pic_tf.tools": "tools", "pic_tf.configs": "configs"},
-    package_data={"pic_tf.configs": ["*.flags", "studies/*.toml"]},
+    package_data={"pic_tf.configs": ["*.flags", "studies/*.flags", "studies/*.toml"]},
     python_requires=">=3.10,<3.14",
     install_requires=[
         "absl-py",  # flags and flag files

@@ -120,7 +120,7 @@ def test_a_run_of_other_flags_is_not_taken_for_one_of_the_study(tmp_path):
 
 
 def test_a_run_counts_for_the_flags_and_images_that_it_was_taken_with(tmp_path):
-    """A recipe may have changed since, and another data set may be named."""
+    """A recipe may have moved or changed since, and another data set may be named."""
     recipe = tmp_path / "own.flags"
     recipe.write_text("--flagfile=configs/digits.flags\n--epochs=3\n")
     text = 'flagfile = "own.flags"\n[[variants]]\nname = "a"\n'
@@ -134,6 +134,9 @@ def test_a_run_counts_for_the_flags_and_images_that_it_was_taken_with(tmp_path):
     taken = resolve(parsed(place.words(variant, 0), Config, ""), images["count"])
     (folder / "flags.txt").write_text(to_flagfile(taken))
     (folder / FIGURES).write_text(json.dumps({"words": list(variant.words)}))
+    check(study, place)
+    recipe = recipe.rename(tmp_path / "moved.flags")
+    study = study_of(tmp_path, text.replace("own", "moved"))
     check(study, place)
     recipe.write_text("--flagfile=configs/digits.flags\n--epochs=3\n--temperature=0.1\n")
     with pytest.raises(ValueError, match=r"^expected the run .* --temperature \(0.2 -> 0.1\): rem"):
