@@ -95,7 +95,7 @@ def test_the_package_holds_tools_and_recipes(monkeypatch):
         f"pic_tf/{file}" for file in files("tools")
     }
     configs = ROOT / "configs"
-    paths = [*configs.glob("*.flags"), *configs.glob("studies/*.toml")]
+    paths = [*configs.rglob("*.flags"), *configs.glob("studies/*.toml")]
     recipes = {f"pic_tf/{path.relative_to(ROOT)}" for path in paths}
     assert {path for path in held if path.startswith("pic_tf/configs/")} == recipes and len(
         recipes
