@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import json
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 from pic_tf.runs import checkpoint_files
 from pic_tf.runs.open_data import Images, identity, open_images
@@ -42,15 +42,22 @@ def check(study: Study, place: Place) -> None:
         for seed in study.seeds:
             folder = place.folder(variant, seed)
             figures = figures_of(folder)
-            if figures and _own(figures["words"]) != _own(variant.words):
-                _refuse(folder, " ".join(variant.words), " ".join(figures["words"]))
             if figures:
+                _check_words(folder, variant.words, figures["words"])
                 _check_run(folder, dataclasses.replace(config, seed=seed), own)
 
 
-def _own(words: Iterable[str]) -> list[str]:
-    """Leave out the recipe's name: it may have moved, and its flags are compared one by one."""
-    return [word for word in words if not word.startswith("--flagfile=")]
+def _check_words(folder: pathlib.Path, expected: Sequence[str], got: Sequence[str]) -> None:
+    """Compare the words of a run with those of its variant.
+
+    Its recipe may have moved: the name says nothing where the run has kept the flags themselves.
+    """
+    passed_over = ("--flagfile=",) if (folder / FLAGS_FILE).exists() else ()
+    theirs, ours = (
+        [w for w in words if not w.startswith(passed_over)] for words in (got, expected)
+    )
+    if theirs != ours:
+        _refuse(folder, " ".join(expected), " ".join(got))
 
 
 def _check_run(folder: pathlib.Path, config: Config, own: Callable[[], dict]) -> None:

@@ -144,6 +144,11 @@ def test_a_run_counts_for_the_flags_and_images_that_it_was_taken_with(tmp_path):
     (checkpoint / "images.json").write_text(json.dumps(images | {"fingerprint": "of others"}))
     with pytest.raises(ValueError, match=r"one of the 1,500 images of 'digits', got .* 1,500 othe"):
         check(study, place)
+    (folder / "flags.txt").unlink()  # with nothing to compare, a recipe of another name is another
+    with pytest.raises(
+        ValueError, match=r"one of --flagfile=.*moved.flags, got .*own.flags: remove"
+    ):
+        check(study, place)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs/studies").glob("*.toml")), ids=str)
