@@ -32,7 +32,7 @@ FLAGS = flags.FLAGS
 def main() -> int:
     study = read(recipes.find(FLAGS.study))
     place = Place(pathlib.Path(FLAGS.output_dir), FLAGS.dataset, FLAGS.eval_dataset)
-    check(study, place)
+    held_out = check(study, place)
     runs = study.runs[shard(FLAGS.shard, len(study.runs))]
     if FLAGS.plan_only:
         for variant, seed in runs:
@@ -46,7 +46,7 @@ def main() -> int:
         headline = f"run {number} of {len(runs)}: {variant.name}, seed {seed}"
         print(headline, file=sys.stderr)
         try:
-            figures = take(study, place, variant, seed)
+            figures = take(study, place, variant, seed, held_out[variant.name])
         except Stopped:
             print("stopped; the same command goes on from there")
             return command_line.START_AGAIN

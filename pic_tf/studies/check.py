@@ -5,6 +5,7 @@ import functools
 import json
 import pathlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from pic_tf.runs import checkpoint_files
 from pic_tf.runs.open_data import Images, identity, open_images
@@ -14,27 +15,34 @@ from pic_tf.settings.config import Config
 from pic_tf.studies.definition import Study, parsed
 from pic_tf.studies.run import Place, figures_of
 
+_Identity = dict[str, str | int]
 
-def check(study: Study, place: Place) -> None:
+
+def check(study: Study, place: Place) -> dict[str, _Identity | None]:
     """Check the settings of each run against the images, and that runs taken before fit.
 
     Args:
       study: the study.
       place: its folders.
 
+    Returns:
+      Name of each variant -> identity of its held-out images, None without any.
+
     Raises:
       ValueError: for images or settings that cannot be used, or a run taken with other flags or
         images.
     """
-    opened: dict[tuple, tuple[Images, Callable[[], dict]]] = {}
+    opened: dict[tuple, tuple[Images, Callable[[], _Identity], _Identity | None]] = {}
+    held_out = {}
     for variant in study.variants:
         where = f"in variant {variant.name!r}"
         config = parsed(place.words(variant, study.seeds[0]), Config, where)
         data = config.dataset, config.eval_dataset, config.labelled_dataset, config.split_folders
         if data not in opened:
             images = open_images(dataclasses.replace(config, probe_batch_size=0))
-            opened[data] = images, functools.cache(functools.partial(identity, images.train))
-        images, own = opened[data]
+            own = functools.cache(functools.partial(identity, images.train))
+            opened[data] = images, own, images.held_out and identity(images.held_out)
+        images, own, held_out[variant.name] = opened[data]
         try:
             defaults.resolve(config, len(images.train))
         except ValueError as error:
@@ -45,6 +53,8 @@ def check(study: Study, place: Place) -> None:
             if figures:
                 _check_words(folder, variant.words, figures["words"])
                 _check_run(folder, dataclasses.replace(config, seed=seed), own)
+                _check_held_out(folder, figures, held_out[variant.name])
+    return held_out
 
 
 def _check_words(folder: pathlib.Path, expected: Sequence[str], got: Sequence[str]) -> None:
@@ -60,7 +70,7 @@ def _check_words(folder: pathlib.Path, expected: Sequence[str], got: Sequence[st
         _refuse(folder, " ".join(expected), " ".join(got))
 
 
-def _check_run(folder: pathlib.Path, config: Config, own: Callable[[], dict]) -> None:
+def _check_run(folder: pathlib.Path, config: Config, own: Callable[[], _Identity]) -> None:
     """Compare a run with what its words mean today, and its images with those of the study."""
     states = checkpoint_files.states(folder / CHECKPOINTS)
     for path in list(states.values())[-1:]:
@@ -75,6 +85,14 @@ def _check_run(folder: pathlib.Path, config: Config, own: Callable[[], dict]) ->
             new = dataclasses.replace(new, initial_weights_sha256=old.initial_weights_sha256)
         if changed := flag_files.changed(old, new):
             _refuse(folder, "the flags of its recipe", ", ".join(changed))
+
+
+def _check_held_out(folder: pathlib.Path, figures: dict[str, Any], ours: _Identity | None) -> None:
+    """Compare the held-out images of a run's evaluations with those of the study."""
+    theirs = figures.get("held_out", ours)  # older figures lack them
+    if theirs != ours:
+        one, other = (f"the {x['count']:,}" if x else "no" for x in (ours, theirs))
+        _refuse(folder, f"{one} held-out images of the study", f"{other} others")
 
 
 def _refuse(folder: pathlib.Path, expected: str, got: str) -> None:

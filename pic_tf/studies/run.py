@@ -73,7 +73,13 @@ def figures_of(folder: pathlib.Path) -> dict[str, Any] | None:
         return None
 
 
-def take(study: Study, place: Place, variant: Variant, seed: int) -> dict[str, Any]:
+def take(
+    study: Study,
+    place: Place,
+    variant: Variant,
+    seed: int,
+    held_out: dict[str, str | int] | None,
+) -> dict[str, Any]:
     """Train, evaluate, and keep the figures; go on where an earlier call was interrupted.
 
     Args:
@@ -81,10 +87,11 @@ def take(study: Study, place: Place, variant: Variant, seed: int) -> dict[str, A
       place: its folders.
       variant: the variant.
       seed: its seed.
+      held_out: identity of the images that the evaluations classify; None where there are none.
 
     Returns:
-      The figures: `accuracy` of each evaluation in percent and its words, `views`, `cpu_seconds`
-      of the training, the last line of its metrics, hardware, versions and date.
+      The figures: `accuracy` of each evaluation in percent and its words, `held_out`, `views`,
+      `cpu_seconds` of the training, the last line of its metrics, hardware, versions and date.
 
     Raises:
       Stopped: where a signal stopped a command.
@@ -93,6 +100,8 @@ def take(study: Study, place: Place, variant: Variant, seed: int) -> dict[str, A
     folder = place.folder(variant, seed)
     figures = figures_of(folder) or _trained(place, variant, seed)
     accuracy, taken = figures.setdefault("accuracy", {}), figures.setdefault("evaluations", {})
+    if not accuracy:
+        figures["held_out"] = held_out
     for name, words in missing_evaluations(study, figures).items():
         results = folder / "evaluations" / name
         own = [f"--model={folder}", f"--output_dir={results}", f"--seed={seed}"]

@@ -141,6 +141,16 @@ def test_a_run_counts_for_the_flags_and_images_that_it_was_taken_with(tmp_path):
     recipe.write_text("--flagfile=configs/digits.flags\n--epochs=3\n--temperature=0.1\n")
     with pytest.raises(ValueError, match=r"^expected the run .* --temperature \(0.2 -> 0.1\): rem"):
         check(study, place)
+    recipe.write_text("--flagfile=configs/digits.flags\n--epochs=3\n")
+    figures = {"words": list(variant.words), "held_out": identity(digits("test"))}
+    (folder / FIGURES).write_text(json.dumps(figures))
+    assert check(study, place) == {"a": figures["held_out"]}
+    figures["held_out"] = images
+    (folder / FIGURES).write_text(json.dumps(figures))
+    with pytest.raises(
+        ValueError, match=r"one of the 297 held-out images .* the 1,500 others: rem"
+    ):
+        check(study, place)
     (checkpoint / "images.json").write_text(json.dumps(images | {"fingerprint": "of others"}))
     with pytest.raises(ValueError, match=r"one of the 1,500 images of 'digits', got .* 1,500 othe"):
         check(study, place)

@@ -15,6 +15,8 @@ from pic_tf.studies import run
 from pic_tf.studies.definition import Variant
 from tests.studies.test_definition import GOOD
 
+_VARIANTS = ("slow", "fast | twice, Ü")
+_HELD_OUT = {"count": 297, "fingerprint": "of digits"}
 _METRICS = "step,loss\n10,3.5\n20,2.5\n"
 
 
@@ -37,7 +39,7 @@ def commands(monkeypatch):
             (results / "knn.json").write_text(json.dumps({"top1": 0.25}))
 
     monkeypatch.setattr(run, "_command", instead)
-    monkeypatch.setattr(command, "check", lambda *_: None)
+    monkeypatch.setattr(command, "check", lambda *_: dict.fromkeys(_VARIANTS, _HELD_OUT))
     return started, failing
 
 
@@ -66,6 +68,7 @@ def test_runs_are_taken_once_and_shards_share_them(commands, monkeypatch, tmp_pa
     assert "| slow | 25.0 ± 0.0 |" in capsys.readouterr().out
     figures = json.loads((tmp_path / "out/slow/seed-3" / run.FIGURES).read_text())
     assert figures["accuracy"] == {"kNN": 25.0} and figures["metrics"]["loss"] == "2.5"
+    assert figures["held_out"] == _HELD_OUT
     assert figures["views"] == 23 * 64 * 2  # whole batches of 1,500 images
     before = list(started)
     assert take_part(monkeypatch, tmp_path) == 0 and started == before
@@ -95,9 +98,10 @@ def test_an_evaluation_whose_flags_have_changed_is_made_again(commands, monkeypa
     path = tmp_path / "out/slow/seed-0" / run.FIGURES
     figures = json.loads(path.read_text())
     assert figures["evaluations"] == {"kNN": ["--protocol=knn", "--knn_k=9"]}
-    del figures["evaluations"]  # as earlier versions wrote them
+    del figures["evaluations"], figures["held_out"]  # as earlier versions wrote them
     path.write_text(json.dumps(figures))
     assert take_part(monkeypatch, tmp_path, "1/4") == 0 and len(started) == 1
+    assert "held_out" not in json.loads(path.read_text())  # nobody knows what they were
 
 
 def test_a_stopped_study_goes_on_and_a_failed_run_keeps_no_other_from_its_turn(
