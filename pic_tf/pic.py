@@ -7,6 +7,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from pic_tf.instances.classifier import PAPER_NEGATIVES, InstanceClassifier
+from pic_tf.instances.mixing import draw_share, partners_of
 from pic_tf.instances.multi_crop import losses_of_views
 from pic_tf.instances.row_model import RowModel
 from pic_tf.instances.saving import check_registered
@@ -38,6 +39,7 @@ class PIC(RowModel):
       min_row_norm: norm floor of returning rows; None for 0.01 sqrt(D), 0 for off.
       forget_after: steps of rest after which a row begins anew, an ablation; 0 for never.
       label_smoothing: share of the target that all live rows have in common (`instance_softmax`).
+      mixup_probability: that the views of a step are mixed with one another (i-Mix, `mixing`).
       augment: function from images to the backbone's input or a tuple of inputs of different
         sizes, as `lambda batch: Augmentation()(*batch)` of (views, random); None for no change.
       small_crops_move_rows: whether all groups of views move rows, or the first alone.
@@ -74,6 +76,7 @@ class PIC(RowModel):
         min_row_norm: float | None = None,
         forget_after: int = 0,
         label_smoothing: float = 0.0,
+        mixup_probability: float = 0.0,
         augment: Callable[..., tf.Tensor | tuple[tf.Tensor, ...]] | None = None,
         small_crops_move_rows: bool = False,
         seed: int = 0,
@@ -97,7 +100,10 @@ class PIC(RowModel):
             seed=seed,
             rows_on_device=rows_on_device,
         )
+        if not 0 <= mixup_probability <= 1:
+            raise ValueError(f"expected 0 <= mixup_probability <= 1, got {mixup_probability}")
         self.small_crops_move_rows = small_crops_move_rows
+        self.mixup_probability = mixup_probability
 
     def _step(self, views, instance_ids, weights) -> None:
         """Take the step of the paper."""
@@ -105,11 +111,17 @@ class PIC(RowModel):
         slots, moved = self.classifier.admit(visited, self.lazy_sgd)
         # Copies: reading the variables again later would see later values.
         rows, statistics = tf.identity(self.classifier.weights_ring), self.guard.snapshot()
+        partners = None
+        if self.mixup_probability:
+            seed, step = self.classifier.seed, self.lazy_sgd.iterations
+            share = draw_share(self.mixup_probability, seed, step)
+            partners = partners_of(slots, weights, share)
 
         with tf.GradientTape() as tape:  # Eq. 1
             tape.watch(rows)
             embed, all_move = functools.partial(self, training=True), self.small_crops_move_rows
-            seen = losses_of_views(views, embed, self.classifier, rows, slots, weights, all_move)
+            rows_of_images = rows, slots, weights, all_move, partners
+            seen = losses_of_views(views, embed, self.classifier, *rows_of_images)
             loss = self._share(seen.weights * seen.losses)
             scaled = self.guard.scaled(loss)
         _, failed, (of_rows,) = self._descend(tape, loss, scaled, statistics, [rows])  # Eq. 2
@@ -133,7 +145,7 @@ class PIC(RowModel):
         if self.probe:
             config["probe"] = serialize(self.probe)
         rows = self.classifier.get_config()
-        names = "head hidden_dim small_crops_move_rows name".split()
+        names = "head hidden_dim mixup_probability small_crops_move_rows name".split()
         config |= rows | {name: getattr(self, name) for name in names}
         return config | {"precision": self.dtype_policy.name}
 

@@ -32,6 +32,7 @@ SETTINGS = dataclasses.replace(
     window_size=WINDOW,
     window_stride=STRIDE,
     num_negatives=64,
+    mixup_probability=0.5,
 )
 
 

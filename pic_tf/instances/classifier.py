@@ -5,6 +5,7 @@ import tf_keras as keras
 
 from pic_tf.instances.first_weights import INITIAL_STDDEV, initialise
 from pic_tf.instances.loss import SIMILARITIES, instance_softmax
+from pic_tf.instances.mixing import Partners
 from pic_tf.instances.norm_floor import default_floor, lift
 from pic_tf.instances.store import EMPTY, Store
 from pic_tf.optim.lazy_sgd import LazySGD
@@ -222,7 +223,11 @@ class InstanceClassifier(keras.layers.Layer):
         return tf.gather(slots, tf.searchsorted(batch, instance_ids)), happened
 
     def call(
-        self, embedding: tf.Tensor, weights: tf.Tensor, slots: tf.Tensor
+        self,
+        embedding: tf.Tensor,
+        weights: tf.Tensor,
+        slots: tf.Tensor,
+        partners: Partners | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Loss and accuracy of each view against the live rows of all replicas.
 
@@ -230,6 +235,7 @@ class InstanceClassifier(keras.layers.Layer):
           embedding: float [b, D].
           weights: float32 [K / R, D], the ring's weights, a tensor so that it can be watched.
           slots: int64 [b] from `admit`.
+          partners: second images of mixed views; None without any.
 
         Returns:
           loss float32 [b], correct bool [b].
@@ -238,7 +244,7 @@ class InstanceClassifier(keras.layers.Layer):
         """
         live = self.ids >= 0
         kind = self.temperature, self.similarity, self.label_smoothing
-        return instance_softmax(embedding, weights, slots, live, *kind)
+        return instance_softmax(embedding, weights, slots, live, *kind, partners)
 
     def apply_gradient(self, gradient: tf.Tensor, weights: tf.Tensor, optimizer: LazySGD) -> None:
         """Eq. 2 for the ring's rows, after the optimizer's own `apply_gradients` of the step.

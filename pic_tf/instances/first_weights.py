@@ -4,6 +4,7 @@ import math
 
 import tensorflow as tf
 
+from pic_tf.instances.random_bits import random_bits
 from pic_tf.replicas import collectives
 
 INITIAL_STDDEV = 0.01
@@ -14,8 +15,7 @@ def initial_rows(instance_ids: tf.Tensor, dim: int, stddev: float, seed: int) ->
     """Draw first weights of instances from N(0, stddev^2), by (seed, instance) alone.
 
     Number j of instance i is Box and Muller's sqrt(-2 log v) cos(2 pi v') with v, v' from output
-    i D + j of SplitMix64. TensorFlow's own generators draw whole tensors; a row of one would cost
-    an operation.
+    i D + j of `random_bits`.
 
     Args:
       instance_ids: int64 [b].
@@ -25,25 +25,12 @@ def initial_rows(instance_ids: tf.Tensor, dim: int, stddev: float, seed: int) ->
 
     Returns:
       float32 [b, dim].
-
-    Source: Steele, Lea, Flood 2014, Fast splittable pseudorandom number generators, Figure 16.
     """
-    gamma = tf.constant(0x9E3779B97F4A7C15, tf.uint64)
-    start = _mixed(tf.constant(seed % 2**64, tf.uint64) + gamma)
-    counter = tf.cast(instance_ids[:, None] * dim + tf.range(1, dim + 1, dtype=tf.int64), tf.uint64)
-    bits = _mixed(start + gamma * counter)
+    bits = random_bits(seed, instance_ids[:, None] * dim + tf.range(1, dim + 1, dtype=tf.int64))
     high = tf.cast(tf.bitwise.right_shift(bits, tf.constant(40, tf.uint64)), tf.int32)
     low = tf.cast(tf.bitwise.bitwise_and(bits, tf.constant(2**24 - 1, tf.uint64)), tf.int32)
     radius = tf.sqrt(-2 * tf.math.log((tf.cast(high, tf.float32) + 1) * 2**-24))
     return stddev * radius * tf.cos(2 * math.pi * 2**-24 * tf.cast(low, tf.float32))
-
-
-def _mixed(x: tf.Tensor) -> tf.Tensor:
-    """SplitMix64's hash of uint64 numbers."""
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
-        x = tf.bitwise.bitwise_xor(x, tf.bitwise.right_shift(x, tf.constant(shift, tf.uint64)))
-        x *= tf.constant(factor, tf.uint64)
-    return x
 
 
 def initialise(variable: tf.Variable, num_rows: int, stddev: float, seed: int) -> None:

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from pic_tf.instances.mixing import Partners
 from pic_tf.replicas.collectives import all_gather, all_sum, own_part
 
 SIMILARITIES = ("cosine", "dot")
@@ -32,6 +33,7 @@ def instance_softmax(
     temperature: float,
     similarity: str = "cosine",
     label_smoothing: float = 0.0,
+    partners: Partners | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Compute each view's cross-entropy against the live rows, and whether its own row won.
 
@@ -39,7 +41,9 @@ def instance_softmax(
     s(w, z) = w.z / (|w| |z|) (cosine) or w.z (dot).
 
     With label smoothing e the target is 1 - e on the own row and e shared among all live ones:
-    s(w_yb, z_b) above becomes (1 - e) s(w_yb, z_b) + e mean_{j live} s(w_j, z_b).
+    s(w_yb, z_b) above becomes (1 - e) s(w_yb, z_b) + e mean_{j live} s(w_j, z_b). In a mixed view
+    the partner y' has a share c of the own row's: s(w_yb, z_b) becomes
+    (1 - c) s(w_yb, z_b) + c s(w_y'b, z_b).
 
     Each of R replicas holds b = B / R views, the rows of those views' instances among its K / R
     rows, and gets the loss of its own views against the live rows of all. The gradient is that of
@@ -54,6 +58,7 @@ def instance_softmax(
       temperature: tau > 0.
       similarity: "cosine" (the paper's) or "dot" (the standard soft-max it is compared with).
       label_smoothing: e in [0, 1).
+      partners: second images of mixed views, of this replica's own; None without any.
 
     Returns:
       loss float32 [b], correct bool [b].
@@ -72,6 +77,10 @@ def instance_softmax(
     loss, correct = _cross_entropy(queries, weights, slots, live, bound, label_smoothing)
     if label_smoothing:
         loss -= label_smoothing * tf.linalg.matvec(queries, _mean_row(weights, live))
+    if partners is not None:
+        nearer = tf.gather(weights, slots) - tf.gather(weights, partners.slots)
+        own_lead = tf.reduce_sum(queries * nearer, axis=1)
+        loss += (1.0 - label_smoothing) * partners.share * own_lead
     return loss, correct
 
 

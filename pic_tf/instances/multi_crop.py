@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from pic_tf.instances.mixing import Partners, mix
+
 
 class ViewLosses(NamedTuple):
     """Losses by Eq. 1 of the views of a step, n of each of b images.
@@ -29,6 +31,7 @@ def losses_of_views(
     slots: tf.Tensor,
     weights: tf.Tensor,
     small_crops_move_rows: bool,
+    partners: Partners | None = None,
 ) -> ViewLosses:
     """Embed all views and compare each with the live rows.
 
@@ -36,19 +39,21 @@ def losses_of_views(
       views: [b m, ...] of the backbone's input, the m views of an image one after another; or a
         group of such views for each size.
       embed: views -> embedding [b m, D].
-      classify: (embedding, rows, slots int64 [b m]) -> (loss, correct), as an `InstanceClassifier`
-        does.
+      classify: (embedding, rows, slots int64 [b m], partners of views) -> (loss, correct), as an
+        `InstanceClassifier` does.
       rows: float32 [K / R, D].
       slots: int64 [b], the row of each image.
       weights: float32 [b], 0 for an image without loss.
       small_crops_move_rows: whether gradients reach the rows from all groups, or from the first
         alone.
+      partners: images to mix each with; None for views as they are.
     """
     losses, correct, of_views = [], [], []
     for group, of_size in enumerate(views if isinstance(views, (tuple, list)) else [views]):
         seen = rows if group == 0 or small_crops_move_rows else tf.stop_gradient(rows)
-        embedding = embed(of_size)
-        loss, right = classify(embedding, seen, _of_views(slots, embedding))
+        embedding = embed(of_size if partners is None else mix(of_size, partners.share))
+        mixed = partners and Partners(*(_of_views(values, embedding) for values in partners))
+        loss, right = classify(embedding, seen, _of_views(slots, embedding), mixed)
         losses.append(loss)
         correct.append(right)
         of_views.append(_of_views(weights, embedding))

@@ -72,6 +72,12 @@ class Negatives:
         "default is 0, and 0.8 with diet.",
         limit="0 <= x < 1",
     )
+    mixup_probability: float = setting(
+        0.0,
+        "Probability that the views of a step are mixed with those of other images, 0 to 1, which "
+        "then share the target (i-Mix).",
+        limit="0 <= x <= 1",
+    )
     similarity: str | None = setting(
         None,
         "Logit of an image's class: the cosine of embedding and row, or their plain dot product. "

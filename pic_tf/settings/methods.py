@@ -25,6 +25,7 @@ _BELONGS = {
     "num_negatives": ("pic", "mocov2", *ALL_IMAGES),
     "similarity": ROWS,
     "label_smoothing": ("pic", "diet"),
+    "mixup_probability": ("pic", "diet"),
     "weight_correction": ("pic",),
     "min_row_norm": ("pic",),
     "forget_after": ("pic",),

@@ -128,6 +128,8 @@ def _negatives(config: Config) -> str:
     negatives = "all (full soft-max)" if k == config.num_instances else f"{k:,} most recent"
     if config.label_smoothing:
         tau += f", label smoothing {config.label_smoothing:g}"
+    if config.mixup_probability:
+        tau += f", views mixed with probability {config.mixup_probability:g}"
     return f"{negatives}; {tau}, {config.similarity}"
 
 

@@ -125,6 +125,7 @@ def _of_method(
                 min_row_norm=config.min_row_norm,
                 forget_after=config.forget_after,
                 label_smoothing=config.label_smoothing,
+                mixup_probability=config.mixup_probability,
                 small_crops_move_rows=config.small_crops_move_rows,
                 seed=config.seed,
                 rows_on_device=rows_on_device,

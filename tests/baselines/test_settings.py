@@ -73,6 +73,11 @@ def test_views_of_a_step(method):
             "--encoder_momentum with --method=mocov2 only, got it with pic",
         ),
         ({"label_smoothing": 1.0}, "0 <= --label_smoothing < 1, got 1.0"),
+        (
+            {"method": "simclr", "mixup_probability": 0.5},
+            "--mixup_probability with --method=pic or",
+        ),
+        ({"mixup_probability": 1.5}, "0 <= --mixup_probability <= 1, got 1.5"),
     ],
     ids=str,
 )

@@ -37,14 +37,21 @@ class DensePIC:
         self.views = []  # batches of instance ids, the newest last
         self.recent = None
 
-    def step(self, x, ids, rate, weights=None):
+    def step(self, x, ids, rate, weights=None, share=0.0, replicas=1):
         """One update; returns mean loss and accuracy before it.
 
-        An image of weight 0 is as if it had not come.
+        An image of weight 0 is as if it had not come. A `share` is that of the second image in the
+        mixed views and their targets; the images of a replica are mixed with one another.
         """
         b = len(ids)
-        if weights is not None:
-            x, ids = x[weights > 0], ids[weights > 0]
+        mirror = np.arange(b).reshape(replicas, -1)[:, ::-1].ravel()
+        seen = np.ones(b, bool) if weights is None else weights > 0
+        shares = share * (seen & seen[mirror])[:, None]
+        x = (1 - shares) * x + shares * x[mirror]
+        target = np.zeros((b, len(self.rows)))
+        target[np.arange(b), ids] += 1 - shares[:, 0]
+        target[np.arange(b), ids[mirror]] += shares[:, 0]
+        x, ids, target = x[seen], ids[seen], target[seen]
         if self.forget_after:
             self._forget(ids)
         self.views.append(set(ids))
@@ -64,9 +71,7 @@ class DensePIC:
         )
         log_p -= logits.max(1, keepdims=True)
         accuracy = np.mean(log_p.argmax(1) == ids)
-        of_logits = np.exp(log_p)
-        of_logits[np.arange(len(ids)), ids] -= 1
-        of_logits /= b * self.tau
+        of_logits = (np.exp(log_p) - target) / (b * self.tau)
         of_z, of_w = of_logits @ unit_w, of_logits.T @ unit_z
         if not self.dot:
             of_z = (of_z - unit_z * np.sum(unit_z * of_z, 1, keepdims=True)) / z_length
@@ -82,7 +87,8 @@ class DensePIC:
             self.m * self.encoder_momentum + of_encoder + self.decay * self.encoder
         )
         self.encoder = self.encoder - rate * self.encoder_momentum
-        return -log_p[np.arange(len(ids)), ids].mean(), accuracy
+        losses = -np.sum(target * np.where(target > 0, log_p, 0.0), 1)  # rows at rest have -inf
+        return losses.mean(), accuracy
 
     def _forget(self, ids):
         steps, live = len(self.views), self.k // len(ids)

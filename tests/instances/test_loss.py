@@ -7,10 +7,13 @@ import pytest
 import tensorflow as tf
 
 from pic_tf.instances.loss import instance_softmax, unit_rows
+from pic_tf.instances.mixing import Partners
 
 B, K, D = 5, 9, 4
 LIVE = np.array([True, True, False, True, True, True, False, True, True])
 SLOTS = np.array([0, 3, 8, 3, 5])  # two views of one instance among them
+PARTNERS = np.array([1, 0, 8, 5, 3])  # of mixed views; one is its own
+SHARES = (0.4, 0.0, 0.3, 0.1, 0.5)
 
 
 def numbers(seed=0):
@@ -18,10 +21,10 @@ def numbers(seed=0):
     return rng.normal(size=(B, D)), rng.normal(size=(K, D))
 
 
-def looped(embedding, weights, temperature, similarity, smoothing=0.0):
+def looped(embedding, weights, temperature, similarity, smoothing=0.0, shares=(0.0,) * B):
     """Losses and wins, one number at a time in float64."""
     losses, wins = [], []
-    for z, own in zip(embedding, SLOTS):
+    for z, own, partner, share in zip(embedding, SLOTS, PARTNERS, shares):
         logits = {}
         for j, w in enumerate(weights):
             if LIVE[j]:
@@ -29,7 +32,9 @@ def looped(embedding, weights, temperature, similarity, smoothing=0.0):
                 if similarity == "cosine":
                     logits[j] /= math.sqrt(sum(a * a for a in w)) * math.sqrt(sum(b * b for b in z))
         total = sum(math.exp(x) for x in logits.values())
-        target = {j: smoothing / len(logits) + (1 - smoothing) * (j == own) for j in logits}
+        target = {j: smoothing / len(logits) for j in logits}
+        target[own] += (1 - smoothing) * (1 - share)
+        target[partner] += (1 - smoothing) * share
         losses.append(-sum(target[j] * math.log(math.exp(logits[j]) / total) for j in logits))
         wins.append(logits[own] == max(logits.values()))
     return np.array(losses), np.array(wins)
@@ -53,20 +58,23 @@ def test_loss_and_wins(similarity, temperature):
     np.testing.assert_array_equal(correct, wins)
 
 
+@pytest.mark.parametrize("mixing", [None, SHARES], ids=["plain", "mixed"])
 @pytest.mark.parametrize("smoothing", [0.0, 0.8])
 @pytest.mark.parametrize("similarity", ["cosine", "dot"])
-def test_gradient_against_finite_differences(similarity, smoothing):
+def test_gradient_against_finite_differences(similarity, smoothing, mixing):
     embedding, weights = numbers(1)
     shares = np.array([0.1, 0.2, 0.3, 0.4, 0.5])  # an upstream gradient that differs by view
     z, w = tf.constant(embedding, tf.float32), tf.constant(weights, tf.float32)
     with tf.GradientTape() as tape:
         tape.watch([z, w])
-        loss, _ = instance_softmax(z, w, SLOTS, LIVE, 0.2, similarity, smoothing)
+        partners = mixing and Partners(tf.constant(PARTNERS), tf.constant(mixing))
+        loss, _ = instance_softmax(z, w, SLOTS, LIVE, 0.2, similarity, smoothing, partners)
         total = tf.reduce_sum(loss * tf.constant(shares, tf.float32))
     of_z, of_w = tape.gradient(total, [z, w])
 
     def total_at(embedding, weights):
-        return np.dot(shares, looped(embedding, weights, 0.2, similarity, smoothing)[0])
+        kind = similarity, smoothing, mixing or (0.0,) * B
+        return np.dot(shares, looped(embedding, weights, 0.2, *kind)[0])
 
     assert float(total) == pytest.approx(total_at(embedding, weights), rel=1e-5)
 

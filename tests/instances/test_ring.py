@@ -77,7 +77,7 @@ def relative(a, b):
     return np.max(np.linalg.norm(a - b, axis=1) / np.linalg.norm(b, axis=1))
 
 
-def train_both(model, dense, ids, rates, callbacks=(), strategy=None, weights=None):
+def train_both(model, dense, ids, rates, callbacks=(), strategy=None, weights=None, shares=None):
     """(loss, accuracy) of every step of both, the model's through `fit`."""
     results = []
     record = keras.callbacks.LambdaCallback(
@@ -93,10 +93,13 @@ def train_both(model, dense, ids, rates, callbacks=(), strategy=None, weights=No
         batch = (x, ids) if weights is None else (x, ids, weights)
         return tf.data.Dataset.from_tensor_slices(tuple(part[:, share] for part in batch))
 
-    data = distribute(strategy or tf.distribute.get_strategy(), of_replica)
+    strategy = strategy or tf.distribute.get_strategy()
+    data, replicas = distribute(strategy, of_replica), strategy.num_replicas_in_sync
     model.fit(data, epochs=1, steps_per_epoch=len(ids), verbose=0, callbacks=[*callbacks, record])
-    steps = zip(x, ids, rates, [None] * len(ids) if weights is None else weights)
-    return np.array(results), np.array([dense.step(*step) for step in steps])
+    weights = [None] * len(ids) if weights is None else weights
+    shares = np.zeros(len(ids)) if shares is None else shares
+    steps = zip(x, ids, rates, weights, shares)
+    return np.array(results), np.array([dense.step(*step, replicas) for step in steps])
 
 
 def check(model, dense, results, expected):
