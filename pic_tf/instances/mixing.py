@@ -35,9 +35,8 @@ def draw_share(probability: float, seed: int, step: tf.Tensor) -> tf.Tensor:
 
     Source: Lee et al. 2021, i-Mix, https://arxiv.org/abs/2010.08887.
     """
-    bits = random_bits(
-        seed, -tf.stack([2 * step + 1, 2 * step + 2])
-    )  # first rows take those above 0
+    # Numbers above 0 are those of the first weights.
+    bits = random_bits(seed, -tf.stack([2 * step + 1, 2 * step + 2]))
     high = tf.cast(tf.bitwise.right_shift(bits, tf.constant(40, tf.uint64)), tf.int32)
     mixes, share = tf.unstack(tf.cast(high, tf.float32) * 2**-24)
     return tf.where(mixes < probability, share / 2, 0.0)
