@@ -120,8 +120,9 @@ class PIC(RowModel):
         with tf.GradientTape() as tape:  # Eq. 1
             tape.watch(rows)
             embed, all_move = functools.partial(self, training=True), self.small_crops_move_rows
-            rows_of_images = rows, slots, weights, all_move, partners
-            seen = losses_of_views(views, embed, self.classifier, *rows_of_images)
+            seen = losses_of_views(
+                views, embed, self.classifier, rows, slots, weights, all_move, partners
+            )
             loss = self._share(seen.weights * seen.losses)
             scaled = self.guard.scaled(loss)
         _, failed, (of_rows,) = self._descend(tape, loss, scaled, statistics, [rows])  # Eq. 2
