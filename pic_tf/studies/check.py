@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pic_tf.runs import checkpoint_files
-from pic_tf.runs.open_data import Images, identity, open_images
+from pic_tf.runs.initial_weights import with_fingerprint
+from pic_tf.runs.open_data import Images, check_labels, identity, open_images
 from pic_tf.runs.run_folder import CHECKPOINTS, FLAGS_FILE, IMAGES_FILE
 from pic_tf.settings import defaults, flag_files
 from pic_tf.settings.config import Config
@@ -16,6 +17,14 @@ from pic_tf.studies.definition import Study, parsed
 from pic_tf.studies.run import Place, figures_of
 
 _Identity = dict[str, str | int]
+# Left open, they follow from the images, and from the replicas of the machine that took the run.
+_OF_THE_MACHINE = (
+    "window_stride",
+    "virtual_shards",
+    "num_negatives",
+    "channel_mean",
+    "channel_stddev",
+)
 
 
 def check(study: Study, place: Place) -> dict[str, _Identity | None]:
@@ -37,13 +46,17 @@ def check(study: Study, place: Place) -> dict[str, _Identity | None]:
     for variant in study.variants:
         where = f"in variant {variant.name!r}"
         config = parsed(place.words(variant, study.seeds[0]), Config, where)
-        data = config.dataset, config.eval_dataset, config.labelled_dataset, config.split_folders
-        if data not in opened:
-            images = open_images(dataclasses.replace(config, probe_batch_size=0))
-            own = functools.cache(functools.partial(identity, images.train))
-            opened[data] = images, own, images.held_out and identity(images.held_out)
-        images, own, held_out[variant.name] = opened[data]
+        names = config.dataset, config.eval_dataset, config.labelled_dataset, config.split_folders
+        data = *names, config.pixels, config.max_broken
         try:
+            if config.initial_weights:
+                config = with_fingerprint(config)
+            if data not in opened:
+                images = open_images(config)
+                own = functools.cache(functools.partial(identity, images.train))
+                opened[data] = images, own, images.held_out and identity(images.held_out)
+            images, own, held_out[variant.name] = opened[data]
+            check_labels(config, images.labelled, images.held_out)
             defaults.resolve(config, len(images.train))
         except ValueError as error:
             raise ValueError(f"{error} {where}") from None
@@ -80,9 +93,9 @@ def _check_run(folder: pathlib.Path, config: Config, own: Callable[[], _Identity
             _refuse(folder, f"the {images['count']:,} images of {config.dataset!r}", others)
     if (folder / FLAGS_FILE).exists():
         old = flag_files.from_flagfile(str(folder / FLAGS_FILE))
-        new = defaults.resolve(flag_files.inherit(config, old), old.num_instances)
-        if not config.initial_weights_sha256:
-            new = dataclasses.replace(new, initial_weights_sha256=old.initial_weights_sha256)
+        theirs = {name: getattr(old, name) for name in _OF_THE_MACHINE}
+        left_open = {name: x for name, x in theirs.items() if getattr(config, name) is None}
+        new = defaults.resolve(dataclasses.replace(config, **left_open), old.num_instances)
         if changed := flag_files.changed(old, new):
             _refuse(folder, "the flags of its recipe", ", ".join(changed))
 

@@ -107,8 +107,9 @@ def read(path: pathlib.Path) -> Study:
         raise ValueError(f"expected a study in TOML at {str(path)!r}, got {error}") from error
     _check_keys(values, "a study")
     seeds, listed = values.get("seeds", [0]), values.get("variants", [])
-    if not seeds or not all(type(seed) is int for seed in seeds) or len({*seeds}) < len(seeds):
-        raise ValueError(f"expected different whole numbers as seeds, got {seeds}")
+    whole = isinstance(seeds, list) and all(type(seed) is int and seed >= 0 for seed in seeds)
+    if not seeds or not whole or len({*seeds}) < len(seeds):
+        raise ValueError(f"expected a list of different whole numbers >= 0 as seeds, got {seeds}")
     if not isinstance(listed, list) or not listed:
         raise ValueError(f"expected [[variants]] in {str(path)!r}, got none: name what to compare")
     variants = tuple(_variant(variant, values, path.parent) for variant in listed)
@@ -139,6 +140,8 @@ def _check_names(variants: tuple[Variant, ...]) -> None:
 
 
 def _variant(values: dict[str, Any], study: dict[str, Any], beside: pathlib.Path) -> Variant:
+    if not isinstance(values, dict):
+        raise ValueError(f"expected [[variants]] with name = NAME, got {values!r}")
     _check_keys(values, "a variant")
     name, paper = values.get("name"), values.get("paper")
     if not isinstance(name, str) or not Variant(name, (), None).folder:
@@ -147,6 +150,8 @@ def _variant(values: dict[str, Any], study: dict[str, Any], beside: pathlib.Path
         raise ValueError(f"expected a number in percent as paper of {name!r}, got {paper!r}")
     flagfile = values.get("flagfile", study.get("flagfile"))
     words = []
+    if not isinstance(flagfile, str | None):
+        raise ValueError(f"expected a path as flagfile of {name!r}, got {flagfile!r}")
     if flagfile:
         # A path that holds anywhere: the words tell one run from another.
         found = beside / flagfile

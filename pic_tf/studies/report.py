@@ -8,7 +8,7 @@ import numpy as np
 
 from pic_tf.files.replaced import replaced
 from pic_tf.studies.definition import Study
-from pic_tf.studies.run import Place, figures_of
+from pic_tf.studies.run import Place, figures_of, missing_evaluations
 
 TABLE, PICTURE = "results.md", "results.png"
 
@@ -74,7 +74,7 @@ def _table(study: Study, taken: dict[str, dict[int, dict[str, Any]]]) -> str:
     head += ["n", "views", "CPU hours a run"] + (["paper, %"] if paper else [])
     lines = [f"# {study.title}", "", _row(head), _row(["---"] * len(head))]
     accuracies = {
-        variant: {name: _accuracies(runs, name) for name in names}
+        variant: {name: _accuracies(study, runs, name) for name in names}
         for variant, runs in taken.items()
     }
     for variant in study.variants:
@@ -94,8 +94,13 @@ def _table(study: Study, taken: dict[str, dict[int, dict[str, Any]]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _accuracies(runs: dict[int, dict[str, Any]], name: str) -> dict[int, float]:
-    return {seed: run["accuracy"][name] for seed, run in runs.items() if name in run["accuracy"]}
+def _accuracies(study: Study, runs: dict[int, dict[str, Any]], name: str) -> dict[int, float]:
+    """Give the accuracy of each seed that was evaluated with the flags of the study."""
+    return {
+        seed: run["accuracy"][name]
+        for seed, run in runs.items()
+        if name not in missing_evaluations(study, run)
+    }
 
 
 def _made_by(runs: list[dict[str, Any]]) -> list[str]:
@@ -132,7 +137,7 @@ def _draw(study: Study, taken: dict[str, dict[int, dict[str, Any]]], path: pathl
     )
     for axis, name in zip(axes[0], names):
         for y, variant in enumerate(variants):
-            values = [*_accuracies(taken[variant.name], name).values()]
+            values = [*_accuracies(study, taken[variant.name], name).values()]
             if not values:
                 continue
             axis.plot(values, [y] * len(values), "o", color="tab:blue", alpha=0.4, markersize=5)

@@ -22,7 +22,8 @@ from pic_tf.files.command_line import INTERRUPTED, START_AGAIN
 from pic_tf.files.replaced import replaced
 from pic_tf.runs.run_folder import FLAGS_FILE, METRICS_FILE
 from pic_tf.settings import flag_files, quantities
-from pic_tf.studies.definition import Study, Variant
+from pic_tf.settings.config import Config
+from pic_tf.studies.definition import Study, Variant, parsed
 
 FIGURES = "figures.json"
 _CPU_SECONDS = "cpu_seconds.txt"  # a line for each training process that has ended
@@ -99,18 +100,24 @@ def take(
     """
     folder = place.folder(variant, seed)
     figures = figures_of(folder) or _trained(place, variant, seed)
+    config = parsed(place.words(variant, seed), Config, f"in variant {variant.name!r}")
+    images = [
+        f"--dataset={config.labelled_dataset or config.dataset}",
+        f"--eval_dataset={config.eval_dataset}",
+        f"--split_folders={config.split_folders}",
+    ]
     accuracy, taken = figures.setdefault("accuracy", {}), figures.setdefault("evaluations", {})
     if not accuracy:
         figures["held_out"] = held_out
     for name, words in missing_evaluations(study, figures).items():
         results = folder / "evaluations" / name
         own = [f"--model={folder}", f"--output_dir={results}", f"--seed={seed}"]
-        _command(["pic_tf.evaluate", *words, *own], folder)
+        _command(["pic_tf.evaluate", *words, *images, *own], folder)
         newest = max(results.glob("*.json"), key=lambda path: path.stat().st_mtime)
         accuracy[name] = 100 * json.loads(newest.read_text(encoding="utf-8"))["top1"]
         taken[name] = list(words)
-    with replaced(folder / FIGURES, encoding="utf-8") as file:
-        json.dump(figures, file, indent=1)
+        with replaced(folder / FIGURES, encoding="utf-8") as file:
+            json.dump(figures, file, indent=1)
     return figures
 
 

@@ -1,5 +1,6 @@
 """Studies read from TOML: words of their runs, and refusals in one sentence."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -81,11 +82,18 @@ def test_a_flag_file_beside_the_study_comes_first(tmp_path):
         ("fast | twice, Ü", "SLOW!", "expected variants of names .* got 'slow' and 'SLOW!'"),
         ('name = "slow"', 'name = ""', "expected a name of each variant, got ''"),
         ('name = "slow"\n', "", "expected a name of each variant, got None"),
-        ("[0, 3]", "[1, 1]", r"expected different whole numbers as seeds, got \[1, 1\]"),
+        (
+            "[0, 3]",
+            "[1, 1]",
+            r"expected a list of different whole numbers >= 0 as seeds, got \[1, 1\]",
+        ),
         ('reference = "slow"', 'reference = "x"', "expected the reference to be one of slow, fast"),
         ("seeds = [0, 3]", "seeds = [0, 3", "expected a study in TOML"),
         ("configs/digits.flags", "nowhere.flags", "in variant 'slow', got .*nowhere.flags"),
         ("flags = { epochs", "flags = 3 # { epochs", "expected flags = { name = value }"),
+        ("seeds = [0, 3]", "seeds = 3", "expected a list of different whole numbers >= 0 .* got 3"),
+        ("[0, 3]", "[0, -1]", r"expected a list .* as seeds, got \[0, -1\]"),
+        ('"configs/digits.flags"', "3", "expected a path as flagfile of 'slow', got 3"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_sentence(tmp_path, old, new, sentence):
@@ -98,6 +106,8 @@ def test_what_is_wrong_is_said_in_one_sentence(tmp_path, old, new, sentence):
 def test_a_study_without_variants_or_file_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"expected \[\[variants\]\] in"):
         study_of(tmp_path, 'title = "nothing"\n')
+    with pytest.raises(ValueError, match=r"expected \[\[variants\]\] with name = NAME, got 'a'"):
+        study_of(tmp_path, "variants = ['a']\n")
     with pytest.raises(ValueError, match=r"expected a study in TOML at .*No such file"):
         read(tmp_path / "nowhere.toml")
 
@@ -108,6 +118,14 @@ def test_settings_meet_the_images_before_anything_runs(tmp_path):
         check(study, Place(tmp_path / "out"))
     with pytest.raises(ValueError, match="nowhere"):
         check(study_of(tmp_path), Place(tmp_path / "out", str(tmp_path / "nowhere")))
+    # Variants of the same images, each with flags of its own that do not go with them.
+    for flags, sentence in (
+        ("epochs = 3, channels = 5", "channels.* in variant 'fast"),
+        ("label_curve = [10], knn_every = 0", "--knn_every for --label_curve.* in variant 'fast"),
+        ("initial_weights = 'nowhere'", "weights at --initial_weights='nowhere'.* variant 'fast"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            check(study_of(tmp_path, GOOD.replace("epochs = 3", flags)), Place(tmp_path / "out"))
 
 
 def test_a_run_of_other_flags_is_not_taken_for_one_of_the_study(tmp_path):
@@ -142,6 +160,11 @@ def test_a_run_counts_for_the_flags_and_images_that_it_was_taken_with(tmp_path):
     with pytest.raises(ValueError, match=r"^expected the run .* --temperature \(0.2 -> 0.1\): rem"):
         check(study, place)
     recipe.write_text("--flagfile=configs/digits.flags\n--epochs=3\n")
+    sharper = dataclasses.replace(taken, temperature=0.1)  # a recipe whose line is gone since
+    (folder / "flags.txt").write_text(to_flagfile(sharper))
+    with pytest.raises(ValueError, match=r"^expected the run .* --temperature \(0.1 -> 0.2\): rem"):
+        check(study, place)
+    (folder / "flags.txt").write_text(to_flagfile(taken))
     figures = {"words": list(variant.words), "held_out": identity(digits("test"))}
     (folder / FIGURES).write_text(json.dumps(figures))
     assert check(study, place) == {"a": figures["held_out"]}

@@ -28,10 +28,18 @@ def test_table_and_picture_show_the_runs_taken_so_far(tmp_path):
     place.output.mkdir()
     assert "No run has been taken." in report.write(study, place)
     slow, fast = study.variants
-    for variant, seed, accuracy in ((slow, 0, 50.0), (slow, 3, 52.0), (fast, 0, 55.0)):
+    now = ["--protocol=knn", "--knn_k=5"]
+    taken = [(slow, 0, 50.0, now), (slow, 3, 52.0, now), (fast, 0, 55.0, now)]
+    taken += [(fast, 3, 99.0, ["--protocol=knn"])]  # not evaluated yet with the flags of today
+    for variant, seed, accuracy, evaluation in taken:
         folder = place.folder(variant, seed)
         folder.mkdir(parents=True)
-        figures = {"accuracy": {"kNN": accuracy}, "views": 2944, "cpu_seconds": 1800.0}
+        figures = {
+            "accuracy": {"kNN": accuracy},
+            "evaluations": {"kNN": evaluation},
+            "views": 2944,
+            "cpu_seconds": 1800.0,
+        }
         figures |= {"hardware": "a card", "pic_tf": "1", "tensorflow": "2", "date": "2026-01-02"}
         (folder / FIGURES).write_text(json.dumps(figures))
     lines = report.write(study, place).splitlines()
@@ -40,7 +48,7 @@ def test_table_and_picture_show_the_runs_taken_so_far(tmp_path):
         "| variant | kNN, % | kNN against the reference | n | views | CPU hours a run | paper, % |"
     )
     assert lines[4] == "| slow | 51.0 ± 1.4 |  | 2 | 2,944 | 0.50 |  |"
-    assert lines[5] == "| fast \\| twice, Ü | 55.0 | +5.0 | 1 | 2,944 | 0.50 | 67.3 |"
+    assert lines[5] == "| fast \\| twice, Ü | 55.0 | +5.0 | 2 | 2,944 | 0.50 | 67.3 |"
     assert lines[-1].endswith("a card; pic_tf 1; TensorFlow 2; 2026-01-02.")
     assert (place.output / report.TABLE).read_text(encoding="utf-8").splitlines() == lines
     with Image.open(place.output / report.PICTURE) as picture:

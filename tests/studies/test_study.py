@@ -27,7 +27,7 @@ def commands(monkeypatch):
 
     def instead(words: list[str], folder: pathlib.Path) -> None:
         started.append((words[0], folder.relative_to(folder.parents[1]).as_posix()))
-        if error := failing.get(started[-1]):
+        if error := failing.get(started[-1]) or failing.get(words[1]):
             raise error
         if words[0] == "pic_tf.train":
             (folder / "flags.txt").write_text("--num_instances=1500\n--batch_size=64\n--epochs=2\n")
@@ -36,6 +36,7 @@ def commands(monkeypatch):
             (output,) = (word for word in words if word.startswith("--output_dir="))
             results = pathlib.Path(output.removeprefix("--output_dir="))
             results.mkdir(parents=True, exist_ok=True)
+            (results / "words.txt").write_text(" ".join(words))
             (results / "knn.json").write_text(json.dumps({"top1": 0.25}))
 
     monkeypatch.setattr(run, "_command", instead)
@@ -69,6 +70,8 @@ def test_runs_are_taken_once_and_shards_share_them(commands, monkeypatch, tmp_pa
     figures = json.loads((tmp_path / "out/slow/seed-3" / run.FIGURES).read_text())
     assert figures["accuracy"] == {"kNN": 25.0} and figures["metrics"]["loss"] == "2.5"
     assert figures["held_out"] == _HELD_OUT
+    words = (tmp_path / "out/slow/seed-3/evaluations/kNN/words.txt").read_text()
+    assert " --dataset=digits --eval_dataset= --split_folders=auto " in words
     assert figures["views"] == 23 * 64 * 2  # whole batches of 1,500 images
     before = list(started)
     assert take_part(monkeypatch, tmp_path) == 0 and started == before
@@ -118,6 +121,21 @@ def test_a_stopped_study_goes_on_and_a_failed_run_keeps_no_other_from_its_turn(
     assert "| fast \\| twice, Ü | 25.0 ± 0.0 |" in capsys.readouterr().out
     failing.clear()
     assert take_part(monkeypatch, tmp_path) == 0
+
+
+def test_a_finished_evaluation_is_kept_where_the_next_one_is_stopped(
+    commands, monkeypatch, tmp_path
+):
+    started, failing = commands
+    more = GOOD + "[evaluations.few]\nprotocol = 'finetune'\n"
+    failing["--protocol=finetune"] = run.Stopped()
+    assert take_part(monkeypatch, tmp_path, "1/4", more) == 75
+    assert started == [("pic_tf.train", "slow/seed-0"), *[("pic_tf.evaluate", "slow/seed-0")] * 2]
+    started.clear()
+    failing.clear()
+    assert take_part(monkeypatch, tmp_path, "1/4", more) == 0
+    assert started == [("pic_tf.evaluate", "slow/seed-0")]
+    assert run.figures_of(tmp_path / "out/slow/seed-0")["accuracy"] == {"kNN": 25.0, "few": 25.0}
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "1", "a/b", "-1/2", "1/0"])
