@@ -15,7 +15,7 @@ import pytest
 
 from pic_tf.runs import checkpoint_files, open_data
 from pic_tf.runs.checkpoint import Checkpoints
-from pic_tf.settings import defaults
+from pic_tf.settings import defaults, flag_files
 from pic_tf.training import loop
 from tests.short_runs import (
     ONE,
@@ -46,6 +46,20 @@ def test_changed_flags_are_named(uninterrupted):
         match=r"got --temperature \(0.2 -> 0.1\): use another --output_dir, or --allow_ch",
     ):
         run(dataclasses.replace(uninterrupted, temperature=0.1))
+
+
+def test_a_try_with_other_flags_that_was_cut_off_says_nothing(uninterrupted, tmp_path):
+    """Flags left open are those of the checkpoint, whatever flags.txt was written for a try."""
+    shutil.copytree(uninterrupted.output_dir, tmp_path, dirs_exist_ok=True)
+    settings = dataclasses.replace(uninterrupted, output_dir=str(tmp_path))
+    tried, _ = open_data.open_data(dataclasses.replace(settings, temperature=0.5))
+    (tmp_path / "flags.txt").write_text(flag_files.to_flagfile(tried))
+    assert open_data.open_data(settings)[0].temperature == 0.2
+    assert run(settings).finished
+    # With a damaged newest checkpoint, those of the one before it.
+    newest = checkpoint_files.newest(tmp_path / "checkpoints")[0]
+    (newest / "flags.txt").write_text("--temper")
+    assert open_data.open_data(settings)[0].temperature == 0.2
 
 
 def test_output_folder_that_cannot_be(uninterrupted, tmp_path):

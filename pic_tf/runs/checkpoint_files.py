@@ -82,10 +82,9 @@ def damage(path: pathlib.Path) -> str | None:
       OSError: where the disk or the network fails, which says nothing about the state.
     """
     try:
-        lines = (path / SUMS).read_text().split("\n")
-        expected = dict(reversed(line.split("  ", 1)) for line in lines[:-1])
+        expected = _sums(path)
         names = {file.name for file in path.iterdir()}
-        if lines[-1] or _VARIABLES not in expected or set(expected) | {SUMS} != names:
+        if _VARIABLES not in expected or set(expected) | {SUMS} != names:
             return f"its files are not those that {SUMS} names"
         for name, checksum in expected.items():
             if sha256_of(path / name) != checksum:
@@ -111,6 +110,23 @@ def newest(directory: pathlib.Path) -> tuple[pathlib.Path | None, dict[pathlib.P
             return path, damaged
         damaged[path] = reason
     return None, damaged
+
+
+def newest_text(directory: pathlib.Path, name: str) -> pathlib.Path | None:
+    """Find a text file in the newest state in which it is as it was written; None without any."""
+    for path in reversed(states(directory).values()):
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError, ValueError):
+            if sha256_of(path / name) == _sums(path).get(name):
+                return path / name
+    return None
+
+
+def _sums(path: pathlib.Path) -> dict[str, str]:
+    """Read the checksums of a state's files, by name; ValueError for a list that is cut off."""
+    *lines, rest = (path / SUMS).read_text().split("\n")
+    if rest:
+        raise ValueError(f"expected whole lines in {SUMS}, got {rest!r} at the end")
+    return dict(reversed(line.split("  ", 1)) for line in lines)
 
 
 def step_of(path: pathlib.Path) -> int:

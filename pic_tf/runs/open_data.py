@@ -57,8 +57,9 @@ def open_data(
     Raises:
       ValueError: for data or a setting that cannot be used.
     """
-    flagfile = pathlib.Path(config.output_dir) / FLAGS_FILE
-    if flagfile.exists() and checkpoint_files.states(flagfile.parent / CHECKPOINTS):
+    # Of a checkpoint: a try with other flags that ended before its first has left its flags.txt.
+    checkpoints = pathlib.Path(config.output_dir) / CHECKPOINTS
+    if flagfile := checkpoint_files.newest_text(checkpoints, FLAGS_FILE):
         config = flag_files.inherit(config, flag_files.from_flagfile(str(flagfile)))
     if config.initial_weights and not plan_only:
         config = with_fingerprint(config)
@@ -96,7 +97,7 @@ def open_images(config: Config, num_replicas: int = 1) -> Images:
     if name := config.labelled_dataset:
         # Their classes number the held-out images too.
         labelled, held_out = open_dataset(name, *rest)
-    _check_labels(config, labelled, held_out, num_replicas)
+    check_labels(config, labelled, held_out, num_replicas)
     output = resolved(config.output_dir)
     opened = [part for source in (train, labelled, held_out) for part in parts_of(source)]
     for source in opened:
@@ -108,10 +109,20 @@ def open_images(config: Config, num_replicas: int = 1) -> Images:
     return Images(train, labelled, held_out)
 
 
-def _check_labels(
-    config: Config, labelled: Source, held_out: Source | None, num_replicas: int
+def check_labels(
+    config: Config, labelled: Source, held_out: Source | None, num_replicas: int = 1
 ) -> None:
-    """Refuse a comparison that needs labels where they are missing, or no monitor uses them."""
+    """Refuse a comparison that needs labels where they are missing, or no monitor uses them.
+
+    Args:
+      config: the configuration.
+      labelled: images to learn from.
+      held_out: images to classify; None without any.
+      num_replicas: R.
+
+    Raises:
+      ValueError: where they do not go together.
+    """
     unlabelled = held_out is None or labelled.labels is None or held_out.labels is None
     size, wanted = config.probe_batch_size, []
     wanted += ["the linear probe (--probe_batch_size)"] if size else []
