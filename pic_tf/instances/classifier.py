@@ -161,8 +161,8 @@ class InstanceClassifier(keras.layers.Layer):
           slots int64 [b], the slot of each id's row; and what happened to the rows, of each:
           `fetched` bool [b], it came from the store; `returning` bool [b], and had been in the ring
           before; `norm` float32 [b], before the floor; `gap` int64 [b], updates it missed;
-          `floored` bool [b], returning and lifted by the floor. All are of length 0 where K = N,
-          where no row ever moves.
+          `floored` bool [b], returning, not forgotten, and lifted by the floor. All are of length
+          0 where K = N, where no row ever moves.
 
         Source: paper, Section 2.3 and Eq. 3.
         """
@@ -199,11 +199,13 @@ class InstanceClassifier(keras.layers.Layer):
         fetched = first & ~hit
         returning = fetched & (since != 0)
         gap = optimizer.iterations - tf.maximum(since, 0)
+        aged = returning
         if self.forget_after:
-            forgotten = (returning & (gap > self.forget_after))[:, None]
+            forgotten = returning & (gap > self.forget_after)
+            aged = returning & ~forgotten
             first_weights = tf.cast(self.store.first_weights(batch), weights.dtype)
-            weights = tf.where(forgotten, first_weights, weights)
-            momentum = tf.where(forgotten, tf.zeros_like(momentum), momentum)
+            weights = tf.where(forgotten[:, None], first_weights, weights)
+            momentum = tf.where(forgotten[:, None], tf.zeros_like(momentum), momentum)
         lifted = lift(weights, momentum, self.min_row_norm)
 
         self.ids.assign(tf.where(revisited, EMPTY, ids))
@@ -218,7 +220,7 @@ class InstanceClassifier(keras.layers.Layer):
             "returning": returning,
             "norm": lifted.norm,
             "gap": gap,
-            "floored": returning & lifted.short,
+            "floored": aged & lifted.short,
         }
         return tf.gather(slots, tf.searchsorted(batch, instance_ids)), happened
 

@@ -7,6 +7,7 @@ from pic_tf.replicas.collectives import all_gather, all_sum, own_part
 
 SIMILARITIES = ("cosine", "dot")
 _MASKED = -1e30  # a logit whose exponential is 0
+_LEAST = 1.2e-38  # normal in float32, and less than the sum over one live row, exp(-87) at least
 _TIE = 1e-5  # relative: a row's logit from two products of another order differs by rounding
 
 
@@ -89,7 +90,7 @@ def _mean_row(weights: tf.Tensor, live: tf.Tensor) -> tf.Tensor:
     counted = tf.cast(live, tf.float32)
     total = tf.linalg.matvec(weights, counted, transpose_a=True)
     sums = all_sum(tf.concat([total, [tf.reduce_sum(counted)]], axis=0))
-    return sums[:-1] / sums[-1]
+    return sums[:-1] / tf.maximum(sums[-1], 1.0)
 
 
 def _cross_entropy(
@@ -129,6 +130,8 @@ def _cross_entropy(
         beaten = tf.reduce_max(exponentials, axis=1) > (1.0 + _TIE) * tf.exp(all_own - shift)
         sums = tf.stack([tf.reduce_sum(exponentials, axis=1), tf.cast(beaten, tf.float32)])
         total, beaten = tf.unstack(all_sum(sums))
+        # Where no row is live, all images have weight 0: 0 times a loss that is finite.
+        total = tf.maximum(total, _LEAST)
         loss = tf.math.log(own_part(total)) + own_part(shift) - kept(own_logit)
         correct = own_part(beaten) == 0.0
 

@@ -60,12 +60,14 @@ def mix(views: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
     """Mix each view with one of the mirror image in the batch, (1 - c) x + c x'.
 
     Args:
-      views: float [b n, ...], the n views of an image one after another.
+      views: [b n, ...], the n views of an image one after another.
       share: float32 [b], c.
 
     Returns:
-      float [b n, ...].
+      [b n, ...], in the type of floating-point views, else float32.
     """
+    if not views.dtype.is_floating:  # a share would be rounded to 0
+        views = tf.cast(views, tf.float32)
     shape = tf.shape(views)
     of_images = tf.reshape(views, tf.concat([[tf.size(share), -1], shape[1:]], axis=0))
     share = tf.reshape(tf.cast(share, views.dtype), [-1] + [1] * views.shape.rank)

@@ -40,6 +40,23 @@ def looped(embedding, weights, temperature, similarity, smoothing=0.0, shares=(0
     return np.array(losses), np.array(wins)
 
 
+@pytest.mark.parametrize("temperature", [0.01, 0.2])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_without_live_rows_nothing_moves(temperature, smoothing):
+    """As in a first batch of images that all have weight 0."""
+    embedding, weights = (tf.constant(x, tf.float32) for x in numbers())
+    with tf.GradientTape() as tape:
+        tape.watch([embedding, weights])
+        none = np.zeros(K, bool)
+        losses, _ = instance_softmax(
+            embedding, weights, SLOTS, none, temperature, label_smoothing=smoothing
+        )
+        loss = tf.reduce_sum(0.0 * losses)
+    assert loss == 0.0
+    for gradient in tape.gradient(loss, [embedding, weights]):
+        np.testing.assert_array_equal(gradient, np.zeros_like(gradient))
+
+
 @pytest.mark.parametrize("similarity", ["cosine", "dot"])
 @pytest.mark.parametrize("temperature", [0.05, 0.2, 1.0])
 def test_loss_and_wins(similarity, temperature):

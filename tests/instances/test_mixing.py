@@ -59,6 +59,12 @@ def test_views_are_mixed_with_those_of_the_mirror_image(views_of_an_image):
     np.testing.assert_allclose(mixed, expected, rtol=1e-6, atol=1e-7)  # rounding of a sum of two
 
 
+def test_integers_are_mixed_as_floats():
+    views = tf.reshape(tf.constant([0, 60, 120, 180], tf.uint8), [4, 1, 1, 1])
+    mixed = mix(views, tf.fill([4], 0.25))
+    np.testing.assert_array_equal(np.ravel(mixed), [45.0, 75.0, 105.0, 135.0])
+
+
 @pytest.mark.parametrize("num_negatives, jit_compile", [(24, False), (24, True), (N, False)])
 def test_training_equals_dense(num_negatives, jit_compile):
     schedule = WarmupCosine(0.3, STEPS, 16)
