@@ -28,20 +28,22 @@ class Order:
     window_size: int | None = setting(
         None,
         f"Images in a window, W, a multiple of --batch_size. The default is {PAPER_WINDOW}, or at "
-        "most half of a smaller data set.",
+        "most half of a smaller data set; all images where they are less than 8 batches, and with "
+        "--order=epoch.",
         limit="x >= 1",
     )
     window_stride: int | None = setting(
         None,
-        "Images by which the window moves on, S, from 1 to W. The default is W / 8.",
+        "Images by which the window moves on, S, from 1 to W. The default is W / 8, or W "
+        "where that is all images by default.",
         limit="x >= 1",
     )
     virtual_shards: int | None = setting(
         None,
         "Virtual shards of the images, V, each in an order of its own: a window holds the same "
         "images for every number of replicas that divides V, so a run with rows on disk can go on "
-        f"with another number. 0 means one shard a replica. The default is {VIRTUAL_SHARDS} where "
-        "it divides W and S and the replicas divide it, else 0.",
+        "with another number. 0 means one shard a replica. The default is, with windows, "
+        f"{VIRTUAL_SHARDS} where it divides W and S and the replicas divide it, else 0.",
         limit="x >= 0",
     )
     seed: int = setting(
@@ -56,8 +58,9 @@ class Negatives:
     num_negatives: int | None = setting(
         None,
         "Most recent images in the denominator of the soft-max, K; with mocov2 the length of the "
-        "queue of keys. 0 takes all of them (the full soft-max). The default is "
-        f"{PAPER_NEGATIVES}, or W / 2 (N / 16 with mocov2) where that is less.",
+        "queue of keys. 0 takes all of them (the full soft-max), and so do instdisc and diet. The "
+        f"default is {PAPER_NEGATIVES}, or where that is less W / 2, W where the window is all "
+        "images, N / 16 with mocov2.",
         limit="x >= 0",
     )
     temperature: float | None = setting(
