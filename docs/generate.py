@@ -44,7 +44,11 @@ def on_files(files: Files, config) -> Files:
 
 
 def on_page_markdown(markdown: str, page, **_) -> str:
-    """Append flags and interface, as the code has them, to flags.md and api.md."""
+    """Append flags and interface, as the code has them, to flags.md and api.md.
+
+    What lies beside docs/ lies in it on the site.
+    """
+    markdown = markdown.replace("](../CONTRIBUTING.md", "](CONTRIBUTING.md")
     if page.file.src_uri == "flags.md":
         return markdown + flags_page()
     if page.file.src_uri == "api.md":
