@@ -122,7 +122,8 @@ def layer_rates(names: Sequence[str], decay: float, last: float = 1.0) -> list[f
     rate = last decay^(number of blocks behind the tensor's)
 
     The blocks are those of the tensors' names, in the order of their first appearance: a residual
-    block is one, and so is each other layer with all its tensors.
+    block is one, a transformer's block, its embedding of patches and positions, and so is each
+    other layer with all its tensors.
 
     Args:
       names: names of the tensors, LAYER/TENSOR, those near the input first.
@@ -142,5 +143,7 @@ def layer_rates(names: Sequence[str], decay: float, last: float = 1.0) -> list[f
 
 def _block(name: str) -> str:
     layer = name.split("/")[0]
-    residual = re.match(r"stem|stage\d+_block\d+", layer)  # of our networks
-    return residual[0] if residual else layer
+    if re.match(r"patch_embed|tokens", layer):
+        return "embedding"
+    block = re.match(r"stem|stage\d+_block\d+|blocks_\d+", layer)  # of our networks
+    return block[0] if block else layer

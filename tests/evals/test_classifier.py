@@ -1,5 +1,7 @@
 """The classifier of linear evaluation and fine-tuning against the same update in NumPy."""
 
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -8,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from pic_tf.evals.classifier import Classifier, layer_rates
 from pic_tf.evals.logistic import logistic_regression
+from pic_tf.models.vit import vit
 from pic_tf.optim.lazy_sgd import LazySGD
 
 
@@ -69,6 +72,17 @@ def test_layer_rates_fall_towards_the_input():
         *("stage1_block2_1_conv/kernel:0", "other/kernel:0", "other/bias:0"),
     ]
     assert layer_rates(names, 0.5, 0.8) == [0.1, 0.1, 0.2, 0.2, 0.4, 0.8, 0.8]
+
+
+def test_layer_rates_of_a_transformer_fall_by_block():
+    network = vit(dim=12, heads=3, patch=4, depth=3, grid=2)
+    rates = dict(zip((v.name for v in network.trainable_variables), range(100)))
+    for name, rate in zip(rates, layer_rates(list(rates), 0.5)):
+        rates[name] = rate
+    behind = {"norm": 0, "blocks_2": 1, "blocks_1": 2, "blocks_0": 3, "patch_embed": 4, "tokens": 4}
+    for name, rate in rates.items():
+        start = re.match(r"blocks_\d|[a-z_]+", name.removesuffix("/").split("/")[0])[0]
+        assert rate == 0.5 ** behind[start.removesuffix("_proj")], name
 
 
 def test_logistic_regression_is_scikit_learns_on_scaled_features():
