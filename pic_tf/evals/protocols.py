@@ -169,6 +169,8 @@ def evaluate(
             figures=found.figures(),
         )
         tqdm.write(f"classifier in {place}", file=sys.stderr)
+    if outcome.state:  # at last: a full disk until here costs the last epoch alone
+        outcome.state.unlink(missing_ok=True)
     return found
 
 
@@ -182,6 +184,7 @@ class _Outcome(NamedTuple):
       images: number of training images that were learned from.
       more: entries of the report; anything JSON can hold.
       classifier: what answered, if it is one on features of images.
+      state: file of a training's state.
     """
 
     title: str
@@ -190,6 +193,7 @@ class _Outcome(NamedTuple):
     images: int
     more: dict[str, Any]
     classifier: LinearClassifier | None = None
+    state: pathlib.Path | None = None
 
 
 def _labelled(settings: EvaluationSettings, train: Source) -> np.ndarray:
@@ -275,7 +279,7 @@ def _train(
     kernel, bias = trained.model.head.get_weights()
     classifier = LinearClassifier(network, kernel, bias)
     predictions, decodable, images = trained.predictions, trained.decodable, trained.images
-    return _Outcome(title, predictions, decodable, images, more, classifier)
+    return _Outcome(title, predictions, decodable, images, more, classifier, trained.state)
 
 
 def _features(

@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import hashlib
+import json
 import pathlib
 from typing import NamedTuple
 
@@ -73,6 +75,7 @@ class Trained(NamedTuple):
       images: number of training images without those that were found broken.
       accuracies: accuracy by epoch.
       model: the classifier.
+      state: file of the state, for the caller to remove once all of this is written.
     """
 
     predictions: np.ndarray
@@ -80,6 +83,7 @@ class Trained(NamedTuple):
     images: int
     accuracies: dict[int, float]
     model: Classifier
+    state: pathlib.Path
 
 
 def train_classifier(
@@ -100,7 +104,8 @@ def train_classifier(
       classes: number of classes.
       training: the settings.
       strategy: devices.
-      state: file for the state after each epoch; removed at the end.
+      state: file for the state after each epoch; a digest of the settings goes into its name, so
+        that trainings of other settings have others.
 
     Returns:
       Answers, accuracies and the classifier.
@@ -145,12 +150,16 @@ def train_classifier(
         crop_fraction=training.eval_crop,
         broken=broken_held_out,
     )
-    settings = dataclasses.asdict(training) | {
+    settings = dataclasses.asdict(training)
+    del settings["eval_every"], settings["max_broken"]  # they do not change the training
+    settings |= {
         "backbone": exported.fingerprint,
         "train": train.fingerprint(),
         "held_out": held_out.fingerprint(),
         "batch_size": batch,
     }
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    state = state.with_suffix(f".{digest}.npz")
     evaluation = EvaluateAndSave(
         views,
         held_out.labels,
@@ -188,6 +197,5 @@ def train_classifier(
     except tf.errors.OpError as error:
         unreadable = find_unreadable(train, range(n)) or find_unreadable(held_out, everything)
         raise (unreadable or error) from error
-    state.unlink(missing_ok=True)
     images, accuracies = n - len(broken), evaluation.accuracies
-    return Trained(evaluation.predictions, evaluation.decodable(), images, accuracies, model)
+    return Trained(evaluation.predictions, evaluation.decodable(), images, accuracies, model, state)

@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 
 from pic_tf.data.sources.array import ArraySource
+from pic_tf.evals import protocols
 from pic_tf.evals.evaluate_and_save import EvaluateAndSave
-from pic_tf.evals.result_files import result_name
 from pic_tf.evals.settings import EvaluationSettings
 from pic_tf.evals.supervised import Training, train_classifier
 from pic_tf.serving.exported import open_exported
@@ -19,18 +19,24 @@ from tests.evals.evaluation import ONE, SIZE, run
 from tests.processes import with_replicas
 
 
-def state_file(arrays, model, output):
-    """The file of the state of a linear evaluation."""
-    settings = EvaluationSettings(
-        protocol="linear", model=str(model), dataset="arrays", output_dir=str(output)
-    )
-    ids = np.arange(len(arrays[0]))
-    name = result_name(settings, open_exported(model), *arrays, ids)
-    return output / f"{name}.state.npz"
-
-
 class Stop(Exception):
     """Stands for whatever ends a process."""
+
+
+def interrupted(arrays, model, output, flags) -> pathlib.Path:
+    """Stop a training after its first epoch; the file of its state."""
+    before, on_epoch_end = set(output.glob("*.state.*")), EvaluateAndSave.on_epoch_end
+
+    def stopped(self, epoch, logs):
+        on_epoch_end(self, epoch, logs)
+        raise Stop
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EvaluateAndSave, "on_epoch_end", stopped)
+        with pytest.raises(Stop):
+            run(arrays, model, output, **flags)
+    (state,) = {*output.glob("*.state.*")} - before
+    return state
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(arrays, model, tmp_path, monkeypatch):
@@ -84,9 +90,8 @@ def test_a_state_that_cannot_be_read(arrays, model, tmp_path, content):
         "learning_rate": 1.0,
         "eval_every": 2,
     }
-    state = state_file(arrays, model, tmp_path)
+    state = interrupted(arrays, model, tmp_path, flags)
     if content == "cut off":
-        np.savez(state, settings="{}", done=1)
         content = state.read_bytes()[:-50]
     state.write_bytes(content)
     with pytest.raises(
@@ -97,13 +102,32 @@ def test_a_state_that_cannot_be_read(arrays, model, tmp_path, content):
     assert state.read_bytes() == content
 
 
-def test_a_state_of_other_settings_is_no_beginning(arrays, model, tmp_path):
-    state = state_file(arrays, model, tmp_path)
-    np.savez(state, settings="{}", done=1)
-    _, written = run(
-        arrays, model, tmp_path, protocol="linear", epochs=2, batch_size=60, learning_rate=1.0
-    )
-    assert list(written["top1_by_epoch"]) == ["1", "2"] and not state.exists()
+def test_a_training_of_other_settings_leaves_a_state_alone(arrays, model, tmp_path, capsys):
+    flags = {"protocol": "linear", "epochs": 3, "batch_size": 60, "learning_rate": 1.0}
+    state = interrupted(arrays, model, tmp_path, flags)
+    _, written = run(arrays, model, tmp_path, **flags | {"epochs": 2})
+    assert list(written["top1_by_epoch"]) == ["1", "2"] and state.exists()
+    capsys.readouterr()
+    # When its accuracy is looked at changes nothing in a training.
+    _, written = run(arrays, model, tmp_path, **flags, eval_every=3)
+    assert "going on after epoch 1" in capsys.readouterr().err and not state.exists()
+    assert list(written["top1_by_epoch"]) == ["1", "3"]
+
+
+def test_a_training_is_kept_until_its_classifier_is_written(arrays, model, tmp_path, monkeypatch):
+    flags = {"protocol": "linear", "epochs": 2, "batch_size": 60, "learning_rate": 1.0}
+
+    def full_disk(*_, **__):
+        raise OSError("no space left")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(protocols, "save_classifier", full_disk)
+        with pytest.raises(OSError, match="no space left"):
+            run(arrays, model, tmp_path, **flags)
+    (state,) = tmp_path.glob("*.state.*")
+    assert int(np.load(state)["done"]) == 1
+    run(arrays, model, tmp_path, **flags)
+    assert not state.exists()
 
 
 def trained(strategy, model, output, fine_tune):
@@ -137,7 +161,7 @@ def trained(strategy, model, output, fine_tune):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(EvaluateAndSave, "on_epoch_end", keep)
-        predictions, _, _, accuracies, _ = train_classifier(
+        predictions, _, _, accuracies, *_ = train_classifier(
             open_exported(model),
             source,
             held_out,
