@@ -109,7 +109,7 @@ class FeatureMonitor(keras.callbacks.Callback):
         logs |= figures
 
     def label_curves(self) -> Curves:
-        """Measure accuracy against labels: of the trained network, the random one, and pixels.
+        """Measure accuracy against labels: of the trained network, as it began, and pixels.
 
         Returns:
           The curves, of the plain network as it is now; {} where none are asked for.
@@ -118,7 +118,7 @@ class FeatureMonitor(keras.callbacks.Callback):
             return {}
         kinds = {
             "pretrained": self._extract(self._of_views),
-            "random network": self._untrained,
+            self._beginning: self._untrained,
             "raw pixels": self._extract(self._of_pixels),
         }
         return {name: label_curve(*sets, self._label_counts) for name, sets in kinds.items()}

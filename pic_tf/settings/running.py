@@ -103,7 +103,8 @@ class Monitors:
         (),
         "Numbers of labels, such as 10,30,100,300, for a comparison at the end: accuracy of "
         "logistic regression on the features of so many labelled images, beside those of the "
-        "random network and raw pixels (labels.png, label_curve.csv). The default '' makes none.",
+        "network as it began (random, or initial weights) and raw pixels (labels.png, "
+        "label_curve.csv). The default '' makes none.",
         trajectory=False,
     )
     neighbours: int = setting(

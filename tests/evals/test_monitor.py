@@ -29,6 +29,26 @@ def some(images):
     return SomeImages(images, 100, 0, image_size=4, eval_crop=1.0, max_broken=0.0)
 
 
+def test_label_curves_name_what_the_network_began_as():
+    bank, queries = source(30, True), source(20, True)
+    monitor = FeatureMonitor(
+        network(),
+        network(),
+        True,
+        some(bank),
+        some(queries),
+        ViewPairs(bank, Crop(3), lambda views, _: normalise(views), seed=0),
+        every=2,
+        epochs=3,
+        k=5,
+        temperature=0.07,
+        label_counts=(4,),
+        beginning="initial weights",
+    )
+    monitor.measure_references()
+    assert list(monitor.label_curves()) == ["pretrained", "initial weights", "raw pixels"]
+
+
 def test_features_that_are_not_finite_are_refused():
     with pytest.raises(
         ValueError, match=r"^expected finite features of array, got others of 5 of 5"
