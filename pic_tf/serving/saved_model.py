@@ -1,6 +1,7 @@
 """Export a backbone as a SavedModel."""
 
 import contextlib
+import json
 import os
 import pathlib
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from pic_tf.data.sources.pixel_format import PixelFormat
 from pic_tf.data.views import central_views
 from pic_tf.files.replaced import aside, remove_partial
 from pic_tf.models.input_scaling import channels_of, input_scaling
-from pic_tf.serving.model_card import model_card, write_card
+from pic_tf.serving.model_card import JSON_FILE, model_card, write_card
 
 
 def normalisation_layer(
@@ -71,6 +72,15 @@ def _without_functions_of_layers(model: keras.Model) -> Iterator[None]:
             del layer._must_restore_from_config
 
 
+def _is_export(path: str) -> bool:
+    """Tell by its model card whether a folder is an export of a backbone, which may be replaced."""
+    try:
+        card = json.loads(pathlib.Path(path, JSON_FILE).read_text())
+        return "format_version" in card and card.get("kind") is None
+    except (OSError, ValueError, TypeError, AttributeError):
+        return False
+
+
 def export_backbone(
     backbone: keras.Model,
     path: str | os.PathLike,
@@ -118,8 +128,8 @@ def export_backbone(
     Source: https://www.tensorflow.org/hub/reusable_saved_models.
     """
     path = os.path.normpath(os.fspath(path))
-    older = os.path.exists(os.path.join(path, "saved_model.pb"))
-    if os.path.exists(path) and not older and not (os.path.isdir(path) and not os.listdir(path)):
+    empty = os.path.isdir(path) and not os.listdir(path)
+    if os.path.exists(path) and not empty and not _is_export(path):
         raise ValueError(
             f"expected a new folder or an older export at {path!r}, "
             "got something else: name another"

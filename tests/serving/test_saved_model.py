@@ -1,6 +1,7 @@
 """The exported backbone in the hands of its users."""
 
 import io
+import json
 import os
 import pathlib
 import subprocess
@@ -200,6 +201,7 @@ def test_replaces_an_older_export_as_a_whole(exported, tmp_path):
     path.mkdir()
     (path / "stale").write_text("old")
     (path / "saved_model.pb").write_text("old")
+    (path / "model_card.json").write_text('{"format_version": 0}')
     export_backbone(backbone, path, image_size=16)
     assert not (path / "stale").exists() and (path / "saved_model.pb").exists()
     assert [p.name for p in pathlib.Path(tmp_path).iterdir()] == ["backbone"]
@@ -211,7 +213,15 @@ def test_refuses_to_replace_anything_else(exported, tmp_path):
     backbone, _ = exported
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     (tmp_path / "file").write_text("mine")
-    for path in (tmp_path / "run", tmp_path / "file"):
+    for name, card in (
+        ("another", None),
+        ("classifier", {"format_version": 1, "kind": "classifier"}),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "saved_model.pb").write_text("of somebody")
+        if card:
+            (tmp_path / name / "model_card.json").write_text(json.dumps(card))
+    for path in (tmp_path / name for name in ("run", "file", "another", "classifier")):
         with pytest.raises(ValueError, match="expected a new folder or an older export at"):
             export_backbone(backbone, path)
     assert (tmp_path / "run" / "checkpoints").is_dir() and (tmp_path / "file").read_text() == "mine"
