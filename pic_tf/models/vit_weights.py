@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import tf_keras as keras
@@ -36,23 +36,37 @@ def load_vit(backbone: keras.Model, state: Mapping[str, np.ndarray], path: str) 
       Names of the arrays that are no part of the backbone.
 
     Raises:
-      ValueError: for an array that is missing or of another shape.
+      ValueError: for an array that is missing, of another shape, not finite, or in a block of
+        another kind.
     """
     wanted = {torch_name(variable.name): variable for variable in backbone.weights}
+    others = sorted(state.keys() - wanted.keys())
+    if of_others := [name for name in others if name.startswith(("blocks.", "norm_pre."))]:
+        _refuse(path, f"the blocks of {backbone.name} alone", of_others[0])
     arrays = {}
     for name, variable in wanted.items():
         found = _in_our_order(state[name]) if name in state else None
         shape = list(variable.shape)
         if found is None or list(found.shape) != shape:
-            got = "none" if found is None else list(found.shape)
+            got = "none" if found is None else f"{list(found.shape)} in that order of axes"
+            positions = f" ({shape[1] - 1} positions and the class)" if name == "pos_embed" else ""
+            _refuse(path, f"{name} for a variable {shape}{positions}", got)
+        if not np.isfinite(found).all():
             raise ValueError(
-                f"expected {name} for a variable {shape} in {path!r}, got {got} in that order of "
-                "axes: name weights of a plain ViT of this size and patch, as timm has them"
+                f"expected finite numbers in {name} of {path!r}, got NaN or infinity: the file is "
+                "damaged"
             )
         arrays[name] = found
     for name, variable in wanted.items():
         variable.assign(arrays[name])
-    return sorted(state.keys() - wanted.keys())
+    return others
+
+
+def _refuse(path: str, expected: str, got: str) -> NoReturn:
+    raise ValueError(
+        f"expected {expected} in {path!r}, got {got}: name weights of a plain ViT of this size, "
+        "patch and number of positions, as timm has them"
+    )
 
 
 def _in_our_order(array: Any) -> np.ndarray:

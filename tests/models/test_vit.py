@@ -110,6 +110,18 @@ def test_wrong_weights_get_one_sentence(network, tmp_path):
             r"expected norm.bias for a variable \[12\] in .*got \[3\]",
         ),
         ({"norm.bias": None}, r"expected norm.bias for a variable \[12\] in .*, got none"),
+        (
+            {"pos_embed": np.zeros([1, 17, DIM], np.float32)},
+            r"expected pos_embed .*\[1, 10, 12\] \(9 positions and the class\) in .*got \[1, 17, 12\]",
+        ),
+        (
+            {"blocks.0.ls1.gamma": np.zeros(DIM, np.float32)},
+            "expected the blocks of .* alone in .*, got blocks.0.ls1.gamma",
+        ),
+        (
+            {"norm.bias": np.full(DIM, np.nan, np.float32)},
+            "expected finite numbers in norm.bias of",
+        ),
     ):
         wrong = {name: x for name, x in (state | changed).items() if x is not None}
         save_file(wrong, tmp_path / "vit.safetensors")
