@@ -120,6 +120,7 @@ def cached_features(
         with replaced(decodable, "wb") as f:
             np.save(f, broken.decodable(ids))
         found = np.load(file, mmap_mode="r", allow_pickle=False), broken.decodable(ids)
+    BrokenImages(source).check(max_broken, np.count_nonzero(~found[1]))  # of the cache too
     return found
 
 

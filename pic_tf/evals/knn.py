@@ -46,7 +46,7 @@ def nearest(
 
 
 def vote(cosines: np.ndarray, labels: np.ndarray, classes: int, temperature: float) -> np.ndarray:
-    """Sum the neighbours' votes for each class: exp((s - 1) / T), s a neighbour's cosine.
+    """Sum the neighbours' votes for each class: exp((s - s_1) / T), s a neighbour's cosine.
 
     Args:
       cosines: float32 [q, k] of the neighbours.
@@ -57,12 +57,13 @@ def vote(cosines: np.ndarray, labels: np.ndarray, classes: int, temperature: flo
     Returns:
       float64 [q, classes].
 
-    Source: Wu et al. 2018 (https://arxiv.org/abs/1805.01978), Section 3.4. The shift by 1 cancels
-    and keeps small T finite.
+    Source: Wu et al. 2018 (https://arxiv.org/abs/1805.01978), Section 3.4. The shift by the
+    largest s_1 cancels, and however small T is the nearest neighbour has a vote.
     """
     votes = np.zeros([len(labels), classes])
     queries = np.arange(len(labels))[:, None]
-    np.add.at(votes, (queries, labels), np.exp((cosines.astype(np.float64) - 1) / temperature))
+    behind = cosines.astype(np.float64) - cosines.max(axis=1, keepdims=True)
+    np.add.at(votes, (queries, labels), np.exp(behind / temperature))
     return votes
 
 

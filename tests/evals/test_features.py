@@ -278,6 +278,8 @@ def test_broken_images_are_flagged_and_the_others_are_as_without_them(
         f"broken image, left out: {str(folder / '1.png')!r}: cut off, or damaged inside"
         in capfd.readouterr().err
     )
+    with pytest.raises(ValueError, match=r"expected at most 1.000% of the 6 images .* got 1"):
+        of(exported, open_folder(folder), tmp_path / "cache", max_broken=0.01)
 
 
 def test_too_many_broken_images_end_it_each_time(exported, folder, tmp_path):

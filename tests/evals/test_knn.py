@@ -10,7 +10,7 @@ import tensorflow as tf
 from pic_tf.data.augment import normalise
 from pic_tf.evals import knn
 from pic_tf.evals.features import inference, raw_pixels
-from pic_tf.evals.knn import knn_accuracy
+from pic_tf.evals.knn import knn_accuracy, vote
 from pic_tf.models.resnet import resnet
 
 
@@ -40,6 +40,11 @@ def test_accuracy(k, temperature):
     accuracy = knn_accuracy(bank, bank_labels, queries, query_labels, k, temperature)
     assert accuracy == looped(bank, bank_labels, queries, query_labels, k, temperature)
     assert 0.3 < accuracy < 1
+
+
+def test_the_nearest_neighbour_has_a_vote_however_small_the_temperature_is():
+    cosines, labels = np.array([[0.6, 0.5, 0.4]], np.float32), np.array([[2, 1, 1]])
+    np.testing.assert_array_equal(vote(cosines, labels, 3, 1e-4), [[0.0, 0.0, 1.0]])
 
 
 def test_nearest_in_blocks_equals_a_sort_of_all_cosines(monkeypatch):
