@@ -16,7 +16,8 @@ _MAX_LINES = 20  # on the terminal
 class BrokenImageReport(keras.callbacks.Callback):
     """List the broken images found by the input pipeline, and end a run with too many of them.
 
-    Checks every 16 steps (or executions of several), at the end of an epoch, and before the first.
+    Those listed by an earlier process count when this one finds them too. Checks every 16 steps (or
+    executions of several), at the end of an epoch, and before the first.
 
     Args:
       broken: list that the pipeline fills.
@@ -54,7 +55,7 @@ class BrokenImageReport(keras.callbacks.Callback):
                 if self._reported <= _MAX_LINES:
                     more = "; further ones in the file only" if self._reported == _MAX_LINES else ""
                     tqdm.write(f"broken image, left out: {line}{more}", file=sys.stderr)
-        count = len(self._broken)
+        count = len(self._broken.found)
         if not self._single_worker:  # a worker finds those of its own replicas
             strategy = self.model.distribute_strategy
             here = len(strategy.extended.worker_devices)

@@ -21,6 +21,7 @@ from pic_tf.runs.run_folder import (
     EXPORT,
     FLAGS_FILE,
     LOCK_FILE,
+    broken_file,
     make_output_folder,
     rows_folder,
 )
@@ -93,6 +94,8 @@ def run(
         if found:
             changed = flag_files.changed(flag_files.from_flagfile(str(found / FLAGS_FILE)), config)
             go_on_from(found, changed, allow_changed_flags, rate.total_steps, chief)
+        else:  # images may have come and gone since a try that left no checkpoint
+            (output / broken_file(strategy)).unlink(missing_ok=True)
         parts = build(config, rate, images, output, rows, strategy)
         if parts.monitor:
             parts.monitor.measure_references()

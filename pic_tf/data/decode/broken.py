@@ -28,13 +28,14 @@ class BrokenImages:
     Attributes:
       path: the CSV file.
       reasons: the reason of each broken image by its id, those in the file included.
+      found: ids that this process found: an image listed before may have been mended since.
     """
 
     def __init__(self, source: Source, path: pathlib.Path | None = None):
         self._source, self.path, self._lock = source, path, threading.Lock()
-        # Found by this process, since a file may have been mended since the last one. Without JPEGs
-        # that are cut off: some of their windows can be decoded, and a run must not depend on the
-        # windows it saw before.
+        self.found: set[int] = set()
+        # Those of them without JPEGs that are cut off: some of their windows can be decoded, and a
+        # run must not depend on the windows it saw before.
         self._hopeless: set[int] = set()
         self.reasons: dict[int, str] = {}
         if path is not None and path.exists():
@@ -56,6 +57,7 @@ class BrokenImages:
             with self._lock:
                 if why != _DAMAGED or not image.startswith(JPEG_START):
                     self._hopeless.add(int(instance_id))
+                self.found.add(int(instance_id))
                 self.reasons.setdefault(int(instance_id), why)
 
     def decodable(self, instance_ids: np.ndarray) -> np.ndarray:
@@ -90,7 +92,8 @@ class BrokenImages:
         if count > max_fraction * len(self._source):
             first = ""
             if self.reasons:
-                instance_id, why = next(iter(self.reasons.items()))
+                instance_id = min(self.found or self.reasons)
+                why = self.reasons[instance_id]
                 first = f", the first {self._source.path(instance_id)!r} ({why})"
             see = f"see {self.path}, " if self.path else ""
             raise ValueError(
