@@ -45,6 +45,7 @@ class Packed(NamedTuple):
       seconds: time taken.
       packed_bytes: size of these images' records.
       source_bytes: size of the files they were made of.
+      already: number of images of names that the data set had already; they were not looked at.
       left_out: number of files that are no images, or damaged ones.
       total: number of images in the data set, with those packed before.
     """
@@ -55,6 +56,7 @@ class Packed(NamedTuple):
     seconds: float
     packed_bytes: int
     source_bytes: int
+    already: int
     left_out: int
     total: int
 
@@ -63,7 +65,8 @@ class Packed(NamedTuple):
             f"packed {self.images:,} images in {self.shards:,} shards, "
             f"{self.images / self.seconds:,.0f} images/s: "
             f"{self.packed_bytes / 1e6:,.1f} MB of {self.source_bytes / 1e6:,.1f} MB\n"
-            f"left out {self.left_out:,}, see {self.folder / LEFT_OUT}\n"
+            f"already there by name {self.already:,}, left out {self.left_out:,}, see "
+            f"{self.folder / LEFT_OUT}\n"
             f"{self.folder} holds {self.total:,} images"
         )
 
@@ -141,6 +144,7 @@ def pack(
         seconds=time.monotonic() - begin,
         packed_bytes=done["packed_bytes"],
         source_bytes=done["source_bytes"],
+        already=len(files.named) - len(todo),
         left_out=len(left_out),
         total=len(packed) + done["images"],
     )

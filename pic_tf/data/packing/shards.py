@@ -24,7 +24,7 @@ from pic_tf.data.sources.formats import IMAGE_EXTENSIONS
 from pic_tf.files.progress import drawing_interval
 
 _NUMBERS = re.compile(r"\{(\d+)\.\.(\d+)\}")
-_LARGEST_LABEL = 1 << 20  # bytes of a .cls or .json
+_LARGEST_LABEL = 1 << 16  # bytes of a .cls or .json; csv reads fields of up to twice as many
 
 
 class Member(NamedTuple):
@@ -68,8 +68,8 @@ def images_in_shards(source: str) -> Files:
         )
     files, pattern = places.open_place(source)
     paths = _paths(files, pattern, source)
-    root = os.path.dirname(re.split(r"[*?[{]", pattern)[0]) if len(paths) > 1 else None
-    root = os.path.dirname(paths[0]) if root is None else root
+    # Names do not depend on how many files match: more may come.
+    root = os.path.dirname(pattern if paths == [pattern] else re.split(r"[*?[{]", pattern)[0])
     named = []
     for path in tqdm(paths, "listing", unit=" tar files", mininterval=drawing_interval()):
         shard = path.removeprefix(root).lstrip("/")

@@ -200,7 +200,7 @@ def write_manifest(folder: pathlib.Path, file: str, first_id: int, rows: Sequenc
       OSError: if it cannot be written.
     """
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(text)  # with lines ended by CR LF it quotes names with either in them
     writer.writerow(_COLUMNS)
     writer.writerows((first_id + i, *row) for i, row in enumerate(rows))
     content = text.getvalue().encode("utf-8", "surrogateescape")  # a file name need not be UTF-8

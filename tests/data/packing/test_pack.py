@@ -97,6 +97,7 @@ def test_appending_renumbers_nothing(pack, tmp_path):
     )
     write_classes(tmp_path / "in", "ant/1.png", "cat/2.png")
     said = pack(tmp_path / "in", tmp_path / "out")
+    assert "already there by name 4, left out 0, see" in said
     source = packed.open_packed(tmp_path / "out")
     assert source.names == (
         "cat/1.png",

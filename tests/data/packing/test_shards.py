@@ -94,6 +94,8 @@ def test_images_and_labels_of_samples(place):
     nested = [f"s/{name}" for name in ["shard-09.tar/a.jpg", *second]]
     files = list_files(f"{place}/*/shard-{{09..10}}.tar")[""]
     assert [name for name, _ in files.named] == nested
+    alone = list_files(f"{place}/*/shard-09.tar")[""]  # more folders may come
+    assert [name for name, _ in alone.named] == nested[:1]
 
 
 def test_listing_keeps_no_images(tmp_path, monkeypatch):

@@ -138,6 +138,7 @@ STRANGE = [
     'quo"te.jpg',
     "new\nline.jpg",
     "carriage\rreturn\r\n",
+    "carriage\rreturn",
     " space ",
     "ü/ß.jpg",
     "\udcff\udc80.jpg",
@@ -167,7 +168,7 @@ def test_strange_names_come_back(tmp_path):
     ]
     assert (
         os.fsencode("\udcff") == b"\xff"
-        and b"\n6,\xff\x80.jpg,\xff\x80.jpg,4,3,1," in next(folder.glob("*.csv")).read_bytes()
+        and b"\n7,\xff\x80.jpg,\xff\x80.jpg,4,3,1," in next(folder.glob("*.csv")).read_bytes()
     )
 
 
@@ -178,8 +179,8 @@ def test_the_files_that_packing_writes(tmp_path):
     ]
     shard = packed_format.write_manifest(tmp_path, "images-00012.arrayrecord", 100, rows)
     expected = (
-        b'id,name,label,width,height,bytes,sha256\n100,"a, '
-        b'b.jpg",,4,3,5,00\n101,c.jpg,cat,8,9,7,11\n'
+        b'id,name,label,width,height,bytes,sha256\r\n100,"a, '
+        b'b.jpg",,4,3,5,00\r\n101,c.jpg,cat,8,9,7,11\r\n'
     )
     assert (tmp_path / "images-00012.csv").read_bytes() == expected
     assert shard == ("images-00012.arrayrecord", 2, sha256(expected))
