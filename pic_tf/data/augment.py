@@ -166,7 +166,7 @@ class Augmentation:
         return [_between(u, *bound) for u, bound in zip(random, bounds)]
 
     def _drop_colour(self, planes: Planes, gray: tf.Tensor) -> Planes:
-        if self.grayscale_probability == 0:
+        if self.grayscale_probability == 0 or len(planes) != 3:
             return planes
         luma = luminance(planes)
         return [tf.where(per_image(gray), luma, plane) for plane in planes]

@@ -18,39 +18,44 @@ def gaussian_blur(planes: Planes, sigma: tf.Tensor, on: tf.Tensor, max_sigma: fl
     it is not 0.
 
     Args:
-      planes: float32 [B, S, S], a channel each.
+      planes: float32 [B, H, W], a channel each.
       sigma: float32 [B], standard deviations in pixels.
       on: bool [B], true for images to blur.
       max_sigma: the largest sigma, which sets the number of taps.
 
     Returns:
-      As many float32 [B, S, S].
+      As many float32 [B, H, W].
     """
-    radius, size = math.ceil(3 * max_sigma), planes[0].shape[1]
-    block = min(_BLOCK, size)
+    radius, (height, width) = math.ceil(3 * max_sigma), planes[0].shape[1:]
     taps = np.arange(-radius, radius + 1, dtype=np.float32)
     weights = tf.exp(-0.5 * tf.square(taps / sigma[:, None]))
     weights /= tf.reduce_sum(weights, axis=1, keepdims=True)
     weights = tf.where(on[:, None], weights, (taps == 0).astype(np.float32))
-    # Row i of the band takes block + 2 radius pixels to pixel i of a block, alike for every block.
-    band = np.zeros((len(taps), block, block + 2 * radius), np.float32)
-    for t in range(len(taps)):
-        band[t, np.arange(block), np.arange(block) + t] = 1.0
-    band = tf.reshape(weights @ band.reshape(len(taps), -1), [-1, block, block + 2 * radius])
+
+    def band_of(block: int) -> tf.Tensor:
+        # Row i takes block + 2 radius pixels to pixel i of a block, alike for every block.
+        band = np.zeros((len(taps), block, block + 2 * radius), np.float32)
+        for t in range(len(taps)):
+            band[t, np.arange(block), np.arange(block) + t] = 1.0
+        return tf.reshape(weights @ band.reshape(len(taps), -1), [-1, block, block + 2 * radius])
+
+    bands = {block: band_of(block) for block in {min(_BLOCK, height), min(_BLOCK, width)}}
 
     def vertically(plane: tf.Tensor) -> tf.Tensor:
+        block, band = min(_BLOCK, height), bands[min(_BLOCK, height)]
         plane = tf.concat([plane[:, :1]] * radius + [plane] + [plane[:, -1:]] * radius, axis=1)
         blocks = []
-        for start in range(0, size, block):
-            first = min(start, size - block)  # the last block may reach back into the one before
+        for start in range(0, height, block):
+            first = min(start, height - block)  # the last block may reach back into the one before
             blocks.append((band @ plane[:, first : first + block + 2 * radius])[:, start - first :])
         return tf.concat(blocks, axis=1)
 
     def horizontally(plane: tf.Tensor) -> tf.Tensor:
+        block, band = min(_BLOCK, width), bands[min(_BLOCK, width)]
         plane = tf.concat([plane[..., :1]] * radius + [plane] + [plane[..., -1:]] * radius, axis=2)
         blocks = []
-        for start in range(0, size, block):
-            first = min(start, size - block)
+        for start in range(0, width, block):
+            first = min(start, width - block)
             part = plane[..., first : first + block + 2 * radius]
             blocks.append(tf.matmul(part, band, transpose_b=True)[..., start - first :])
         return tf.concat(blocks, axis=2)
