@@ -24,7 +24,7 @@ from pic_tf.feature_files.table import (
     write_npy,
     write_parquet,
 )
-from pic_tf.feature_files.unfinished import Unfinished, folder_of
+from pic_tf.feature_files.unfinished import Unfinished, folder_of, is_unfinished
 from pic_tf.feature_files.views import VIEWS, averaged, view_batches
 from pic_tf.files.lock import exclusive
 from pic_tf.files.progress import drawing_interval
@@ -72,7 +72,7 @@ def embed(settings: EmbedSettings) -> str:
 
 def _card_in_place(output: pathlib.Path) -> dict[str, Any] | None:
     """Read the card of an older file at its place; None where there is none."""
-    if folder_of(output).exists():
+    if is_unfinished(output):
         return None
     there = [path for path in files_of(output) if path.exists()]
     if not there:
@@ -108,7 +108,9 @@ def _write(inputs: Inputs, output: pathlib.Path) -> dict[str, Any]:
         else:
             unfinished.save()
             write_npy(output, unfinished.file, parts, card)
-        shutil.rmtree(folder)
+        unfinished.remove()
+    # No file in it is open now: a network's disk would keep one under another name.
+    shutil.rmtree(folder, ignore_errors=True)
     return card
 
 

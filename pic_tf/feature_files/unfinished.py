@@ -14,6 +14,11 @@ _SAVE_EVERY = 20.0  # seconds
 _PROGRESS = "progress.json"
 
 
+def is_unfinished(output: pathlib.Path) -> bool:
+    """Tell whether there are rows to go on from."""
+    return (folder_of(output) / _PROGRESS).exists()
+
+
 def folder_of(output: pathlib.Path) -> pathlib.Path:
     """Name the folder of the rows on their way to a feature file."""
     return output.with_name(f"{output.name}.unfinished")
@@ -63,6 +68,11 @@ class Unfinished:
             self.rows = new_array(self.file, (self._count, rows.shape[1]))
         self.rows[self.done : self.done + len(rows)] = rows
         self.done += len(rows)
+
+    def remove(self) -> None:
+        """Let go of the rows, which are in the feature file."""
+        self.rows = None
+        (self.folder / _PROGRESS).unlink(missing_ok=True)
 
     def due(self) -> bool:
         """Tell whether it is time to save."""
