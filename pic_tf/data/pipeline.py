@@ -179,6 +179,8 @@ def naming_unreadable(source: Source, instance_ids: Iterable[int]) -> Iterator[N
     """
     try:
         yield
+    except tf.errors.ResourceExhaustedError:
+        raise  # memory, whatever the images are
     except tf.errors.OpError as error:
         raise (find_unreadable(source, instance_ids) or error) from error
 

@@ -223,6 +223,12 @@ def state_of_files(source: Source) -> str:
         return ""
     digest = hashlib.sha256()
     for path in files:
-        status = os.stat(path)
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            raise ValueError(
+                f"expected an image in {str(path)!r}, got one that cannot be read "
+                f"({error.strerror}): remove or replace it"
+            ) from error
         digest.update(b"%d %d\n" % (status.st_size, status.st_mtime_ns))
     return digest.hexdigest()

@@ -122,6 +122,17 @@ def test_file_that_vanished_ends_the_batches_and_is_named(tmp_path):
     assert pipeline.find_unreadable(source, [5, 3]) is None
 
 
+def test_want_of_memory_is_not_looked_for_in_the_images(tmp_path):
+    class Unreadable:
+        read = None
+
+    with (
+        pytest.raises(tf.errors.ResourceExhaustedError),
+        pipeline.naming_unreadable(Unreadable, [0]),
+    ):
+        raise tf.errors.ResourceExhaustedError(None, None, "no room")
+
+
 def test_nothing_is_named_where_all_is_well(tmp_path, array_source):
     assert pipeline.find_unreadable(write_folder(tmp_path), range(6)) is None
     assert pipeline.find_unreadable(array_source, range(len(array_source))) is None

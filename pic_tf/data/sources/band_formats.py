@@ -47,9 +47,8 @@ def format_in(file: BinaryIO) -> PixelFormat | None:
 def tiff_shape(tiff: "tifffile.TiffFile") -> tuple[int, int, int]:  # noqa: F821
     """(H, W, C) of the first series of a TIFF: samples or pages are channels."""
     series = tiff.series[0]
-    size = dict(zip(series.axes, series.shape))
-    height, width = size.pop("Y"), size.pop("X")
-    return height, width, int(np.prod(list(size.values()), dtype=np.int64))
+    height, width = (series.shape[series.axes.index(axis)] for axis in "YX")
+    return height, width, int(np.prod(series.shape, dtype=np.int64)) // (height * width)
 
 
 def tifffile_module() -> ModuleType:

@@ -72,7 +72,7 @@ def find_layout(root: pathlib.Path, split_folders: str = "auto") -> Layout:
             f"expected --split_folders to be one of {', '.join(SPLIT_FOLDERS)}, "
             f"got {split_folders!r}"
         )
-    if split_folders == "none" or not root.is_dir():
+    if split_folders == "none" or not os.path.isdir(root):  # of any name, too long ones as well
         return Layout(root)
     folders, loose = _inside(root)
     train = [name for name in folders if _stem(name) in _TRAIN]

@@ -105,7 +105,7 @@ def is_packed(folder: str | os.PathLike) -> bool:
     A dataset.json of another tool makes none: ours has a line of its format, or a shard beside it.
     """
     path = pathlib.Path(folder, DESCRIPTION)
-    if not path.is_file():
+    if not os.path.isfile(path):
         return False
     try:
         with open(path, "rb") as file:

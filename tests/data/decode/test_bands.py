@@ -55,6 +55,10 @@ FILES = [  # (image, its file)
         levels(6, 9, 7, 16, 5),
         as_tiff(levels(6, 9, 7, 16, 5).transpose(2, 0, 1), byteorder=">"),
     ),
+    (  # pages along two axes
+        levels(6, 9, 10, 8, 6),
+        as_tiff(levels(6, 9, 10, 8, 6).transpose(2, 0, 1).reshape(5, 2, 6, 9)),
+    ),
 ]
 
 
