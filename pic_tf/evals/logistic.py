@@ -44,7 +44,8 @@ def logistic_regression(
     """Predict class probabilities by L2-regularised soft-max regression, solved by L-BFGS.
 
     min_W  |W|^2 / 2 + C sum_i -log softmax(W x_i + b)[y_i], with the x scaled to mean 0 and
-    variance 1 by channel.
+    variance 1 by channel. Of two classes |W| is that of the difference of their rows, as
+    scikit-learn has it.
 
     Args:
       features: float [n, C] of labelled images.

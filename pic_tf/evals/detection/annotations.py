@@ -23,6 +23,10 @@ class Picture(NamedTuple):
       height, width: in pixels.
       objects: the objects; boxes are of edges, see `voc_metric.Objects`.
       open: opens the encoded image.
+      crowds: groups that nobody counted, one box each, all difficult: they are not learned from,
+        and COCO's metric asks for none of them and forgives what is found in them.
+      areas: float [g], pixels of each object itself, by which COCO tells its size; None for those
+        of its box.
     """
 
     path: pathlib.Path
@@ -31,6 +35,8 @@ class Picture(NamedTuple):
     width: int
     objects: Objects
     open: Callable[[], BinaryIO]
+    crowds: Objects | None = None
+    areas: np.ndarray | None = None
 
 
 def fingerprint(data: PictureSet[Picture]) -> str:
@@ -38,7 +44,9 @@ def fingerprint(data: PictureSet[Picture]) -> str:
     digest = hashlib.sha256(json.dumps(data.class_names).encode())
     for picture in data.pictures:
         digest.update(f"{picture.path} {picture.height} {picture.width}".encode())
-        digest.update(b"".join(array.tobytes() for array in picture.objects))
+        arrays = [*picture.objects, *(picture.crowds or ())]
+        arrays += [] if picture.areas is None else [picture.areas]
+        digest.update(b"".join(array.tobytes() for array in arrays))
     return digest.hexdigest()
 
 

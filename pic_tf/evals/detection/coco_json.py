@@ -16,9 +16,9 @@ _ROUNDING = 0.1  # pixels
 def open_coco(file: pathlib.Path, folder: pathlib.Path) -> PictureSet[Picture]:
     """Read objects from `file`, of images in `folder`.
 
-    Classes are numbered in the order of their ids. Crowds and boxes without an area, of which the
-    published files have some, are left out. Images without objects are kept: there is nothing to
-    find in them.
+    Classes are numbered in the order of their ids. Boxes without an area, of which the published
+    files have some, are left out. Images without objects are kept: there is nothing to find in
+    them.
 
     Args:
       file: such as instances_val2017.json.
@@ -35,8 +35,9 @@ def open_coco(file: pathlib.Path, folder: pathlib.Path) -> PictureSet[Picture]:
         of_image = defaultdict(list)
         for entry in content["annotations"]:
             kind, (x, y, width, height) = number[entry["category_id"]], map(float, entry["bbox"])
-            if width > 0 and height > 0 and not entry.get("iscrowd", 0):
-                of_image[entry["image_id"]].append((x, y, x + width, y + height, kind))
+            rest = kind, float(entry.get("area", width * height)), bool(entry.get("iscrowd", 0))
+            if width > 0 and height > 0:
+                of_image[entry["image_id"]].append((x, y, x + width, y + height, *rest))
         images = sorted(content["images"], key=lambda image: image["id"])
         sizes = [(image["height"], image["width"]) for image in images]
         paths = [folder / image["file_name"] for image in images]
@@ -46,7 +47,7 @@ def open_coco(file: pathlib.Path, folder: pathlib.Path) -> PictureSet[Picture]:
             f"expected images, annotations and categories of COCO in {str(file)!r}, got a file "
             f"that cannot be read so ({type(error).__name__}: {error}): fetch it again"
         ) from error
-    if not of_image:
+    if all(crowd for entries in of_image.values() for *_, crowd in entries):
         raise ValueError(f"expected objects in {str(file)!r}, got none: name another file")
     missing = next((path for path in paths if not path.is_file()), None)
     if missing:
@@ -56,11 +57,16 @@ def open_coco(file: pathlib.Path, folder: pathlib.Path) -> PictureSet[Picture]:
         )
     pictures = []
     for image, path, (height, width) in zip(images, paths, sizes):
-        rows = np.array(of_image[image["id"]], np.float32).reshape(-1, 5)
+        rows = np.array(of_image[image["id"]], np.float32).reshape(-1, 7)
         # Boxes of the published files end up to a hundredth of a pixel beyond their image.
         inside = np.clip(rows[:, :4], 0, [width, height, width, height])
         edges = np.where(abs(rows[:, :4] - inside) < _ROUNDING, inside, rows[:, :4])
         edges = edges.astype(np.float32)
-        objects = Objects(edges, rows[:, 4].astype(np.int32), np.zeros(len(rows), bool))
-        pictures.append(picture_of_file(path, file, height, width, objects))
+        crowd = rows[:, 6] > 0
+        all_of_them = Objects(edges, rows[:, 4].astype(np.int32), crowd)
+        objects, crowds = (
+            Objects(*(array[kept] for array in all_of_them)) for kept in (~crowd, crowd)
+        )
+        picture = picture_of_file(path, file, height, width, objects)
+        pictures.append(picture._replace(crowds=crowds, areas=rows[~crowd, 5]))
     return PictureSet(file.name, tuple(pictures), names)

@@ -21,7 +21,8 @@ def coco_ap(
 ) -> dict[str, float | None] | None:
     """Compute COCO's six average precisions, in percent.
 
-    Difficult objects count as crowds do: neither when found nor when missed.
+    Difficult objects count as crowds do: neither when found nor when missed. Sizes are those of
+    `Picture.areas`.
 
     Args:
       found: detections of each image.
@@ -60,15 +61,18 @@ def _objects(data: PictureSet[Picture]) -> dict:
     """Write the objects of a data set in COCO's form."""
     annotations = []
     for i, picture in enumerate(data.pictures):
-        for box, kind, difficult in zip(*picture.objects):
-            corner_and_size = _corner_and_size(box)
+        boxes = picture.objects.boxes
+        areas = np.prod(boxes[:, 2:] - boxes[:, :2], 1) if picture.areas is None else picture.areas
+        objects = [*zip(*picture.objects, areas)]
+        objects += [(*crowd, 0.0) for crowd in zip(*(picture.crowds or ()))]
+        for box, kind, difficult, area in objects:
             annotations.append(
                 {
                     "id": len(annotations) + 1,  # 0 would count as no match
                     "image_id": i,
                     "category_id": int(kind),
-                    "bbox": corner_and_size,
-                    "area": corner_and_size[2] * corner_and_size[3],
+                    "bbox": _corner_and_size(box),
+                    "area": float(area),
                     "iscrowd": int(difficult),
                 }
             )

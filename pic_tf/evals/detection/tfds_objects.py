@@ -27,8 +27,8 @@ _FORMATS = (None, "REL_YXYX")  # of boxes; None is what older files say of thems
 def open_tfds_objects(name: str, split: str) -> PictureSet[Picture]:
     """Read the objects of one split of a prepared data set; images are read when they are needed.
 
-    A record has an image, and "objects" with "bbox" and "label", perhaps "is_difficult" and
-    "is_crowd". As of COCO's own files, crowds and boxes without an area are left out, and images
+    A record has an image, and "objects" with "bbox" and "label", perhaps "is_difficult",
+    "is_crowd" and "area". As of COCO's own files, boxes without an area are left out, and images
     without objects are kept.
 
     Args:
@@ -67,7 +67,7 @@ def open_tfds_objects(name: str, split: str) -> PictureSet[Picture]:
             ) from error
         objects = _objects(content["objects"], height, width, start)
         read = lambda: io.BytesIO(example(i)[image])  # noqa: E731
-        return checked(Picture(place, folder, height, width, objects, read))
+        return checked(Picture(place, folder, height, width, objects[0], read, *objects[1:]))
 
     bar = tqdm(range(len(records)), title, unit=" images", mininterval=drawing_interval())
     pictures = tuple(picture_of(i) for i in bar)
@@ -93,11 +93,16 @@ def _classes(features: Mapping[str, Any], name: str) -> tuple[str, ...]:
     )
 
 
-def _objects(found: Mapping[str, Sequence], height: int, width: int, start: np.ndarray) -> Objects:
-    """The objects of a record, with boxes in pixels of edges; `start` is taken off from each."""
+def _objects(
+    found: Mapping[str, Sequence], height: int, width: int, start: np.ndarray
+) -> tuple[Objects, Objects, np.ndarray | None]:
+    """Objects, crowds and areas of a record, as of `Picture`; `start` is taken off from boxes."""
     shares = np.array(found["bbox"], np.float64).reshape(-1, 4)[:, [1, 0, 3, 2]]
     pixels = np.round(shares * [width, height, width, height], _DECIMALS)
     boxes, none = pixels.astype(np.float32) - start, np.zeros(len(shares), bool)
     crowd, difficult = (np.array(found.get(k, none), bool) for k in ("is_crowd", "is_difficult"))
-    kept = ~crowd & (boxes[:, 2:] > boxes[:, :2]).all(1)
-    return Objects(boxes[kept], np.array(found["label"], np.int32)[kept], difficult[kept])
+    labels, fine = np.array(found["label"], np.int32), (boxes[:, 2:] > boxes[:, :2]).all(1)
+    one, many = fine & ~crowd, fine & crowd
+    areas = np.array(found["area"], np.float32)[one] if "area" in found else None
+    objects = Objects(boxes[one], labels[one], difficult[one])
+    return objects, Objects(boxes[many], labels[many], crowd[many]), areas

@@ -74,6 +74,24 @@ def test_against_a_loop():
     assert got["COCO_AP"] == pytest.approx(mean, abs=1e-6) and 0 < mean < 100
 
 
+def test_crowds_and_areas_are_those_of_coco():
+    """What is found in a crowd is forgiven, however small its share; a size is the object's own."""
+    pytest.importorskip("pycocotools", reason="COCO's metric: pip install pycocotools")
+    boxes = np.array([[0, 0, 40, 40]], float)
+    [picture] = annotated([Objects(boxes, np.zeros(1, int), np.zeros(1, bool))], 1).pictures
+    crowd = Objects(np.array([[50, 0, 100, 100]], float), np.zeros(1, int), np.ones(1, bool))
+    within = np.array([[60, 10, 70, 20], [80, 50, 90, 60]], float)
+    found = Detections(np.concatenate([within, boxes]), np.array([0.9, 0.8, 0.7]), np.zeros(3, int))
+    data = PictureSet("x", (picture,), ("class0",))
+    got = coco_ap([found], data)
+    assert got["COCO_AP"] == pytest.approx(100 / 3)  # the two surest of three are wrong
+    assert got["COCO_AP_medium"] is not None and got["COCO_AP_small"] is None  # 1,600 pixels
+    data = PictureSet("x", (picture._replace(crowds=crowd, areas=np.array([900.0])),), ("class0",))
+    got = coco_ap([found], data)
+    assert got["COCO_AP"] == got["COCO_AP_small"] == pytest.approx(100)
+    assert got["COCO_AP_medium"] is None
+
+
 def test_difficult_objects_do_not_count():
     pytest.importorskip("pycocotools", reason="COCO's metric: pip install pycocotools")
     boxes = np.array([[0, 0, 20, 20], [50, 50, 80, 80]], float)

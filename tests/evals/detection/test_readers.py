@@ -121,7 +121,13 @@ def coco(folder, **changes):
         "images": [{"id": i, "file_name": f"{i}.jpg", "height": 20, "width": 30} for i in (7, 3)],
         "categories": [{"id": 90, "name": "toothbrush"}, {"id": 1, "name": "person"}],
         "annotations": [
-            {"image_id": 7, "category_id": 90, "bbox": [1.5, 2, 3, 4.25], "iscrowd": 0},
+            {
+                "image_id": 7,
+                "category_id": 90,
+                "bbox": [1.5, 2, 3, 4.25],
+                "iscrowd": 0,
+                "area": 7.5,
+            },
             {"image_id": 7, "category_id": 1, "bbox": [20, 10, 10.004, 10], "iscrowd": 0},
             {"image_id": 7, "category_id": 1, "bbox": [0, 0, 9, 9], "iscrowd": 1},
             {"image_id": 7, "category_id": 1, "bbox": [0, 0, 0, 9], "iscrowd": 0},
@@ -141,6 +147,10 @@ def test_coco(tmp_path):
         objects.boxes, np.float32([[1.5, 2, 4.5, 6.25], [20, 10, 30, 20]])
     )
     assert objects.classes.tolist() == [1, 0] and not objects.difficult.any()
+    crowds = found.pictures[1].crowds
+    assert crowds.boxes.tolist() == [[0, 0, 9, 9]] and crowds.difficult.all()
+    # The area that the file has, else that of the box.
+    np.testing.assert_array_equal(found.pictures[1].areas, np.float32([7.5, 10.004 * 10]))
 
 
 def test_wrong_files_of_coco(tmp_path):

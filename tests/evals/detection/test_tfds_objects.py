@@ -74,9 +74,11 @@ def check_same(found, expected):
     assert found.class_names == expected.class_names
     for one, other in zip(in_order_of(found, expected).pictures, expected.pictures):
         assert (one.height, one.width) == (other.height, other.width)
-        for own, true in zip(one.objects, other.objects):
+        theirs = zip((*one.objects, *one.crowds), (*other.objects, *(other.crowds or one.crowds)))
+        for own, true in theirs:
             assert own.dtype == true.dtype
             np.testing.assert_array_equal(own, true)
+        np.testing.assert_array_equal(one.areas, other.areas)
 
 
 def test_voc_is_that_of_its_folder(folders):
@@ -136,6 +138,7 @@ def test_coco_is_that_of_its_file(tmp_path):
     found, expected = open_tfds_objects(folder, "validation"), open_coco(file, tmp_path / "val")
     check_same(found, expected)
     assert sum(len(picture.objects.classes) for picture in found.pictures) == 85
+    assert sum(len(picture.crowds.classes) for picture in found.pictures) == 14
 
 
 PIXELS = np.zeros([20, 30, 3], np.uint8)
