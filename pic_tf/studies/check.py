@@ -17,7 +17,8 @@ from pic_tf.studies.definition import Study, parsed
 from pic_tf.studies.run import Place, figures_of
 
 _Identity = dict[str, str | int]
-# Left open, they follow from the images, and from the replicas of the machine that took the run.
+# Left open, they follow from the images, and from the replicas of the machine that took the run: a
+# recipe that has lost one of them goes unnoticed.
 _OF_THE_MACHINE = (
     "window_stride",
     "virtual_shards",
@@ -48,8 +49,9 @@ def check(study: Study, place: Place) -> dict[str, _Identity | None]:
         config = parsed(place.words(variant, study.seeds[0]), Config, where)
         names = config.dataset, config.eval_dataset, config.labelled_dataset, config.split_folders
         data = *names, config.pixels, config.max_broken
+        taken = [figures_of(place.folder(variant, seed)) for seed in study.seeds]
         try:
-            if config.initial_weights:
+            if config.initial_weights and not all(taken):
                 config = with_fingerprint(config)
             if data not in opened:
                 images = open_images(config)
@@ -60,9 +62,8 @@ def check(study: Study, place: Place) -> dict[str, _Identity | None]:
             defaults.resolve(config, len(images.train))
         except ValueError as error:
             raise ValueError(f"{error} {where}") from None
-        for seed in study.seeds:
+        for seed, figures in zip(study.seeds, taken):
             folder = place.folder(variant, seed)
-            figures = figures_of(folder)
             if figures:
                 _check_words(folder, variant.words, figures["words"])
                 _check_run(folder, dataclasses.replace(config, seed=seed), own)
@@ -95,7 +96,9 @@ def _check_run(folder: pathlib.Path, config: Config, own: Callable[[], _Identity
         old = flag_files.from_flagfile(str(folder / FLAGS_FILE))
         theirs = {name: getattr(old, name) for name in _OF_THE_MACHINE}
         left_open = {name: x for name, x in theirs.items() if getattr(config, name) is None}
-        new = defaults.resolve(dataclasses.replace(config, **left_open), old.num_instances)
+        new = dataclasses.replace(defaults.resolve(config, old.num_instances), **left_open)
+        if not config.initial_weights_sha256:
+            new = dataclasses.replace(new, initial_weights_sha256=old.initial_weights_sha256)
         if changed := flag_files.changed(old, new):
             _refuse(folder, "the flags of its recipe", ", ".join(changed))
 

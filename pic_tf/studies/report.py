@@ -86,7 +86,8 @@ def _table(study: Study, taken: dict[str, dict[int, dict[str, Any]]]) -> str:
             cells += ["" if apart else difference(accuracy[n], reference[n]) for n in names]
         views = " to ".join(f"{v:,}" for v in sorted({run["views"] for run in runs.values()}))
         hours = [run["cpu_seconds"] / 3600 for run in runs.values()]
-        cells += [str(len(runs)), views, f"{np.mean(hours):.2f}" if hours else ""]
+        n = max(map(len, accuracy.values()))  # seeds in the means
+        cells += [str(n), views, f"{np.mean(hours):.2f}" if hours else ""]
         cells += [f"{variant.paper:g}" if variant.paper is not None else ""] if paper else []
         lines.append(_row(cells))
     runs = [run for of_variant in taken.values() for run in of_variant.values()]

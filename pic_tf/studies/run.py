@@ -112,7 +112,7 @@ def take(
     for name, words in missing_evaluations(study, figures).items():
         results = folder / "evaluations" / name
         own = [f"--model={folder}", f"--output_dir={results}", f"--seed={seed}"]
-        _command(["pic_tf.evaluate", *words, *images, *own], folder)
+        _command(["pic_tf.evaluate", *images, *words, *own], folder)
         newest = max(results.glob("*.json"), key=lambda path: path.stat().st_mtime)
         accuracy[name] = 100 * json.loads(newest.read_text(encoding="utf-8"))["top1"]
         taken[name] = list(words)

@@ -184,6 +184,20 @@ def test_a_run_counts_for_the_flags_and_images_that_it_was_taken_with(tmp_path):
         check(study, place)
 
 
+@pytest.mark.parametrize("flags", ['order = "epoch"', 'method = "diet"'])
+def test_a_run_in_epochs_is_known_again(tmp_path, flags):
+    """What is left open in its recipe follows from what is not."""
+    text = f'flagfile = "configs/digits.flags"\n[[variants]]\nname = "a"\nflags = {{ {flags} }}\n'
+    study, place = study_of(tmp_path, text), Place(tmp_path / "out")
+    (variant,) = study.variants
+    folder = place.folder(variant, 0)
+    folder.mkdir(parents=True)
+    config = parsed(place.words(variant, 0), Config, "")
+    (folder / "flags.txt").write_text(to_flagfile(resolve(config, 1500, num_replicas=2)))
+    (folder / FIGURES).write_text(json.dumps({"words": list(variant.words)}))
+    check(study, place)
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "configs/studies").glob("*.toml")), ids=str)
 def test_studies_that_come_with_the_package_fit_20000_images(path):
     study = read(recipes.find(f"configs/studies/{path.name}"))

@@ -48,7 +48,7 @@ def test_table_and_picture_show_the_runs_taken_so_far(tmp_path):
         "| variant | kNN, % | kNN against the reference | n | views | CPU hours a run | paper, % |"
     )
     assert lines[4] == "| slow | 51.0 ± 1.4 |  | 2 | 2,944 | 0.50 |  |"
-    assert lines[5] == "| fast \\| twice, Ü | 55.0 | +5.0 | 2 | 2,944 | 0.50 | 67.3 |"
+    assert lines[5] == "| fast \\| twice, Ü | 55.0 | +5.0 | 1 | 2,944 | 0.50 | 67.3 |"
     assert lines[-1].endswith("a card; pic_tf 1; TensorFlow 2; 2026-01-02.")
     assert (place.output / report.TABLE).read_text(encoding="utf-8").splitlines() == lines
     with Image.open(place.output / report.PICTURE) as picture:
