@@ -17,7 +17,7 @@ class BrokenImageReport(keras.callbacks.Callback):
     """List the broken images found by the input pipeline, and end a run with too many of them.
 
     Those listed by an earlier process count when this one finds them too. Checks every 16 steps (or
-    executions of several), at the end of an epoch, and before the first.
+    executions of several) and at the end of an epoch.
 
     Args:
       broken: list that the pipeline fills.
@@ -31,9 +31,6 @@ class BrokenImageReport(keras.callbacks.Callback):
         super().__init__()
         self._broken, self._max_fraction, self._single_worker = broken, max_fraction, single_worker
         self._calls = self._reported = 0
-
-    def on_train_begin(self, logs: dict | None = None) -> None:
-        self.check()
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         self._calls += 1

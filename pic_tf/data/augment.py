@@ -40,7 +40,7 @@ class Augmentation:
         hue (shift U(-s, s) in turns, s <= 0.5). Images of other than three channels have no colours
         to change: the first two count, and contrast is that of each channel by itself.
       jitter_probability: probability of the four colour changes, which come in random order.
-      grayscale_probability: probability of the loss of all colours; 0 where there are none.
+      grayscale_probability: probability of the loss of all colours, where there are three.
       grayscale_first: drop the colours before they are changed, not after it.
       blur_probability: probability of a Gaussian blur.
       blur_sigma: least and largest standard deviation of the blur in pixels.
@@ -199,8 +199,13 @@ def _to_planes(images: tf.Tensor) -> Planes:
 
 def _as_input(planes: Planes, backbone_input: str, normalisation: Normalisation) -> tf.Tensor:
     if backbone_input == "normalised":
-        by_channel = zip(planes, *normalisation, strict=True)
-        planes = [(p - m) * (1 / s) for p, m, s in by_channel]
+        mean, stddev = normalisation
+        if len(mean) != len(planes):
+            raise ValueError(
+                f"expected normalisation=(mean, deviation) of the {len(planes)} channels of the "
+                f"images, got {len(mean)}: name one number a channel"
+            )
+        planes = [(p - m) * (1 / s) for p, m, s in zip(planes, mean, stddev)]
     images = tf.stack(planes, axis=-1)
     return images * 255 if backbone_input == "levels" else images
 

@@ -143,7 +143,7 @@ def layer_rates(names: Sequence[str], decay: float, last: float = 1.0) -> list[f
 
 def _block(name: str) -> str:
     layer = name.split("/")[0]
-    if re.match(r"patch_embed|tokens", layer):
+    if layer in ("patch_embed_proj", "tokens"):
         return "embedding"
     block = re.match(r"stem|stage\d+_block\d+|blocks_\d+", layer)  # of our networks
     return block[0] if block else layer

@@ -120,7 +120,9 @@ def cached_features(
         with replaced(decodable, "wb") as f:
             np.save(f, broken.decodable(ids))
         found = np.load(file, mmap_mode="r", allow_pickle=False), broken.decodable(ids)
-    BrokenImages(source).check(max_broken, np.count_nonzero(~found[1]))  # of the cache too
+    known = BrokenImages(source)  # of the cache too
+    known.reasons = {int(i): "found before" for i in np.flatnonzero(~found[1])}
+    known.check(max_broken)
     return found
 
 
@@ -227,7 +229,7 @@ def state_of_files(source: Source) -> str:
             status = os.stat(path)
         except OSError as error:
             raise ValueError(
-                f"expected an image in {str(path)!r}, got one that cannot be read "
+                f"expected a file at {str(path)!r}, got one that cannot be read "
                 f"({error.strerror}): remove or replace it"
             ) from error
         digest.update(b"%d %d\n" % (status.st_size, status.st_mtime_ns))

@@ -194,6 +194,8 @@ def train_classifier(
                 callbacks=[bar, BrokenImageReport(broken, training.max_broken), evaluation],
                 verbose=0,
             )
+    except tf.errors.ResourceExhaustedError:
+        raise  # memory, whatever the images are
     except tf.errors.OpError as error:
         unreadable = find_unreadable(train, range(n)) or find_unreadable(held_out, everything)
         raise (unreadable or error) from error

@@ -1,7 +1,7 @@
 """Compute the features of all images into a file, in bounded memory, and go on after a kill."""
 
+import contextlib
 import pathlib
-import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -108,9 +108,13 @@ def _write(inputs: Inputs, output: pathlib.Path) -> dict[str, Any]:
         else:
             unfinished.save()
             write_npy(output, unfinished.file, parts, card)
-        unfinished.remove()
-    # No file in it is open now: a network's disk would keep one under another name.
-    shutil.rmtree(folder, ignore_errors=True)
+        unfinished.let_go()
+        for path in folder.glob("*.*"):
+            path.unlink()
+    # Open files, as the lock was, a network's disk keeps under another name.
+    (folder / "lock").unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
     return card
 
 

@@ -69,10 +69,9 @@ class Unfinished:
         self.rows[self.done : self.done + len(rows)] = rows
         self.done += len(rows)
 
-    def remove(self) -> None:
-        """Let go of the rows, which are in the feature file."""
+    def let_go(self) -> None:
+        """Close the file of the rows, which are in the feature file."""
         self.rows = None
-        (self.folder / _PROGRESS).unlink(missing_ok=True)
 
     def due(self) -> bool:
         """Tell whether it is time to save."""

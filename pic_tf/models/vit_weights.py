@@ -53,8 +53,8 @@ def load_vit(backbone: keras.Model, state: Mapping[str, np.ndarray], path: str) 
             _refuse(path, f"{name} for a variable {shape}{positions}", got)
         if not np.isfinite(found).all():
             raise ValueError(
-                f"expected finite numbers in {name} of {path!r}, got NaN or infinity: the file is "
-                "damaged"
+                f"expected finite numbers in {name} of {path!r}, got NaN or infinity: it is "
+                "damaged, fetch it again"
             )
         arrays[name] = found
     for name, variable in wanted.items():

@@ -1,5 +1,7 @@
 """Views of images of other channels or bits than RGB of 8 against NumPy, SciPy and Pillow."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -43,6 +45,24 @@ def reference(image, random, settings):
     return (x - settings.normalisation.mean) / settings.normalisation.stddev
 
 
+@pytest.mark.parametrize("shape", [(2, 9, 40, 3), (2, 40, 9, 1)])
+def test_views_need_not_be_square_nor_coloured(shape):
+    """Each of its pixels as in the square that repeats the edges, which the blur does too."""
+    images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    augmentation = Augmentation(0.0, (0.0,) * 4, 0.0, 0.5, 1.0, (0.5, 1.0))
+    wider = [(0, 0), *((0, 40 - side) for side in shape[1:3]), (0, 0)]
+    if shape[3] == 1:
+        with pytest.raises(ValueError, match="of the 1 channels of the images, got 3: name"):
+            augmentation(tf.constant(images), uniform(2))
+        augmentation = dataclasses.replace(
+            augmentation, normalisation=Normalisation((0.5,), (1.0,))
+        )
+    square = augmentation(tf.constant(np.pad(images, wider, "edge")), uniform(2))
+    got = augmentation(tf.constant(images), uniform(2))
+    # float32 roundings of some 1e-6, times 1 / stddev = 5
+    np.testing.assert_allclose(got, square[:, : shape[1], : shape[2]], atol=1e-5)
+
+
 @pytest.mark.parametrize(("channels", "kind"), [(1, np.uint8), (5, np.uint16)])
 def test_the_augmentation_against_float64(channels, kind):
     numbers = np.linspace(0.2, 0.6, channels)
@@ -73,7 +93,7 @@ def test_levels_of_sixteen_bits():
 
 
 def test_a_normalisation_of_other_channels_is_refused():
-    with pytest.raises(ValueError, match="argument 2 is longer than argument 1"):
+    with pytest.raises(ValueError, match="of the 2 channels of the images, got 3: name"):
         normalise(tf.zeros([1, 2, 2, 2], tf.uint8))
 
 

@@ -227,6 +227,16 @@ def test_wrong_input_gets_one_sentence(folder, tmp_path, name):
     assert not list(tmp_path.iterdir())
 
 
+def test_what_is_left_of_a_folder_says_nothing(folder, tmp_path, monkeypatch):
+    """Such as what a network's disk keeps of files that were open, behind a whole feature file."""
+    embed(settings_of(folder, tmp_path / "out.parquet"))
+    left = tmp_path / "out.parquet.unfinished"
+    left.mkdir()
+    (left / ".nfs000").touch()
+    monkeypatch.setattr(compute, "_write", None)
+    embed(settings_of(folder, tmp_path / "out.parquet"))  # nothing is computed
+
+
 def test_files_of_others_stay(folder, tmp_path):
     files = ("out.parquet", "out.parquet"), ("out.npy", "out.npy")
     for name, output in (*files, ("list.csv", "list.npy"), ("facts.json", "facts.npy")):

@@ -57,8 +57,8 @@ class BrokenImages:
             with self._lock:
                 if why != _DAMAGED or not image.startswith(JPEG_START):
                     self._hopeless.add(int(instance_id))
-                self.found.add(int(instance_id))
                 self.reasons.setdefault(int(instance_id), why)
+                self.found.add(int(instance_id))
 
     def decodable(self, instance_ids: np.ndarray) -> np.ndarray:
         """bool [n], true for int64 [n] ids of images that are not known to be broken."""

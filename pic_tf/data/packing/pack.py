@@ -212,7 +212,7 @@ def _result(future: Future, bar: tqdm, progress: Progress) -> Made:
 def _write_left_out(folder: pathlib.Path, left_out: dict[str, str]) -> None:
     path = folder / LEFT_OUT
     with replaced(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
-        csv.writer(file, lineterminator="\n").writerows([("name", "reason"), *left_out.items()])
+        csv.writer(file).writerows([("name", "reason"), *left_out.items()])
 
 
 def _drop_unused_classes(folder: pathlib.Path, description: Description) -> None:

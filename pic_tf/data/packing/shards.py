@@ -24,7 +24,8 @@ from pic_tf.data.sources.formats import IMAGE_EXTENSIONS
 from pic_tf.files.progress import drawing_interval
 
 _NUMBERS = re.compile(r"\{(\d+)\.\.(\d+)\}")
-_LARGEST_LABEL = 1 << 16  # bytes of a .cls or .json; csv reads fields of up to twice as many
+_LARGEST_LABEL = 1 << 20  # bytes of a .cls or .json
+_LONGEST_CLASS = 1 << 16  # characters; csv reads fields of up to twice as many
 
 
 class Member(NamedTuple):
@@ -160,12 +161,12 @@ def _sample(
 
 
 def _label(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> str:
-    """The class in a .cls or .json file, "" for none."""
+    """The class in a .cls or .json file, "" for none, or for more than a name."""
     if member.size > _LARGEST_LABEL:
         return ""
     content = archive.extractfile(member).read().decode("utf-8", "replace").strip()
     if member.name.lower().endswith(".cls"):
-        return content
+        return content if len(content) <= _LONGEST_CLASS else ""
     try:
         found = json.loads(content)
     except ValueError as error:
@@ -174,4 +175,5 @@ def _label(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> str:
         ) from error
     if isinstance(found, dict):
         found = next((found[name] for name in ("label", "class") if name in found), "")
-    return str(found) if isinstance(found, str | int) else ""
+    name = str(found) if isinstance(found, str | int) else ""
+    return name if len(name) <= _LONGEST_CLASS else ""

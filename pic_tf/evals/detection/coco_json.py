@@ -35,7 +35,9 @@ def open_coco(file: pathlib.Path, folder: pathlib.Path) -> PictureSet[Picture]:
         of_image = defaultdict(list)
         for entry in content["annotations"]:
             kind, (x, y, width, height) = number[entry["category_id"]], map(float, entry["bbox"])
-            rest = kind, float(entry.get("area", width * height)), bool(entry.get("iscrowd", 0))
+            area = entry.get("area")
+            area = width * height if area is None else float(area)
+            rest = kind, area, bool(entry.get("iscrowd", 0))
             if width > 0 and height > 0:
                 of_image[entry["image_id"]].append((x, y, x + width, y + height, *rest))
         images = sorted(content["images"], key=lambda image: image["id"])

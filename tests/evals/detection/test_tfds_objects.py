@@ -74,8 +74,9 @@ def check_same(found, expected):
     assert found.class_names == expected.class_names
     for one, other in zip(in_order_of(found, expected).pictures, expected.pictures):
         assert (one.height, one.width) == (other.height, other.width)
-        theirs = zip((*one.objects, *one.crowds), (*other.objects, *(other.crowds or one.crowds)))
-        for own, true in theirs:
+        assert other.crowds is not None or not len(one.crowds.classes)
+        theirs = (*other.objects, *(other.crowds or ()))
+        for own, true in zip((*one.objects, *one.crowds), theirs):
             assert own.dtype == true.dtype
             np.testing.assert_array_equal(own, true)
         np.testing.assert_array_equal(one.areas, other.areas)
@@ -120,7 +121,11 @@ def test_coco_is_that_of_its_file(tmp_path):
             low = rng.uniform(0, [width, height])
             box = np.round([*low, *rng.uniform(0, [width, height] - low)], 2)
             annotations.append({"image_id": i, "category_id": int(rng.integers(11, 91))})
-            annotations[-1] |= {"id": len(annotations), "bbox": box.tolist(), "area": 1.0}
+            annotations[-1] |= {
+                "id": len(annotations),
+                "bbox": box.tolist(),
+                "area": float(len(annotations)),
+            }
             annotations[-1]["iscrowd"] = int(len(annotations) % 7 == 0)
     annotations[0]["bbox"][3] = 0.0
     categories = [{"id": i, "name": f"class{i}"} for i in range(11, 91)]
