@@ -92,7 +92,8 @@ class BrokenImages:
         if count > max_fraction * len(self._source):
             first = ""
             if self.reasons:
-                instance_id = min(self.found or self.reasons)
+                with self._lock:  # the pipeline may add to them meanwhile
+                    instance_id = min(self.found or self.reasons)
                 why = self.reasons[instance_id]
                 first = f", the first {self._source.path(instance_id)!r} ({why})"
             see = f"see {self.path}, " if self.path else ""
