@@ -141,15 +141,10 @@ def test_five_percent_of_the_images_broken(tmp_path):
 
 def test_a_run_begins_after_broken_images_were_mended_or_removed(tmp_path):
     """The list of a try that ended before its first checkpoint is of images that are gone."""
-    broken = [BROKEN["a JPEG that breaks off"], BROKEN["a PNG that breaks off"]]
-    folder = many_pictures(tmp_path / "images", 24, broken)
-    settings = dataclasses.replace(one_epoch(folder, tmp_path / "run", 0), max_broken=0.0)
-    listed = tmp_path / "run" / "broken_images.csv"
-    with pytest.raises(ValueError, match=r"expected at most 0.000% .* got [12], the first"):
-        run(settings)
-    assert listed.exists()
-    shutil.copy(folder / "010.jpg", folder / "000.jpg")
-    (folder / "001.png").unlink()
+    folder, listed = many_pictures(tmp_path / "images", 24, []), tmp_path / "run/broken_images.csv"
+    listed.parent.mkdir()
+    listed.write_text("id,image,reason\n0,000.jpg,it is empty\n24,024.jpg,it is empty\n")
+    settings = dataclasses.replace(one_epoch(folder, listed.parent, 0), max_broken=0.0)
     assert run(settings).finished and not listed.exists()
 
 
