@@ -1,5 +1,6 @@
 """Blur images kept as planes."""
 
+import functools
 import math
 
 import numpy as np
@@ -32,6 +33,7 @@ def gaussian_blur(planes: Planes, sigma: tf.Tensor, on: tf.Tensor, max_sigma: fl
     weights /= tf.reduce_sum(weights, axis=1, keepdims=True)
     weights = tf.where(on[:, None], weights, (taps == 0).astype(np.float32))
 
+    @functools.cache
     def band_of(block: int) -> tf.Tensor:
         # Row i takes block + 2 radius pixels to pixel i of a block, alike for every block.
         band = np.zeros((len(taps), block, block + 2 * radius), np.float32)
@@ -39,25 +41,24 @@ def gaussian_blur(planes: Planes, sigma: tf.Tensor, on: tf.Tensor, max_sigma: fl
             band[t, np.arange(block), np.arange(block) + t] = 1.0
         return tf.reshape(weights @ band.reshape(len(taps), -1), [-1, block, block + 2 * radius])
 
-    bands = {block: band_of(block) for block in {min(_BLOCK, height), min(_BLOCK, width)}}
-
     def vertically(plane: tf.Tensor) -> tf.Tensor:
-        block, band = min(_BLOCK, height), bands[min(_BLOCK, height)]
+        block = min(_BLOCK, height)
         plane = tf.concat([plane[:, :1]] * radius + [plane] + [plane[:, -1:]] * radius, axis=1)
         blocks = []
         for start in range(0, height, block):
             first = min(start, height - block)  # the last block may reach back into the one before
-            blocks.append((band @ plane[:, first : first + block + 2 * radius])[:, start - first :])
+            part = plane[:, first : first + block + 2 * radius]
+            blocks.append((band_of(block) @ part)[:, start - first :])
         return tf.concat(blocks, axis=1)
 
     def horizontally(plane: tf.Tensor) -> tf.Tensor:
-        block, band = min(_BLOCK, width), bands[min(_BLOCK, width)]
+        block = min(_BLOCK, width)
         plane = tf.concat([plane[..., :1]] * radius + [plane] + [plane[..., -1:]] * radius, axis=2)
         blocks = []
         for start in range(0, width, block):
             first = min(start, width - block)
             part = plane[..., first : first + block + 2 * radius]
-            blocks.append(tf.matmul(part, band, transpose_b=True)[..., start - first :])
+            blocks.append(tf.matmul(part, band_of(block), transpose_b=True)[..., start - first :])
         return tf.concat(blocks, axis=2)
 
     return [horizontally(vertically(plane)) for plane in planes]

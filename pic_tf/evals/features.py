@@ -120,9 +120,10 @@ def cached_features(
         with replaced(decodable, "wb") as f:
             np.save(f, broken.decodable(ids))
         found = np.load(file, mmap_mode="r", allow_pickle=False), broken.decodable(ids)
-    known = BrokenImages(source)  # of the cache too
-    known.reasons = {int(i): "found before" for i in np.flatnonzero(~found[1])}
-    known.check(max_broken)
+    else:
+        known = BrokenImages(source)
+        known.reasons = {int(i): "found before" for i in np.flatnonzero(~found[1])}
+        known.check(max_broken)
     return found
 
 

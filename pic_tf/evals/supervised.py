@@ -15,7 +15,7 @@ from pic_tf.callbacks.progress import ProgressBar
 from pic_tf.data.crops import Crop
 from pic_tf.data.decode.broken import BrokenImages
 from pic_tf.data.order import SlidingWindow
-from pic_tf.data.pipeline import evaluation_batches, find_unreadable, pretraining_batches
+from pic_tf.data.pipeline import evaluation_batches, naming_unreadable, pretraining_batches
 from pic_tf.data.sources.source import Source
 from pic_tf.evals.classifier import Classifier
 from pic_tf.evals.evaluate_and_save import EvaluateAndSave
@@ -184,20 +184,18 @@ def train_classifier(
         )
 
     bar = ProgressBar(total, evaluation.done * steps, batch)
-    try:
-        with contextlib.closing(bar):
-            model.fit(
-                distribute(strategy, batches),
-                initial_epoch=evaluation.done,
-                epochs=training.epochs,
-                steps_per_epoch=steps,
-                callbacks=[bar, BrokenImageReport(broken, training.max_broken), evaluation],
-                verbose=0,
-            )
-    except tf.errors.ResourceExhaustedError:
-        raise  # memory, whatever the images are
-    except tf.errors.OpError as error:
-        unreadable = find_unreadable(train, range(n)) or find_unreadable(held_out, everything)
-        raise (unreadable or error) from error
+    with (
+        naming_unreadable(held_out, everything),
+        naming_unreadable(train, range(n)),
+        contextlib.closing(bar),
+    ):
+        model.fit(
+            distribute(strategy, batches),
+            initial_epoch=evaluation.done,
+            epochs=training.epochs,
+            steps_per_epoch=steps,
+            callbacks=[bar, BrokenImageReport(broken, training.max_broken), evaluation],
+            verbose=0,
+        )
     images, accuracies = n - len(broken), evaluation.accuracies
     return Trained(evaluation.predictions, evaluation.decodable(), images, accuracies, model, state)

@@ -94,8 +94,7 @@ def _check_run(folder: pathlib.Path, config: Config, own: Callable[[], _Identity
             _refuse(folder, f"the {images['count']:,} images of {config.dataset!r}", others)
     if (folder / FLAGS_FILE).exists():
         old = flag_files.from_flagfile(str(folder / FLAGS_FILE))
-        theirs = {name: getattr(old, name) for name in _OF_THE_MACHINE}
-        left_open = {name: x for name, x in theirs.items() if getattr(config, name) is None}
+        left_open = {n: getattr(old, n) for n in _OF_THE_MACHINE if getattr(config, n) is None}
         new = dataclasses.replace(defaults.resolve(config, old.num_instances), **left_open)
         if not config.initial_weights_sha256:
             new = dataclasses.replace(new, initial_weights_sha256=old.initial_weights_sha256)

@@ -122,7 +122,7 @@ def test_file_that_vanished_ends_the_batches_and_is_named(tmp_path):
     assert pipeline.find_unreadable(source, [5, 3]) is None
 
 
-def test_want_of_memory_is_not_looked_for_in_the_images(tmp_path):
+def test_want_of_memory_is_not_looked_for_in_the_images():
     class Unreadable:
         read = None
 

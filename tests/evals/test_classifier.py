@@ -76,13 +76,11 @@ def test_layer_rates_fall_towards_the_input():
 
 def test_layer_rates_of_a_transformer_fall_by_block():
     network = vit(dim=12, heads=3, patch=4, depth=3, grid=2)
-    rates = dict(zip((v.name for v in network.trainable_variables), range(100)))
-    for name, rate in zip(rates, layer_rates(list(rates), 0.5)):
-        rates[name] = rate
-    behind = {"norm": 0, "blocks_2": 1, "blocks_1": 2, "blocks_0": 3, "patch_embed": 4, "tokens": 4}
-    for name, rate in rates.items():
-        start = re.match(r"blocks_\d|[a-z_]+", name.removesuffix("/").split("/")[0])[0]
-        assert rate == 0.5 ** behind[start.removesuffix("_proj")], name
+    names = [variable.name for variable in network.trainable_variables]
+    behind = {"norm": 0, "blocks_2": 1, "blocks_1": 2, "blocks_0": 3}
+    behind |= {"patch_embed_proj": 4, "tokens": 4}
+    for name, rate in zip(names, layer_rates(names, 0.5), strict=True):
+        assert rate == 0.5 ** behind[re.match(r"blocks_\d|[a-z_]+", name)[0]], name
 
 
 def test_logistic_regression_is_scikit_learns_on_scaled_features():

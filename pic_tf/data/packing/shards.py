@@ -165,14 +165,14 @@ def _label(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> str:
     if member.size > _LARGEST_LABEL:
         return ""
     content = archive.extractfile(member).read().decode("utf-8", "replace").strip()
-    if member.name.lower().endswith(".cls"):
-        return content if len(content) <= _LONGEST_CLASS else ""
-    try:
-        found = json.loads(content)
-    except ValueError as error:
-        raise ValueError(
-            f"expected JSON in {member.name!r} of {path!r}, got {error}: mend or remove it"
-        ) from error
+    found = content
+    if not member.name.lower().endswith(".cls"):
+        try:
+            found = json.loads(content)
+        except ValueError as error:
+            raise ValueError(
+                f"expected JSON in {member.name!r} of {path!r}, got {error}: mend or remove it"
+            ) from error
     if isinstance(found, dict):
         found = next((found[name] for name in ("label", "class") if name in found), "")
     name = str(found) if isinstance(found, str | int) else ""

@@ -39,6 +39,11 @@ class Picture(NamedTuple):
     areas: np.ndarray | None = None
 
 
+def chosen(objects: Objects, kept: np.ndarray) -> Objects:
+    """Keep those of the objects for which bool [g] is true."""
+    return Objects(*(array[kept] for array in objects))
+
+
 def fingerprint(data: PictureSet[Picture]) -> str:
     """Hash names, sizes and objects."""
     digest = hashlib.sha256(json.dumps(data.class_names).encode())

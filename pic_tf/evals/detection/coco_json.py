@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from pic_tf.evals.detection.annotations import Picture, picture_of_file
+from pic_tf.evals.detection.annotations import Picture, chosen, picture_of_file
 from pic_tf.evals.detection.voc_metric import Objects
 from pic_tf.evals.transfer.datasets import PictureSet
 
@@ -65,10 +65,7 @@ def open_coco(file: pathlib.Path, folder: pathlib.Path) -> PictureSet[Picture]:
         edges = np.where(abs(rows[:, :4] - inside) < _ROUNDING, inside, rows[:, :4])
         edges = edges.astype(np.float32)
         crowd = rows[:, 6] > 0
-        all_of_them = Objects(edges, rows[:, 4].astype(np.int32), crowd)
-        objects, crowds = (
-            Objects(*(array[kept] for array in all_of_them)) for kept in (~crowd, crowd)
-        )
-        picture = picture_of_file(path, file, height, width, objects)
-        pictures.append(picture._replace(crowds=crowds, areas=rows[~crowd, 5]))
+        objects = Objects(edges, rows[:, 4].astype(np.int32), crowd)
+        picture = picture_of_file(path, file, height, width, chosen(objects, ~crowd))
+        pictures.append(picture._replace(crowds=chosen(objects, crowd), areas=rows[~crowd, 5]))
     return PictureSet(file.name, tuple(pictures), names)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from pic_tf.data.sources import tfds_builder
 from pic_tf.data.sources.named import TFDS
 from pic_tf.data.sources.tfds_source import open_records
-from pic_tf.evals.detection.annotations import Picture, checked
+from pic_tf.evals.detection.annotations import Picture, checked, chosen
 from pic_tf.evals.detection.voc_metric import Objects
 from pic_tf.evals.transfer.datasets import PictureSet
 from pic_tf.files.progress import drawing_interval
@@ -65,9 +65,9 @@ def open_tfds_objects(name: str, split: str) -> PictureSet[Picture]:
             raise ValueError(
                 f"expected an image in {str(place)!r}, got {error}: prepare the data set again"
             ) from error
-        objects = _objects(content["objects"], height, width, start)
+        objects, crowds, areas = _objects(content["objects"], height, width, start)
         read = lambda: io.BytesIO(example(i)[image])  # noqa: E731
-        return checked(Picture(place, folder, height, width, objects[0], read, *objects[1:]))
+        return checked(Picture(place, folder, height, width, objects, read, crowds, areas))
 
     bar = tqdm(range(len(records)), title, unit=" images", mininterval=drawing_interval())
     pictures = tuple(picture_of(i) for i in bar)
@@ -101,8 +101,7 @@ def _objects(
     pixels = np.round(shares * [width, height, width, height], _DECIMALS)
     boxes, none = pixels.astype(np.float32) - start, np.zeros(len(shares), bool)
     crowd, difficult = (np.array(found.get(k, none), bool) for k in ("is_crowd", "is_difficult"))
-    labels, fine = np.array(found["label"], np.int32), (boxes[:, 2:] > boxes[:, :2]).all(1)
-    one, many = fine & ~crowd, fine & crowd
-    areas = np.array(found["area"], np.float32)[one] if "area" in found else None
-    objects = Objects(boxes[one], labels[one], difficult[one])
-    return objects, Objects(boxes[many], labels[many], crowd[many]), areas
+    objects = Objects(boxes, np.array(found["label"], np.int32), difficult | crowd)
+    fine = (boxes[:, 2:] > boxes[:, :2]).all(1)
+    areas = np.array(found["area"], np.float32)[fine & ~crowd] if "area" in found else None
+    return chosen(objects, fine & ~crowd), chosen(objects, fine & crowd), areas
